@@ -1,0 +1,156 @@
+//! The one error type of this crate.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::route::RouteSpec;
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what is stored now.
+///
+/// The message reads from the outside in, `while doing a: b: c`. It names the file, key or URL
+/// and, where that is known, what to do next. It never holds a password or a token.
+///
+/// Cloning is cheap: callers whose changes shared a commit share its error.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    stored: Stored,
+    message: String,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of failure that a caller may want to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A routespec, target or request path is not acceptable. Nothing was written.
+    InvalidRoute,
+    /// An option or a combination of options is not acceptable. Nothing was written.
+    InvalidConfig,
+    /// Another program held the store's lock for longer than we were told to wait.
+    Locked,
+    /// The store could not be read or written.
+    Store,
+    /// What is in the store can't be understood: a file that does not parse, a damaged value.
+    Corrupt,
+    /// Other writers kept changing the store; our change found no gap between theirs.
+    Conflict,
+    /// User name, password or certificate was refused.
+    Unauthorized,
+    /// Nobody answers there, or not in time.
+    Unavailable,
+    /// An answer was not what the protocol says.
+    Protocol,
+    /// Stored, but Traefik was not seen to load it within the time allowed.
+    NotLoaded,
+    /// Stored and loaded, but Traefik refuses the router, in its own words.
+    Refused,
+    /// Traefik's process could not be started, or has ended.
+    Process,
+}
+
+/// How much of a change is in the store after an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stored {
+    /// Nothing: the store is as it was.
+    Nothing,
+    /// All of it: Traefik may serve it at any moment, though we did not see it do so.
+    All,
+    /// These routes of a change that was too large for one transaction; the others are as they were.
+    Some(Vec<RouteSpec>),
+    /// Not known: the connection broke after the request was sent and before the answer came.
+    Unknown,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            stored: Stored::Nothing,
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    /// Keeps the cause, whose text is appended to the message.
+    pub(crate) fn with_source(
+        mut self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Puts what was being done in front of the message.
+    pub(crate) fn context(mut self, doing: impl fmt::Display) -> Self {
+        self.0.message = format!("{doing}: {}", self.0.message);
+        self
+    }
+
+    pub(crate) fn with_stored(mut self, stored: Stored) -> Self {
+        self.0.stored = stored;
+        self
+    }
+
+    /// The kind of failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What is in the store now.
+    pub fn stored(&self) -> &Stored {
+        &self.0.stored
+    }
+
+    /// Whether the caller's input was at fault; trying again without a change is useless.
+    pub fn is_invalid_input(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::InvalidRoute | ErrorKind::InvalidConfig
+        )
+    }
+
+    /// Whether something was not reached or not seen in time; trying again may help.
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Locked | ErrorKind::Unavailable | ErrorKind::NotLoaded
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match &self.0.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("stored", &self.0.stored)
+            .field("message", &self.to_string())
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}

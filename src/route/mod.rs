@@ -1,0 +1,98 @@
+//! The domain: routes, the rules that Traefik matches them by, and the table that holds them.
+//! Nothing in here does any I/O.
+
+mod names;
+mod rule;
+mod spec;
+mod table;
+mod target;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use rule::{priority, rule};
+pub use spec::RouteSpec;
+pub use table::Table;
+pub use target::Target;
+
+pub(crate) use names::{router_name, service_name, slug};
+
+use crate::error::Result;
+
+/// A route: requests that `spec` matches go to `target`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Route {
+    /// Which requests.
+    pub spec: RouteSpec,
+    /// Where they go.
+    pub target: Target,
+    /// Whatever the caller wants back with the route; Traefik never sees it.
+    pub data: Value,
+}
+
+impl Route {
+    /// A route from its parts.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`](crate::ErrorKind::InvalidRoute) as [`RouteSpec::new`] and [`Target::new`].
+    pub fn new(
+        spec: impl AsRef<str>,
+        target: impl AsRef<str>,
+        data: impl Into<Value>,
+    ) -> Result<Self> {
+        Ok(Self {
+            spec: RouteSpec::new(spec)?,
+            target: Target::new(target)?,
+            data: data.into(),
+        })
+    }
+}
+
+/// One step of a [`Router::apply`](crate::Router::apply).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Add the route, or replace the one that has the same routespec.
+    Set(Arc<Route>),
+    /// Delete the route of this routespec, if there is one.
+    Delete(RouteSpec),
+}
+
+impl Change {
+    /// Adds a route, or replaces the one that has the same routespec.
+    ///
+    /// # Errors
+    /// As [`Route::new`].
+    pub fn add(
+        spec: impl AsRef<str>,
+        target: impl AsRef<str>,
+        data: impl Into<Value>,
+    ) -> Result<Self> {
+        Ok(Route::new(spec, target, data)?.into())
+    }
+
+    /// Deletes a route; not an error if there is none.
+    ///
+    /// # Errors
+    /// As [`RouteSpec::new`].
+    pub fn delete(spec: impl AsRef<str>) -> Result<Self> {
+        Ok(Self::Delete(RouteSpec::new(spec)?))
+    }
+
+    /// The routespec that this change is about.
+    pub fn spec(&self) -> &RouteSpec {
+        match self {
+            Self::Set(route) => &route.spec,
+            Self::Delete(spec) => spec,
+        }
+    }
+}
+
+impl From<Route> for Change {
+    fn from(route: Route) -> Self {
+        Self::Set(Arc::new(route))
+    }
+}

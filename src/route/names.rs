@@ -1,0 +1,84 @@
+//! Names of routers and services in Traefik: for people to recognise, and never the same twice.
+
+use ring::digest::{SHA256, digest};
+
+use super::{RouteSpec, Target};
+
+const MAX_SLUG: usize = 40;
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// The router of a route. Traefik's key-value providers ignore case, so the slug alone would let
+/// two users meet; the hash keeps them apart.
+pub(crate) fn router_name(spec: &RouteSpec) -> String {
+    name(spec.as_str())
+}
+
+/// The service of a target. Routes with the same target share it: each service costs Traefik about
+/// as much as a router whenever it loads a configuration.
+pub(crate) fn service_name(target: &Target) -> String {
+    name(target.as_str())
+}
+
+fn name(text: &str) -> String {
+    let readable = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let slug = match slug(readable) {
+        slug if slug.is_empty() => "root".into(),
+        slug => slug,
+    };
+    format!("{slug}-{}", hash(text))
+}
+
+/// Lower-case letters and digits of `text`, with one dash for whatever is between them.
+pub(crate) fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for byte in text.bytes() {
+        if slug.len() == MAX_SLUG {
+            break;
+        }
+        if byte.is_ascii_alphanumeric() {
+            slug.push(char::from(byte.to_ascii_lowercase()));
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(slug.trim_end_matches('-').len());
+    slug
+}
+
+/// 80 bits of SHA-256 in base 32: nobody can pick a name that meets somebody else's.
+fn hash(text: &str) -> String {
+    let digest = digest(&SHA256, text.as_bytes());
+    let bits = digest.as_ref()[..10]
+        .iter()
+        .fold(0_u128, |bits, &byte| bits << 8 | u128::from(byte));
+    (0..16)
+        .rev()
+        .map(|i| char::from(BASE32[(bits >> (5 * i)) as usize & 31]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_readable_and_apart() {
+        let name = |spec: &str| router_name(&RouteSpec::new(spec).unwrap());
+        assert!(
+            name("/user/Zoë Q/").starts_with("user-zo-c3-ab-20q-"),
+            "{}",
+            name("/user/Zoë Q/")
+        );
+        assert!(name("/").starts_with("root-"));
+        assert!(name("h.x/a").starts_with("h-x-a-"));
+        assert_ne!(name("/UserA/"), name("/usera/"));
+        let long = name(&"/x".repeat(500));
+        assert_eq!(long.len(), MAX_SLUG - 1 + 17);
+        assert!(
+            long.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        );
+        let service = service_name(&Target::new("http://127.0.0.1:9001").unwrap());
+        assert!(service.starts_with("127-0-0-1-9001-"), "{service}");
+    }
+}

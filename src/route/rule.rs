@@ -1,0 +1,200 @@
+//! The rule and the priority that make Traefik match what a routespec means.
+//!
+//! Traefik matches rules against a path in which percent-encoding is undone, except for the
+//! reserved characters of RFC 3986: those stay in the form in which the request had them, encoded
+//! ones in upper case. `/a@b` and `/a%40b` are therefore two paths to it, and a rule has to name
+//! both. (Traefik 3.7: "Routing path" in its documentation of rules; checked in `tests/`.)
+
+use super::spec::{Byte, RouteSpec, next_byte};
+
+/// Up to this many path forms are spelled out; beyond it one regular expression covers them. Plain
+/// comparisons cost Traefik far less, both at each request and at each reload.
+const MAX_SPELLED_OUT: usize = 4;
+
+/// What host routes have on top, so that each of them comes before every route without a host.
+const HOST_BONUS: u64 = 10_000;
+
+/// Traefik's rule for a routespec.
+///
+/// It is made of quoted literals in which every unusual byte is an escape: no routespec can add a
+/// matcher, and none can smuggle in what Traefik's file provider would run as a template.
+///
+/// ```
+/// use traefik_router::{RouteSpec, rule};
+///
+/// assert_eq!(rule(&RouteSpec::new("/user/zoe")?), r#"PathPrefix("/user/zoe/") || Path("/user/zoe")"#);
+/// assert_eq!(rule(&RouteSpec::new("hub.example.org")?), r#"Host("hub.example.org")"#);
+/// # Ok::<(), traefik_router::Error>(())
+/// ```
+pub fn rule(spec: &RouteSpec) -> String {
+    let host = spec.host().map(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        format!("Host({})", literal(bare.as_bytes()))
+    });
+    match (host, spec.path()) {
+        (Some(host), "/") => host,
+        (None, "/") => "PathPrefix(\"/\")".into(),
+        (None, path) => path_rule(path),
+        (Some(host), path) => format!("{host} && ({})", path_rule(path)),
+    }
+}
+
+/// The priority of a routespec's router: every host route comes before every route without a
+/// host, and the longer of two paths comes first.
+///
+/// A route without a host gets what Traefik itself would give `PathPrefix` with its path, so that
+/// routers written by hand keep their place among ours.
+pub fn priority(spec: &RouteSpec) -> u64 {
+    let host = if spec.host().is_some() { HOST_BONUS } else { 0 };
+    host + spec.path().len() as u64 + "PathPrefix(``)".len() as u64
+}
+
+/// One character of a path, as the rule has to match it.
+enum Piece {
+    /// Always this byte.
+    Byte(u8),
+    /// Always this triple: the character would end the path or a segment if it were plain.
+    Triple(u8),
+    /// This byte, plain or as a triple.
+    Either(u8),
+}
+
+fn pieces(path: &str) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((byte, tail)) = next_byte(rest) {
+        pieces.push(match byte {
+            Byte::Triple(byte @ (b'/' | b'?' | b'#' | b'%')) => Piece::Triple(byte),
+            Byte::Plain(byte) | Byte::Triple(byte) if b":[]@!$&'()*+,;=".contains(&byte) => {
+                Piece::Either(byte)
+            }
+            Byte::Plain(byte) | Byte::Triple(byte) => Piece::Byte(byte),
+        });
+        rest = tail;
+    }
+    pieces
+}
+
+fn path_rule(path: &str) -> String {
+    let pieces = pieces(path);
+    let either = pieces
+        .iter()
+        .filter(|piece| matches!(piece, Piece::Either(_)))
+        .count();
+    if either > MAX_SPELLED_OUT.ilog2() as usize {
+        return format!("PathRegexp({})", literal(&regexp(&pieces)));
+    }
+    let forms = (0..1_usize << either).map(|choice| {
+        let form = form(&pieces, choice);
+        let bare = form.strip_suffix(b"/").unwrap_or(&form);
+        format!("PathPrefix({}) || Path({})", literal(&form), literal(bare))
+    });
+    forms.collect::<Vec<_>>().join(" || ")
+}
+
+/// The form of the path in which bit `n` of `choice` says whether the `n`th piece that can be
+/// either is encoded.
+fn form(pieces: &[Piece], choice: usize) -> Vec<u8> {
+    let mut form = Vec::with_capacity(pieces.len());
+    let mut bit = 0;
+    for piece in pieces {
+        match *piece {
+            Piece::Byte(byte) => form.push(byte),
+            Piece::Triple(byte) => form.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            Piece::Either(byte) => {
+                if choice >> bit & 1 == 1 {
+                    form.extend_from_slice(format!("%{byte:02X}").as_bytes());
+                } else {
+                    form.push(byte);
+                }
+                bit += 1;
+            }
+        }
+    }
+    form
+}
+
+/// A regular expression (in Go's syntax) for all forms of the path. The path ends in `/`.
+fn regexp(pieces: &[Piece]) -> Vec<u8> {
+    let mut out = b"^".to_vec();
+    for piece in &pieces[..pieces.len() - 1] {
+        match *piece {
+            Piece::Byte(byte) if byte.is_ascii() && !byte.is_ascii_alphanumeric() => {
+                out.extend_from_slice(format!("\\x{byte:02X}").as_bytes());
+            }
+            Piece::Byte(byte) => out.push(byte),
+            Piece::Triple(byte) => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            Piece::Either(byte) => {
+                out.extend_from_slice(format!("(?:\\x{byte:02X}|%{byte:02X})").as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(b"(?:/|$)");
+    out
+}
+
+/// A Go string literal. Traefik reads rules as Go expressions.
+fn literal(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
+    out.push('"');
+    for &byte in bytes {
+        let plain = byte.is_ascii_graphic() && !b"\"\\`'{}".contains(&byte);
+        if plain || byte == b' ' {
+            out.push(char::from(byte));
+        } else if byte == b'\\' {
+            out.push_str("\\\\");
+        } else {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule_of(spec: &str) -> String {
+        rule(&RouteSpec::new(spec).unwrap())
+    }
+
+    #[test]
+    fn rules() {
+        for (spec, expected) in [
+            ("/", r#"PathPrefix("/")"#),
+            ("/abc", r#"PathPrefix("/abc/") || Path("/abc")"#),
+            ("/a b/", r#"PathPrefix("/a b/") || Path("/a b")"#),
+            ("/é/", r#"PathPrefix("/\xc3\xa9/") || Path("/\xc3\xa9")"#),
+            ("/a%2Fb", r#"PathPrefix("/a%2Fb/") || Path("/a%2Fb")"#),
+            (
+                "/a@b",
+                r#"PathPrefix("/a@b/") || Path("/a@b") || PathPrefix("/a%40b/") || Path("/a%40b")"#,
+            ),
+            (
+                "/a@b:c!é",
+                r#"PathRegexp("^\\x2Fa(?:\\x40|%40)b(?:\\x3A|%3A)c(?:\\x21|%21)\xc3\xa9(?:/|$)")"#,
+            ),
+            ("host.x/", r#"Host("host.x")"#),
+            (
+                "[::1]/a",
+                r#"Host("::1") && (PathPrefix("/a/") || Path("/a"))"#,
+            ),
+            (
+                "/`\"\\{{\n",
+                r#"PathPrefix("/\x60\x22\\\x7b\x7b\x0a/") || Path("/\x60\x22\\\x7b\x7b\x0a")"#,
+            ),
+        ] {
+            assert_eq!(rule_of(spec), expected, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn priorities() {
+        let order = ["/", "/a/", "/a/b/", "h/", "h/a/"]
+            .map(|spec| priority(&RouteSpec::new(spec).unwrap()));
+        assert!(order.is_sorted() && order[0] > 0, "{order:?}");
+        let longest = RouteSpec::new("/x".repeat(2047)).unwrap();
+        assert!(priority(&longest) < priority(&RouteSpec::new("h/").unwrap()));
+    }
+}

@@ -1,0 +1,371 @@
+//! The routespec: which requests a route is for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Longer paths would outrank a host route; no server takes request lines of this size anyway.
+const MAX_PATH: usize = 4096;
+const MAX_HOST: usize = 253;
+
+/// `[host]/path/`: the prefix of the requests that a route is for.
+///
+/// With a host only requests to that host match; without one, requests to any host do. The path
+/// matches itself, with and without its final slash, and everything below it: `/x/` matches `/x`,
+/// `/x/` and `/x/y`, but not `/xy`.
+///
+/// A routespec is kept in one canonical form, so that two ways of writing the same one are equal:
+///
+/// - the path ends in `/`;
+/// - the host is in lower case, without a final dot, IPv6 in brackets;
+/// - the path is percent-encoded where RFC 3986 asks for it and nowhere else, whether it came
+///   encoded or not: `/has space/` and `/has%20space/` are one, `/a@b/` and `/a%40b/` are one.
+///   `%2F` is a slash *inside* a segment and stays apart from `/`.
+///
+/// ```
+/// use traefik_router::RouteSpec;
+///
+/// let spec = RouteSpec::new("Hub.Example.org/user/Zoë")?;
+/// assert_eq!(spec.as_str(), "hub.example.org/user/Zo%C3%AB/");
+/// assert_eq!(spec.host(), Some("hub.example.org"));
+/// assert_eq!(spec.decoded(), "hub.example.org/user/Zoë/");
+/// # Ok::<(), traefik_router::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RouteSpec(Arc<str>);
+
+impl RouteSpec {
+    /// Reads a routespec, percent-encoded or not.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the routespec is empty; if its host has a port,
+    /// a wildcard or a character that no host name has; if its host is not ASCII and the feature
+    /// `idn` is off; if its path has an empty, `.` or `..` segment (Traefik would clean it away
+    /// before it looks for a route), a `%` that two hexadecimal digits do not follow, bytes that
+    /// are not UTF-8, or more than 4096 bytes.
+    pub fn new(spec: impl AsRef<str>) -> Result<Self> {
+        let spec = spec.as_ref();
+        Self::parse(spec).map_err(|why| {
+            Error::new(
+                ErrorKind::InvalidRoute,
+                format!("routespec {spec:?} is not acceptable: {why}"),
+            )
+        })
+    }
+
+    fn parse(spec: &str) -> Result<Self, String> {
+        if spec.is_empty() {
+            return Err("it is empty; the route for everything is \"/\"".into());
+        }
+        let (host, path) = match spec.find('/') {
+            Some(slash) => spec.split_at(slash),
+            None => (spec, "/"),
+        };
+        let mut text = canonical_host(host)?;
+        let host_len = text.len();
+        let segments = path.strip_prefix('/').unwrap_or(path);
+        let segments = segments.strip_suffix('/').unwrap_or(segments);
+        text.push('/');
+        if !segments.is_empty() {
+            for segment in segments.split('/') {
+                let start = text.len();
+                if std::str::from_utf8(&canonical_segment(segment, &mut text)?).is_err() {
+                    return Err(format!("{segment:?} does not decode to UTF-8"));
+                }
+                match &text[start..] {
+                    "" => return Err("its path has an empty segment (\"//\")".into()),
+                    dots @ ("." | "..") => return Err(format!("its path has a {dots:?} segment")),
+                    _ => text.push('/'),
+                }
+            }
+        } else if path == "//" {
+            return Err("its path has an empty segment (\"//\")".into());
+        }
+        if text.len() - host_len > MAX_PATH {
+            return Err(format!("its path is longer than {MAX_PATH} bytes"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The canonical form, `[host]/path/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host, in lower case, if the route has one. IPv6 addresses are in brackets.
+    pub fn host(&self) -> Option<&str> {
+        let host = &self.0[..self.host_len()];
+        (!host.is_empty()).then_some(host)
+    }
+
+    /// The path, percent-encoded, with its final slash.
+    pub fn path(&self) -> &str {
+        &self.0[self.host_len()..]
+    }
+
+    /// The routespec for people: percent-encoding undone, except where it keeps a slash or a
+    /// percent sign apart (`%2F`, `%25`).
+    pub fn decoded(&self) -> String {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        let mut rest = self.0.as_bytes();
+        while let Some((byte, tail)) = next_byte(rest) {
+            match byte {
+                Byte::Triple(b'/' | b'%') => bytes.extend_from_slice(&rest[..3]),
+                Byte::Triple(byte) | Byte::Plain(byte) => bytes.push(byte),
+            }
+            rest = tail;
+        }
+        String::from_utf8(bytes).unwrap_or_else(|_| self.0.to_string())
+    }
+
+    fn host_len(&self) -> usize {
+        self.0.find('/').unwrap_or(0)
+    }
+
+    /// The routespec whose text is already canonical.
+    pub(super) fn from_canonical(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+/// A byte of a percent-encoded text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Byte {
+    Plain(u8),
+    Triple(u8),
+}
+
+/// The first byte of `text`, and the rest. A `%` that starts no triple counts as itself.
+pub(super) fn next_byte(text: &[u8]) -> Option<(Byte, &[u8])> {
+    let hex = |digit: u8| char::from(digit).to_digit(16);
+    match text {
+        [b'%', high, low, rest @ ..] => match (hex(*high), hex(*low)) {
+            (Some(high), Some(low)) => Some((Byte::Triple((high * 16 + low) as u8), rest)),
+            _ => Some((Byte::Plain(b'%'), &text[1..])),
+        },
+        [byte, rest @ ..] => Some((Byte::Plain(*byte), rest)),
+        [] => None,
+    }
+}
+
+/// Whether RFC 3986 allows the byte, unencoded, in a path segment (`pchar`).
+fn is_pchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
+}
+
+/// Appends `segment` in canonical form; returns its decoded bytes.
+pub(super) fn canonical_segment(segment: &str, out: &mut String) -> Result<Vec<u8>, String> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((byte, tail)) = next_byte(rest) {
+        let byte = match byte {
+            Byte::Plain(b'%') => {
+                return Err(format!(
+                    "in {segment:?} two hexadecimal digits must follow '%'; \
+                     write a percent sign as %25"
+                ));
+            }
+            Byte::Plain(byte) | Byte::Triple(byte) => byte,
+        };
+        if is_pchar(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        decoded.push(byte);
+        rest = tail;
+    }
+    Ok(decoded)
+}
+
+/// A host in the form in which routespecs are compared.
+pub(super) fn canonical_host(host: &str) -> Result<String, String> {
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address
+            .strip_suffix(']')
+            .ok_or_else(|| format!("host {host:?} must end in ']' and have no port"))?;
+        let address: std::net::Ipv6Addr = address
+            .parse()
+            .map_err(|_| format!("{host:?} is not an IPv6 address"))?;
+        return Ok(format!("[{address}]"));
+    }
+    if host.is_empty() {
+        return Ok(String::new());
+    }
+    let host = ascii_host(host.strip_suffix('.').unwrap_or(host))?;
+    if let Some((_, port)) = host.split_once(':') {
+        return Err(format!(
+            "host {host:?} has a port ({port:?}), which Traefik never matches; leave it out \
+             (an IPv6 address goes into brackets)"
+        ));
+    }
+    if host.len() > MAX_HOST {
+        return Err(format!("its host is longer than {MAX_HOST} bytes"));
+    }
+    let is_name = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if !host.split('.').all(is_name) {
+        return Err(format!(
+            "{host:?} is not a host name (a path begins with '/')"
+        ));
+    }
+    Ok(host)
+}
+
+#[cfg(feature = "idn")]
+fn ascii_host(host: &str) -> Result<String, String> {
+    if host.is_ascii() {
+        return Ok(host.to_ascii_lowercase());
+    }
+    idna::domain_to_ascii(host).map_err(|_| format!("{host:?} is not a valid international name"))
+}
+
+#[cfg(not(feature = "idn"))]
+fn ascii_host(host: &str) -> Result<String, String> {
+    if host.is_ascii() {
+        return Ok(host.to_ascii_lowercase());
+    }
+    Err(format!(
+        "host {host:?} is not ASCII; write it in punycode (\"xn--...\") or build with the \
+         feature \"idn\""
+    ))
+}
+
+impl fmt::Display for RouteSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RouteSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl AsRef<str> for RouteSpec {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for RouteSpec {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for RouteSpec {
+    type Err = Error;
+
+    fn from_str(spec: &str) -> Result<Self> {
+        Self::new(spec)
+    }
+}
+
+impl TryFrom<String> for RouteSpec {
+    type Error = Error;
+
+    fn try_from(spec: String) -> Result<Self> {
+        Self::new(spec)
+    }
+}
+
+impl From<RouteSpec> for String {
+    fn from(spec: RouteSpec) -> Self {
+        spec.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_forms() {
+        for (given, canonical) in [
+            ("/", "/"),
+            ("/abc", "/abc/"),
+            ("/abc/", "/abc/"),
+            ("/has space/", "/has%20space/"),
+            ("/has%20space", "/has%20space/"),
+            ("/has/@/", "/has/@/"),
+            ("/has/%40/", "/has/@/"),
+            ("/a%2fb/", "/a%2Fb/"),
+            ("/a?b#c/", "/a%3Fb%23c/"),
+            ("/é/", "/%C3%A9/"),
+            ("/%7euser/", "/~user/"),
+            ("/line\nbreak/", "/line%0Abreak/"),
+            (
+                "/`\"{{env \"HOME\"}}/",
+                "/%60%22%7B%7Benv%20%22HOME%22%7D%7D/",
+            ),
+            ("Host.Name", "host.name/"),
+            ("host.name./x", "host.name/x/"),
+            ("[::1]/x/", "[::1]/x/"),
+            ("[0:0::1]/", "[::1]/"),
+            ("localhost/UPPER/", "localhost/UPPER/"),
+        ] {
+            assert_eq!(
+                RouteSpec::new(given).unwrap().as_str(),
+                canonical,
+                "{given:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        for (given, why) in [
+            ("", "it is empty"),
+            ("//", "empty segment"),
+            ("/a//b/", "empty segment"),
+            ("//a/", "empty segment"),
+            ("/a/../b/", "\"..\" segment"),
+            ("/a/%2e%2E/b/", "\"..\" segment"),
+            ("/./", "\".\" segment"),
+            ("/100%/", "%25"),
+            ("/%zz/", "%25"),
+            ("/%ff/", "UTF-8"),
+            ("host:80/", "has a port"),
+            ("::1/", "has a port"),
+            ("*.example.org/", "not a host name"),
+            ("a b/", "not a host name"),
+            ("a`b/", "not a host name"),
+            ("a..b/", "not a host name"),
+            ("./x/", "not a host name"),
+            ("[::1", "must end in ']'"),
+            ("[x]/", "not an IPv6 address"),
+            (&"/x".repeat(4097), "longer than 4096"),
+        ] {
+            let error = RouteSpec::new(given).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRoute);
+            assert!(error.to_string().contains(why), "{given:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn international_hosts() {
+        let spec = RouteSpec::new("bücher.example/");
+        if cfg!(feature = "idn") {
+            assert_eq!(spec.unwrap().as_str(), "xn--bcher-kva.example/");
+        } else {
+            assert!(spec.unwrap_err().to_string().contains("punycode"));
+        }
+    }
+
+    #[test]
+    fn decoded_keeps_what_would_change_the_meaning() {
+        let spec = RouteSpec::new("/a%2Fb/50%25/sp%20ace/é/").unwrap();
+        assert_eq!(spec.decoded(), "/a%2Fb/50%25/sp ace/é/");
+        assert_eq!(RouteSpec::new(spec.decoded()).unwrap(), spec);
+    }
+}

@@ -1,0 +1,208 @@
+//! The target: where a route's requests go.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The URL of the server that a route leads to: `http://host:port`, `https://host:port`, or `h2c:`
+/// for HTTP/2 without TLS.
+///
+/// The port defaults to the scheme's. A path is put in front of the request's: with the target
+/// `http://10.0.0.7:8888/base`, a request for `/user/zoe/x` reaches `/base/user/zoe/x`.
+///
+/// ```
+/// use traefik_router::Target;
+///
+/// assert_eq!(Target::new("HTTP://Node-7:8888/")?.as_str(), "http://node-7:8888");
+/// assert!(Target::new("ftp://node-7/").is_err());
+/// # Ok::<(), traefik_router::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Target(Arc<str>);
+
+impl Target {
+    /// Reads a target.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) for another scheme (Traefik would answer 500 to
+    /// every request), a missing host, a port that is none, user information, a query or a
+    /// fragment (Traefik would drop them), or a character that a URL has only in encoded form.
+    pub fn new(url: impl AsRef<str>) -> Result<Self> {
+        let url = url.as_ref();
+        Self::parse(url).map_err(|why| {
+            Error::new(
+                ErrorKind::InvalidRoute,
+                format!("target {:?} is not acceptable: {why}", redacted(url)),
+            )
+        })
+    }
+
+    fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or("it must be a URL such as \"http://127.0.0.1:8888\"")?;
+        let scheme = scheme.to_ascii_lowercase();
+        if !matches!(&*scheme, "http" | "https" | "h2c") {
+            return Err(format!(
+                "Traefik can't proxy to {scheme:?}; use http, https or h2c"
+            ));
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err("Traefik does not send a user name or password to a target".into());
+        }
+        let (host, port) = split_port(authority)?;
+        let host = super::spec::canonical_host(host)?;
+        if host.is_empty() {
+            return Err("it has no host".into());
+        }
+        let port = match port {
+            None => String::new(),
+            Some(port) => match port.parse::<u16>() {
+                Ok(number) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => {
+                    format!(":{number}")
+                }
+                _ => return Err(format!("{port:?} is not a port number")),
+            },
+        };
+        if path.contains(['?', '#']) {
+            return Err("Traefik does not pass on a target's query or fragment".into());
+        }
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
+        if !path.bytes().all(is_allowed) || path.split('/').any(|s| s == "." || s == "..") {
+            return Err(format!("{path:?} is not an encoded path"));
+        }
+        let path = path.trim_end_matches('/');
+        if !path.is_empty() {
+            super::spec::canonical_segment(path, &mut String::new())?;
+        }
+        Ok(Self(format!("{scheme}://{host}{port}{path}").into()))
+    }
+
+    /// The URL, without a final slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the URL has a path, which Traefik has to be told to keep.
+    pub fn has_path(&self) -> bool {
+        self.0.splitn(4, '/').nth(3).is_some()
+    }
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
+    let host_end = match authority.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    match authority[host_end..].strip_prefix(':') {
+        Some(port) => Ok((&authority[..host_end], Some(port))),
+        None if host_end == authority.len() => Ok((authority, None)),
+        None => Err(format!("{authority:?} is not a host and a port")),
+    }
+}
+
+/// The URL without what may be a password.
+fn redacted(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 < at => {
+            format!("{}***{}", &url[..scheme + 3], &url[at..])
+        }
+        _ => url.into(),
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl AsRef<str> for Target {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Target {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self> {
+        Self::new(url)
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = Error;
+
+    fn try_from(url: String) -> Result<Self> {
+        Self::new(url)
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        target.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_forms() {
+        for (given, canonical, has_path) in [
+            ("http://127.0.0.1:9001", "http://127.0.0.1:9001", false),
+            ("HTTPS://Node/", "https://node", false),
+            ("http://[::1]:80/", "http://[::1]:80", false),
+            ("http://h:80/base//", "http://h:80/base", true),
+            ("http://h/a%20b/c@d", "http://h/a%20b/c@d", true),
+            ("h2c://grpc:50051", "h2c://grpc:50051", false),
+        ] {
+            let target = Target::new(given).unwrap();
+            assert_eq!(target.as_str(), canonical, "{given:?}");
+            assert_eq!(target.has_path(), has_path, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        for (given, why) in [
+            ("", "must be a URL"),
+            ("127.0.0.1:80", "must be a URL"),
+            ("ftp://h/", "can't proxy to \"ftp\""),
+            ("unix:///run/x.sock", "can't proxy to \"unix\""),
+            ("http://", "no host"),
+            ("http:///x", "no host"),
+            ("http://:80/", "no host"),
+            ("http://h:/", "not a port number"),
+            ("http://h:0", "not a port number"),
+            ("http://h:+80", "not a port number"),
+            ("http://h:99999", "not a port number"),
+            ("http://::1:80", "no host"),
+            ("http://user:s3cret@h/", "user name or password"),
+            ("http://h/?q", "query or fragment"),
+            ("http://h#f", "query or fragment"),
+            ("http://h/a b", "not an encoded path"),
+            ("http://h/{{env \"HOME\"}}", "not an encoded path"),
+            ("http://h\n:80", "not a host name"),
+            ("http://h`", "not a host name"),
+            ("http://h/../x", "not an encoded path"),
+        ] {
+            let error = Target::new(given).unwrap_err().to_string();
+            assert!(error.contains(why), "{given:?}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+}
