@@ -136,8 +136,16 @@ impl Http {
             let next_page = header.and_then(|page| page.to_str().ok()?.parse().ok());
             let status = answer.status().as_u16();
             // Traefik's full list of 100,000 routers is about 30 MB.
-            let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec()?;
-            Ok(Answer { status, body, next_page })
+            let body = answer
+                .body_mut()
+                .with_config()
+                .limit(1 << 30)
+                .read_to_vec()?;
+            Ok(Answer {
+                status,
+                body,
+                next_page,
+            })
         };
         answer.and_then(read).map_err(|error| {
             let kind = match &error {
@@ -154,7 +162,9 @@ impl Http {
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Http")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,9 +172,15 @@ impl fmt::Debug for Http {
 fn check_url(base: &str, tls: &Tls) -> Result<()> {
     let refuse = |why: &str| {
         let shown = base.rsplit('@').next().unwrap_or_default();
-        Err(Error::new(ErrorKind::InvalidConfig, format!("URL {shown:?}: {why}")))
+        Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!("URL {shown:?}: {why}"),
+        ))
     };
-    let Some(rest) = base.strip_prefix("http://").or(base.strip_prefix("https://")) else {
+    let Some(rest) = base
+        .strip_prefix("http://")
+        .or(base.strip_prefix("https://"))
+    else {
         return refuse("it must begin with http:// or https://");
     };
     if rest.contains('@') {
@@ -181,7 +197,9 @@ fn check_url(base: &str, tls: &Tls) -> Result<()> {
 
 #[cfg(feature = "tls")]
 fn tls_config(_base: &str, tls: &Tls) -> Result<ureq::tls::TlsConfig> {
-    use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+    use ureq::tls::{
+        Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
+    };
 
     let bad = |what: &str| Error::new(ErrorKind::InvalidConfig, format!("{what} is not PEM"));
     let certificates = |pem: &[u8], what: &str| -> Result<Vec<Certificate<'static>>> {
@@ -191,7 +209,11 @@ fn tls_config(_base: &str, tls: &Tls) -> Result<ureq::tls::TlsConfig> {
                 found.push(certificate);
             }
         }
-        if found.is_empty() { Err(bad(what)) } else { Ok(found) }
+        if found.is_empty() {
+            Err(bad(what))
+        } else {
+            Ok(found)
+        }
     };
     let mut config = TlsConfig::builder().disable_verification(tls.skip_validation);
     if let Some(pem) = &tls.ca_pem {

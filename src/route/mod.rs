@@ -18,8 +18,9 @@ pub use table::Table;
 pub use target::Target;
 
 pub(crate) use names::{router_name, service_name, slug};
+pub(crate) use table::Effect;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A route: requests that `spec` matches go to `target`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,38 @@ impl Route {
             data: data.into(),
         })
     }
+
+    /// Whether the route can be stored and read back.
+    pub(crate) fn check(&self) -> Result<()> {
+        if depth(&self.data) > MAX_DEPTH {
+            return Err(Error::new(
+                ErrorKind::InvalidRoute,
+                format!(
+                    "the data of {} is nested more than {MAX_DEPTH} levels deep",
+                    self.spec
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// JSON is read with a limit of 128 levels, a few of which are ours.
+const MAX_DEPTH: usize = 100;
+
+/// How deep a value is nested, as far as that matters here.
+fn depth(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut left = vec![(value, 1)];
+    while let Some((value, depth)) = left.pop() {
+        deepest = deepest.max(depth);
+        match value {
+            Value::Array(items) => left.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(map) => left.extend(map.values().map(|item| (item, depth + 1))),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// One step of a [`Router::apply`](crate::Router::apply).

@@ -125,11 +125,6 @@ impl RouteSpec {
     fn host_len(&self) -> usize {
         self.0.find('/').unwrap_or(0)
     }
-
-    /// The routespec whose text is already canonical.
-    pub(super) fn from_canonical(text: &str) -> Self {
-        Self(text.into())
-    }
 }
 
 /// A byte of a percent-encoded text.

@@ -1,1 +1,1 @@
-fn main() {}
+//! Integration tests against the real Traefik.

@@ -1,0 +1,210 @@
+//! Replacing a file so that whoever reads it sees the old text or the new one, whole, even after
+//! the power went off. What differs between operating systems is in here.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, ErrorKind, Result};
+
+const TEMP_ENDING: &str = ".tmp";
+
+/// Tells whether a file is another one, or has been written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    len: u64,
+    file: (u64, u64),
+    times: [i64; 4],
+}
+
+impl FileId {
+    #[cfg(unix)]
+    pub(crate) fn new(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self {
+            len: metadata.len(),
+            file: (metadata.dev(), metadata.ino()),
+            times: [
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            ],
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn new(metadata: &Metadata) -> Self {
+        let since_epoch = |time: io::Result<std::time::SystemTime>| {
+            time.ok()
+                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+                .map_or((0, 0), |age| {
+                    (age.as_secs() as i64, i64::from(age.subsec_nanos()))
+                })
+        };
+        let (modified, created) = (
+            since_epoch(metadata.modified()),
+            since_epoch(metadata.created()),
+        );
+        Self {
+            len: metadata.len(),
+            file: (0, 0),
+            times: [modified.0, modified.1, created.0, created.1],
+        }
+    }
+
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+
+    /// What the file at `path` is now; `None` if there is none.
+    pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Self::new(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", path, error)),
+        }
+    }
+}
+
+/// The path with symbolic links followed, also where the file itself is not there yet.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(path) => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Ok(link) = fs::read_link(path) {
+                let target = folder_of(path).join(link);
+                return Err(failed("follow the symbolic link to", &target, error));
+            }
+            let folder = folder_of(path);
+            let folder =
+                fs::canonicalize(&folder).map_err(|e| failed("use the folder", &folder, e))?;
+            let name = path.file_name().ok_or_else(|| failed("use", path, error))?;
+            Ok(folder.join(name))
+        }
+        Err(error) => Err(failed("use", path, error)),
+    }
+}
+
+/// The text of a file and what it was when it was read; `None` if there is no such file.
+pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path, error)),
+    };
+    let id = file.metadata().map(|metadata| FileId::new(&metadata));
+    let text = io::read_to_string(&file);
+    match (text, id) {
+        (Ok(text), Ok(id)) => Ok(Some((text, id))),
+        (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("{} is not UTF-8", path.display()),
+        )),
+        (Err(error), _) | (_, Err(error)) => Err(failed("read", path, error)),
+    }
+}
+
+/// Replaces the file at `path`, which must have no symbolic link in it. Mode and owner stay; a new
+/// file is for its owner alone.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<FileId> {
+    let temp = temp_path(path);
+    let written = write_temp(&temp, path, text);
+    let replaced = written.and_then(|file| {
+        fs::rename(&temp, path)?;
+        // The rename itself is kept only once the folder is.
+        #[cfg(unix)]
+        File::open(folder_of(path))?.sync_all()?;
+        Ok(FileId::new(&file.metadata()?))
+    });
+    replaced.map_err(|error| {
+        // After a rename there is nothing to remove, and the first error is the one to tell.
+        drop(fs::remove_file(&temp));
+        failed("write", path, error)
+    })
+}
+
+fn write_temp(temp: &Path, path: &Path, text: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(temp)?;
+    match fs::metadata(path) {
+        Ok(old) => keep_owner_and_mode(&file, &old)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            if let Err(error) = fchown(file, Some(old.uid()), Some(old.gid())) {
+                log::warn!("the file now belongs to this program's user: {error}");
+            }
+        }
+    }
+    file.set_permissions(old.permissions())
+}
+
+/// A name that Traefik does not load when it watches the whole folder.
+fn temp_path(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!(
+        "{}{}.{count}{TEMP_ENDING}",
+        temp_prefix(path),
+        std::process::id()
+    );
+    folder_of(path).join(name)
+}
+
+fn temp_prefix(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!(".{name}.")
+}
+
+/// Removes what writers that were killed left behind. Only while no writer is at work.
+pub(crate) fn remove_stale_temps(path: &Path) {
+    let prefix = temp_prefix(path);
+    let Ok(entries) = fs::read_dir(folder_of(path)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(TEMP_ENDING) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => log::info!(
+                    "removed {}, left by a killed writer",
+                    entry.path().display()
+                ),
+                Err(error) => log::warn!("can't remove {}: {error}", entry.path().display()),
+            }
+        }
+    }
+}
+
+/// The folder of a file; the current one for a bare name.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.into(),
+        _ => PathBuf::from("."),
+    }
+}
+
+pub(crate) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::new(
+        ErrorKind::Store,
+        format!("can't {doing} {}", path.display()),
+    )
+    .with_source(error)
+}

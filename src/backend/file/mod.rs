@@ -1,0 +1,233 @@
+//! Routes in a TOML or YAML file that Traefik's file provider watches.
+
+mod lock;
+mod table_file;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::lock::Lock;
+use self::table_file::TableFile;
+use super::{Backend, Commit, Setup};
+use crate::atomic::{self, FileId};
+use crate::config::text::Syntax;
+use crate::error::Result;
+use crate::route::{Change, Table, slug};
+
+/// A [`Backend`] that keeps the routes in a file, `.toml`, `.yaml` or `.yml` (the latter two with
+/// the feature `yaml`).
+///
+/// - **Whole.** Each commit writes a new file beside the old one, flushes it to the disk and
+///   renames it over the old one; readers see the old table or the new one, also after a crash or
+///   a power cut. Mode, owner and symbolic links stay. A new file has mode 0600, since it holds
+///   the hash of the API's password and may hold a private key.
+/// - **Shared.** A lock on a file beside it, `rules.toml.lock`, keeps writers apart, in this
+///   process and others; each re-reads what another one wrote before it changes anything.
+/// - **Not alone.** Routers, middlewares and whatever else somebody wrote by hand stays as it is,
+///   comments and order included. What we write stands between two comment lines that say so.
+///
+/// The file has to exist before Traefik starts, or Traefik never looks at it again;
+/// [`open`](Backend::open) creates it.
+#[derive(Debug)]
+pub struct FileBackend {
+    path: PathBuf,
+    lock_timeout: Duration,
+    directory: bool,
+    state: Mutex<Option<State>>,
+    /// What readers see without waiting for a writer.
+    seen: RwLock<Option<(FileId, Table)>>,
+}
+
+/// The file as it was last read or written.
+#[derive(Debug)]
+struct State {
+    /// The file's own place, behind all symbolic links.
+    path: PathBuf,
+    /// `None` where the file was not there, or may differ from `file`.
+    id: Option<FileId>,
+    file: TableFile,
+}
+
+impl FileBackend {
+    /// Routes kept in the file at `path`, which need not exist yet; its folder must.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            lock_timeout: Duration::from_secs(10),
+            directory: false,
+            state: Mutex::new(None),
+            seen: RwLock::new(None),
+        }
+    }
+
+    /// How long to wait for another writer to let go of the file. Defaults to 10 seconds.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Tells a Traefik that we start to watch the file's whole folder, so that hand-written
+    /// configuration can stand in files of its own. One broken file in it makes Traefik reject
+    /// all of them. Defaults to `false`.
+    pub fn directory(mut self, directory: bool) -> Self {
+        self.directory = directory;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `job` on the file as it is now, with nobody else writing to it.
+    fn locked<T>(&self, job: impl FnOnce(&mut State, Lock) -> Result<T>) -> Result<T> {
+        let mut state = self.state();
+        let path = atomic::resolve(&self.path)?;
+        let lock = Lock::acquire(&with_ending(&path, ".lock"), self.lock_timeout)?;
+        let state = self.refresh(&mut state, path)?;
+        let id = state.id;
+        let done = job(state, lock);
+        if done.is_err() {
+            // What is in memory may be ahead of the file now.
+            state.id = None;
+        }
+        if state.id != id {
+            self.publish(state);
+        }
+        done
+    }
+
+    /// Reads the file again if it is not what we last saw.
+    fn refresh<'a>(&self, slot: &'a mut Option<State>, path: PathBuf) -> Result<&'a mut State> {
+        let known = slot.take().filter(|state| state.path == path);
+        let current = FileId::of(&path)?;
+        let fresh = match known {
+            Some(state) if state.id.is_some() && state.id == current => state,
+            Some(state) if state.id.is_some() && current.is_none() => {
+                log::warn!(
+                    "{} is gone; the next change writes it again",
+                    path.display()
+                );
+                state
+            }
+            _ => {
+                let state = self.load(path)?;
+                self.publish(&state);
+                state
+            }
+        };
+        Ok(slot.insert(fresh))
+    }
+
+    fn load(&self, path: PathBuf) -> Result<State> {
+        let syntax = Syntax::of(&self.path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let marker = format!("traefik-router-generation-{}", slug(&name));
+        let (id, file) = match atomic::read(&path)? {
+            None => (None, TableFile::empty(syntax, marker)),
+            Some((text, id)) => {
+                let file = TableFile::parse(syntax, &text, &marker)
+                    .map_err(|error| error.context(path.display()))?;
+                (Some(id), file)
+            }
+        };
+        Ok(State { path, id, file })
+    }
+
+    fn publish(&self, state: &State) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        *seen = state.id.map(|id| (id, state.file.routes.clone()));
+    }
+}
+
+impl State {
+    fn save(&mut self) -> Result<()> {
+        let text = self
+            .file
+            .render()
+            .map_err(|error| error.context(self.path.display()))?;
+        self.id = Some(atomic::replace(&self.path, &text)?);
+        Ok(())
+    }
+}
+
+impl Backend for FileBackend {
+    fn provider(&self) -> &str {
+        "file"
+    }
+
+    fn static_config(&self) -> Result<Value> {
+        let path = atomic::resolve(&self.path)?;
+        let file = if self.directory {
+            json!({"directory": path.parent(), "watch": true})
+        } else {
+            json!({"filename": path, "watch": true})
+        };
+        Ok(json!({"providers": {"file": file}}))
+    }
+
+    fn open(&self, setup: &Setup) -> Result<Commit> {
+        self.locked(|state, _lock| {
+            atomic::remove_stale_temps(&state.path);
+            state
+                .file
+                .set_up(setup)
+                .map_err(|error| error.context(state.path.display()))?;
+            state.file.header.advance();
+            state.save()?;
+            Ok(state.file.header.commit())
+        })
+    }
+
+    fn read(&self) -> Result<Table> {
+        if let Some((id, table)) = &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
+            if FileId::of(&self.path)?.is_none_or(|now| now == *id) {
+                return Ok(table.clone());
+            }
+        }
+        let path = atomic::resolve(&self.path)?;
+        let mut state = self.state();
+        Ok(self.refresh(&mut state, path)?.file.routes.clone())
+    }
+
+    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+        self.locked(|state, _lock| {
+            let changes = edit(&state.file.routes);
+            if !changes.is_empty() {
+                state
+                    .file
+                    .apply(&changes)
+                    .map_err(|error| error.context(state.path.display()))?;
+                state.file.header.advance();
+                state.save()?;
+            }
+            Ok(state.file.header.commit())
+        })
+    }
+
+    fn close(&self) -> Result<()> {
+        self.locked(|state, lock| {
+            state.file.tear_down();
+            if !state.file.is_spent() {
+                state.file.header.advance();
+                return state.save();
+            }
+            let failed = |error| atomic::failed("remove", &state.path, error);
+            if state.id.is_some() {
+                fs::remove_file(&state.path).map_err(failed)?;
+            }
+            lock.remove().map_err(failed)?;
+            state.id = None;
+            Ok(())
+        })
+    }
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

@@ -1,0 +1,420 @@
+//! The text of a file with our table in it: read, changed, and written again with everything else
+//! in its place. Does no I/O.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::{Value, json};
+
+use crate::backend::Setup;
+use crate::backend::record::{Header, parse};
+use crate::config::dynamic::{entries, is_api_name, marker, router, service};
+use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
+use crate::error::{Error, ErrorKind, Result};
+use crate::route::{Change, Route, RouteSpec, Table, router_name, service_name};
+
+/// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
+/// top of a file.
+const OURS: &str = "traefik_router";
+/// The map in which jupyterhub-traefik-proxy keeps its routes.
+const LEGACY: &str = "jupyterhub";
+
+/// A file's content, taken apart.
+#[derive(Debug)]
+pub(super) struct TableFile {
+    syntax: Syntax,
+    pub(super) header: Header,
+    pub(super) routes: Table,
+    /// The file without what is ours.
+    foreign: String,
+    /// The routers and services in `foreign`.
+    foreign_names: HashSet<(String, String)>,
+    has_foreign_certificate: bool,
+    lines: BTreeMap<RouteSpec, Lines>,
+    /// Each service's line, and how many routes use it.
+    services: BTreeMap<String, (usize, String)>,
+    /// The file as it was last put together, with holes for what each commit changes.
+    frame: Option<Frame>,
+}
+
+/// What a route becomes in the file.
+#[derive(Debug)]
+struct Lines {
+    router: String,
+    record: String,
+    service: String,
+}
+
+#[derive(Debug)]
+struct Frame {
+    pieces: Vec<Piece<Part>>,
+    has_routes: bool,
+}
+
+/// What stands in our sections.
+#[derive(Debug, Clone, PartialEq)]
+enum Part {
+    Line(String),
+    Marker,
+    Routers,
+    Services,
+    Records,
+}
+
+impl TableFile {
+    /// A file that is not there yet.
+    pub(super) fn empty(syntax: Syntax, marker: String) -> Self {
+        Self {
+            syntax,
+            header: Header::new(marker),
+            routes: Table::new(),
+            foreign: String::new(),
+            foreign_names: HashSet::new(),
+            has_foreign_certificate: false,
+            lines: BTreeMap::new(),
+            services: BTreeMap::new(),
+            frame: None,
+        }
+    }
+
+    /// Takes a file apart. `marker` is the name to use where the file has none yet.
+    pub(super) fn parse(syntax: Syntax, text: &str, marker: &str) -> Result<Self> {
+        if let Some(file) = Self::parse_marked(syntax, text)? {
+            return Ok(file);
+        }
+        let tree = syntax.parse(text).map_err(corrupt)?;
+        let mut file = Self::empty(syntax, marker.into());
+        let record = tree
+            .get(&[OURS, "routes"])
+            .map(Node::to_value)
+            .unwrap_or_default();
+        if let Some((header, routes)) = parse(record.as_str().unwrap_or_default().lines())? {
+            file.header = header;
+            file.set_routes(routes);
+        }
+        let legacy = LegacyRoutes::in_file(&tree)?;
+        let routers = file
+            .routes
+            .iter()
+            .map(|route| router_name(&route.spec))
+            .collect();
+        let is_ours = |path: &[&str]| file.owns(&routers, path) || legacy.owns(path);
+        let foreign = tree.text_without(text, &is_ours);
+        file.set_foreign(unmarked(&foreign))?;
+        for route in legacy.routes {
+            if file.routes.get(&route.spec).is_none() {
+                file.set(&Change::from(route));
+            }
+        }
+        Ok(file)
+    }
+
+    /// The quick way: a file is what we would write for what its marked parts hold. `None` if it
+    /// is not.
+    fn parse_marked(syntax: Syntax, text: &str) -> Result<Option<Self>> {
+        let Some((foreign, parts)) = cut(text) else {
+            return Ok(None);
+        };
+        let records = parts.iter().flat_map(|part| part.lines());
+        let records = records.filter(|line| line.trim_start().starts_with("{\""));
+        let Some((header, routes)) = parse(records)? else {
+            return Ok(None);
+        };
+        let mut file = Self::empty(syntax, String::new());
+        file.header = header;
+        file.set_routes(routes);
+        if file.set_foreign(foreign).is_err() || file.foreign_has_legacy() {
+            return Ok(None);
+        }
+        let is_ours = file.render().is_ok_and(|ours| ours == text);
+        Ok(is_ours.then_some(file))
+    }
+
+    /// Stores a setup; see [`Backend::open`](crate::Backend::open).
+    pub(super) fn set_up(&mut self, setup: &Setup) -> Result<()> {
+        self.header.entrypoint.clone_from(&setup.entrypoint);
+        self.header.base = setup.base_over(&self.header.base, self.has_foreign_certificate);
+        entries(&self.header.base)?;
+        if setup.base.is_some() {
+            let is_api = |path: &[&str]| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name));
+            self.drop_foreign(&is_api)?;
+        }
+        self.frame = None;
+        self.set_routes(self.routes.clone());
+        Ok(())
+    }
+
+    /// Takes our setup out again. What is left may be empty.
+    pub(super) fn tear_down(&mut self) {
+        self.header.base = json!({});
+        self.frame = None;
+    }
+
+    /// Whether nothing is left that is worth a file.
+    pub(super) fn is_spent(&self) -> bool {
+        self.routes.is_empty() && self.foreign.trim().is_empty()
+    }
+
+    pub(super) fn apply(&mut self, changes: &[Change]) -> Result<()> {
+        for change in changes {
+            self.set(change);
+        }
+        // An entry of the same name that somebody wrote, or that a lost record left behind.
+        let mut clashes = HashSet::new();
+        for change in changes {
+            if let Change::Set(route) = change {
+                for (section, name) in [
+                    ("routers", router_name(&route.spec)),
+                    ("services", service_name(&route.target)),
+                ] {
+                    let entry = (section.to_string(), name);
+                    if self.foreign_names.contains(&entry) {
+                        clashes.insert(entry);
+                    }
+                }
+            }
+        }
+        if clashes.is_empty() {
+            return Ok(());
+        }
+        self.drop_foreign(&|path| match path {
+            ["http", section, name] => clashes.contains(&(section.to_string(), name.to_string())),
+            _ => false,
+        })
+    }
+
+    /// The text of the file.
+    pub(super) fn render(&mut self) -> Result<String> {
+        let has_routes = !self.routes.is_empty();
+        let frame = match self.frame.take() {
+            Some(frame) if frame.has_routes == has_routes => frame,
+            _ => Frame {
+                pieces: self.weave()?,
+                has_routes,
+            },
+        };
+        let text = self.write(&frame.pieces);
+        self.frame = Some(frame);
+        Ok(text)
+    }
+
+    fn write(&self, pieces: &[Piece<Part>]) -> String {
+        let syntax = self.syntax;
+        let mut out = String::with_capacity(self.foreign.len() + 512 * self.routes.len() + 8192);
+        let line = |indent: usize, line: &str, out: &mut String| {
+            out.extend(std::iter::repeat_n(' ', indent));
+            out.push_str(line);
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Part { part, indent } => match part {
+                    Part::Line(text) => line(*indent, text, &mut out),
+                    Part::Marker => {
+                        let value = marker(self.header.generation);
+                        line(
+                            *indent,
+                            &syntax.entry(&self.header.marker, &value),
+                            &mut out,
+                        );
+                    }
+                    Part::Routers => {
+                        for lines in self.lines.values() {
+                            line(*indent, &lines.router, &mut out);
+                        }
+                    }
+                    Part::Services => {
+                        for (_, text) in self.services.values() {
+                            line(*indent, text, &mut out);
+                        }
+                    }
+                    Part::Records => {
+                        let (open, close) = syntax.long_text("routes");
+                        line(*indent, &open, &mut out);
+                        line(indent + 2, &json_line(&self.header), &mut out);
+                        out.push('\n');
+                        for lines in self.lines.values() {
+                            line(indent + 2, &lines.record, &mut out);
+                        }
+                        line(0, close, &mut out);
+                    }
+                },
+            }
+        }
+        out
+    }
+
+    /// Lays our sections out among what is in the file.
+    fn weave(&self) -> Result<Vec<Piece<Part>>> {
+        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
+        let mut sections: BTreeMap<Vec<String>, Vec<Part>> = BTreeMap::new();
+        let mut add = |path: &[&str], part| {
+            let path = path.iter().map(ToString::to_string).collect();
+            sections.entry(path).or_default().push(part);
+        };
+        for entry in entries(&self.header.base)? {
+            let path = [&*entry.section, &[entry.name]].concat();
+            match tree.get(&path).map(Node::to_value) {
+                None => add(
+                    &entry.section,
+                    Part::Line(self.syntax.entry(entry.name, entry.value)),
+                ),
+                Some(theirs) if theirs == *entry.value => {}
+                Some(_) => {
+                    return Err(Error::new(
+                        ErrorKind::InvalidConfig,
+                        format!(
+                            "the file already sets {} to something else than the extra dynamic \
+                             configuration does; remove it from one of them",
+                            path.join(".")
+                        ),
+                    ));
+                }
+            }
+        }
+        add(&["http", "middlewares"], Part::Marker);
+        if !self.routes.is_empty() {
+            add(&["http", "routers"], Part::Routers);
+            add(&["http", "services"], Part::Services);
+        }
+        add(&[OURS], Part::Records);
+        let sections: Vec<_> = sections
+            .into_iter()
+            .map(|(path, parts)| Section { path, parts })
+            .collect();
+        self.syntax.weave(&self.foreign, &sections).map_err(corrupt)
+    }
+
+    fn set_routes(&mut self, routes: Table) {
+        self.routes = Table::new();
+        self.lines.clear();
+        self.services.clear();
+        for route in &routes {
+            self.set(&Change::Set(route.clone()));
+        }
+        self.routes = routes;
+    }
+
+    /// Makes one change to the table and the lines for it.
+    fn set(&mut self, change: &Change) {
+        let old = self.lines.remove(change.spec());
+        if let Change::Set(route) = change {
+            let config = router(route);
+            let value = json!({
+                "rule": config.rule,
+                "priority": config.priority,
+                "service": config.service,
+                "entryPoints": [self.header.entrypoint],
+            });
+            let service_line = || self.syntax.entry(&config.service, &service(&route.target));
+            let users = self.services.entry(config.service.clone());
+            users.or_insert_with(|| (0, service_line())).0 += 1;
+            let lines = Lines {
+                router: self.syntax.entry(&config.name, &value),
+                record: json_line(&**route) + "\n",
+                service: config.service,
+            };
+            self.lines.insert(route.spec.clone(), lines);
+        }
+        if let Some(old) = old {
+            if let Some((users, _)) = self.services.get_mut(&old.service) {
+                *users -= 1;
+                if *users == 0 {
+                    self.services.remove(&old.service);
+                }
+            }
+        }
+        self.routes.apply(change);
+    }
+
+    fn set_foreign(&mut self, foreign: String) -> Result<()> {
+        let tree = self.syntax.parse(&foreign).map_err(corrupt)?;
+        self.foreign_names = ["routers", "services"]
+            .iter()
+            .filter_map(|section| Some((section, tree.get(&["http", section])?)))
+            .flat_map(|(section, node)| {
+                node.keys()
+                    .map(|name| (section.to_string(), name.to_string()))
+            })
+            .collect();
+        self.has_foreign_certificate = tree.get(&["tls", "stores", "default"]).is_some();
+        self.foreign = foreign;
+        self.frame = None;
+        Ok(())
+    }
+
+    fn drop_foreign(&mut self, ours: &dyn Fn(&[&str]) -> bool) -> Result<()> {
+        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
+        let foreign = tree.text_without(&self.foreign, ours);
+        self.set_foreign(foreign)
+    }
+
+    fn foreign_has_legacy(&self) -> bool {
+        self.foreign.contains(LEGACY)
+            && self
+                .syntax
+                .parse(&self.foreign)
+                .is_ok_and(|tree| tree.get(&[LEGACY, "routes"]).is_some())
+    }
+
+    /// Whether an entry of the file is one that we wrote, given the names of our routers.
+    fn owns(&self, routers: &HashSet<String>, path: &[&str]) -> bool {
+        match *path {
+            [OURS, "routes"] => true,
+            ["http", "middlewares", name] if name == self.header.marker => true,
+            ["http", "services", name] if self.services.contains_key(name) => true,
+            ["http", "routers", name] if routers.contains(name) => true,
+            [top, name] => self.header.base[top]
+                .get(name)
+                .is_some_and(|value| !value.is_object()),
+            [top, part, name] => self.header.base[top][part].get(name).is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// The routes that jupyterhub-traefik-proxy 2 keeps in a file, and the names they go by.
+struct LegacyRoutes {
+    routes: Vec<Route>,
+    names: HashSet<String>,
+}
+
+impl LegacyRoutes {
+    fn in_file(tree: &Node) -> Result<Self> {
+        let mut found = Self {
+            routes: Vec::new(),
+            names: HashSet::new(),
+        };
+        let stored = tree
+            .get(&[LEGACY, "routes"])
+            .map(Node::to_value)
+            .unwrap_or_default();
+        for (alias, stored) in stored.as_object().into_iter().flatten() {
+            let text = |key: &str| stored[key].as_str().unwrap_or_default();
+            let data = stored.get("data").cloned().unwrap_or(Value::Null);
+            let route = Route::new(text("routespec"), text("target"), data).map_err(|error| {
+                Error::new(
+                    ErrorKind::Corrupt,
+                    format!("{LEGACY}.routes.{alias}: {error}"),
+                )
+            })?;
+            found.routes.push(route);
+            for name in [alias, text("router"), text("service")] {
+                found.names.insert(name.to_string());
+            }
+        }
+        Ok(found)
+    }
+
+    fn owns(&self, path: &[&str]) -> bool {
+        match path {
+            ["http", "routers" | "services", name] | [LEGACY, "routes", name] => {
+                self.names.contains(*name)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn corrupt(why: String) -> Error {
+    Error::new(ErrorKind::Corrupt, why)
+}

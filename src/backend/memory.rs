@@ -1,0 +1,71 @@
+//! Routes in memory: for tests, and to measure what the rest costs.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::record::Header;
+use super::{Backend, Commit, Setup};
+use crate::error::Result;
+use crate::route::{Change, Table};
+
+/// A [`Backend`] that no Traefik can read. Clones are apart.
+#[derive(Debug)]
+pub struct MemoryBackend(Mutex<(Header, Table)>);
+
+impl MemoryBackend {
+    /// An empty table.
+    pub fn new() -> Self {
+        let header = Header::new("traefik-router-generation".into());
+        Self(Mutex::new((header, Table::new())))
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Header, Table)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn provider(&self) -> &str {
+        "memory"
+    }
+
+    fn static_config(&self) -> Result<Value> {
+        Ok(json!({}))
+    }
+
+    fn open(&self, setup: &Setup) -> Result<Commit> {
+        let (header, _) = &mut *self.state();
+        header.entrypoint.clone_from(&setup.entrypoint);
+        header.base = setup.base_over(&header.base, false);
+        header.advance();
+        Ok(header.commit())
+    }
+
+    fn read(&self) -> Result<Table> {
+        Ok(self.state().1.clone())
+    }
+
+    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+        let (header, table) = &mut *self.state();
+        let changes = edit(table);
+        if !changes.is_empty() {
+            header.advance();
+            for change in &changes {
+                table.apply(change);
+            }
+        }
+        Ok(header.commit())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.state().0.base = json!({});
+        Ok(())
+    }
+}

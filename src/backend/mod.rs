@@ -1,0 +1,87 @@
+//! Where the dynamic configuration is kept.
+//!
+//! A [`Backend`] stores a table of routes in a form that Traefik reads, and tells Traefik where.
+//! [`FileBackend`] keeps it in a TOML or YAML file, [`MemoryBackend`] nowhere but in memory.
+//! Whoever writes another one runs [`conformance::check`] on it.
+
+pub mod conformance;
+mod file;
+mod memory;
+mod record;
+
+use std::fmt;
+
+use serde_json::Value;
+
+pub use crate::config::dynamic::Setup;
+pub use file::FileBackend;
+pub use memory::MemoryBackend;
+
+use crate::error::Result;
+use crate::route::{Change, Table};
+
+/// A store of routes that Traefik watches.
+///
+/// All methods may be called from many threads at once, and other processes may write to the same
+/// store at any time. What others wrote there stays.
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// What Traefik calls the provider that reads this store: the part of a name behind the `@`.
+    fn provider(&self) -> &str;
+
+    /// The static configuration that makes Traefik read this store, as Traefik documents it:
+    /// `{"providers": {"file": {"filename": …}}}`.
+    ///
+    /// # Errors
+    /// If the store's place can't be told to Traefik.
+    fn static_config(&self) -> Result<Value>;
+
+    /// Makes the store ready for Traefik to read, stores `setup`, and takes over the routes that
+    /// jupyterhub-traefik-proxy left. Routes that are there stay. To be called before anything
+    /// else, and before Traefik starts.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    fn open(&self, setup: &Setup) -> Result<Commit>;
+
+    /// All routes, as they are stored now.
+    ///
+    /// # Errors
+    /// If the store can't be read, or holds what we can't understand.
+    fn read(&self) -> Result<Table>;
+
+    /// Changes the routes: `edit` sees the table as it is stored and answers with the changes to
+    /// make. They are stored together, with a new generation: a reader of the store sees all of
+    /// them or none. `edit` may be asked again if somebody else wrote in between. With no changes
+    /// nothing is written and the generation is the stored one.
+    ///
+    /// # Errors
+    /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store.
+    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit>;
+
+    /// Removes what [`open`](Self::open) stored, and the store itself where nothing else is left
+    /// in it. Routes stay.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    fn close(&self) -> Result<()>;
+}
+
+/// What to look for in Traefik to see that a commit is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Commit {
+    /// The name of the middleware that carries the generation, without its provider.
+    pub marker: String,
+    /// The generation. A Traefik that shows this or a greater one has loaded the commit.
+    pub generation: u64,
+}
+
+impl Commit {
+    /// The commit of this generation.
+    pub fn new(marker: impl Into<String>, generation: u64) -> Self {
+        Self {
+            marker: marker.into(),
+            generation,
+        }
+    }
+}

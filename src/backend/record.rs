@@ -1,0 +1,127 @@
+//! What we keep in a store for ourselves, as lines of JSON: a header, and a line a route.
+//!
+//! The lines are what [`json_line`](crate::config::text::json_line) writes.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Commit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::route::{Route, Table};
+
+/// What belongs to the table as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Header {
+    /// Grows with each commit; Traefik shows it once it has loaded the commit.
+    pub(crate) generation: u64,
+    /// The name of the middleware that carries the generation.
+    pub(crate) marker: String,
+    pub(crate) entrypoint: String,
+    /// The part of the dynamic configuration that is ours and no route's.
+    pub(crate) base: Value,
+}
+
+impl Header {
+    pub(crate) fn new(marker: String) -> Self {
+        Self {
+            generation: 0,
+            marker,
+            entrypoint: String::new(),
+            base: Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// What to look for in Traefik.
+    pub(crate) fn commit(&self) -> Commit {
+        Commit::new(self.marker.clone(), self.generation)
+    }
+
+    /// Starts the next commit. Generations follow the clock, so that a store which is restored
+    /// from an old copy does not come back to a generation that Traefik has already shown.
+    pub(crate) fn advance(&mut self) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis());
+        self.generation = (self.generation + 1).max(now as u64);
+    }
+}
+
+/// Reads the header and the routes; `None` if there is not even a header.
+pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<(Header, Table)>> {
+    let mut lines = lines.map(str::trim).filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else {
+        return Ok(None);
+    };
+    let header = parse_line(first)?;
+    let routes = lines.map(|line| parse_line::<Route>(line).map(Arc::new));
+    Ok(Some((header, routes.collect::<Result<Table>>()?)))
+}
+
+/// Reads one line that `json_line` wrote.
+pub(crate) fn parse_line<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T> {
+    serde_json::from_str(line).map_err(|error| {
+        let start: String = line.chars().take(60).collect();
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("a line that traefik-router keeps for itself is damaged ({start:?})"),
+        )
+        .with_source(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::text::json_line as line;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_data_comes_back_and_does_no_harm(data in any_json()) {
+            let route = Route::new("/x/", "http://t", data).unwrap();
+            let text = line(&route);
+            prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
+            prop_assert!(!text.contains("{{") && !text.contains('\''), "{text}");
+            prop_assert_eq!(parse_line::<Route>(&text).unwrap(), route);
+        }
+    }
+
+    #[test]
+    fn header_then_routes() {
+        let mut header = Header::new("m".into());
+        header.advance();
+        let first = header.generation;
+        header.advance();
+        assert!(header.generation > first);
+        let route = Route::new("/a/", "http://t", json!({"x": 1})).unwrap();
+        let text = format!("{}\n\n  {}\n", line(&header), line(&route));
+        let (read, table) = parse(text.lines()).unwrap().unwrap();
+        assert_eq!(read, header);
+        assert_eq!(**table.iter().next().unwrap(), route);
+        assert_eq!(parse("\n\n".lines()).unwrap(), None);
+        let error = parse("{\"generation\":1".lines()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}

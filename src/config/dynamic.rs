@@ -1,0 +1,263 @@
+//! The dynamic configuration: what a route becomes, and what a [`Router`](crate::Router) needs
+//! beside its routes.
+
+use std::path::Path;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use serde_json::{Value, json};
+
+use super::merge;
+use crate::error::{Error, ErrorKind, Result};
+use crate::route::{Route, Target, priority, router_name, rule, service_name};
+
+/// The middleware that guards Traefik's API, and the router that it guards; the names are those of
+/// jupyterhub-traefik-proxy.
+const API_AUTH: &str = "auth_api";
+const API_ROUTER: &str = "route_api";
+
+/// What a [`Router`](crate::Router) wants to be in the dynamic configuration beside its routes.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Setup {
+    /// The entrypoint that all routes of this table are served on.
+    pub entrypoint: String,
+    /// Dynamic configuration as Traefik documents it; `None` leaves what is stored alone.
+    pub base: Option<Value>,
+    /// PEM texts `(certificate, key)` to use where no default certificate is set up. Without one
+    /// Traefik makes a new RSA key at every reload.
+    pub fallback_certificate: Option<(String, String)>,
+}
+
+impl Setup {
+    /// A setup with nothing but the entrypoint.
+    pub fn new(entrypoint: impl Into<String>) -> Self {
+        Self {
+            entrypoint: entrypoint.into(),
+            base: None,
+            fallback_certificate: None,
+        }
+    }
+
+    /// What to store, given what our own part of the store holds now and whether somebody else has
+    /// set a default certificate. A generated certificate that is stored stays.
+    pub(crate) fn base_over(&self, stored: &Value, certificate_elsewhere: bool) -> Value {
+        let Some(base) = &self.base else {
+            return stored.clone();
+        };
+        let mut base = base.clone();
+        const CERTIFICATE: &str = "/tls/stores/default";
+        if base.pointer(CERTIFICATE).is_none() && !certificate_elsewhere {
+            let generated = self.fallback_certificate.as_ref().map(
+                |(cert, key)| json!({"defaultCertificate": {"certFile": cert, "keyFile": key}}),
+            );
+            if let Some(store) = stored.pointer(CERTIFICATE).cloned().or(generated) {
+                merge(&mut base, &json!({"tls": {"stores": {"default": store}}}));
+            }
+        }
+        base
+    }
+}
+
+/// How Traefik's API is guarded.
+#[derive(Clone, Default)]
+pub(crate) struct ApiAccess {
+    pub(crate) entrypoint: String,
+    pub(crate) username: String,
+    /// The hash as Traefik's basicAuth takes it; `None` leaves the API unguarded.
+    pub(crate) password_hash: Option<String>,
+}
+
+/// The base of a managed or attached Traefik: the API's router, a certificate, and whatever else
+/// the user wants.
+pub(crate) fn base(api: &ApiAccess, certificate: Option<(&Path, &Path)>, extra: &Value) -> Value {
+    let mut router = json!({
+        "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
+        "entryPoints": [api.entrypoint],
+        "service": "api@internal",
+    });
+    let mut base = json!({"http": {"routers": {}}});
+    if let Some(hash) = &api.password_hash {
+        router["middlewares"] = json!([API_AUTH]);
+        let users = [format!("{}:{hash}", api.username)];
+        base["http"]["middlewares"] = json!({API_AUTH: {"basicAuth": {"users": users}}});
+    }
+    base["http"]["routers"][API_ROUTER] = router;
+    if let Some((cert, key)) = certificate {
+        let certificate = json!({"certFile": cert, "keyFile": key});
+        base["tls"] = json!({"stores": {"default": {"defaultCertificate": certificate}}});
+    }
+    merge(&mut base, extra);
+    base
+}
+
+/// Whether a name in `http.routers` or `http.middlewares` is one that [`base`] uses, so that an
+/// entry of this name is replaced whoever wrote it.
+pub(crate) fn is_api_name(name: &str) -> bool {
+    name == API_ROUTER || name == API_AUTH
+}
+
+/// The hash of a password that needs no slow one, because nobody can guess it. Traefik checks it
+/// at every request to its API.
+pub(crate) fn fast_hash(password: &str) -> String {
+    let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    format!("{{SHA}}{}", STANDARD.encode(sha1))
+}
+
+/// One entry of the dynamic configuration outside of the routes: `http.routers.NAME` and the like.
+pub(crate) struct Entry<'a> {
+    /// One or two keys, such as `["http", "routers"]`.
+    pub(crate) section: Vec<&'a str>,
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a Value,
+}
+
+/// The entries of a dynamic configuration.
+///
+/// # Errors
+/// [`InvalidConfig`](ErrorKind::InvalidConfig) if it is not maps of maps on the upper levels.
+pub(crate) fn entries(config: &Value) -> Result<Vec<Entry<'_>>> {
+    let not_a_map = |path: &str| {
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!("the dynamic configuration's {path} must be a map"),
+        )
+    };
+    let mut entries = Vec::new();
+    for (top, parts) in config.as_object().ok_or_else(|| not_a_map("root"))? {
+        for (part, named) in parts.as_object().ok_or_else(|| not_a_map(top))? {
+            match named {
+                Value::Object(named) => entries.extend(named.iter().map(|(name, value)| Entry {
+                    section: vec![top, part],
+                    name,
+                    value,
+                })),
+                value => entries.push(Entry {
+                    section: vec![top],
+                    name: part,
+                    value,
+                }),
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// What a route becomes in `http.routers`.
+pub(crate) struct RouterConfig {
+    pub(crate) name: String,
+    pub(crate) rule: String,
+    pub(crate) priority: u64,
+    pub(crate) service: String,
+}
+
+pub(crate) fn router(route: &Route) -> RouterConfig {
+    RouterConfig {
+        name: router_name(&route.spec),
+        rule: rule(&route.spec),
+        priority: priority(&route.spec),
+        service: service_name(&route.target),
+    }
+}
+
+/// What a target becomes in `http.services`, under its [`service_name`].
+pub(crate) fn service(target: &Target) -> Value {
+    let server = if target.has_path() {
+        json!({"url": target, "preservePath": true})
+    } else {
+        json!({"url": target})
+    };
+    json!({"loadBalancer": {"servers": [server]}})
+}
+
+/// The middleware that carries the generation. No router uses it; Traefik's API shows it.
+pub(crate) fn marker(generation: u64) -> Value {
+    json!({"headers": {"customRequestHeaders": {GENERATION_HEADER: generation.to_string()}}})
+}
+
+/// The generation in what Traefik's API says of the marker.
+pub(crate) fn generation(middleware: &Value) -> Option<u64> {
+    middleware["headers"]["customRequestHeaders"][GENERATION_HEADER]
+        .as_str()?
+        .parse()
+        .ok()
+}
+
+const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_what_htpasswd_writes() {
+        // htpasswd -nbs user password
+        assert_eq!(fast_hash("password"), "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=");
+    }
+
+    #[test]
+    fn base_has_api_and_certificate_and_extra() {
+        let api = ApiAccess {
+            entrypoint: "auth_api".into(),
+            username: "jupyterhub".into(),
+            password_hash: Some("{SHA}x".into()),
+        };
+        let extra =
+            json!({"http": {"middlewares": {"mine": {"compress": {"minResponseBodyBytes": 1}}}}});
+        let base = base(
+            &api,
+            Some((Path::new("/c.pem"), Path::new("/k.pem"))),
+            &extra,
+        );
+        let names: Vec<_> = entries(&base)
+            .unwrap()
+            .iter()
+            .map(|entry| format!("{}.{}", entry.section.join("."), entry.name))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "http.middlewares.auth_api",
+                "http.middlewares.mine",
+                "http.routers.route_api",
+                "tls.stores.default"
+            ]
+        );
+        assert_eq!(
+            base["http"]["middlewares"]["auth_api"]["basicAuth"]["users"][0],
+            "jupyterhub:{SHA}x"
+        );
+    }
+
+    #[test]
+    fn a_stored_certificate_stays_and_a_given_one_wins() {
+        let setup = |base: Value| Setup {
+            base: Some(base),
+            fallback_certificate: Some(("new".into(), "key".into())),
+            ..Setup::new("web")
+        };
+        let cert = |base: &Value| {
+            base["tls"]["stores"]["default"]["defaultCertificate"]["certFile"].clone()
+        };
+        let fresh = setup(json!({})).base_over(&json!({}), false);
+        assert_eq!(cert(&fresh), "new");
+        let stored =
+            json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "old"}}}}});
+        assert_eq!(cert(&setup(json!({})).base_over(&stored, false)), "old");
+        assert_eq!(setup(json!({})).base_over(&json!({}), true), json!({}));
+        let given =
+            json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "mine"}}}}});
+        assert_eq!(cert(&setup(given).base_over(&stored, false)), "mine");
+        assert_eq!(Setup::new("web").base_over(&stored, false), stored);
+    }
+
+    #[test]
+    fn entries_refuses_what_is_no_configuration() {
+        for bad in [json!(1), json!({"http": 1})] {
+            assert_eq!(
+                entries(&bad).err().map(|e| e.kind()),
+                Some(ErrorKind::InvalidConfig)
+            );
+        }
+    }
+}

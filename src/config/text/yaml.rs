@@ -1,0 +1,322 @@
+//! YAML. The only module that names saphyr_parser.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use serde_json::{Map, Value};
+
+use super::json::flow_line;
+use super::{Kind, Node, Piece, Place, whole_lines};
+
+pub(super) fn parse(text: &str) -> Result<Node, String> {
+    let lines: Vec<usize> = line_starts(text);
+    let mut reader = Reader {
+        text,
+        lines,
+        events: Parser::new_from_str(text),
+        anchors: BTreeMap::new(),
+    };
+    reader.document().map_err(|problem| match problem {
+        Problem::Scan(error) => format!("line {}: {}", error.marker().line(), error.info()),
+        Problem::Other(line, why) => format!("line {line}: {why}"),
+    })
+}
+
+enum Problem {
+    Scan(ScanError),
+    Other(usize, String),
+}
+
+impl From<ScanError> for Problem {
+    fn from(error: ScanError) -> Self {
+        Self::Scan(error)
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    /// The offset of each line.
+    lines: Vec<usize>,
+    events: Parser<'t, saphyr_parser::StrInput<'t>>,
+    /// Values that an alias can stand for.
+    anchors: BTreeMap<usize, Value>,
+}
+
+impl<'t> Reader<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Span), Problem> {
+        match self.events.next_event() {
+            Some(event) => Ok(event?),
+            None => Err(Problem::Other(
+                self.lines.len(),
+                "the file ends too early".into(),
+            )),
+        }
+    }
+
+    fn document(&mut self) -> Result<Node, Problem> {
+        let empty = |place| Node {
+            kind: Kind::Map(Vec::new()),
+            lines: Vec::new(),
+            place,
+        };
+        let end = Place::Lines {
+            at: self.text.len(),
+            indent: 0,
+        };
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root.unwrap_or_else(|| empty(end))),
+                Event::StreamStart | Event::Nothing | Event::DocumentStart(_) => {}
+                Event::DocumentEnd if span.start.index() == span.end.index() => {}
+                Event::DocumentEnd => {
+                    let why =
+                        "\"...\" ends the document here; remove it, so that routes can follow";
+                    return Err(Problem::Other(span.start.line(), why.into()));
+                }
+                _ if root.is_some() => {
+                    let why = "Traefik reads the first document of a file only; remove the second";
+                    return Err(Problem::Other(span.start.line(), why.into()));
+                }
+                event => {
+                    let (mut node, _) = self.node(event, span, 0)?;
+                    if matches!(node.kind, Kind::Leaf(Value::Null)) {
+                        node = empty(end);
+                    }
+                    if !matches!(node.kind, Kind::Map(_)) {
+                        let why = "the file must be a mapping";
+                        return Err(Problem::Other(span.start.line(), why.into()));
+                    }
+                    // New sections go to the end of the file, in line with what is there.
+                    if let Place::Lines { indent, .. } = node.place {
+                        node.place = Place::Lines {
+                            at: self.text.len(),
+                            indent,
+                        };
+                    }
+                    root = Some(node);
+                }
+            }
+        }
+    }
+
+    /// A value, and the offset where its last line ends. `below` is where entries would go if the
+    /// value were an empty map, and how far its key is indented.
+    fn node(
+        &mut self,
+        event: Event<'t>,
+        span: Span,
+        key_indent: usize,
+    ) -> Result<(Node, usize), Problem> {
+        let leaf = |value| Node {
+            kind: Kind::Leaf(value),
+            lines: Vec::new(),
+            place: Place::Nowhere,
+        };
+        let (node, anchor, end) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && tag.is_none();
+                let value = if plain {
+                    plain_scalar(&text)
+                } else {
+                    text.into_owned().into()
+                };
+                let end = self.content_end(span);
+                let mut node = leaf(value);
+                if matches!(node.kind, Kind::Leaf(Value::Null)) && anchor == 0 {
+                    let at = whole_lines(self.text, end..end).end;
+                    node.place = Place::Lines {
+                        at,
+                        indent: key_indent + 2,
+                    };
+                }
+                (node, anchor, end)
+            }
+            Event::Alias(anchor) => {
+                let value = self.anchors.get(&anchor).cloned().unwrap_or(Value::Null);
+                (leaf(value), 0, self.content_end(span))
+            }
+            Event::SequenceStart(anchor, _) => {
+                let (items, end) = self.sequence(span)?;
+                (leaf(items), anchor, end)
+            }
+            Event::MappingStart(anchor, _) => {
+                let (node, end) = self.mapping(span, anchor != 0)?;
+                (node, anchor, end)
+            }
+            _ => return Err(Problem::Other(span.start.line(), "this is no value".into())),
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.to_value());
+        }
+        Ok((node, end))
+    }
+
+    fn sequence(&mut self, start: Span) -> Result<(Value, usize), Problem> {
+        let mut items = Vec::new();
+        let mut last = self.content_end(start);
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                return Ok((Value::Array(items), last.max(self.content_end(span))));
+            }
+            let (node, end) = self.node(event, span, 0)?;
+            items.push(node.to_value());
+            last = last.max(end);
+        }
+    }
+
+    fn mapping(&mut self, start: Span, anchored: bool) -> Result<(Node, usize), Problem> {
+        let flow = self.text[self.offset(start.start)..].starts_with('{');
+        let mut entries = Vec::new();
+        let mut place = Place::Nowhere;
+        let mut last = self.content_end(start);
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                let end = if flow { self.content_end(span) } else { last };
+                return Ok((
+                    Node {
+                        kind: Kind::Map(entries),
+                        lines: Vec::new(),
+                        place,
+                    },
+                    last.max(end),
+                ));
+            }
+            let indent = span.start.col();
+            let key_at = self.offset(span.start);
+            let (key, _) = self.node(event, span, indent)?;
+            let key = match key.to_value() {
+                Value::String(key) => key,
+                other => other.to_string(),
+            };
+            let (event, value_span) = self.next()?;
+            let (mut node, end) = self.node(event, value_span, indent)?;
+            let end = end.max(key_at);
+            if !flow {
+                if entries.is_empty() && !anchored {
+                    place = Place::Lines { at: key_at, indent };
+                }
+                if let (Kind::Map(_), Place::Lines { at, .. }) = (&node.kind, &mut node.place) {
+                    *at = whole_lines(self.text, key_at..key_at).end;
+                }
+                node.lines = self.lines_of(&node, key_at, end);
+            }
+            entries.push((key, node));
+            last = last.max(end);
+        }
+    }
+
+    /// The lines of an entry; those of a nested block mapping belong to its own entries.
+    fn lines_of(&self, node: &Node, key_at: usize, end: usize) -> Vec<Range<usize>> {
+        let children_have_lines = match &node.kind {
+            Kind::Map(entries) => entries.iter().any(|(_, child)| !child.lines.is_empty()),
+            Kind::Leaf(_) => false,
+        };
+        let last = if children_have_lines { key_at } else { end };
+        vec![whole_lines(self.text, key_at..last)]
+    }
+
+    /// The offset of a marker, which counts characters.
+    fn offset(&self, marker: saphyr_parser::Marker) -> usize {
+        let start = self
+            .lines
+            .get(marker.line() - 1)
+            .copied()
+            .unwrap_or(self.text.len());
+        let line = &self.text[start..];
+        line.char_indices()
+            .nth(marker.col())
+            .map_or(self.text.len(), |(at, _)| start + at)
+    }
+
+    /// Where a span's text ends, without the line breaks and blanks behind it.
+    fn content_end(&self, span: Span) -> usize {
+        let (start, end) = (self.offset(span.start), self.offset(span.end));
+        let trimmed = self.text[start..end.max(start)].trim_end_matches([' ', '\n', '\r']);
+        start + trimmed.len()
+    }
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0)
+        .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+        .collect()
+}
+
+/// A plain scalar as YAML 1.2's core schema reads it.
+fn plain_scalar(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => true.into(),
+        "false" | "False" | "FALSE" => false.into(),
+        _ => match serde_json::from_str(text) {
+            Ok(number @ Value::Number(_)) => number,
+            _ => text.into(),
+        },
+    }
+}
+
+/// Flow mappings can't take lines; rewriting one would lose its comments.
+pub(super) fn opened(_text: &str, paths: &[&[String]]) -> Result<String, String> {
+    let path = paths.first().map(|path| path.join(".")).unwrap_or_default();
+    Err(format!(
+        "{path} is not a block mapping; write it (and what holds it) with indented lines instead \
+         of {{braces}}, anchors or aliases, so that routes can be added"
+    ))
+}
+
+pub(super) fn entry(name: &str, value: &Value) -> String {
+    format!("{}: {}\n", flow_line(name), flow_line(value))
+}
+
+pub(super) fn document(value: &Value) -> String {
+    let mut out = String::new();
+    write_block(value, 0, &mut out);
+    out
+}
+
+fn write_block(value: &Value, indent: usize, out: &mut String) {
+    let empty = Map::new();
+    for (key, value) in value.as_object().unwrap_or(&empty) {
+        out.push_str(&" ".repeat(indent));
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                out.push_str(&format!("{}:\n", plain_or_quoted(key)));
+                write_block(value, indent + 2, out);
+            }
+            value => out.push_str(&format!("{}: {}\n", plain_or_quoted(key), flow_line(value))),
+        }
+    }
+}
+
+fn plain_or_quoted(key: &str) -> String {
+    let is_word = |b: u8| b.is_ascii_alphabetic() || b == b'_' || b == b'-';
+    if key.bytes().all(is_word) && key.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        key.into()
+    } else {
+        flow_line(key)
+    }
+}
+
+pub(super) fn nested<P: Clone>(sections: &[(&[String], &[P])], indent: usize) -> Vec<Piece<P>> {
+    let mut pieces = Vec::new();
+    let mut open: &[String] = &[];
+    for (path, parts) in sections {
+        let shared = open.iter().zip(*path).take_while(|(a, b)| a == b).count();
+        for (depth, key) in path.iter().enumerate().skip(shared) {
+            let blanks = " ".repeat(indent + 2 * depth);
+            pieces.push(Piece::Text(format!("{blanks}{}:\n", plain_or_quoted(key))));
+        }
+        let indent = indent + 2 * path.len();
+        pieces.extend(parts.iter().map(|part| Piece::Part {
+            part: part.clone(),
+            indent,
+        }));
+        open = path;
+    }
+    pieces
+}

@@ -1,0 +1,610 @@
+//! Setting up a [`Router`].
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde_json::{Value, json};
+
+use super::Router;
+use super::commit::Commits;
+use super::managed::{Managed, StaticFile};
+use super::verify::Verifier;
+use crate::backend::{Backend, Setup};
+use crate::config::dynamic::{self, ApiAccess};
+use crate::config::static_config::{Entrypoint, StaticConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::Tls;
+use crate::traefik::Api;
+use crate::traefik::process::Launch;
+
+/// The options of a [`Router`], and three ways to make one of them:
+///
+/// - [`start`](Self::start) a Traefik of our own,
+/// - [`attach`](Self::attach) to one that somebody else runs,
+/// - stay [`offline`](Self::offline) and work on the store alone.
+///
+/// Options bear the names that jupyterhub-traefik-proxy documents.
+#[must_use = "a Router is made by `start`, `attach` or `offline`"]
+pub struct Builder {
+    backend: Box<dyn Backend>,
+    public_url: String,
+    entrypoint: Option<String>,
+    api_entrypoint: String,
+    api_urls: Vec<String>,
+    api_username: String,
+    api_password: Option<String>,
+    api_hashed_password: Option<String>,
+    #[cfg(feature = "bcrypt")]
+    bcrypt_cost: Option<u32>,
+    api_tls: Tls,
+    api_timeout: Duration,
+    check_route_timeout: Duration,
+    setup_dynamic_config: bool,
+    ssl: (Option<PathBuf>, Option<PathBuf>),
+    extra_dynamic_config: Value,
+    traefik_bin: PathBuf,
+    static_config_file: PathBuf,
+    extra_static_config: Value,
+    throttle: Duration,
+    log_level: String,
+    env: Vec<(OsString, OsString)>,
+    stop_timeout: Duration,
+}
+
+impl Builder {
+    pub(super) fn new(backend: Box<dyn Backend>) -> Self {
+        Self {
+            backend,
+            public_url: "http://127.0.0.1:8000".into(),
+            entrypoint: None,
+            api_entrypoint: "auth_api".into(),
+            api_urls: vec!["http://127.0.0.1:8099".into()],
+            api_username: "jupyterhub".into(),
+            api_password: None,
+            api_hashed_password: None,
+            #[cfg(feature = "bcrypt")]
+            bcrypt_cost: None,
+            api_tls: Tls::new(),
+            api_timeout: Duration::from_secs(5),
+            check_route_timeout: Duration::from_secs(30),
+            setup_dynamic_config: true,
+            ssl: (None, None),
+            extra_dynamic_config: json!({}),
+            traefik_bin: "traefik".into(),
+            static_config_file: "traefik.toml".into(),
+            extra_static_config: json!({}),
+            throttle: Duration::ZERO,
+            log_level: "ERROR".into(),
+            env: Vec::new(),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Where Traefik listens for requests. With `https` it uses [`ssl`](Self::ssl), or else a
+    /// certificate that is made up and that no client trusts. `http://:8000` means all addresses.
+    /// Defaults to `http://127.0.0.1:8000`.
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = url.into();
+        self
+    }
+
+    /// The name of the entrypoint that routes are served on. All routes of a store are served on
+    /// one; the last Router that was set up decides. Defaults to `http` or `https`, as
+    /// [`public_url`](Self::public_url) begins.
+    pub fn traefik_entrypoint(mut self, name: impl Into<String>) -> Self {
+        self.entrypoint = Some(name.into());
+        self
+    }
+
+    /// The name of the entrypoint that Traefik's API is served on. Defaults to `auth_api`.
+    pub fn traefik_api_entrypoint(mut self, name: impl Into<String>) -> Self {
+        self.api_entrypoint = name.into();
+        self
+    }
+
+    /// Where Traefik's API is. A Traefik that we start listens there. Defaults to
+    /// `http://127.0.0.1:8099`.
+    pub fn traefik_api_url(self, url: impl Into<String>) -> Self {
+        self.traefik_api_urls([url])
+    }
+
+    /// Where the APIs of several Traefiks are that read the same store. A change is served once
+    /// all of them serve it.
+    pub fn traefik_api_urls<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.api_urls = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The user name for Traefik's API. Defaults to `jupyterhub`.
+    pub fn traefik_api_username(mut self, username: impl Into<String>) -> Self {
+        self.api_username = username.into();
+        self
+    }
+
+    /// The password for Traefik's API. For a Traefik that we start it defaults to 256 random bits;
+    /// for another one to none, and then the API must be open to us.
+    ///
+    /// Traefik checks it at each request to the API, and we ask at each change; so it is stored as
+    /// a fast hash (`{SHA}`). That loses nothing for a random password. For one that a person
+    /// chose, see `bcrypt_cost` (with the feature `bcrypt`), or
+    /// [`traefik_api_hashed_password`](Self::traefik_api_hashed_password).
+    pub fn traefik_api_password(mut self, password: impl Into<String>) -> Self {
+        self.api_password = Some(password.into());
+        self
+    }
+
+    /// The hash to store for Traefik's API, as its basicAuth takes it: `{SHA}…`, `$apr1$…` or
+    /// bcrypt. It must be the hash of [`traefik_api_password`](Self::traefik_api_password).
+    /// Defaults to a hash that we make.
+    pub fn traefik_api_hashed_password(mut self, hash: impl Into<String>) -> Self {
+        self.api_hashed_password = Some(hash.into());
+        self
+    }
+
+    /// Stores the password as bcrypt with this cost, 4 to 31. Each request to the API, and there
+    /// is at least one for each change, then takes Traefik 1.6 ms of CPU at cost 5, 50 ms at 10
+    /// and 265 ms at 12 (measured on Traefik 3.7.15). Defaults to a fast hash instead.
+    #[cfg(feature = "bcrypt")]
+    pub fn bcrypt_cost(mut self, cost: u32) -> Self {
+        self.bcrypt_cost = Some(cost);
+        self
+    }
+
+    /// How TLS is done towards an API whose URL begins with `https`. Defaults to
+    /// [`Tls::new`](crate::Tls::new): full validation.
+    pub fn traefik_api_tls(mut self, tls: Tls) -> Self {
+        self.api_tls = tls;
+        self
+    }
+
+    /// How long one request to the API may take. Defaults to 5 seconds.
+    pub fn traefik_api_timeout(mut self, timeout: Duration) -> Self {
+        self.api_timeout = timeout;
+        self
+    }
+
+    /// How long a change may take until every Traefik serves it. Defaults to 30 seconds.
+    pub fn check_route_timeout(mut self, timeout: Duration) -> Self {
+        self.check_route_timeout = timeout;
+        self
+    }
+
+    /// Whether [`attach`](Self::attach) puts the API's router, the certificate and
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) into the store. If not, whoever runs
+    /// Traefik has to set up its API, and a default certificate, without which Traefik makes a new
+    /// key at each reload. Defaults to `true`.
+    pub fn enable_setup_dynamic_config(mut self, enable: bool) -> Self {
+        self.setup_dynamic_config = enable;
+        self
+    }
+
+    /// The files, in PEM, of the certificate and the private key for HTTPS. Traefik reads them, so
+    /// they have to be there for Traefik under these absolute paths. Defaults to a certificate
+    /// that is made up.
+    pub fn ssl(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.ssl = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
+    /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
+    /// routers, TLS options. Defaults to none.
+    pub fn extra_dynamic_config(mut self, config: Value) -> Self {
+        self.extra_dynamic_config = config;
+        self
+    }
+
+    /// The program to start: a path, or a name on PATH. Defaults to `traefik`.
+    pub fn traefik_bin(mut self, program: impl Into<PathBuf>) -> Self {
+        self.traefik_bin = program.into();
+        self
+    }
+
+    /// Where to write the static configuration for a Traefik that we start, `.toml` or (with the
+    /// feature `yaml`) `.yaml`. It is removed when Traefik is stopped. Defaults to `traefik.toml`.
+    pub fn static_config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.static_config_file = path.into();
+        self
+    }
+
+    /// More static configuration, as Traefik documents it, merged over ours. Defaults to none.
+    pub fn extra_static_config(mut self, config: Value) -> Self {
+        self.extra_static_config = config;
+        self
+    }
+
+    /// How long Traefik waits after a change before it takes the next one. Traefik's own default
+    /// of 2 seconds is how long every second user would wait. Defaults to zero: Traefik then loads
+    /// changes as fast as it can, several at once if they come faster.
+    pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
+        self.throttle = throttle;
+        self
+    }
+
+    /// What Traefik logs: `DEBUG`, `INFO`, `WARN` or `ERROR`. It goes to this program's log, with
+    /// the target `traefik`. Defaults to `ERROR`.
+    pub fn traefik_log_level(mut self, level: impl Into<String>) -> Self {
+        self.log_level = level.into();
+        self
+    }
+
+    /// An environment variable for Traefik, beside those of this program.
+    pub fn traefik_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// How long Traefik may take to stop: requests that are under way may finish until then.
+    /// Defaults to 5 seconds.
+    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = timeout;
+        self
+    }
+
+    /// Starts a Traefik, and returns when its API and its entrypoint answer and the routes in the
+    /// store are served.
+    ///
+    /// Traefik runs until [`Router::stop`], until the Router is dropped, or until this program
+    /// ends, however it ends (on Unix; elsewhere a program that is killed leaves its Traefik
+    /// behind). Two threads read what it logs. On Unix a shell watches over it.
+    ///
+    /// # Errors
+    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options are not acceptable or contradict
+    ///   each other, or the static configuration's file is there and not ours.
+    /// - [`Process`](ErrorKind::Process) if there is no such program, an address is taken, or
+    ///   Traefik ends at once; the message has its last words.
+    /// - As [`Backend::open`], and as [`Router::add_route`] if Traefik does not load the store.
+    ///
+    /// Whatever was made until then is removed again.
+    pub fn start(mut self) -> Result<Router> {
+        let [api_url] = &*self.api_urls else {
+            return Err(invalid(
+                "a Traefik that we start has one API URL (traefik_api_urls)",
+            ));
+        };
+        let public = Listen::parse("public_url", &self.public_url)?;
+        let api = Listen::parse("traefik_api_url", api_url)?;
+        if api.tls {
+            return Err(invalid(
+                "the API of a Traefik that we start is served without TLS; begin traefik_api_url \
+                 with http://",
+            ));
+        }
+        let entrypoint = self.entrypoint_name(public.tls)?;
+        if entrypoint == self.api_entrypoint {
+            return Err(invalid(
+                "traefik_entrypoint and traefik_api_entrypoint must differ",
+            ));
+        }
+        if self.api_password.is_none() {
+            if self.api_hashed_password.is_some() {
+                return Err(invalid(
+                    "traefik_api_hashed_password needs traefik_api_password beside it",
+                ));
+            }
+            self.api_password = Some(random_password()?);
+        }
+        let setup = self.setup(&entrypoint)?;
+        let verifier = self.verifier()?;
+        public.check_free("public_url")?;
+        api.check_free("traefik_api_url")?;
+
+        let started = self.backend.open(&setup).and_then(|commit| {
+            let config = StaticConfig {
+                entrypoint: public.entrypoint(&entrypoint),
+                api: api.entrypoint(&self.api_entrypoint),
+                throttle: self.throttle,
+                grace: self.stop_timeout,
+                log_level: &self.log_level,
+                provider: self.backend.static_config()?,
+                extra: &self.extra_static_config,
+            };
+            let file = StaticFile::write(&self.static_config_file, &config.to_value())?;
+            let path = file.path().to_path_buf();
+            let launch = Launch {
+                program: &self.traefik_bin,
+                config: &path,
+                env: &self.env,
+                stop_timeout: self.stop_timeout,
+            };
+            let managed = Managed::start(file, &launch)?;
+            let complaints = |since| managed.complaints_since(since);
+            verifier.confirm(&commit, &[], &|| managed.check(), &complaints)?;
+            public.wait_until_open(verifier.timeout(), &managed)?;
+            // Somebody else's Traefik may have answered for ours, which could not listen there.
+            managed.check()?;
+            Ok(managed)
+        });
+        let managed = started.inspect_err(|_| {
+            if let Err(error) = self.backend.close() {
+                log::warn!("{error}");
+            }
+        })?;
+        Ok(Router {
+            backend: self.backend,
+            verifier,
+            commits: Commits::default(),
+            managed: Some(managed),
+        })
+    }
+
+    /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which somebody
+    /// else runs, and returns when they serve the routes in the store.
+    ///
+    /// # Errors
+    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options contradict each other, or a
+    ///   Traefik has no such entrypoint.
+    /// - As [`Backend::open`], and as [`Router::add_route`] if a Traefik does not load the store.
+    pub fn attach(self) -> Result<Router> {
+        if self.api_urls.is_empty() {
+            return Err(invalid(
+                "traefik_api_urls names no Traefik; `offline` needs none",
+            ));
+        }
+        let public = Listen::parse("public_url", &self.public_url)?;
+        let entrypoint = self.entrypoint_name(public.tls)?;
+        let setup = if self.setup_dynamic_config {
+            self.setup(&entrypoint)?
+        } else {
+            Setup::new(&entrypoint)
+        };
+        let verifier = self.verifier()?;
+        let commit = self.backend.open(&setup)?;
+        verifier.confirm(&commit, &[], &|| Ok(()), &|_| Vec::new())?;
+        for api in verifier.apis() {
+            let known = api.entrypoints()?;
+            if !known.iter().any(|known| known.name == entrypoint) {
+                let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
+                return Err(invalid(&format!(
+                    "Traefik at {} has no entrypoint {entrypoint:?} (traefik_entrypoint); it has {}",
+                    api.url(),
+                    names.join(", ")
+                )));
+            }
+        }
+        Ok(Router {
+            backend: self.backend,
+            verifier,
+            commits: Commits::default(),
+            managed: None,
+        })
+    }
+
+    /// Works on the store alone: changes return when they are stored, whether a Traefik loads
+    /// them or not.
+    ///
+    /// # Errors
+    /// As [`Backend::open`].
+    pub fn offline(mut self) -> Result<Router> {
+        self.api_urls.clear();
+        let public = Listen::parse("public_url", &self.public_url)?;
+        self.backend
+            .open(&Setup::new(self.entrypoint_name(public.tls)?))?;
+        let verifier = self.verifier()?;
+        Ok(Router {
+            backend: self.backend,
+            verifier,
+            commits: Commits::default(),
+            managed: None,
+        })
+    }
+
+    fn entrypoint_name(&self, tls: bool) -> Result<String> {
+        let default = if tls { "https" } else { "http" };
+        let name = self.entrypoint.as_deref().unwrap_or(default);
+        for (option, name) in [
+            ("traefik_entrypoint", name),
+            ("traefik_api_entrypoint", &self.api_entrypoint),
+        ] {
+            let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            if name.is_empty() || !name.bytes().all(is_plain) {
+                return Err(invalid(&format!(
+                    "{option} {name:?} is no entrypoint's name: letters, digits, '-' and '_'"
+                )));
+            }
+        }
+        Ok(name.into())
+    }
+
+    fn setup(&self, entrypoint: &str) -> Result<Setup> {
+        let certificate = match &self.ssl {
+            (Some(cert), Some(key)) => Some((absolute(cert)?, absolute(key)?)),
+            _ => None,
+        };
+        let api = ApiAccess {
+            entrypoint: self.api_entrypoint.clone(),
+            username: self.username()?,
+            password_hash: self.password_hash()?,
+        };
+        let files = certificate.as_ref().map(|(cert, key)| (&**cert, &**key));
+        Ok(Setup {
+            base: Some(dynamic::base(&api, files, &self.extra_dynamic_config)),
+            fallback_certificate: Some(made_up_certificate()?),
+            ..Setup::new(entrypoint)
+        })
+    }
+
+    fn username(&self) -> Result<String> {
+        let name = &self.api_username;
+        if name.is_empty() || name.contains([':', ',']) || name.chars().any(char::is_control) {
+            return Err(invalid(
+                "traefik_api_username must not be empty or contain ':', ',' or control characters",
+            ));
+        }
+        Ok(name.clone())
+    }
+
+    fn password_hash(&self) -> Result<Option<String>> {
+        if let Some(hash) = &self.api_hashed_password {
+            let known = ["{SHA}", "$apr1$", "$2a$", "$2b$", "$2y$"];
+            if !known.iter().any(|kind| hash.starts_with(kind)) {
+                return Err(invalid(
+                    "traefik_api_hashed_password is of no kind that Traefik knows: {SHA}, $apr1$ \
+                     or bcrypt",
+                ));
+            }
+            return Ok(Some(hash.clone()));
+        }
+        let Some(password) = &self.api_password else {
+            return Ok(None);
+        };
+        #[cfg(feature = "bcrypt")]
+        if let Some(cost) = self.bcrypt_cost {
+            return match bcrypt::hash(password, cost) {
+                Ok(hash) => Ok(Some(hash)),
+                Err(error) => Err(invalid("bcrypt_cost").with_source(error)),
+            };
+        }
+        Ok(Some(dynamic::fast_hash(password)))
+    }
+
+    fn verifier(&self) -> Result<Verifier> {
+        let apis = self.api_urls.iter().map(|url| {
+            let api = Api::with_tls(url, &self.api_tls)?.timeout(self.api_timeout);
+            Ok(match &self.api_password {
+                Some(password) => api.basic_auth(&self.api_username, password),
+                None => api,
+            })
+        });
+        let apis = apis.collect::<Result<_>>()?;
+        Ok(Verifier::new(
+            apis,
+            self.backend.provider(),
+            self.check_route_timeout,
+        ))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Passwords, Traefik's environment and extra configuration may hold secrets.
+        f.debug_struct("Builder")
+            .field("backend", &self.backend)
+            .field("public_url", &self.public_url)
+            .field("traefik_api_urls", &self.api_urls)
+            .field("static_config_file", &self.static_config_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an entrypoint listens, taken from a URL.
+struct Listen {
+    tls: bool,
+    host: String,
+    port: u16,
+}
+
+impl Listen {
+    fn parse(option: &str, url: &str) -> Result<Self> {
+        let refuse = || {
+            invalid(&format!(
+                "{option} must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
+            ))
+        };
+        let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(refuse()),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => {
+                (host, port.parse().map_err(|_| refuse())?)
+            }
+            _ => (authority, if tls { 443 } else { 80 }),
+        };
+        let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        if port == 0 || !host.bytes().all(is_host) {
+            return Err(refuse());
+        }
+        Ok(Self {
+            tls,
+            host: host.into(),
+            port,
+        })
+    }
+
+    fn entrypoint<'a>(&self, name: &'a str) -> Entrypoint<'a> {
+        Entrypoint {
+            name,
+            address: format!("{}:{}", self.host, self.port),
+            tls: self.tls,
+        }
+    }
+
+    fn check_free(&self, option: &str) -> Result<()> {
+        let host = if self.host.is_empty() {
+            "0.0.0.0"
+        } else {
+            &self.host
+        };
+        match TcpListener::bind(format!("{host}:{}", self.port)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::new(
+                ErrorKind::Process,
+                format!(
+                    "{option}: another program listens on {host}:{} already, perhaps a Traefik \
+                     that was left behind",
+                    self.port
+                ),
+            )),
+            // What else may be wrong, Traefik says.
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_until_open(&self, timeout: Duration, managed: &Managed) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        let host = match &*self.host {
+            "" | "0.0.0.0" => "127.0.0.1",
+            "[::]" => "[::1]",
+            host => host,
+        };
+        let address = format!("{host}:{}", self.port);
+        loop {
+            let open = (address.to_socket_addrs().into_iter().flatten())
+                .any(|to| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok());
+            if open {
+                return Ok(());
+            }
+            managed.check()?;
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::Process,
+                    format!("Traefik does not listen on {address} (public_url)"),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path)
+        .map_err(|error| invalid(&format!("ssl: can't read {}", path.display())).with_source(error))
+}
+
+fn random_password() -> Result<String> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| {
+        Error::new(
+            ErrorKind::Process,
+            "the operating system gives no random bytes",
+        )
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn made_up_certificate() -> Result<(String, String)> {
+    let made = rcgen::generate_simple_self_signed(vec!["traefik-router.invalid".into()]);
+    let made = made.map_err(|error| {
+        Error::new(ErrorKind::Process, "can't make a certificate").with_source(error)
+    })?;
+    Ok((made.cert.pem(), made.signing_key.serialize_pem()))
+}

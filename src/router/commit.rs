@@ -1,0 +1,266 @@
+//! Calls that come while a commit is under way share the next one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Applied;
+use crate::backend::Commit;
+use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::route::{Change, Effect, Route, RouteSpec, Table};
+
+/// What a caller wants done.
+#[derive(Debug)]
+pub(super) enum Request {
+    Changes(Vec<Change>),
+    Reconcile(Table),
+}
+
+/// Asks the backend for a commit.
+pub(super) type Store<'a> = dyn Fn(&mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> + 'a;
+/// Waits until Traefik serves a commit that set these routes; what it refuses comes back.
+pub(super) type Confirm<'a> =
+    dyn Fn(&Commit, &[RouteSpec]) -> Result<HashMap<RouteSpec, Error>> + 'a;
+
+/// The requests that wait for a commit. One caller at a time commits for all that wait.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    queue: Mutex<Queue>,
+    moved_on: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Arc<Job>>,
+    committing: bool,
+}
+
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    outcome: Mutex<Option<Result<Applied>>>,
+}
+
+impl Job {
+    fn outcome(&self) -> MutexGuard<'_, Option<Result<Applied>>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Commits {
+    /// Returns when the request is served, whoever commits it.
+    pub(super) fn submit(
+        &self,
+        request: Request,
+        store: &Store<'_>,
+        confirm: &Confirm<'_>,
+    ) -> Result<Applied> {
+        let job = Arc::new(Job {
+            request,
+            outcome: Mutex::new(None),
+        });
+        let mut queue = self.queue();
+        queue.waiting.push(Arc::clone(&job));
+        while queue.committing {
+            queue = self
+                .moved_on
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(outcome) = job.outcome().take() {
+            return outcome;
+        }
+        queue.committing = true;
+        let jobs = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        let turn = Turn {
+            commits: self,
+            jobs: &jobs,
+        };
+        turn.run(store, confirm);
+        drop(turn);
+        let outcome = job.outcome().take();
+        outcome.unwrap_or_else(|| Err(abandoned()))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One caller's turn to commit. When it ends, even by a panic, nobody is left waiting.
+struct Turn<'a> {
+    commits: &'a Commits,
+    jobs: &'a [Arc<Job>],
+}
+
+impl Turn<'_> {
+    fn run(&self, store: &Store<'_>, confirm: &Confirm<'_>) {
+        let start = Instant::now();
+        let mut plan = Plan::default();
+        let commit = store(&mut |table| {
+            plan = Plan::of(self.jobs, table);
+            std::mem::take(&mut plan.changes)
+        });
+        let stored_after = start.elapsed();
+        let confirmed = commit.and_then(|commit| {
+            let refused =
+                confirm(&commit, &plan.set).map_err(|error| error.with_stored(Stored::All))?;
+            Ok((commit, refused))
+        });
+        let served_after = start.elapsed();
+        for (job, applied) in self.jobs.iter().zip(
+            plan.applied
+                .into_iter()
+                .chain(std::iter::repeat_with(Applied::default)),
+        ) {
+            let outcome = match &confirmed {
+                Err(error) => Err(error.clone()),
+                Ok((commit, refused)) => job.finish(applied, refused).map(|applied| Applied {
+                    generation: commit.generation,
+                    stored_after,
+                    served_after,
+                    ..applied
+                }),
+            };
+            *job.outcome() = Some(outcome);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for job in self.jobs {
+            job.outcome().get_or_insert_with(|| Err(abandoned()));
+        }
+        self.commits.queue().committing = false;
+        self.commits.moved_on.notify_all();
+    }
+}
+
+fn abandoned() -> Error {
+    let message = "the thread that committed this change for others has panicked";
+    Error::new(ErrorKind::Conflict, message).with_stored(Stored::Unknown)
+}
+
+impl Job {
+    /// The outcome, given which routes Traefik refuses.
+    fn finish(&self, applied: Applied, refused: &HashMap<RouteSpec, Error>) -> Result<Applied> {
+        let is_ours = |spec: &&RouteSpec| match &self.request {
+            Request::Changes(changes) => changes.iter().any(|change| change.spec() == *spec),
+            Request::Reconcile(table) => table.get(spec).is_some(),
+        };
+        if refused.is_empty() {
+            return Ok(applied);
+        }
+        match refused
+            .keys()
+            .find(is_ours)
+            .and_then(|spec| refused.get(spec))
+        {
+            Some(error) => Err(error.clone()),
+            None => Ok(applied),
+        }
+    }
+}
+
+/// What the requests come to, given the table as it is.
+#[derive(Default)]
+struct Plan {
+    changes: Vec<Change>,
+    /// The routes whose router must be there afterwards.
+    set: Vec<RouteSpec>,
+    /// What each request does.
+    applied: Vec<Applied>,
+}
+
+impl Plan {
+    fn of(jobs: &[Arc<Job>], table: &Table) -> Self {
+        let mut plan = Self::default();
+        let mut overlay = Overlay {
+            table,
+            changed: HashMap::new(),
+        };
+        for job in jobs {
+            let applied = match &job.request {
+                Request::Changes(changes) => plan.add(changes, &mut overlay),
+                Request::Reconcile(desired) => {
+                    let changes = overlay.to_table().changes_to(desired);
+                    plan.add(&changes, &mut overlay)
+                }
+            };
+            plan.applied.push(applied);
+        }
+        plan.set = (overlay.changed.iter())
+            .filter(|(_, route)| route.is_some())
+            .map(|(spec, _)| (*spec).clone())
+            .collect();
+        plan
+    }
+
+    fn add<'c>(&mut self, changes: &'c [Change], overlay: &mut Overlay<'_>) -> Applied {
+        let mut applied = Applied::default();
+        // Of several changes to one routespec only the last one counts.
+        let last: HashMap<&RouteSpec, usize> = changes
+            .iter()
+            .enumerate()
+            .map(|(n, change)| (change.spec(), n))
+            .collect();
+        let counts = |n: usize, change: &'c Change| last.get(change.spec()) == Some(&n);
+        for (n, change) in changes.iter().enumerate() {
+            if !counts(n, change) {
+                continue;
+            }
+            let list = match overlay.apply(change) {
+                Effect::None => continue,
+                Effect::Added => &mut applied.added,
+                Effect::Changed => &mut applied.changed,
+                Effect::Deleted => &mut applied.deleted,
+            };
+            list.push(change.spec().clone());
+            self.changes.push(change.clone());
+        }
+        applied
+    }
+}
+
+/// A table with changes over it, without copying the table.
+struct Overlay<'t> {
+    table: &'t Table,
+    changed: HashMap<RouteSpec, Option<Arc<Route>>>,
+}
+
+impl Overlay<'_> {
+    fn apply(&mut self, change: &Change) -> Effect {
+        let spec = change.spec();
+        let old = match self.changed.get(spec) {
+            Some(route) => route.as_ref(),
+            None => self.table.get(spec),
+        };
+        let new = match change {
+            Change::Set(route) => Some(route),
+            Change::Delete(_) => None,
+        };
+        let effect = match (old, new) {
+            (None, None) => Effect::None,
+            (Some(old), Some(new)) if old == new => Effect::None,
+            (Some(_), Some(_)) => Effect::Changed,
+            (None, Some(_)) => Effect::Added,
+            (Some(_), None) => Effect::Deleted,
+        };
+        self.changed.insert(spec.clone(), new.cloned());
+        effect
+    }
+
+    fn to_table(&self) -> Table {
+        let mut table = self.table.clone();
+        for (spec, route) in &self.changed {
+            let change = match route {
+                Some(route) => Change::Set(Arc::clone(route)),
+                None => Change::Delete(spec.clone()),
+            };
+            table.apply(&change);
+        }
+        table
+    }
+}

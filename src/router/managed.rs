@@ -1,0 +1,137 @@
+//! A Traefik that we have started, with the static configuration that we wrote for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::ProcessStatus;
+use crate::atomic;
+use crate::config::text::Syntax;
+use crate::error::{Error, ErrorKind, Result};
+use crate::traefik::process::{Launch, Process};
+
+const FIRST_LINE: &str =
+    "# Written by traefik-router for a Traefik that it starts; removed when it stops.";
+
+#[derive(Debug)]
+pub(super) struct Managed {
+    process: Mutex<State>,
+    static_file: StaticFile,
+}
+
+#[derive(Debug)]
+enum State {
+    Started(Process),
+    Stopped,
+}
+
+/// The static configuration's file; it goes when this does.
+#[derive(Debug)]
+pub(super) struct StaticFile(PathBuf);
+
+impl Managed {
+    pub(super) fn start(static_file: StaticFile, launch: &Launch<'_>) -> Result<Self> {
+        let process = Process::start(launch)?;
+        Ok(Self {
+            process: Mutex::new(State::Started(process)),
+            static_file,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(*self.state(), State::Stopped)
+    }
+
+    pub(super) fn status(&self) -> ProcessStatus {
+        match &mut *self.state() {
+            State::Stopped => ProcessStatus::Stopped,
+            State::Started(process) => match process.check() {
+                Ok(()) => ProcessStatus::Running(process.id()),
+                Err(error) => ProcessStatus::Ended(error.to_string()),
+            },
+        }
+    }
+
+    /// Fails if Traefik has ended.
+    pub(super) fn check(&self) -> Result<()> {
+        match &mut *self.state() {
+            State::Stopped => Err(Error::new(ErrorKind::Process, "Traefik was stopped")),
+            State::Started(process) => process.check(),
+        }
+    }
+
+    pub(super) fn complaints_since(&self, then: Instant) -> Vec<String> {
+        match &*self.state() {
+            State::Stopped => Vec::new(),
+            State::Started(process) => process.complaints_since(then),
+        }
+    }
+
+    /// Ends Traefik; says whether it was there to be ended.
+    pub(super) fn stop(&self) -> Result<bool> {
+        let mut state = self.state();
+        let State::Started(process) = &mut *state else {
+            return Ok(false);
+        };
+        process.stop()?;
+        *state = State::Stopped;
+        self.static_file.remove()?;
+        Ok(true)
+    }
+}
+
+impl StaticFile {
+    /// Writes the file, for its owner's eyes only. A file that somebody else wrote stays.
+    pub(super) fn write(path: &Path, config: &Value) -> Result<Self> {
+        let syntax = Syntax::of(path)?;
+        let resolved = atomic::resolve(path)?;
+        if let Some((text, _)) = atomic::read(&resolved)? {
+            if !text.starts_with(FIRST_LINE) {
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    format!(
+                        "{} is there already and not ours; move it away, or choose another \
+                         `static_config_file`",
+                        path.display()
+                    ),
+                ));
+            }
+        }
+        let file = Self(resolved);
+        // A new file has mode 0600; one that is replaced would keep its own.
+        file.remove()?;
+        atomic::replace(
+            &file.0,
+            &format!("{FIRST_LINE}\n\n{}", syntax.document(config)),
+        )?;
+        Ok(file)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn remove(&self) -> Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(atomic::failed("remove", &self.0, error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for StaticFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            log::warn!("{error}");
+        }
+    }
+}

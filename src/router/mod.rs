@@ -1,0 +1,235 @@
+//! The [`Router`]: routes in, routes served.
+
+mod builder;
+mod commit;
+mod managed;
+mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::commit::{Commits, Request};
+use self::managed::Managed;
+use self::verify::Verifier;
+use crate::backend::Backend;
+use crate::error::{Error, ErrorKind, Result};
+use crate::route::{Change, Route, RouteSpec, Table};
+use crate::traefik::Version;
+
+pub use builder::Builder;
+
+/// Keeps the routes of one or several Traefiks.
+///
+/// Made by [`Router::builder`]. Its methods block, may be called from many threads at once, and
+/// return when every configured Traefik serves what was asked for. Calls that come while a commit
+/// is under way wait for it and share the next one, so that many threads cost few reloads.
+///
+/// Dropping a Router that has [started](Builder::start) a Traefik ends that Traefik.
+#[derive(Debug)]
+pub struct Router {
+    backend: Box<dyn Backend>,
+    verifier: Verifier,
+    commits: Commits,
+    managed: Option<Managed>,
+}
+
+/// What a call changed, and how long it took.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Applied {
+    /// Routes that were not there before.
+    pub added: Vec<RouteSpec>,
+    /// Routes whose target or data is another one now.
+    pub changed: Vec<RouteSpec>,
+    /// Routes that were there before.
+    pub deleted: Vec<RouteSpec>,
+    /// The generation that Traefik shows for it.
+    pub generation: u64,
+    /// How long the store took.
+    pub stored_after: Duration,
+    /// How long it took, from the same start, until every Traefik served it.
+    pub served_after: Duration,
+}
+
+/// How a Router's Traefiks are.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// The Traefik that this Router has started; `None` if it has started none.
+    pub process: Option<ProcessStatus>,
+    /// What each configured API answers, by its URL.
+    pub apis: Vec<(String, Result<Version>)>,
+}
+
+/// How a Traefik that we have started is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProcessStatus {
+    /// It runs, with this process id.
+    Running(u32),
+    /// It was stopped by [`Router::stop`].
+    Stopped,
+    /// It ended by itself; the text says how, with its last words.
+    Ended(String),
+}
+
+impl Status {
+    /// Whether everything is as it should be.
+    pub fn is_healthy(&self) -> bool {
+        matches!(self.process, None | Some(ProcessStatus::Running(_)))
+            && self.apis.iter().all(|(_, version)| version.is_ok())
+    }
+}
+
+impl Router {
+    /// Starts to set up a Router that keeps its routes in `backend`.
+    pub fn builder(backend: impl Backend) -> Builder {
+        Builder::new(Box::new(backend))
+    }
+
+    /// Adds a route, or replaces the one that has the same routespec. Returns when requests reach
+    /// `target`.
+    ///
+    /// `data` is kept with the route for the caller, unchanged; Traefik does not see it.
+    ///
+    /// # Errors
+    /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
+    ///   [`Target::new`](crate::Target::new), and if `data` is nested more than 100 levels deep.
+    /// - [`Store`](ErrorKind::Store), [`Locked`](ErrorKind::Locked),
+    ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
+    /// - [`NotLoaded`](ErrorKind::NotLoaded): stored, but a Traefik was not seen to load it within
+    ///   [`check_route_timeout`](Builder::check_route_timeout). The message names the likely cause.
+    /// - [`Refused`](ErrorKind::Refused): stored and loaded, but Traefik refuses the router; the
+    ///   message has Traefik's own words.
+    /// - [`Unauthorized`](ErrorKind::Unauthorized), [`Process`](ErrorKind::Process): stored, but
+    ///   Traefik's API refuses us, or the Traefik that we have started has ended.
+    pub fn add_route(
+        &self,
+        spec: impl AsRef<str>,
+        target: impl AsRef<str>,
+        data: impl Into<Value>,
+    ) -> Result<Applied> {
+        self.apply([Change::add(spec, target, data)?])
+    }
+
+    /// Deletes a route. Returns when requests reach it no longer. If there is none, `deleted` is
+    /// empty.
+    ///
+    /// # Errors
+    /// As [`add_route`](Self::add_route).
+    pub fn delete_route(&self, spec: impl AsRef<str>) -> Result<Applied> {
+        self.apply([Change::delete(spec)?])
+    }
+
+    /// Makes many changes at once: they are stored together, and Traefik loads them together. Of
+    /// several changes to one routespec the last one counts.
+    ///
+    /// # Errors
+    /// As [`add_route`](Self::add_route).
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<Applied> {
+        let changes: Vec<_> = changes.into_iter().collect();
+        for change in &changes {
+            if let Change::Set(route) = change {
+                route.check()?;
+            }
+        }
+        self.submit(Request::Changes(changes))
+    }
+
+    /// Makes the table equal to `desired`: adds what lacks, changes what differs, deletes what is
+    /// not in it.
+    ///
+    /// # Errors
+    /// As [`add_route`](Self::add_route).
+    pub fn reconcile(&self, desired: impl IntoIterator<Item = Route>) -> Result<Applied> {
+        let desired: Table = desired.into_iter().collect();
+        for route in &desired {
+            route.check()?;
+        }
+        self.submit(Request::Reconcile(desired))
+    }
+
+    /// The route with exactly this routespec.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`], or if the store can't be
+    /// read.
+    pub fn get_route(&self, spec: impl AsRef<str>) -> Result<Option<Arc<Route>>> {
+        let spec = RouteSpec::new(spec)?;
+        Ok(self.backend.read()?.get(&spec).cloned())
+    }
+
+    /// All routes, in the order of their routespecs.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn get_all_routes(&self) -> Result<Table> {
+        self.backend.read()
+    }
+
+    /// The route that serves a request; see [`Table::resolve`]. Asks the store, not Traefik.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if no request can have this path, or if the store
+    /// can't be read.
+    pub fn resolve(&self, host: &str, path: &str) -> Result<Option<Arc<Route>>> {
+        Ok(self.backend.read()?.resolve(host, path)?.cloned())
+    }
+
+    /// Asks every Traefik how it is. Never fails; what is wrong is in the answer.
+    pub fn status(&self) -> Status {
+        Status {
+            process: self.managed.as_ref().map(Managed::status),
+            apis: self
+                .verifier
+                .apis()
+                .iter()
+                .map(|api| (api.url().to_string(), api.version()))
+                .collect(),
+        }
+    }
+
+    /// Ends the Traefik that this Router has started, and removes the static configuration and
+    /// what [`start`](Builder::start) put into the store beside the routes. Routes stay in the
+    /// store for the next start. With a Traefik that somebody else runs there is nothing to do.
+    ///
+    /// A Router that has stopped its Traefik can read routes but change none.
+    ///
+    /// # Errors
+    /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
+    pub fn stop(&self) -> Result<()> {
+        match &self.managed {
+            Some(managed) if managed.stop()? => self.backend.close(),
+            _ => Ok(()),
+        }
+    }
+
+    fn submit(&self, request: Request) -> Result<Applied> {
+        if self.managed.as_ref().is_some_and(Managed::is_stopped) {
+            return Err(Error::new(
+                ErrorKind::Process,
+                "this Router has stopped its Traefik; start another one",
+            ));
+        }
+        let check = || self.managed.as_ref().map_or(Ok(()), Managed::check);
+        let complaints = |since| match &self.managed {
+            Some(managed) => managed.complaints_since(since),
+            None => Vec::new(),
+        };
+        self.commits.submit(
+            request,
+            &|edit| self.backend.commit(edit),
+            &|commit, routers| self.verifier.confirm(commit, routers, &check, &complaints),
+        )
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            log::error!("{error}");
+        }
+    }
+}

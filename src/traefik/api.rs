@@ -1,0 +1,344 @@
+//! Traefik's API, as far as it tells whether a configuration is loaded and what became of it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Answer, Http, Tls};
+
+/// A blocking client of one Traefik's API. Connections are kept; cloning shares them.
+///
+/// ```no_run
+/// # fn main() -> Result<(), traefik_router::Error> {
+/// use traefik_router::traefik::Api;
+///
+/// let api = Api::new("http://127.0.0.1:8099")?.basic_auth("jupyterhub", "secret");
+/// println!("Traefik {}", api.version()?.version);
+/// for router in api.refused_routers()? {
+///     println!("{}: {}", router.name, router.error.join("; "));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Api {
+    http: Http,
+    timeout: Duration,
+}
+
+/// What `/api/version` says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Version {
+    /// Such as `3.7.15`.
+    #[serde(rename = "Version", default)]
+    pub version: String,
+    /// When this process started (RFC 3339); another value means that Traefik was restarted.
+    #[serde(rename = "startDate", default)]
+    pub start_date: String,
+}
+
+/// An entrypoint: a place where Traefik listens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct EntryPoint {
+    /// The name that routers use.
+    pub name: String,
+    /// `host:port`.
+    #[serde(default)]
+    pub address: String,
+}
+
+/// A router as Traefik runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RouterInfo {
+    /// The name, with its provider: `user-zoe-…@file`.
+    pub name: String,
+    /// The rule that requests have to match.
+    #[serde(default)]
+    pub rule: String,
+    /// The greater one is tried first. Traefik's own routers come close to the greatest `i64`.
+    #[serde(default)]
+    pub priority: i64,
+    /// The service that requests go to.
+    #[serde(default)]
+    pub service: String,
+    /// Where the router listens.
+    #[serde(default)]
+    pub entry_points: Vec<String>,
+    /// `enabled`, `disabled` or `warning`.
+    #[serde(default)]
+    pub status: String,
+    /// Why it is not enabled, in Traefik's words.
+    #[serde(default)]
+    pub error: Vec<String>,
+}
+
+/// A service as Traefik runs it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Service {
+    /// The name, with its provider.
+    pub name: String,
+    /// `enabled`, `disabled` or `warning`.
+    #[serde(default)]
+    pub status: String,
+    /// The servers, and whatever else Traefik says of a load balancer.
+    #[serde(default)]
+    pub load_balancer: Value,
+    /// The routers that use it.
+    #[serde(default)]
+    pub used_by: Vec<String>,
+}
+
+/// A middleware as Traefik runs it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Middleware {
+    /// The name, with its provider.
+    pub name: String,
+    /// `enabled`, `disabled` or `warning`.
+    #[serde(default)]
+    pub status: String,
+    /// Its configuration, under the name of its type.
+    #[serde(flatten)]
+    pub settings: serde_json::Map<String, Value>,
+}
+
+impl Api {
+    /// The API at this URL, without the `/api` that its paths begin with.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if it is not an `http` or `https` URL.
+    pub fn new(url: impl AsRef<str>) -> Result<Self> {
+        Self::with_tls(url, &Tls::new())
+    }
+
+    /// The API at this URL, with TLS done this way.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) as [`new`](Self::new), and if a certificate or
+    /// key is not PEM.
+    pub fn with_tls(url: impl AsRef<str>, tls: &Tls) -> Result<Self> {
+        let http = Http::new(url.as_ref(), tls).map_err(|error| error.context("Traefik's API"))?;
+        Ok(Self {
+            http,
+            timeout: Duration::from_secs(5),
+        })
+    }
+
+    /// The user name and the password to send with every request. Defaults to none.
+    pub fn basic_auth(mut self, username: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        self.http = self.http.basic_auth(username.as_ref(), password.as_ref());
+        self
+    }
+
+    /// How long one request may take. Defaults to 5 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The URL that was given.
+    pub fn url(&self) -> &str {
+        self.http.base()
+    }
+
+    /// Traefik's version, and when it started.
+    ///
+    /// # Errors
+    /// All calls fail with [`Unavailable`](ErrorKind::Unavailable) if nobody answers in time,
+    /// [`Unauthorized`](ErrorKind::Unauthorized) if the password is wrong, and
+    /// [`Protocol`](ErrorKind::Protocol) if the answer is not Traefik's.
+    pub fn version(&self) -> Result<Version> {
+        self.one("/api/version")
+    }
+
+    /// How many routers, services and middlewares there are, and which providers run.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn overview(&self) -> Result<Value> {
+        self.one("/api/overview")
+    }
+
+    /// The entrypoints.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn entrypoints(&self) -> Result<Vec<EntryPoint>> {
+        self.all("/api/entrypoints", "")
+    }
+
+    /// All HTTP routers. At 10,000 of them the answer has 3 MB.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn routers(&self) -> Result<Vec<RouterInfo>> {
+        self.all("/api/http/routers", "")
+    }
+
+    /// The HTTP routers that Traefik refuses, with its reasons.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn refused_routers(&self) -> Result<Vec<RouterInfo>> {
+        self.all("/api/http/routers", "status=disabled&")
+    }
+
+    /// All HTTP services.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn services(&self) -> Result<Vec<Service>> {
+        self.all("/api/http/services", "")
+    }
+
+    /// All HTTP middlewares.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn middlewares(&self) -> Result<Vec<Middleware>> {
+        self.all("/api/http/middlewares", "")
+    }
+
+    /// The HTTP router of this name, such as `user-zoe-…@file`, if there is one.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn router(&self, name: &str) -> Result<Option<RouterInfo>> {
+        self.named("routers", name, None)
+    }
+
+    /// The HTTP middleware of this name, if there is one.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn middleware(&self, name: &str) -> Result<Option<Middleware>> {
+        self.named("middlewares", name, None)
+    }
+
+    /// [`middleware`](Self::middleware), with an answer by `deadline`.
+    pub(crate) fn middleware_by(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Middleware>> {
+        self.named("middlewares", name, Some(deadline))
+    }
+
+    fn named<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        name: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Option<T>> {
+        let path = format!("/api/http/{kind}/{}", encoded(name));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // ureq takes zero for no time at all.
+        let timeout = left
+            .map_or(self.timeout, |left| left.min(self.timeout))
+            .max(MIN_TIMEOUT);
+        let answer = self.http.get(&path, timeout)?;
+        match answer.status {
+            404 => Ok(None),
+            _ => self.read(&path, answer).map(Some),
+        }
+    }
+
+    fn one<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.read(path, self.http.get(path, self.timeout)?)
+    }
+
+    /// All pages of a list. Traefik says that there is no further one by naming the first.
+    fn all<T: DeserializeOwned>(&self, path: &str, query: &str) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut page = 1;
+        loop {
+            let path = format!("{path}?{query}per_page=10000&page={page}");
+            let answer = self.http.get(&path, self.timeout)?;
+            let next = answer.next_page;
+            all.append(&mut self.read::<Vec<T>>(&path, answer)?);
+            match next {
+                Some(next) if next > page => page = next,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &str, answer: Answer) -> Result<T> {
+        let url = format!("{}{path}", self.http.base());
+        match answer.status {
+            200 => serde_json::from_slice(&answer.body).map_err(|error| {
+                let message = format!("{url} did not answer as Traefik's API does");
+                Error::new(ErrorKind::Protocol, message).with_source(error)
+            }),
+            401 | 403 => Err(Error::new(
+                ErrorKind::Unauthorized,
+                format!(
+                    "{url} refuses the user name or password (status {}); \
+                     check traefik_api_username and traefik_api_password",
+                    answer.status
+                ),
+            )),
+            404 => Err(Error::new(
+                ErrorKind::Protocol,
+                format!(
+                    "{url} answers 404; the router for Traefik's API is not loaded (yet), or the \
+                     API is somewhere else"
+                ),
+            )),
+            status => {
+                let kind = if status >= 500 {
+                    ErrorKind::Unavailable
+                } else {
+                    ErrorKind::Protocol
+                };
+                Err(Error::new(
+                    kind,
+                    format!("{url} answers with status {status}"),
+                ))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("url", &self.url())
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
+fn encoded(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_encoded() {
+        assert_eq!(super::encoded("a-b@file/é"), "a-b%40file%2F%C3%A9");
+    }
+}

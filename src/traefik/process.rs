@@ -1,0 +1,355 @@
+//! Traefik's process: started, watched, and ended with its owner.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Traefik must not outlive its owner, however that ends. A shell that turns into Traefik leaves a
+/// child behind that reads from a pipe; the owner holds the other end and never writes to it but
+/// to say that Traefik is gone already. The pipe closes when the owner ends, even by SIGKILL; then
+/// the child ends Traefik, first politely.
+///
+/// `$0` is the time to give it in tenths of a second, the arguments are Traefik's command line.
+#[cfg(unix)]
+const WATCHDOG: &str = r#"
+exec 3<&0 </dev/null
+{
+    read -r word <&3
+    [ "$word" = gone ] && exit
+    kill -TERM $$ 2>/dev/null || exit
+    tenths=$0
+    while [ "$tenths" -gt 0 ] && kill -0 $$ 2>/dev/null; do
+        sleep 0.1
+        tenths=$((tenths - 1))
+    done
+    kill -KILL $$ 2>/dev/null
+} >/dev/null 2>&1 &
+exec 3<&-
+exec "$@"
+"#;
+
+const KEPT_LINES: usize = 30;
+
+/// A Traefik that we have started. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// While this is open, Traefik may run.
+    leash: Option<ChildStdin>,
+    log: Log,
+    readers: Vec<JoinHandle<()>>,
+    stop_timeout: Duration,
+    exit: Option<ExitStatus>,
+}
+
+/// How to start Traefik.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) config: &'a Path,
+    pub(crate) env: &'a [(OsString, OsString)],
+    pub(crate) stop_timeout: Duration,
+}
+
+impl Process {
+    pub(crate) fn start(launch: &Launch<'_>) -> Result<Self> {
+        let program = find_program(launch.program)?;
+        let config = fs::canonicalize(launch.config).map_err(|error| {
+            Error::new(
+                ErrorKind::Process,
+                format!("can't read {}", launch.config.display()),
+            )
+            .with_source(error)
+        })?;
+        let mut option = OsString::from("--configFile=");
+        option.push(config);
+        let mut command = watched(&program, launch.stop_timeout);
+        command
+            .arg(option)
+            .envs(launch.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            Error::new(
+                ErrorKind::Process,
+                format!("can't start {}", program.display()),
+            )
+            .with_source(error)
+        })?;
+        log::info!(
+            "started Traefik ({}, process {})",
+            program.display(),
+            child.id()
+        );
+        let log = Log::default();
+        let outputs: [Option<Box<dyn Read + Send>>; 2] = [
+            child.stdout.take().map(|out| Box::new(out) as _),
+            child.stderr.take().map(|out| Box::new(out) as _),
+        ];
+        let readers = outputs.into_iter().flatten().map(|output| {
+            let log = log.clone();
+            std::thread::spawn(move || log.follow(output))
+        });
+        Ok(Self {
+            leash: child.stdin.take(),
+            readers: readers.collect(),
+            child,
+            log,
+            stop_timeout: launch.stop_timeout,
+            exit: None,
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        if self.exit.is_none() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.ended(status);
+            }
+        }
+        self.exit
+    }
+
+    /// The error for a Traefik that ended without being asked, if it has.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        let Some(status) = self.exit() else {
+            return Ok(());
+        };
+        let last = match self.log.last_words() {
+            words if words.is_empty() => "it logged nothing".into(),
+            words => format!("its last words: {words}"),
+        };
+        Err(Error::new(
+            ErrorKind::Process,
+            format!("Traefik has ended ({status}); {last}"),
+        ))
+    }
+
+    /// What Traefik complained of in its log since `then`.
+    pub(crate) fn complaints_since(&self, then: Instant) -> Vec<String> {
+        let lines = self.log.lines();
+        lines
+            .iter()
+            .filter(|line| line.complaint && line.at >= then)
+            .map(|line| line.text.clone())
+            .collect()
+    }
+
+    /// Ends Traefik: SIGTERM, a bounded wait, SIGKILL.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let failed =
+            |error| Error::new(ErrorKind::Process, "can't stop Traefik").with_source(error);
+        if self.exit().is_none() {
+            // The watchdog sends SIGTERM once the pipe closes.
+            drop(self.leash.take());
+            let deadline = Instant::now() + self.stop_timeout + Duration::from_secs(1);
+            while self.exit().is_none() {
+                if Instant::now() >= deadline {
+                    log::warn!("Traefik did not end in time, it is killed");
+                    self.child.kill().map_err(failed)?;
+                    let status = self.child.wait().map_err(failed)?;
+                    self.ended(status);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, status: ExitStatus) {
+        self.exit = Some(status);
+        // Its number may soon be another process's: tell the watchdog to leave it alone. A watchdog
+        // that is gone as well needs no telling.
+        if let Some(mut leash) = self.leash.take() {
+            drop(leash.write_all(b"gone\n"));
+        }
+        for reader in self.readers.drain(..) {
+            drop(reader.join());
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            log::error!("{error}");
+        }
+    }
+}
+
+#[cfg(unix)]
+fn watched(program: &Path, stop_timeout: Duration) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let tenths = stop_timeout.as_millis() / 100 + 1;
+    let mut command = Command::new("/bin/sh");
+    // A group of its own: Ctrl-C in a terminal is for the owner, who then stops Traefik.
+    command
+        .args(["-c", WATCHDOG])
+        .arg(tenths.to_string())
+        .arg(program)
+        .process_group(0);
+    command
+}
+
+#[cfg(not(unix))]
+fn watched(program: &Path, _stop_timeout: Duration) -> Command {
+    Command::new(program)
+}
+
+/// The program's absolute path: a bare name is looked for on PATH, as a shell would.
+fn find_program(program: &Path) -> Result<PathBuf> {
+    let found = if program.components().count() > 1 {
+        fs::canonicalize(program).ok()
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|dir| dir.join(program))
+            .find(|file| file.is_file())
+    };
+    found.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Process,
+            format!(
+                "there is no program {}; install Traefik 3 and put it on PATH, or say where it is \
+                 with `traefik_bin`",
+                program.display()
+            ),
+        )
+    })
+}
+
+/// The last lines of what Traefik logs.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<VecDeque<Line>>>);
+
+#[derive(Debug)]
+struct Line {
+    at: Instant,
+    complaint: bool,
+    text: String,
+}
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_words(&self) -> String {
+        let lines = self.lines();
+        let complaints: Vec<_> = lines.iter().filter(|line| line.complaint).collect();
+        let chosen = if complaints.is_empty() {
+            lines.iter().collect()
+        } else {
+            complaints
+        };
+        let last = chosen.len().saturating_sub(3);
+        chosen[last..]
+            .iter()
+            .map(|line| &*line.text)
+            .collect::<Vec<_>>()
+            .join(" | ")
+    }
+
+    /// Reads until Traefik closes its end. What comes goes to the log of this program, too.
+    fn follow(&self, output: impl Read) {
+        let mut output = BufReader::new(output);
+        let mut bytes = Vec::new();
+        // Lines of a megabyte are no log lines; they are cut.
+        while matches!(
+            (&mut output).take(1 << 20).read_until(b'\n', &mut bytes),
+            Ok(1..)
+        ) {
+            let line = String::from_utf8_lossy(&bytes).trim().to_string();
+            bytes.clear();
+            if line.is_empty() {
+                continue;
+            }
+            let (level, text) = readable(&line);
+            log::log!(target: "traefik", level, "{text}");
+            let mut lines = self.lines();
+            if lines.len() == KEPT_LINES {
+                lines.pop_front();
+            }
+            let complaint = level <= log::Level::Error;
+            lines.push_back(Line {
+                at: Instant::now(),
+                complaint,
+                text,
+            });
+        }
+    }
+}
+
+/// The level of a line of Traefik's log, and the line as one would tell it.
+fn readable(line: &str) -> (log::Level, String) {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else {
+        // Only what stops Traefik early is not JSON.
+        return (log::Level::Error, line.into());
+    };
+    let mut take = |key: &str| match fields.remove(key) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let level = match &*take("level") {
+        "trace" => log::Level::Trace,
+        "debug" => log::Level::Debug,
+        "info" => log::Level::Info,
+        "warn" => log::Level::Warn,
+        _ => log::Level::Error,
+    };
+    let (message, error) = (take("message"), take("error"));
+    drop(take("time"));
+    let text = [message.trim(), &error]
+        .into_iter()
+        .filter(|part| !part.is_empty());
+    let mut text = text.collect::<Vec<_>>().join(": ");
+    if !fields.is_empty() {
+        text.push_str(&format!(" {}", Value::Object(fields)));
+    }
+    (level, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines() {
+        for (line, level, text) in [
+            (
+                r#"{"level":"error","error":"x","message":"y","time":"z"}"#,
+                log::Level::Error,
+                "y: x",
+            ),
+            (
+                r#"{"level":"info","message":"y\n","a":1}"#,
+                log::Level::Info,
+                "y {\"a\":1}",
+            ),
+            ("plain", log::Level::Error, "plain"),
+        ] {
+            assert_eq!(readable(line), (level, text.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_missing_program_is_told_with_what_to_do() {
+        let error = find_program(Path::new("no-such-traefik")).unwrap_err();
+        assert!(error.to_string().contains("traefik_bin"), "{error}");
+    }
+}
