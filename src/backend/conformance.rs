@@ -1,1 +1,246 @@
-//! stub
+//! What every [`Backend`] must do, as a test to run on it.
+//!
+//! ```
+//! use traefik_router::backend::{MemoryBackend, conformance};
+//!
+//! let store = MemoryBackend::new();
+//! conformance::check(&|| Box::new(store.clone()));
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use super::{Backend, Setup};
+use crate::error::Result;
+use crate::route::{Change, Route, Table};
+
+/// Makes another handle on the store under test: what another process would hold.
+pub type Handle<'a> = dyn Fn() -> Box<dyn Backend> + Sync + 'a;
+
+/// Runs all checks on one store, which must be empty and is empty again afterwards.
+///
+/// # Panics
+/// If the backend does not do what [`Backend`] promises.
+pub fn check(handle: &Handle<'_>) {
+    for check in [
+        opens_and_keeps_routes,
+        changes_are_seen_by_every_handle,
+        nothing_to_do_writes_nothing,
+        data_comes_back_as_it_went_in,
+        a_batch_is_seen_whole_or_not_at_all,
+        writers_lose_nothing,
+        closing_keeps_routes,
+    ] {
+        check(handle);
+        ok(handle().commit(&mut |table| deletions(table)));
+    }
+    ok(handle().close());
+}
+
+fn opens_and_keeps_routes(handle: &Handle<'_>) {
+    let first = ok(handle().open(&setup()));
+    assert!(ok(handle().read()).is_empty());
+    ok(handle().commit(&mut |_| vec![add("/kept/", json!(1))]));
+    let second = ok(handle().open(&setup()));
+    assert!(second.generation > first.generation, "opening is a commit");
+    assert_eq!(specs(&*handle()), ["/kept/"], "opening keeps routes");
+    assert!(ok(handle().static_config()).is_object());
+    assert!(!handle().provider().is_empty());
+}
+
+fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
+    let (one, two) = (handle(), handle());
+    ok(one.open(&setup()));
+    let first = ok(one.commit(&mut |_| vec![add("/a/", json!(1)), add("h.x/b/", json!(2))]));
+    assert_eq!(specs(&*two), ["/a/", "h.x/b/"]);
+    let second = ok(two.commit(&mut |table| {
+        assert_eq!(table.len(), 2, "an edit sees what other handles wrote");
+        vec![
+            Change::delete("/a/").unwrap_or_else(fail),
+            add("h.x/b/", json!(3)),
+            add("/c/", json!(4)),
+        ]
+    }));
+    assert!(
+        second.generation > first.generation,
+        "generations grow over all handles"
+    );
+    assert_eq!(first.marker, second.marker);
+    assert_eq!(specs(&*one), ["/c/", "h.x/b/"]);
+    let table = ok(one.read());
+    let changed = table.iter().find(|route| route.spec.as_str() == "h.x/b/");
+    assert_eq!(
+        changed.map(|route| &route.data),
+        Some(&json!(3)),
+        "a route is replaced"
+    );
+}
+
+fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
+    let first = ok(handle().open(&setup()));
+    let second = ok(handle().commit(&mut |_| Vec::new()));
+    assert_eq!(first, second);
+}
+
+fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {
+    let texts = "\"'`\\ {{env \"HOME\"}} {% %} ''' \"\"\" \u{0} \u{1b} \u{7f} \u{85} \u{2028} é 漢 😀 \n\r\t # : - | >";
+    let values = [
+        json!(null),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!(""),
+        json!(texts),
+        json!([1, -1, 0.1, 1e300, i64::MIN, u64::MAX, [[[]]], {"a": {"b": [null]}}]),
+        json!({texts: texts, "": "", "a/b": 1, "a.b": 2}),
+    ];
+    let hostile = [
+        "/`x`/",
+        "/\"/",
+        "/{{env \"HOME\"}}/",
+        "/line\nbreak/",
+        "/é/",
+        "/UserA/",
+        "/usera/",
+        "/123/",
+    ];
+    let changes: Vec<_> = hostile
+        .iter()
+        .zip(values)
+        .map(|(spec, data)| add(spec, data))
+        .collect();
+    let backend = handle();
+    ok(backend.open(&setup()));
+    ok(backend.commit(&mut |_| changes.clone()));
+    for backend in [&backend, &handle()] {
+        let table = ok(backend.read());
+        assert_eq!(table.len(), changes.len());
+        for change in &changes {
+            let Change::Set(route) = change else { continue };
+            assert_eq!(table.get(&route.spec), Some(route));
+        }
+    }
+}
+
+fn a_batch_is_seen_whole_or_not_at_all(handle: &Handle<'_>) {
+    const ROUTES: usize = 100;
+    let batch = |round: usize| -> Vec<Change> {
+        (0..ROUTES)
+            .map(|n| add(&format!("/batch/{n}/"), json!(round)))
+            .collect()
+    };
+    ok(handle().open(&setup()));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let backend = handle();
+            while !done.load(Ordering::Relaxed) {
+                let table = ok(backend.read());
+                let rounds: BTreeSet<_> = table.iter().map(|route| route.data.as_u64()).collect();
+                assert!(
+                    matches!(table.len(), 0 | ROUTES),
+                    "{} routes are seen",
+                    table.len()
+                );
+                assert!(rounds.len() <= 1, "rounds are mixed: {rounds:?}");
+            }
+        });
+        let writer = handle();
+        for round in 0..5 {
+            ok(writer.commit(&mut |_| batch(round)));
+        }
+        done.store(true, Ordering::Relaxed);
+        reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+fn writers_lose_nothing(handle: &Handle<'_>) {
+    const WRITERS: usize = 4;
+    const ROUTES: usize = 10;
+    ok(handle().open(&setup()));
+    let write = |writer: usize| {
+        let backend = handle();
+        let commit =
+            |n| ok(backend.commit(&mut |_| vec![add(&format!("/w{writer}/{n}/"), json!(n))]));
+        (0..ROUTES)
+            .map(|n| commit(n).generation)
+            .collect::<Vec<_>>()
+    };
+    let generations: Vec<Vec<u64>> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| scope.spawn(move || write(writer)))
+            .collect();
+        let join = |writer: std::thread::ScopedJoinHandle<'_, _>| {
+            writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        writers.into_iter().map(join).collect()
+    });
+    assert_eq!(
+        ok(handle().read()).len(),
+        WRITERS * ROUTES,
+        "a route is lost"
+    );
+    assert!(
+        generations.iter().all(|own| own.is_sorted()),
+        "{generations:?}"
+    );
+    let distinct: BTreeSet<_> = generations.iter().flatten().collect();
+    assert_eq!(
+        distinct.len(),
+        WRITERS * ROUTES,
+        "each commit has a generation of its own"
+    );
+}
+
+fn closing_keeps_routes(handle: &Handle<'_>) {
+    let backend = handle();
+    let opened = ok(backend.open(&setup()));
+    ok(backend.commit(&mut |_| vec![add("/kept/", json!(1))]));
+    ok(backend.close());
+    assert_eq!(specs(&*handle()), ["/kept/"]);
+    let again = ok(handle().open(&setup()));
+    assert!(again.generation > opened.generation);
+    assert_eq!(specs(&*handle()), ["/kept/"]);
+}
+
+fn setup() -> Setup {
+    let middleware = json!({"headers": {"customRequestHeaders": {"X-Conformance": "{{yes}}"}}});
+    Setup {
+        base: Some(json!({"http": {"middlewares": {"conformance": middleware}}})),
+        ..Setup::new("web")
+    }
+}
+
+fn add(spec: &str, data: Value) -> Change {
+    Route::new(spec, "http://127.0.0.1:1", data)
+        .unwrap_or_else(fail)
+        .into()
+}
+
+fn deletions(table: &Table) -> Vec<Change> {
+    table
+        .iter()
+        .map(|route| Change::Delete(route.spec.clone()))
+        .collect()
+}
+
+fn specs(backend: &dyn Backend) -> Vec<String> {
+    ok(backend.read())
+        .iter()
+        .map(|route| route.spec.to_string())
+        .collect()
+}
+
+fn ok<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(fail)
+}
+
+fn fail<T>(error: crate::Error) -> T {
+    panic!("{error}")
+}

@@ -1,6 +1,6 @@
 //! Routes in memory: for tests, and to measure what the rest costs.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -9,15 +9,15 @@ use super::{Backend, Commit, Setup};
 use crate::error::Result;
 use crate::route::{Change, Table};
 
-/// A [`Backend`] that no Traefik can read. Clones are apart.
-#[derive(Debug)]
-pub struct MemoryBackend(Mutex<(Header, Table)>);
+/// A [`Backend`] that no Traefik can read. Clones share one table.
+#[derive(Debug, Clone)]
+pub struct MemoryBackend(Arc<Mutex<(Header, Table)>>);
 
 impl MemoryBackend {
     /// An empty table.
     pub fn new() -> Self {
         let header = Header::new("traefik-router-generation".into());
-        Self(Mutex::new((header, Table::new())))
+        Self(Arc::new(Mutex::new((header, Table::new()))))
     }
 
     fn state(&self) -> MutexGuard<'_, (Header, Table)> {

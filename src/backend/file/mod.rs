@@ -2,6 +2,8 @@
 
 mod lock;
 mod table_file;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};

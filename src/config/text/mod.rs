@@ -322,7 +322,6 @@ impl Node {
         for key in path {
             match node.child(key) {
                 Some(child) => node = child,
-                None if matches!(node.kind, Kind::Leaf(_)) => return Place::Nowhere,
                 None if node.place == Place::Nowhere => return Place::Nowhere,
                 None => return Place::End,
             }

@@ -70,7 +70,7 @@ impl<'t> Reader<'t> {
             match event {
                 Event::StreamEnd => return Ok(root.unwrap_or_else(|| empty(end))),
                 Event::StreamStart | Event::Nothing | Event::DocumentStart(_) => {}
-                Event::DocumentEnd if span.start.index() == span.end.index() => {}
+                Event::DocumentEnd if !self.text[self.offset(span.start)..].starts_with("...") => {}
                 Event::DocumentEnd => {
                     let why =
                         "\"...\" ends the document here; remove it, so that routes can follow";

@@ -1,0 +1,340 @@
+//! Files that people wrote, with our table in and out of them.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::table_file::TableFile;
+use crate::backend::Setup;
+use crate::config::text::{Syntax, unmarked};
+use crate::error::ErrorKind;
+use crate::route::{Change, Route};
+
+const TOML: &[&str] = &[
+    "",
+    "\n",
+    "# only a comment",
+    "# first\n\n[http.routers.mine] # here\n  rule = \"Path(`/x`)\" # there\n  service = \"s\"\n\n# last\n",
+    "[http]\n  [http.routers]\n    # inside\n    [http.routers.mine]\n      rule = 'x'\n[http.services.s]\n[[http.services.s.loadBalancer.servers]]\nurl = 'http://a'\n",
+    "[http.middlewares]\nmine = {compress = {minResponseBodyBytes = 1}}\n[http.routers]\nmine = {rule = 'x', service = 's'}",
+    "[[tls.certificates]]\ncertFile = 'a'\n[tls.stores.other.defaultCertificate]\ncertFile = 'b'\n[unknown]\nx = 1\n",
+    "title = 'x'\n[tcp.routers.t]\nrule = 'HostSNI(`*`)'\n",
+    "\"quoted key\" = '''\nmany\nlines\n'''\n[http.services]\n",
+];
+
+#[cfg(feature = "yaml")]
+const YAML: &[&str] = &[
+    "",
+    "\n",
+    "# only a comment",
+    "---\n# first\nhttp:\n  # inside\n  routers:\n    # deeper\n    mine: # here\n      rule: Path(`/x`) # there\n      service: s\n\n# last\n",
+    "http:\n    services:\n        s:\n            loadBalancer:\n                servers:\n                - url: http://a\n                - url: 'http://b'\n\n    middlewares:\n        m: {compress: {minResponseBodyBytes: 1}}\n",
+    "tls:\n  certificates:\n    - certFile: a\n  stores:\n    other:\n      defaultCertificate:\n        certFile: b",
+    "http:\n",
+    "http:\n  routers:\n  services:\ntls:",
+    "unknown: |\n  text # no comment\n\n   more\nother: >-\n  folded\n  text\nanchor: &a {x: 1}\nalias: *a\n\"é漢\": ü # 😀\nlist: [1,\n  2]\n",
+    "  http:\n    routers:\n      mine: {rule: x}\n  x: 1\n",
+];
+
+fn samples() -> Vec<(Syntax, &'static str)> {
+    let samples = TOML.iter().map(|text| (Syntax::Toml, *text));
+    #[cfg(feature = "yaml")]
+    let samples = samples.chain(YAML.iter().map(|text| (Syntax::Yaml, *text)));
+    samples.collect()
+}
+
+fn route(spec: &str, target: &str) -> Change {
+    let data = json!({"user": "zoë", "{{x}}": ["'''", null]});
+    Route::new(spec, target, data).unwrap().into()
+}
+
+fn routes() -> Vec<Change> {
+    vec![
+        route("/", "http://127.0.0.1:1"),
+        route("/user/a@b/", "http://127.0.0.1:2/base"),
+        route("h.x/{{y}}/", "http://127.0.0.1:1"),
+    ]
+}
+
+fn with_routes(syntax: Syntax, text: &str) -> TableFile {
+    let mut file =
+        TableFile::parse(syntax, text, "marker").unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let extra = json!({"headers": {"customRequestHeaders": {"X": "😀 {{z}}"}}});
+    let setup = Setup {
+        base: Some(json!({"http": {"middlewares": {"extra": extra}}})),
+        fallback_certificate: Some(("cert\npem\n".into(), "key\npem\n".into())),
+        ..Setup::new("web")
+    };
+    file.set_up(&setup).unwrap();
+    file.apply(&routes()).unwrap();
+    file
+}
+
+fn value(syntax: Syntax, text: &str) -> Value {
+    let ours = syntax
+        .parse(text)
+        .unwrap_or_else(|e| panic!("{e}\n{text}"))
+        .to_value();
+    #[cfg(feature = "yaml")]
+    if syntax == Syntax::Yaml {
+        // The oracle: another parser reads the same.
+        let theirs: Value = yaml_serde::from_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert!(ours == theirs || theirs.is_null(), "{text}");
+    }
+    ours
+}
+
+/// Whether all of `part` is in `whole`.
+fn holds(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part
+            .iter()
+            .all(|(key, part)| whole.get(key).is_some_and(|whole| holds(whole, part))),
+        (_, Value::Null) => true,
+        (whole, part) => whole == part,
+    }
+}
+
+#[test]
+fn what_others_wrote_stays() {
+    for (syntax, text) in samples() {
+        let mut file = with_routes(syntax, text);
+        let written = file.render().unwrap();
+        let now = value(syntax, &written);
+        assert!(holds(&now, &value(syntax, text)), "{text}\n---\n{written}");
+        assert!(!written.contains("{{"), "{written}");
+        let routers = now["http"]["routers"].as_object().unwrap();
+        assert!(
+            routers
+                .values()
+                .filter(|router| router["entryPoints"][0] == "web")
+                .count()
+                == 3
+        );
+        assert_eq!(
+            now["http"]["services"]
+                .as_object()
+                .unwrap()
+                .values()
+                .filter(|s| s["loadBalancer"]["servers"][0]["url"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("http://127"))
+                .count(),
+            2
+        );
+
+        let mut again = TableFile::parse(syntax, &written, "other").unwrap();
+        assert_eq!((&again.routes, &again.header), (&file.routes, &file.header));
+        assert_eq!(again.render().unwrap(), written);
+
+        let deletions: Vec<_> = again
+            .routes
+            .iter()
+            .map(|route| Change::Delete(route.spec.clone()))
+            .collect();
+        again.apply(&deletions).unwrap();
+        again.tear_down();
+        let emptied = again.render().unwrap();
+        let (rest, _) = crate::config::text::cut(&emptied).unwrap();
+        let newline = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        assert_eq!(rest, format!("{text}{newline}"));
+        assert!(again.is_spent() || !text.trim().is_empty());
+    }
+}
+
+#[test]
+fn our_entries_are_known_by_name_where_the_marks_are_lost() {
+    for (syntax, text) in samples() {
+        let mut file = with_routes(syntax, text);
+        let unmarked = unmarked(&file.render().unwrap());
+        let mut again = TableFile::parse(syntax, &unmarked, "other").unwrap();
+        assert_eq!(
+            (&again.routes, &again.header),
+            (&file.routes, &file.header),
+            "{unmarked}"
+        );
+        let written = again.render().unwrap();
+        assert!(
+            holds(&value(syntax, &written), &value(syntax, text)),
+            "{written}"
+        );
+        let names = |text: &str| {
+            let tree = value(syntax, text);
+            ["routers", "services", "middlewares"].map(|part| tree["http"][part].clone())
+        };
+        assert_eq!(
+            names(&written),
+            names(&unmarked),
+            "an entry is there twice or lost\n{written}"
+        );
+    }
+}
+
+#[test]
+fn edits_between_our_marks_keep_what_is_not_ours() {
+    let mut file = with_routes(Syntax::Toml, "");
+    let written = file.render().unwrap();
+    let edited = written.replace(
+        "[http.routers]\n",
+        "[http.routers]\nmine = {rule = 'x', service = 's'} # by hand\n",
+    );
+    let mut again = TableFile::parse(Syntax::Toml, &edited, "other").unwrap();
+    assert_eq!(again.routes, file.routes);
+    assert!(
+        again
+            .render()
+            .unwrap()
+            .contains("mine = {rule = 'x', service = 's'} # by hand\n")
+    );
+
+    let appended = format!("{written}mine = 1\n[http.routers.mine]\nrule = 'x'\n");
+    let mut again = TableFile::parse(Syntax::Toml, &appended, "other").unwrap();
+    assert_eq!(again.routes, file.routes);
+    let now = value(Syntax::Toml, &again.render().unwrap());
+    assert_eq!(
+        (
+            &now["http"]["routers"]["mine"]["rule"],
+            &now["traefik_router"]["mine"]
+        ),
+        (&json!("x"), &json!(1))
+    );
+}
+
+#[test]
+fn an_entry_of_the_same_name_gives_way() {
+    let mut file = with_routes(Syntax::Toml, "");
+    let written = file.render().unwrap();
+    // A record that was deleted by hand leaves its router behind.
+    let orphaned: String = written
+        .split_inclusive('\n')
+        .filter(|line| !line.contains("\"spec\":\"/user/a@b/\""))
+        .collect();
+    let mut again = TableFile::parse(Syntax::Toml, &orphaned, "other").unwrap();
+    assert_eq!(again.routes.len(), 2);
+    again.apply(&routes()).unwrap();
+    assert_eq!(
+        value(Syntax::Toml, &again.render().unwrap())["http"],
+        value(Syntax::Toml, &written)["http"]
+    );
+}
+
+#[test]
+fn inline_and_dotted_tables_are_opened() {
+    for text in [
+        "http = {routers = {mine = {rule = 'x'}}}\n",
+        "http.routers.mine.rule = 'x'\n",
+        "[http]\nrouters.mine.rule = 'x'\nservices = {s = {weighted = {}}}\n",
+        "[http]\nrouters = {mine = {rule = 'x'}}\n",
+    ] {
+        let written = with_routes(Syntax::Toml, text).render().unwrap();
+        let now = value(Syntax::Toml, &written);
+        assert!(holds(&now, &value(Syntax::Toml, text)), "{written}");
+        assert_eq!(
+            now["http"]["routers"].as_object().unwrap().len(),
+            4,
+            "{written}"
+        );
+    }
+}
+
+#[cfg(feature = "yaml")]
+#[test]
+fn braces_in_the_way_are_refused() {
+    for text in [
+        "http: {routers: {mine: {rule: x}}}\n",
+        "http:\n  routers: {mine: {rule: x}}\n",
+        "a: &x\n  routers:\nhttp: *x\n",
+    ] {
+        let error = with_routes(Syntax::Yaml, text).render().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("indented lines"), "{error}");
+    }
+}
+
+#[test]
+fn refusals_name_the_line() {
+    let mut bad = vec![
+        (Syntax::Toml, "a = 1\nb = {\n", "line 2"),
+        (Syntax::Toml, "a = 1\na = 2\n", "line 2"),
+        (
+            Syntax::Toml,
+            "[traefik_router]\nroutes = '''\n{\"generation\": x}\n'''\n",
+            "damaged",
+        ),
+        (
+            Syntax::Toml,
+            "[jupyterhub.routes.x]\nroutespec = '/'\ntarget = 'ftp://x'\n",
+            "jupyterhub.routes.x",
+        ),
+    ];
+    #[cfg(feature = "yaml")]
+    bad.extend([
+        (Syntax::Yaml, "a: 1\nb: [\n", "line "),
+        (Syntax::Yaml, "- a\n- b\n", "line 1"),
+        (Syntax::Yaml, "a: 1\n---\nb: 2\n", "second"),
+    ]);
+    for (syntax, text, why) in bad {
+        let error = TableFile::parse(syntax, text, "m").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
+        assert!(error.to_string().contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn an_extra_configuration_does_not_override_what_somebody_wrote() {
+    let text = "[http.middlewares.extra]\ncompress = {}\n";
+    let mut file = TableFile::parse(Syntax::Toml, text, "m").unwrap();
+    let extra = json!({"http": {"middlewares": {"extra": {"retry": {"attempts": 2}}}}});
+    let setup = Setup {
+        base: Some(extra),
+        ..Setup::new("web")
+    };
+    let error = file
+        .set_up(&setup)
+        .and_then(|()| file.render())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(
+        error.to_string().contains("http.middlewares.extra"),
+        "{error}"
+    );
+}
+
+proptest! {
+    /// Whatever is added and deleted, the file holds exactly that, and the rest of it stays.
+    #[test]
+    fn any_sequence_of_changes(
+        sample in 0..samples().len(),
+        steps in prop::collection::vec((0..6_u8, 0..3_u8, any::<bool>(), any::<bool>()), 0..12),
+    ) {
+        let (syntax, text) = samples()[sample];
+        let mut file = with_routes(syntax, text);
+        for (spec, target, delete, reparse) in steps {
+            let spec = format!("/r{spec}/");
+            let change = if delete {
+                Change::delete(spec).unwrap()
+            } else {
+                route(&spec, &format!("http://t{target}"))
+            };
+            file.apply(&[change]).unwrap();
+            let written = file.render().unwrap();
+            if reparse {
+                let again = TableFile::parse(syntax, &written, "other").unwrap();
+                prop_assert_eq!(&again.routes, &file.routes);
+                file = again;
+            }
+            let now = value(syntax, &written);
+            prop_assert!(holds(&now, &value(syntax, text)));
+            for route in &file.routes {
+                let router = &now["http"]["routers"][crate::route::router_name(&route.spec)];
+                let service = &now["http"]["services"][router["service"].as_str().unwrap()];
+                let url = &service["loadBalancer"]["servers"][0]["url"];
+                prop_assert_eq!(url.as_str(), Some(route.target.as_str()));
+            }
+        }
+    }
+}
