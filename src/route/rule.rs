@@ -154,6 +154,8 @@ fn literal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::{Route, Table};
+    use proptest::prelude::*;
 
     fn rule_of(spec: &str) -> String {
         rule(&RouteSpec::new(spec).unwrap())
@@ -196,5 +198,132 @@ mod tests {
         assert!(order.is_sorted() && order[0] > 0, "{order:?}");
         let longest = RouteSpec::new("/x".repeat(2047)).unwrap();
         assert!(priority(&longest) < priority(&RouteSpec::new("h/").unwrap()));
+    }
+
+    /// A path as Traefik's rules see it: reserved characters stay as the request had them.
+    fn routing_path(path: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut rest = path.as_bytes();
+        while let Some((byte, tail)) = next_byte(rest) {
+            match byte {
+                Byte::Triple(byte) if b":/?#[]@!$&'()*+,;=%".contains(&byte) => {
+                    out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+                }
+                Byte::Triple(byte) | Byte::Plain(byte) => out.push(byte),
+            }
+            rest = tail;
+        }
+        out
+    }
+
+    /// What Go's `strconv.Unquote` makes of the literal at the start of `text`, and the rest.
+    fn unquote(text: &str) -> (Vec<u8>, &str) {
+        let mut out = Vec::new();
+        let mut chars = text.strip_prefix('"').unwrap().char_indices();
+        while let Some((at, char)) = chars.next() {
+            match char {
+                '"' => return (out, &text[at + 2..]),
+                '\\' => match chars.next().unwrap().1 {
+                    'x' => {
+                        let hex = &text[at + 3..at + 5];
+                        chars.nth(1);
+                        out.push(u8::from_str_radix(hex, 16).unwrap());
+                    }
+                    '\\' => out.push(b'\\'),
+                    other => panic!("\\{other} in {text}"),
+                },
+                plain => out.push(u8::try_from(plain).unwrap()),
+            }
+        }
+        panic!("no end in {text}")
+    }
+
+    /// Runs a rule of ours as Traefik does.
+    fn matches(rule: &str, host: &str, path: &str) -> bool {
+        let mut rest = rule;
+        if let Some(after) = rule.strip_prefix("Host(") {
+            let (wanted, after) = unquote(after);
+            if host.as_bytes() != wanted {
+                return false;
+            }
+            rest = match after.strip_prefix(")").unwrap() {
+                "" => return true,
+                more => more
+                    .strip_prefix(" && (")
+                    .unwrap()
+                    .strip_suffix(')')
+                    .unwrap(),
+            };
+        }
+        let path = routing_path(path);
+        loop {
+            let (matcher, after) = rest.split_once('(').unwrap();
+            let (wanted, after) = unquote(after);
+            let found = match matcher {
+                "PathPrefix" => path.starts_with(&wanted),
+                "Path" => path == wanted,
+                "PathRegexp" => regex::bytes::Regex::new(std::str::from_utf8(&wanted).unwrap())
+                    .unwrap()
+                    .is_match(&path),
+                other => panic!("{other} in {rule}"),
+            };
+            match after.strip_prefix(")").unwrap() {
+                _ if found => return true,
+                "" => return false,
+                more => rest = more.strip_prefix(" || ").unwrap(),
+            }
+        }
+    }
+
+    /// A request path: `path` with some of its characters encoded or decoded, then `more`.
+    fn request(path: &str, flips: &[bool], more: &str) -> String {
+        let mut out = String::new();
+        let mut rest = path.as_bytes();
+        let mut flips = flips.iter().cycle();
+        while let Some((byte, tail)) = next_byte(rest) {
+            let flip = *flips.next().unwrap();
+            match byte {
+                Byte::Plain(b'/') => out.push('/'),
+                Byte::Triple(byte)
+                    if flip && byte.is_ascii_graphic() && !b"/?#%".contains(&byte) =>
+                {
+                    out.push(char::from(byte));
+                }
+                Byte::Plain(byte) if !flip => out.push(char::from(byte)),
+                Byte::Triple(byte) | Byte::Plain(byte) => out.push_str(&format!("%{byte:02x}")),
+            }
+            rest = tail;
+        }
+        out + more
+    }
+
+    proptest! {
+        /// Whatever text is handed in: it is refused, or its rule matches the requests below its
+        /// own prefix and no others.
+        #[test]
+        fn a_rule_matches_its_own_prefix_only(
+            spec in "(h\\.x|\\[::1\\])?/(\\PC|[a-c@:!'`\"{}%\\\\/. \n]){0,12}/?|.*",
+            flips in prop::collection::vec(any::<bool>(), 1..8),
+            more in "(/?[a-c@:%/. ~-]{0,6}|)",
+            other in "/[a-c@:!'/~ -]{0,8}",
+        ) {
+            let Ok(spec) = RouteSpec::new(&spec) else { return Ok(()) };
+            let rule = rule(&spec);
+            prop_assert!(rule.is_ascii() && !rule.contains(['`', '{', '\'', '\n']), "{}", rule);
+            let table: Table = [Route::new(&spec, "http://t", ()).unwrap()].into_iter().collect();
+            let own = request(spec.path(), &flips, &more);
+            let bare = own.strip_suffix('/').unwrap_or(&own).to_string() + &more;
+            for path in [own, bare, other] {
+                // Traefik cleans these before it looks at rules.
+                if path.contains("//") || path.split('/').any(|part| matches!(&*part.replace("%2e", "."), "." | "..")) {
+                    continue;
+                }
+                for host in ["h.x", "::1", "other"] {
+                    let header = if host == "::1" { "[::1]" } else { host };
+                    let Ok(expected) = table.resolve(header, &path) else { continue };
+                    prop_assert_eq!(matches(&rule, host, &path), expected.is_some(), "{} {} {:?}", rule, host, path);
+                }
+            }
+        }
     }
 }
