@@ -18,7 +18,7 @@ pub use file::FileBackend;
 pub use memory::MemoryBackend;
 
 use crate::error::Result;
-use crate::route::{Change, Table};
+use crate::route::{self, Change, RouteSpec, Table};
 
 /// A store of routes that Traefik watches.
 ///
@@ -27,6 +27,12 @@ use crate::route::{Change, Table};
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What Traefik calls the provider that reads this store: the part of a name behind the `@`.
     fn provider(&self) -> &str;
+
+    /// The name of a route's router in Traefik, without its provider. Defaults to a readable part
+    /// of the routespec and a hash of it.
+    fn router_name(&self, spec: &RouteSpec) -> String {
+        route::router_name("", spec)
+    }
 
     /// The static configuration that makes Traefik read this store, as Traefik documents it:
     /// `{"providers": {"file": {"filename": …}}}`.

@@ -151,12 +151,12 @@ pub(crate) struct RouterConfig {
     pub(crate) service: String,
 }
 
-pub(crate) fn router(route: &Route) -> RouterConfig {
+pub(crate) fn router(namespace: &str, route: &Route) -> RouterConfig {
     RouterConfig {
-        name: router_name(&route.spec),
+        name: router_name(namespace, &route.spec),
         rule: rule(&route.spec),
         priority: priority(&route.spec),
-        service: service_name(&route.target),
+        service: service_name(namespace, &route.target),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Names of routers and services in Traefik: for people to recognise, and never the same twice.
+//! Tables with different namespaces share no name.
 
 use ring::digest::{SHA256, digest};
 
@@ -9,23 +10,23 @@ const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// The router of a route. Traefik's key-value providers ignore case, so the slug alone would let
 /// two users meet; the hash keeps them apart.
-pub(crate) fn router_name(spec: &RouteSpec) -> String {
-    name(spec.as_str())
+pub(crate) fn router_name(namespace: &str, spec: &RouteSpec) -> String {
+    name(namespace, spec.as_str())
 }
 
 /// The service of a target. Routes with the same target share it: each service costs Traefik about
 /// as much as a router whenever it loads a configuration.
-pub(crate) fn service_name(target: &Target) -> String {
-    name(target.as_str())
+pub(crate) fn service_name(namespace: &str, target: &Target) -> String {
+    name(namespace, target.as_str())
 }
 
-fn name(text: &str) -> String {
+fn name(namespace: &str, text: &str) -> String {
     let readable = text.split_once("://").map_or(text, |(_, rest)| rest);
     let slug = match slug(readable) {
         slug if slug.is_empty() => "root".into(),
         slug => slug,
     };
-    format!("{slug}-{}", hash(text))
+    format!("{slug}-{}", hash(namespace, text))
 }
 
 /// Lower-case letters and digits of `text`, with one dash for whatever is between them.
@@ -46,8 +47,11 @@ pub(crate) fn slug(text: &str) -> String {
 }
 
 /// 80 bits of SHA-256 in base 32: nobody can pick a name that meets somebody else's.
-fn hash(text: &str) -> String {
-    let digest = digest(&SHA256, text.as_bytes());
+fn hash(namespace: &str, text: &str) -> String {
+    let digest = match namespace {
+        "" => digest(&SHA256, text.as_bytes()),
+        _ => digest(&SHA256, format!("{namespace}\n{text}").as_bytes()),
+    };
     let bits = digest.as_ref()[..10]
         .iter()
         .fold(0_u128, |bits, &byte| bits << 8 | u128::from(byte));
@@ -63,7 +67,7 @@ mod tests {
 
     #[test]
     fn names_are_readable_and_apart() {
-        let name = |spec: &str| router_name(&RouteSpec::new(spec).unwrap());
+        let name = |spec: &str| router_name("", &RouteSpec::new(spec).unwrap());
         assert!(
             name("/user/Zoë Q/").starts_with("user-zo-c3-ab-20q-"),
             "{}",
@@ -72,13 +76,15 @@ mod tests {
         assert!(name("/").starts_with("root-"));
         assert!(name("h.x/a").starts_with("h-x-a-"));
         assert_ne!(name("/UserA/"), name("/usera/"));
+        let root = RouteSpec::new("/").unwrap();
+        assert_ne!(router_name("", &root), router_name("other", &root));
         let long = name(&"/x".repeat(500));
         assert_eq!(long.len(), MAX_SLUG - 1 + 17);
         assert!(
             long.bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         );
-        let service = service_name(&Target::new("http://127.0.0.1:9001").unwrap());
+        let service = service_name("", &Target::new("http://127.0.0.1:9001").unwrap());
         assert!(service.starts_with("127-0-0-1-9001-"), "{service}");
     }
 }

@@ -213,15 +213,14 @@ impl Router {
                 "this Router has stopped its Traefik; start another one",
             ));
         }
-        let check = || self.managed.as_ref().map_or(Ok(()), Managed::check);
-        let complaints = |since| match &self.managed {
-            Some(managed) => managed.complaints_since(since),
-            None => Vec::new(),
-        };
+        let name = |spec: &RouteSpec| self.backend.router_name(spec);
         self.commits.submit(
             request,
             &|edit| self.backend.commit(edit),
-            &|commit, routers| self.verifier.confirm(commit, routers, &check, &complaints),
+            &|commit, set| {
+                self.verifier
+                    .confirm(commit, set, &name, self.managed.as_ref())
+            },
         )
     }
 }

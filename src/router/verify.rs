@@ -8,14 +8,18 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::managed::Managed;
 use crate::backend::Commit;
 use crate::config::dynamic::generation;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{RouteSpec, router_name};
+use crate::route::RouteSpec;
 use crate::traefik::{Api, RouterInfo};
 
 /// For how long an API may refuse our password: a new password is not known before it is loaded.
 const UNAUTHORIZED_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Gives a route's router its name in Traefik, without the provider.
+pub(super) type Name<'a> = dyn Fn(&RouteSpec) -> String + 'a;
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -49,26 +53,30 @@ impl Verifier {
         self.timeout
     }
 
-    /// Waits until every Traefik serves `commit`. Returns those of `set` that one refuses, each
-    /// with its error.
-    ///
-    /// `check` fails once Traefik has ended; `complaints` is what Traefik has logged since.
+    /// Waits until every Traefik serves `commit`. Returns those of the routes in `set` that one
+    /// refuses, each with its error. A Traefik that we have `managed` to start tells more.
     pub(super) fn confirm(
         &self,
         commit: &Commit,
         set: &[RouteSpec],
-        check: &dyn Fn() -> Result<()>,
-        complaints: &dyn Fn(Instant) -> Vec<String>,
+        name: &Name<'_>,
+        managed: Option<&Managed>,
     ) -> Result<HashMap<RouteSpec, Error>> {
         let start = Instant::now();
         let mut refused = HashMap::new();
+        if self.apis.is_empty() {
+            return Ok(refused);
+        }
+        let by_name: HashMap<String, &RouteSpec> = set
+            .iter()
+            .map(|spec| (format!("{}@{}", name(spec), self.provider), spec))
+            .collect();
         // Waiting for one after the other is no slower than waiting for all at once.
         for api in &self.apis {
-            self.wait(api, commit, start, check, complaints)?;
-            for router in self.refused(api, set)? {
-                let spec = set.iter().find(|spec| self.full_name(spec) == router.name);
-                if let Some(spec) = spec {
-                    refused.insert(spec.clone(), refusal(api, spec, &router));
+            self.wait(api, commit, start, managed)?;
+            for router in refused_of(api, &by_name)? {
+                if let Some(spec) = by_name.get(&router.name) {
+                    refused.insert((*spec).clone(), refusal(api, spec, &router));
                 }
             }
         }
@@ -80,8 +88,7 @@ impl Verifier {
         api: &Api,
         commit: &Commit,
         start: Instant,
-        check: &dyn Fn() -> Result<()>,
-        complaints: &dyn Fn(Instant) -> Vec<String>,
+        managed: Option<&Managed>,
     ) -> Result<()> {
         let deadline = start + self.timeout;
         let marker = format!("{}@{}", commit.marker, self.provider);
@@ -96,7 +103,7 @@ impl Verifier {
                 },
                 Err(error) => Seen::Failure(error),
             };
-            check()?;
+            managed.map_or(Ok(()), Managed::check)?;
             match &seen {
                 Seen::Failure(error) if error.kind() == ErrorKind::Unauthorized => {
                     let since = *unauthorized_since.get_or_insert_with(Instant::now);
@@ -108,28 +115,11 @@ impl Verifier {
             }
             let now = Instant::now();
             if now >= deadline {
-                return Err(self.not_loaded(api, commit, seen, &complaints(start)));
+                let complaints = managed.map(|managed| managed.complaints_since(start));
+                return Err(self.not_loaded(api, commit, seen, &complaints.unwrap_or_default()));
             }
             std::thread::sleep(pause(now - start).min(deadline - now));
         }
-    }
-
-    fn refused(&self, api: &Api, set: &[RouteSpec]) -> Result<Vec<RouterInfo>> {
-        match set {
-            [] => Ok(Vec::new()),
-            [spec] => {
-                let router = api.router(&self.full_name(spec))?;
-                Ok(router
-                    .filter(|router| router.status == "disabled")
-                    .into_iter()
-                    .collect())
-            }
-            _ => api.refused_routers(),
-        }
-    }
-
-    fn full_name(&self, spec: &RouteSpec) -> String {
-        format!("{}@{}", router_name(spec), self.provider)
     }
 
     fn not_loaded(&self, api: &Api, commit: &Commit, seen: Seen, complaints: &[String]) -> Error {
@@ -160,6 +150,22 @@ impl Verifier {
             message.push_str(&format!("; its log says: {}", complaints.join(" | ")));
         }
         Error::new(ErrorKind::NotLoaded, message)
+    }
+}
+
+/// The routers that Traefik refuses, at least those of these names.
+fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<RouterInfo>> {
+    let mut names = by_name.keys();
+    match (names.next(), names.next()) {
+        (None, _) => Ok(Vec::new()),
+        (Some(name), None) => {
+            let router = api.router(name)?;
+            Ok(router
+                .filter(|router| router.status == "disabled")
+                .into_iter()
+                .collect())
+        }
+        _ => api.refused_routers(),
     }
 }
 

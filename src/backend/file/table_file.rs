@@ -18,6 +18,9 @@ const OURS: &str = "traefik_router";
 /// The map in which jupyterhub-traefik-proxy keeps its routes.
 const LEGACY: &str = "jupyterhub";
 
+/// A file holds one table, so its names need no telling apart.
+const NAMESPACE: &str = "";
+
 /// A file's content, taken apart.
 #[derive(Debug)]
 pub(super) struct TableFile {
@@ -95,7 +98,7 @@ impl TableFile {
         let routers = file
             .routes
             .iter()
-            .map(|route| router_name(&route.spec))
+            .map(|route| router_name(NAMESPACE, &route.spec))
             .collect();
         let is_ours = |path: &[&str]| file.owns(&routers, path) || legacy.owns(path);
         let foreign = tree.text_without(text, &is_ours);
@@ -163,8 +166,8 @@ impl TableFile {
         for change in changes {
             if let Change::Set(route) = change {
                 for (section, name) in [
-                    ("routers", router_name(&route.spec)),
-                    ("services", service_name(&route.target)),
+                    ("routers", router_name(NAMESPACE, &route.spec)),
+                    ("services", service_name(NAMESPACE, &route.target)),
                 ] {
                     let entry = (section.to_string(), name);
                     if self.foreign_names.contains(&entry) {
@@ -298,7 +301,7 @@ impl TableFile {
     fn set(&mut self, change: &Change) {
         let old = self.lines.remove(change.spec());
         if let Change::Set(route) = change {
-            let config = router(route);
+            let config = router(NAMESPACE, route);
             let value = json!({
                 "rule": config.rule,
                 "priority": config.priority,

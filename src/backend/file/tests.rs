@@ -330,7 +330,7 @@ proptest! {
             let now = value(syntax, &written);
             prop_assert!(holds(&now, &value(syntax, text)));
             for route in &file.routes {
-                let router = &now["http"]["routers"][crate::route::router_name(&route.spec)];
+                let router = &now["http"]["routers"][crate::route::router_name("", &route.spec)];
                 let service = &now["http"]["services"][router["service"].as_str().unwrap()];
                 let url = &service["loadBalancer"]["servers"][0]["url"];
                 prop_assert_eq!(url.as_str(), Some(route.target.as_str()));

@@ -1,0 +1,80 @@
+//! A key-value store in memory: for tests, and to measure what the rest costs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::{Entry, KvStore, Transaction};
+use crate::error::Result;
+
+/// A [`KvStore`] that no Traefik can read. Clones share their keys.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Keys>>);
+
+#[derive(Debug, Default)]
+struct Keys {
+    entries: BTreeMap<String, Entry>,
+    version: u64,
+}
+
+impl MemoryStore {
+    /// A store without keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All keys and values.
+    pub fn dump(&self) -> BTreeMap<String, String> {
+        let keys = self.keys();
+        keys.entries.iter().map(|(key, entry)| (key.clone(), entry.value.clone())).collect()
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KvStore for MemoryStore {
+    fn provider(&self) -> &str {
+        "memory"
+    }
+
+    fn static_config(&self, _root: &str) -> Result<Value> {
+        Ok(json!({}))
+    }
+
+    fn check(&self, _prefixes: &[&str]) -> Result<()> {
+        Ok(())
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Entry>> {
+        Ok(self.keys().entries.get(key).cloned())
+    }
+
+    fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+        let keys = self.keys();
+        let tree = keys.entries.range(prefix.to_string()..);
+        Ok(tree
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .collect())
+    }
+
+    fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+        let keys = &mut *self.keys();
+        if let Some((key, version)) = &transaction.expect {
+            if keys.entries.get(key).map_or(0, |entry| entry.version) != *version {
+                return Ok(None);
+            }
+        }
+        keys.version += 1;
+        for (key, value) in &transaction.set {
+            keys.entries.insert(key.clone(), Entry::new(value.clone(), keys.version));
+        }
+        for key in &transaction.delete {
+            keys.entries.remove(key);
+        }
+        Ok(Some(keys.version))
+    }
+}

@@ -1,0 +1,117 @@
+//! What a key-value store has to do for a table to be kept in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::Result;
+
+/// A key-value store that Traefik watches, such as etcd: a few actions on keys, which are paths
+/// with `/` between their parts.
+///
+/// A store that runs the [conformance suite](crate::backend::conformance) under a
+/// [`KvBackend`](super::KvBackend) does what is asked here.
+pub trait KvStore: fmt::Debug + Send + Sync + 'static {
+    /// What Traefik calls the provider that reads this store.
+    fn provider(&self) -> &str;
+
+    /// The static configuration that makes Traefik read the keys below `root`, as Traefik
+    /// documents it.
+    ///
+    /// # Errors
+    /// If the store can't be told to Traefik.
+    fn static_config(&self, root: &str) -> Result<Value>;
+
+    /// Whether the store is there and lets us read and write the keys below these prefixes.
+    /// Traefik gives up for good on a store that it does not reach when it starts.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, prefixes: &[&str]) -> Result<()>;
+
+    /// The value of a key, if it is there.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn get(&self, key: &str) -> Result<Option<Entry>>;
+
+    /// All keys that begin with `prefix`, as they were at one moment.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>>;
+
+    /// Makes all changes of a transaction or none, in one step for every reader. Returns the
+    /// version of the keys that were set, or `None`, with nothing changed, if a key was not as
+    /// expected.
+    ///
+    /// # Errors
+    /// [`Error::stored`](crate::Error::stored) says whether the changes were made; it may be
+    /// [`Unknown`](crate::Stored::Unknown) if the answer was lost.
+    fn transact(&self, transaction: &Transaction) -> Result<Option<u64>>;
+
+    /// How large a transaction may be: the sum of the lengths of its keys and values, and a
+    /// few bytes for each. Defaults to 1 MiB.
+    fn max_bytes(&self) -> usize {
+        1 << 20
+    }
+
+    /// How many keys a transaction may change. Defaults to no limit.
+    fn max_keys(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Waits until `key` has another version than this one, at most for `timeout`; may return
+    /// early. Defaults to a short sleep.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn wait(&self, key: &str, version: u64, timeout: Duration) -> Result<()> {
+        let _ = (key, version);
+        std::thread::sleep(timeout.min(Duration::from_millis(50)));
+        Ok(())
+    }
+}
+
+/// A value and when it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The value.
+    pub value: String,
+    /// Grows with each change of the key, and is never 0.
+    pub version: u64,
+}
+
+impl Entry {
+    /// An entry.
+    pub fn new(value: impl Into<String>, version: u64) -> Self {
+        Self { value: value.into(), version }
+    }
+}
+
+/// Changes to make together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Transaction {
+    /// A key that must have this version, 0 meaning that it must not be there.
+    pub expect: Option<(String, u64)>,
+    /// Keys to set.
+    pub set: BTreeMap<String, String>,
+    /// Keys to delete, none of which is set as well.
+    pub delete: Vec<String>,
+}
+
+impl Transaction {
+    /// A transaction that does nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many keys it changes.
+    pub fn keys(&self) -> usize {
+        self.set.len() + self.delete.len()
+    }
+}
