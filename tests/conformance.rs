@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use traefik_router::backend::{FileBackend, MemoryBackend, conformance};
+use traefik_router::backend::{FileBackend, KvBackend, MemoryBackend, MemoryStore, conformance};
 
 #[test]
 fn memory() {
@@ -27,4 +27,11 @@ fn toml() {
 #[test]
 fn yaml() {
     file("rules.yaml");
+}
+
+#[test]
+fn key_value() {
+    let store = MemoryStore::new();
+    conformance::check(&|| Box::new(KvBackend::new(store.clone())));
+    assert!(store.dump().is_empty(), "left behind: {:?}", store.dump());
 }

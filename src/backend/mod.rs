@@ -1,20 +1,24 @@
 //! Where the dynamic configuration is kept.
 //!
 //! A [`Backend`] stores a table of routes in a form that Traefik reads, and tells Traefik where.
-//! [`FileBackend`] keeps it in a TOML or YAML file, [`MemoryBackend`] nowhere but in memory.
+//! [`FileBackend`] keeps it in a TOML or YAML file, [`KvBackend`] in a key-value store such as
+//! etcd, [`MemoryBackend`] nowhere but in memory.
 //! Whoever writes another one runs [`conformance::check`] on it.
 
 pub mod conformance;
 mod file;
+mod kv;
 mod memory;
 mod record;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
 pub use crate::config::dynamic::Setup;
 pub use file::FileBackend;
+pub use kv::{Entry, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
 
 use crate::error::Result;
@@ -63,6 +67,16 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store.
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit>;
+
+    /// Waits until the table may be another one than this handle has last read or written, at most
+    /// for `timeout`. Defaults to a short sleep.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        std::thread::sleep(timeout.min(Duration::from_millis(50)));
+        Ok(())
+    }
 
     /// Removes what [`open`](Self::open) stored, and the store itself where nothing else is left
     /// in it. Routes stay.

@@ -22,6 +22,10 @@ pub(crate) struct Header {
     pub(crate) entrypoint: String,
     /// The part of the dynamic configuration that is ours and no route's.
     pub(crate) base: Value,
+    /// The last commits, each as its writer names it: a writer that lost the answer to a commit
+    /// finds out here whether it was made. For stores that are asked over a network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) recent: Vec<String>,
 }
 
 impl Header {
@@ -31,6 +35,7 @@ impl Header {
             marker,
             entrypoint: String::new(),
             base: Value::Object(serde_json::Map::new()),
+            recent: Vec::new(),
         }
     }
 

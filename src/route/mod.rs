@@ -17,7 +17,7 @@ pub use spec::RouteSpec;
 pub use table::Table;
 pub use target::Target;
 
-pub(crate) use names::{router_name, service_name, slug};
+pub(crate) use names::{marker_name, router_name, service_name, slug};
 pub(crate) use table::Effect;
 
 use crate::error::{Error, ErrorKind, Result};

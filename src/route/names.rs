@@ -20,6 +20,14 @@ pub(crate) fn service_name(namespace: &str, target: &Target) -> String {
     name(namespace, target.as_str())
 }
 
+/// The middleware that carries the generation of a key-value store's table.
+pub(crate) fn marker_name(namespace: &str) -> String {
+    match namespace {
+        "" => "traefik-router-generation".into(),
+        _ => format!("traefik-router-generation-{}", name(namespace, namespace)),
+    }
+}
+
 fn name(namespace: &str, text: &str) -> String {
     let readable = text.split_once("://").map_or(text, |(_, rest)| rest);
     let slug = match slug(readable) {

@@ -18,7 +18,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Errors
 /// [`InvalidConfig`](ErrorKind::InvalidConfig) for what Traefik would read differently: a key that
 /// is empty or contains `/`, or an element of a list that contains a comma.
-pub(crate) fn flatten(prefix: &str, value: &Value, out: &mut BTreeMap<String, String>) -> Result<()> {
+pub(crate) fn flatten(
+    prefix: &str,
+    value: &Value,
+    out: &mut BTreeMap<String, String>,
+) -> Result<()> {
     match value {
         Value::Null => {}
         Value::Bool(_) | Value::Number(_) => {
@@ -31,7 +35,10 @@ pub(crate) fn flatten(prefix: &str, value: &Value, out: &mut BTreeMap<String, St
             let width = items.len().saturating_sub(1).max(1).ilog10() as usize + 1;
             for (n, item) in items.iter().enumerate() {
                 if item.as_str().is_some_and(|text| text.contains(',')) {
-                    return Err(refusal(prefix, "a list's element with a comma, which splits it"));
+                    return Err(refusal(
+                        prefix,
+                        "a list's element with a comma, which splits it",
+                    ));
                 }
                 flatten(&format!("{prefix}/{n:0width$}"), item, out)?;
             }
@@ -59,33 +66,44 @@ pub(crate) fn unflatten<'a>(
 ) -> Value {
     let mut root = Map::new();
     for (key, value) in keys {
-        let Some(path) = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')) else {
-            continue;
-        };
-        let mut map = &mut root;
-        let (parents, leaf) = path.rsplit_once('/').unwrap_or(("", path));
-        for parent in parents.split('/').filter(|_| path.contains('/')) {
-            let entry = map.entry(parent).or_insert(Value::Null);
-            if !entry.is_object() {
-                *entry = Value::Object(Map::new());
-            }
-            map = match entry {
-                Value::Object(inner) => inner,
-                _ => break,
-            };
+        if let Some(path) = key
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('/'))
+        {
+            insert(&mut root, path, value);
         }
-        map.insert(leaf.into(), value.into());
     }
     with_lists(Value::Object(root))
 }
 
+fn insert(map: &mut Map<String, Value>, path: &str, value: &str) {
+    let Some((parent, rest)) = path.split_once('/') else {
+        map.insert(path.into(), value.into());
+        return;
+    };
+    let entry = map.entry(parent).or_insert(Value::Null);
+    if !entry.is_object() {
+        *entry = Value::Object(Map::new());
+    }
+    if let Some(inner) = entry.as_object_mut() {
+        insert(inner, rest, value);
+    }
+}
+
 fn with_lists(value: Value) -> Value {
-    let Value::Object(map) = value else { return value };
-    let mut entries: Vec<(String, Value)> =
-        map.into_iter().map(|(key, value)| (key, with_lists(value))).collect();
+    let Value::Object(map) = value else {
+        return value;
+    };
+    let mut entries: Vec<(String, Value)> = map
+        .into_iter()
+        .map(|(key, value)| (key, with_lists(value)))
+        .collect();
     entries.sort_by_key(|(key, _)| key.parse::<usize>().ok());
     let is_list = !entries.is_empty()
-        && entries.iter().enumerate().all(|(n, (key, _))| key.parse() == Ok(n));
+        && entries
+            .iter()
+            .enumerate()
+            .all(|(n, (key, _))| key.parse() == Ok(n));
     if is_list {
         entries.into_iter().map(|(_, value)| value).collect()
     } else {
@@ -118,11 +136,27 @@ mod tests {
             "m": (0..11).collect::<Vec<_>>(),
         });
         let keys = flat(&value);
-        let lines: Vec<_> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        assert_eq!(lines[..6], ["p/a/b=5", "p/a/c=true", "p/a/d=x,y", "p/a/f=true", "p/l/0=x", "p/l/1/y=1.5"]);
+        let lines: Vec<_> = keys
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        assert_eq!(
+            lines[..6],
+            [
+                "p/a/b=5",
+                "p/a/c=true",
+                "p/a/d=x,y",
+                "p/a/f=true",
+                "p/l/0=x",
+                "p/l/1/y=1.5"
+            ]
+        );
         assert_eq!((&*lines[6], &*lines[16]), ("p/m/00=0", "p/m/10=10"));
         let back = unflatten("p", keys.iter().map(|(key, value)| (&**key, &**value)));
-        assert_eq!(back["a"], json!({"b": "5", "c": "true", "d": "x,y", "f": "true"}));
+        assert_eq!(
+            back["a"],
+            json!({"b": "5", "c": "true", "d": "x,y", "f": "true"})
+        );
         assert_eq!(back["m"][10], "10");
     }
 

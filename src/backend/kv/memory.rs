@@ -27,7 +27,10 @@ impl MemoryStore {
     /// All keys and values.
     pub fn dump(&self) -> BTreeMap<String, String> {
         let keys = self.keys();
-        keys.entries.iter().map(|(key, entry)| (key.clone(), entry.value.clone())).collect()
+        keys.entries
+            .iter()
+            .map(|(key, entry)| (key.clone(), entry.value.clone()))
+            .collect()
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
@@ -70,7 +73,11 @@ impl KvStore for MemoryStore {
         }
         keys.version += 1;
         for (key, value) in &transaction.set {
-            keys.entries.insert(key.clone(), Entry::new(value.clone(), keys.version));
+            keys.entries
+                .insert(key.clone(), Entry::new(value.clone(), keys.version));
+        }
+        for prefix in &transaction.delete_trees {
+            keys.entries.retain(|key, _| !key.starts_with(prefix));
         }
         for key in &transaction.delete {
             keys.entries.remove(key);

@@ -1,6 +1,6 @@
 //! What a key-value store has to do for a table to be kept in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -52,15 +52,9 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// [`Unknown`](crate::Stored::Unknown) if the answer was lost.
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>>;
 
-    /// How large a transaction may be: the sum of the lengths of its keys and values, and a
-    /// few bytes for each. Defaults to 1 MiB.
+    /// How large a transaction may be, as [`Transaction::bytes`] counts. Defaults to 1 MiB.
     fn max_bytes(&self) -> usize {
         1 << 20
-    }
-
-    /// How many keys a transaction may change. Defaults to no limit.
-    fn max_keys(&self) -> usize {
-        usize::MAX
     }
 
     /// Waits until `key` has another version than this one, at most for `timeout`; may return
@@ -88,7 +82,10 @@ pub struct Entry {
 impl Entry {
     /// An entry.
     pub fn new(value: impl Into<String>, version: u64) -> Self {
-        Self { value: value.into(), version }
+        Self {
+            value: value.into(),
+            version,
+        }
     }
 }
 
@@ -101,7 +98,9 @@ pub struct Transaction {
     /// Keys to set.
     pub set: BTreeMap<String, String>,
     /// Keys to delete, none of which is set as well.
-    pub delete: Vec<String>,
+    pub delete: BTreeSet<String>,
+    /// Prefixes whose keys to delete, none of which is set as well.
+    pub delete_trees: BTreeSet<String>,
 }
 
 impl Transaction {
@@ -110,8 +109,37 @@ impl Transaction {
         Self::default()
     }
 
-    /// How many keys it changes.
-    pub fn keys(&self) -> usize {
-        self.set.len() + self.delete.len()
+    /// How many operations it is made of.
+    pub fn operations(&self) -> usize {
+        self.set.len() + self.delete.len() + self.delete_trees.len()
+    }
+
+    /// The sum of the lengths of its keys and values, with 64 bytes on top for each operation.
+    pub fn bytes(&self) -> usize {
+        let set: usize = self
+            .set
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        let deleted: usize = self
+            .delete
+            .iter()
+            .chain(&self.delete_trees)
+            .map(String::len)
+            .sum();
+        set + deleted + 64 * self.operations()
+    }
+
+    /// Does what `next` does after what this does.
+    pub(super) fn then(&mut self, next: Self) {
+        for key in next.set.keys() {
+            self.delete.remove(key);
+        }
+        for key in &next.delete {
+            self.set.remove(key);
+        }
+        self.set.extend(next.set);
+        self.delete.extend(next.delete);
+        self.delete_trees.extend(next.delete_trees);
     }
 }

@@ -1,0 +1,286 @@
+//! Routes in a key-value store that several Traefiks watch and several programs write.
+
+mod flatten;
+mod legacy;
+mod memory;
+mod store;
+mod table_keys;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde_json::{Value, json};
+
+use self::table_keys::{Keys, TableKeys};
+use super::{Backend, Commit, Setup};
+use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::route::{self, Change, RouteSpec, Table};
+
+pub use memory::MemoryStore;
+pub use store::{Entry, KvStore, Transaction};
+
+/// A [`Backend`] that keeps the routes in a [`KvStore`].
+///
+/// Traefik's keys stand below one prefix, what only we read below another, so that `data` is any
+/// JSON and no key of ours makes Traefik reload. All writers of a table take turns: each commit is
+/// one transaction that fails if somebody else has committed since, and is then made again on what
+/// is stored now. A batch that is too large for one transaction goes in several; none of them
+/// splits a route, and an error says which routes are stored.
+///
+/// Programs that share the prefixes share the table. Tables with different
+/// [`jupyterhub_prefix`](Self::jupyterhub_prefix)es do not touch each other, even under one
+/// [`traefik_prefix`](Self::traefik_prefix); but only one of their Routers should then set up
+/// Traefik's API
+/// ([`enable_setup_dynamic_config`](crate::Builder::enable_setup_dynamic_config)).
+#[derive(Debug)]
+pub struct KvBackend<S> {
+    store: S,
+    keys: Keys,
+    conflict_timeout: Duration,
+    /// Tells this handle's commits from others'.
+    writer: String,
+    state: Mutex<Option<TableKeys>>,
+}
+
+impl<S: KvStore> KvBackend<S> {
+    /// Routes kept in this store.
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            keys: Keys::new("traefik", "jupyterhub"),
+            conflict_timeout: Duration::from_secs(10),
+            writer: random_name(),
+            state: Mutex::new(None),
+        }
+    }
+
+    /// Below which keys Traefik looks; with or without slashes around it. Defaults to `/traefik/`.
+    pub fn traefik_prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.keys = Keys::new(prefix.as_ref(), self.keys.private());
+        self
+    }
+
+    /// Below which keys we keep what only we read; with or without slashes around it. It must not
+    /// begin as the other prefix does, or each commit would make Traefik reload twice. Tables with
+    /// different prefixes do not touch each other. Defaults to `/jupyterhub/`.
+    pub fn jupyterhub_prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.keys = Keys::new(self.keys.traefik(), prefix.as_ref());
+        self
+    }
+
+    /// For how long to try again when other writers keep committing first. Defaults to 10 seconds.
+    pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
+        self.conflict_timeout = timeout;
+        self
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<TableKeys>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table as it is stored now.
+    fn refresh<'a>(&self, slot: &'a mut Option<TableKeys>) -> Result<&'a mut TableKeys> {
+        let header = self.store.get(&self.keys.header())?;
+        let version = header.map_or(0, |entry| entry.version);
+        let known = slot.take().filter(|state| state.version() == version);
+        let state = match known {
+            Some(state) => state,
+            None => TableKeys::parse(&self.keys, &self.store.read_tree(&self.keys.own_tree())?)?,
+        };
+        Ok(slot.insert(state))
+    }
+
+    /// Makes a commit of what `plan` wants, until no other writer comes between.
+    fn write(&self, plan: &mut dyn FnMut(&mut TableKeys) -> Result<Vec<Step>>) -> Result<Commit> {
+        let deadline = Instant::now() + self.conflict_timeout;
+        let mut pause = Duration::from_millis(1);
+        let mut stored = BTreeSet::new();
+        let mut slot = self.state();
+        loop {
+            let outcome = self.refresh(&mut slot).and_then(|state| {
+                let steps = plan(state)?;
+                self.write_steps(state, steps, &mut stored)
+            });
+            match outcome {
+                Ok(Some(commit)) => return Ok(commit),
+                Ok(None) if Instant::now() < deadline => {}
+                Ok(None) => {
+                    *slot = None;
+                    let message = format!(
+                        "other writers kept changing the table below {} for {:?}",
+                        self.keys.private(),
+                        self.conflict_timeout
+                    );
+                    return Err(with_partial(
+                        Error::new(ErrorKind::Conflict, message),
+                        stored,
+                    ));
+                }
+                Err(error) => {
+                    *slot = None;
+                    return Err(with_partial(error, stored));
+                }
+            }
+            *slot = None;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Writes steps in as few transactions as they fit in. `None` if somebody else wrote first.
+    fn write_steps(
+        &self,
+        state: &mut TableKeys,
+        steps: Vec<Step>,
+        stored: &mut BTreeSet<RouteSpec>,
+    ) -> Result<Option<Commit>> {
+        let mut steps = steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            let mut specs = Vec::new();
+            let mut transaction = Transaction::new();
+            let mut bytes = state.header_bytes();
+            while let Some(step) = steps.next_if(|step| {
+                transaction.operations() == 0
+                    || bytes + step.transaction.bytes() <= self.store.max_bytes()
+            }) {
+                bytes += step.transaction.bytes();
+                transaction.then(step.transaction);
+                specs.extend(step.spec);
+            }
+            let seal = state.seal(&self.writer, &mut transaction)?;
+            match self.transact(&transaction, &seal)? {
+                Some(version) => state.set_version(version),
+                None => return Ok(None),
+            }
+            stored.extend(specs);
+        }
+        Ok(Some(state.commit()))
+    }
+
+    /// Makes a transaction; finds out what became of it if the answer is lost.
+    fn transact(&self, transaction: &Transaction, seal: &str) -> Result<Option<u64>> {
+        let lost = match self.store.transact(transaction) {
+            Err(error) if *error.stored() == Stored::Unknown => error,
+            known => return known,
+        };
+        log::debug!("the answer to a transaction was lost, asking what became of it: {lost}");
+        let Ok(Some(header)) = self.store.get(&self.keys.header()) else {
+            return Err(lost);
+        };
+        // If it is still on its way, the next one has the same expectation: only one is made.
+        let was_made = TableKeys::header_has(&header.value, seal);
+        Ok(was_made.then_some(header.version))
+    }
+}
+
+/// One change of a route, as a part of a transaction.
+struct Step {
+    spec: Option<RouteSpec>,
+    transaction: Transaction,
+}
+
+fn with_partial(error: Error, stored: BTreeSet<RouteSpec>) -> Error {
+    if stored.is_empty() || *error.stored() == Stored::Unknown {
+        return error;
+    }
+    let count = stored.len();
+    error
+        .context(format!(
+            "stored {count} routes of a batch that needs several transactions"
+        ))
+        .with_stored(Stored::Some(stored.into_iter().collect()))
+}
+
+impl<S: KvStore> Backend for KvBackend<S> {
+    fn provider(&self) -> &str {
+        self.store.provider()
+    }
+
+    fn router_name(&self, spec: &RouteSpec) -> String {
+        route::router_name(self.keys.namespace(), spec)
+    }
+
+    fn static_config(&self) -> Result<Value> {
+        self.store.static_config(self.keys.traefik())
+    }
+
+    fn open(&self, setup: &Setup) -> Result<Commit> {
+        self.keys.check()?;
+        self.store
+            .check(&[&self.keys.traefik_tree(), &self.keys.private_tree()])?;
+        self.write(&mut |state| {
+            let certificate = self.store.read_tree(&self.keys.default_certificate())?;
+            let legacy = legacy::read(&self.keys, &self.store)?;
+            let mut steps = state.set_up(setup, !certificate.is_empty())?;
+            for (route, transaction) in legacy {
+                let spec = Some(route.spec.clone());
+                let mut step = Step { spec, transaction };
+                if state.table().get(&route.spec).is_none() {
+                    step.transaction.then(state.apply(&Change::from(route))?);
+                }
+                steps.push(step);
+            }
+            Ok(steps)
+        })
+    }
+
+    fn read(&self) -> Result<Table> {
+        let mut slot = self.state();
+        Ok(self.refresh(&mut slot)?.table().clone())
+    }
+
+    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+        self.write(&mut |state| {
+            let changes = edit(state.table());
+            let step = |change: &Change| {
+                let transaction = state.apply(change)?;
+                Ok(Step {
+                    spec: Some(change.spec().clone()),
+                    transaction,
+                })
+            };
+            changes.iter().map(step).collect()
+        })
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        let version = self.state().as_ref().map_or(0, TableKeys::version);
+        self.store.wait(&self.keys.header(), version, timeout)
+    }
+
+    fn close(&self) -> Result<()> {
+        self.write(&mut |state| {
+            let setup = Setup {
+                base: Some(json!({})),
+                ..Setup::new(state.entrypoint())
+            };
+            // A certificate of ours that is stored would be kept.
+            state.set_up(&setup, true)
+        })?;
+        let mut slot = self.state();
+        let state = self.refresh(&mut slot)?;
+        if state.table().is_empty() {
+            self.store.transact(&state.removal())?;
+            *slot = None;
+        }
+        Ok(())
+    }
+}
+
+fn random_name() -> String {
+    let mut bytes = [0; 8];
+    // Without random bytes two writers may take each other's lost commits for their own.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        bytes = (std::process::id() as u64).to_be_bytes();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,247 @@
+//! The adapter over stores that are small, slow to agree, or lose answers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::*;
+use crate::route::Route;
+
+/// A store in memory that fails as it is told to.
+#[derive(Debug, Default)]
+struct Faulty {
+    store: MemoryStore,
+    max_bytes: Option<usize>,
+    /// Which transaction fails, counted from 1, and how.
+    fault: Option<(usize, Fault)>,
+    transactions: AtomicUsize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Refused,
+    LostAnswer,
+    LostRequest,
+    /// Somebody else commits first, once.
+    Overtaken,
+}
+
+impl KvStore for Faulty {
+    fn provider(&self) -> &str {
+        "memory"
+    }
+    fn static_config(&self, root: &str) -> Result<Value> {
+        self.store.static_config(root)
+    }
+    fn check(&self, prefixes: &[&str]) -> Result<()> {
+        self.store.check(prefixes)
+    }
+    fn get(&self, key: &str) -> Result<Option<Entry>> {
+        self.store.get(key)
+    }
+    fn read_tree(&self, prefix: &str) -> Result<std::collections::BTreeMap<String, Entry>> {
+        self.store.read_tree(prefix)
+    }
+    fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+        let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
+        let lost = Error::new(ErrorKind::Unavailable, "lost").with_stored(Stored::Unknown);
+        match self.fault {
+            Some((at, fault)) if at == number => match fault {
+                Fault::Refused => Err(Error::new(ErrorKind::Store, "refused")),
+                Fault::LostRequest => Err(lost),
+                Fault::LostAnswer => self.store.transact(transaction).and(Err(lost)),
+                Fault::Overtaken => {
+                    let other = KvBackend::new(self.store.clone());
+                    other.commit(&mut |_| vec![add(999)])?;
+                    self.store.transact(transaction)
+                }
+            },
+            _ => self.store.transact(transaction),
+        }
+    }
+    fn max_bytes(&self) -> usize {
+        self.max_bytes.unwrap_or(usize::MAX)
+    }
+}
+
+fn add(n: usize) -> Change {
+    Route::new(format!("/r{n}/"), format!("http://t{n}"), json!({"n": n}))
+        .unwrap()
+        .into()
+}
+
+fn faulty(max_bytes: Option<usize>, fault: Option<(usize, Fault)>) -> KvBackend<Faulty> {
+    KvBackend::new(Faulty {
+        max_bytes,
+        fault,
+        ..Faulty::default()
+    })
+}
+
+fn specs(backend: &KvBackend<Faulty>) -> Vec<String> {
+    KvBackend::new(backend.store().store.clone())
+        .read()
+        .unwrap()
+        .iter()
+        .map(|route| route.spec.to_string())
+        .collect()
+}
+
+#[test]
+fn the_keys_are_what_traefik_reads() {
+    let backend = faulty(None, None);
+    backend.open(&Setup::new("web")).unwrap();
+    backend
+        .commit(&mut |_| vec![add(1), Change::add("/r2/", "http://t1/base", ()).unwrap()])
+        .unwrap();
+    let keys = backend.store().store.dump();
+    let router = backend.router_name(&RouteSpec::new("/r1/").unwrap());
+    let at = |part: &str| keys[&format!("traefik/http/routers/{router}/{part}")].clone();
+    assert_eq!(at("rule"), "PathPrefix(\"/r1/\") || Path(\"/r1\")");
+    assert_eq!((&*at("priority"), &*at("entryPoints/0")), ("18", "web"));
+    let server = format!(
+        "traefik/http/services/{}/loadBalancer/servers/0/",
+        at("service")
+    );
+    assert_eq!(keys[&format!("{server}url")], "http://t1");
+    assert_eq!(
+        keys.values().filter(|value| *value == "true").count(),
+        1,
+        "preservePath"
+    );
+    assert!(
+        keys.keys()
+            .all(|key| key.starts_with("traefik/http/") || key.starts_with("jupyterhub/"))
+    );
+
+    backend
+        .commit(&mut |_| vec![Change::add("/r1/", "http://new", ()).unwrap()])
+        .unwrap();
+    backend
+        .commit(&mut |_| vec![Change::delete("/r2/").unwrap()])
+        .unwrap();
+    let keys = backend.store().store.dump();
+    assert!(
+        !keys.values().any(|value| value.starts_with("http://t1")),
+        "a stale service: {keys:?}"
+    );
+    backend
+        .commit(&mut |_| vec![Change::delete("/r1/").unwrap()])
+        .unwrap();
+    let left: Vec<_> = backend.store().store.dump().into_keys().collect();
+    assert_eq!(left.len(), 2, "the marker and the header: {left:?}");
+}
+
+#[test]
+fn a_large_batch_goes_in_parts_that_split_no_route() {
+    let backend = faulty(Some(8000), None);
+    let changes: Vec<_> = (0..50).map(add).collect();
+    backend.commit(&mut |_| changes.clone()).unwrap();
+    let transactions = backend.store().transactions.load(Ordering::Relaxed);
+    assert!((4..40).contains(&transactions), "{transactions}");
+    assert_eq!(specs(&backend).len(), 50);
+
+    let backend = faulty(Some(8000), Some((3, Fault::Refused)));
+    let error = backend.commit(&mut |_| changes.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    let Stored::Some(stored) = error.stored() else {
+        panic!("{error:?}")
+    };
+    let stored: Vec<_> = stored.iter().map(ToString::to_string).collect();
+    assert!(!stored.is_empty());
+    assert_eq!(stored, specs(&backend), "the error names what is stored");
+    backend.commit(&mut |_| changes.clone()).unwrap();
+    assert_eq!(specs(&backend).len(), 50);
+}
+
+#[test]
+fn lost_answers_are_found_out() {
+    for fault in [Fault::LostAnswer, Fault::LostRequest] {
+        let backend = faulty(None, Some((1, fault)));
+        let commit = backend.commit(&mut |table| {
+            if table.is_empty() {
+                vec![add(1)]
+            } else {
+                Vec::new()
+            }
+        });
+        assert_eq!(
+            commit.unwrap(),
+            backend.commit(&mut |_| Vec::new()).unwrap(),
+            "{fault:?}"
+        );
+        assert_eq!(specs(&backend), ["/r1/"], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_commit_that_was_overtaken_is_made_again_on_what_is_stored_now() {
+    let backend = faulty(None, Some((1, Fault::Overtaken)));
+    let mut seen = Vec::new();
+    backend
+        .commit(&mut |table| {
+            seen.push(table.len());
+            vec![add(1)]
+        })
+        .unwrap();
+    assert_eq!(seen, [0, 1]);
+    assert_eq!(specs(&backend), ["/r1/", "/r999/"]);
+}
+
+#[test]
+fn tables_with_different_prefixes_share_nothing() {
+    let store = MemoryStore::new();
+    let [a, b] =
+        ["/hub-a/", "hub-b"].map(|prefix| KvBackend::new(store.clone()).jupyterhub_prefix(prefix));
+    for backend in [&a, &b] {
+        backend.open(&Setup::new("web")).unwrap();
+        backend.commit(&mut |_| vec![add(1)]).unwrap();
+    }
+    assert_ne!(a.read().unwrap().len(), 0);
+    let marker = |backend: &KvBackend<_>| backend.commit(&mut |_| Vec::new()).unwrap().marker;
+    assert_ne!(marker(&a), marker(&b));
+    let count = |what: &str| store.dump().keys().filter(|key| key.contains(what)).count();
+    let (routers, services) = (count("/routers/"), count("/services/"));
+    b.commit(&mut |_| vec![Change::delete("/r1/").unwrap()])
+        .unwrap();
+    assert_eq!(
+        (count("/routers/"), count("/services/")),
+        (routers / 2, services / 2)
+    );
+    assert_eq!(a.read().unwrap().len(), 1);
+}
+
+#[test]
+fn prefixes_that_make_traefik_reload_twice_are_refused() {
+    for (traefik, private) in [
+        ("traefik", "traefik-hub"),
+        ("a", "a/b"),
+        ("", "x"),
+        ("a//b", "x"),
+    ] {
+        let backend = KvBackend::new(MemoryStore::new())
+            .traefik_prefix(traefik)
+            .jupyterhub_prefix(private);
+        let error = backend.open(&Setup::new("web")).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            ErrorKind::InvalidConfig,
+            "{traefik} {private}"
+        );
+    }
+}
+
+#[test]
+fn another_entrypoint_moves_all_routes() {
+    let backend = faulty(None, None);
+    backend.open(&Setup::new("http")).unwrap();
+    backend.commit(&mut |_| vec![add(1), add(2)]).unwrap();
+    backend.open(&Setup::new("https")).unwrap();
+    let keys = backend.store().store.dump();
+    let entrypoints: Vec<_> = keys
+        .iter()
+        .filter(|(key, _)| key.contains("entryPoints"))
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(entrypoints, ["https", "https"]);
+}
