@@ -13,4 +13,4 @@ pub use backend::{Backend, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
 pub use http::Tls;
 pub use route::{Change, Route, RouteSpec, Table, Target, priority, rule};
-pub use router::{Applied, Builder, ProcessStatus, Router, Status};
+pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};

@@ -35,6 +35,7 @@ pub struct Builder {
     entrypoint: Option<String>,
     api_entrypoint: String,
     api_urls: Vec<String>,
+    quorum: Option<usize>,
     api_username: String,
     api_password: Option<String>,
     api_hashed_password: Option<String>,
@@ -63,6 +64,7 @@ impl Builder {
             entrypoint: None,
             api_entrypoint: "auth_api".into(),
             api_urls: vec!["http://127.0.0.1:8099".into()],
+            quorum: None,
             api_username: "jupyterhub".into(),
             api_password: None,
             api_hashed_password: None,
@@ -113,9 +115,18 @@ impl Builder {
     }
 
     /// Where the APIs of several Traefiks are that read the same store. A change is served once
-    /// all of them serve it.
+    /// all of them serve it, or as many as [`traefik_quorum`](Self::traefik_quorum) says. They are
+    /// asked at the same time, each by a thread that lives as long as the call.
     pub fn traefik_api_urls<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.api_urls = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many of several Traefiks have to serve a change, at least 1; the others may lag or be
+    /// down. A call can still last [`traefik_api_timeout`](Self::traefik_api_timeout) if one of
+    /// them takes connections and does not answer. Defaults to all.
+    pub fn traefik_quorum(mut self, quorum: usize) -> Self {
+        self.quorum = Some(quorum.max(1));
         self
     }
 
@@ -473,6 +484,7 @@ impl Builder {
             apis,
             self.backend.provider(),
             self.check_route_timeout,
+            self.quorum,
         ))
     }
 }

@@ -4,6 +4,7 @@ mod builder;
 mod commit;
 mod managed;
 mod verify;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::route::{Change, Route, RouteSpec, Table};
 use crate::traefik::Version;
 
 pub use builder::Builder;
+pub use watch::Watch;
 
 /// Keeps the routes of one or several Traefiks.
 ///
@@ -176,6 +178,14 @@ impl Router {
     /// can't be read.
     pub fn resolve(&self, host: &str, path: &str) -> Result<Option<Arc<Route>>> {
         Ok(self.backend.read()?.resolve(host, path)?.cloned())
+    }
+
+    /// Follows the table from here on: changes by this Router, by others, by other programs.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn watch(&self) -> Result<Watch<'_>> {
+        Watch::new(self)
     }
 
     /// Asks every Traefik how it is. Never fails; what is wrong is in the answer.

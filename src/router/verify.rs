@@ -6,6 +6,8 @@
 //! answer.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::managed::Managed;
@@ -26,6 +28,8 @@ pub(super) struct Verifier {
     apis: Vec<Api>,
     provider: String,
     timeout: Duration,
+    /// How many Traefiks have to serve a change; `None` means all.
+    quorum: Option<usize>,
 }
 
 /// What an API said last.
@@ -37,11 +41,17 @@ enum Seen {
 }
 
 impl Verifier {
-    pub(super) fn new(apis: Vec<Api>, provider: &str, timeout: Duration) -> Self {
+    pub(super) fn new(
+        apis: Vec<Api>,
+        provider: &str,
+        timeout: Duration,
+        quorum: Option<usize>,
+    ) -> Self {
         Self {
             apis,
             provider: provider.into(),
             timeout,
+            quorum,
         }
     }
 
@@ -71,10 +81,13 @@ impl Verifier {
             .iter()
             .map(|spec| (format!("{}@{}", name(spec), self.provider), spec))
             .collect();
-        // Waiting for one after the other is no slower than waiting for all at once.
-        for api in &self.apis {
-            self.wait(api, commit, start, managed)?;
-            for router in refused_of(api, &by_name)? {
+        for (api, routers) in self.everywhere(|api, enough| {
+            if self.wait(api, commit, start, managed, enough)? {
+                return Ok(Some(refused_of(api, &by_name)?));
+            }
+            Ok(None)
+        })? {
+            for router in routers {
                 if let Some(spec) = by_name.get(&router.name) {
                     refused.insert((*spec).clone(), refusal(api, spec, &router));
                 }
@@ -83,13 +96,65 @@ impl Verifier {
         Ok(refused)
     }
 
+    /// Asks all Traefiks at once; what as many of them answered as have to. `ask` may answer
+    /// nothing once it sees that others were enough.
+    fn everywhere<T: Send>(
+        &self,
+        ask: impl Fn(&Api, &AtomicBool) -> Result<Option<T>> + Sync,
+    ) -> Result<Vec<(&Api, T)>> {
+        let enough = AtomicBool::new(false);
+        if let [api] = &*self.apis {
+            return Ok(ask(api, &enough)?
+                .map(|answer| (api, answer))
+                .into_iter()
+                .collect());
+        }
+        let needed = self.quorum.unwrap_or(self.apis.len()).min(self.apis.len());
+        let answers = Mutex::new(Vec::new());
+        let failures = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for api in &self.apis {
+                scope.spawn(|| match ask(api, &enough) {
+                    Ok(None) => {}
+                    Ok(Some(answer)) => {
+                        let mut answers = lock(&answers);
+                        answers.push((api, answer));
+                        if answers.len() >= needed {
+                            enough.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    Err(error) => {
+                        let mut failures = lock(&failures);
+                        failures.push(error);
+                        if failures.len() > self.apis.len() - needed {
+                            enough.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let answers = std::mem::take(&mut *lock(&answers));
+        if answers.len() >= needed {
+            return Ok(answers);
+        }
+        let first = lock(&failures).drain(..).next();
+        let error =
+            first.unwrap_or_else(|| Error::new(ErrorKind::NotLoaded, "no Traefik answered"));
+        let (have, all) = (answers.len(), self.apis.len());
+        Err(error.context(format!(
+            "{have} of {all} Traefiks serve the change, {needed} have to"
+        )))
+    }
+
+    /// Waits until a Traefik has loaded the commit; false if that is no longer asked for.
     fn wait(
         &self,
         api: &Api,
         commit: &Commit,
         start: Instant,
         managed: Option<&Managed>,
-    ) -> Result<()> {
+        enough: &AtomicBool,
+    ) -> Result<bool> {
         let deadline = start + self.timeout;
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
@@ -97,7 +162,7 @@ impl Verifier {
             let seen = match api.middleware_by(&marker, deadline) {
                 Ok(None) => Seen::NoMarker,
                 Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
-                    Some(generation) if generation >= commit.generation => return Ok(()),
+                    Some(generation) if generation >= commit.generation => return Ok(true),
                     Some(generation) => Seen::Generation(generation),
                     None => Seen::NoMarker,
                 },
@@ -112,6 +177,9 @@ impl Verifier {
                     }
                 }
                 _ => unauthorized_since = None,
+            }
+            if enough.load(Ordering::Relaxed) {
+                return Ok(false);
             }
             let now = Instant::now();
             if now >= deadline {
@@ -167,6 +235,10 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
         }
         _ => api.refused_routers(),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Short pauses at first; later about a tenth of the time that has passed.

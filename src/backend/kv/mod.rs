@@ -173,12 +173,12 @@ impl<S: KvStore> KvBackend<S> {
             known => return known,
         };
         log::debug!("the answer to a transaction was lost, asking what became of it: {lost}");
-        let Ok(Some(header)) = self.store.get(&self.keys.header()) else {
+        let Ok(header) = self.store.get(&self.keys.header()) else {
             return Err(lost);
         };
         // If it is still on its way, the next one has the same expectation: only one is made.
-        let was_made = TableKeys::header_has(&header.value, seal);
-        Ok(was_made.then_some(header.version))
+        let made = header.filter(|header| TableKeys::header_has(&header.value, seal));
+        Ok(made.map(|header| header.version))
     }
 }
 
