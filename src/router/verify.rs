@@ -6,8 +6,8 @@
 //! answer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::managed::Managed;
@@ -110,40 +110,47 @@ impl Verifier {
                 .collect());
         }
         let needed = self.quorum.unwrap_or(self.apis.len()).min(self.apis.len());
-        let answers = Mutex::new(Vec::new());
-        let failures = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for api in &self.apis {
-                scope.spawn(|| match ask(api, &enough) {
-                    Ok(None) => {}
-                    Ok(Some(answer)) => {
-                        let mut answers = lock(&answers);
-                        answers.push((api, answer));
-                        if answers.len() >= needed {
-                            enough.store(true, Ordering::Relaxed);
-                        }
-                    }
-                    Err(error) => {
-                        let mut failures = lock(&failures);
-                        failures.push(error);
-                        if failures.len() > self.apis.len() - needed {
-                            enough.store(true, Ordering::Relaxed);
-                        }
-                    }
-                });
+        let (have, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ask = |api| {
+            let answer = ask(api, &enough);
+            let (count, limit) = match &answer {
+                Ok(_) => (&have, needed),
+                Err(_) => (&failed, self.apis.len() - needed + 1),
+            };
+            if count.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
+                enough.store(true, Ordering::Relaxed);
             }
+            (api, answer)
+        };
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let ask = &ask;
+            let threads: Vec<_> = self
+                .apis
+                .iter()
+                .map(|api| scope.spawn(move || ask(api)))
+                .collect();
+            let join = |thread: ScopedJoinHandle<'_, _>| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect()
         });
-        let answers = std::mem::take(&mut *lock(&answers));
-        if answers.len() >= needed {
-            return Ok(answers);
+        let (mut answers, mut failures) = (Vec::new(), Vec::new());
+        for (api, outcome) in outcomes {
+            match outcome {
+                Ok(answer) => answers.extend(answer.map(|answer| (api, answer))),
+                Err(error) => failures.push(error),
+            }
         }
-        let first = lock(&failures).drain(..).next();
-        let error =
-            first.unwrap_or_else(|| Error::new(ErrorKind::NotLoaded, "no Traefik answered"));
-        let (have, all) = (answers.len(), self.apis.len());
-        Err(error.context(format!(
-            "{have} of {all} Traefiks serve the change, {needed} have to"
-        )))
+        match failures.into_iter().next() {
+            Some(error) if answers.len() < needed => Err(error.context(format!(
+                "{} of {} Traefiks serve the change, {needed} have to",
+                answers.len(),
+                self.apis.len()
+            ))),
+            _ => Ok(answers),
+        }
     }
 
     /// Waits until a Traefik has loaded the commit; false if that is no longer asked for.
@@ -235,10 +242,6 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
         }
         _ => api.refused_routers(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Short pauses at first; later about a tenth of the time that has passed.
