@@ -166,15 +166,19 @@ impl<S: KvStore> KvBackend<S> {
         Ok(Some(state.commit()))
     }
 
-    /// Makes a transaction; finds out what became of it if the answer is lost.
+    /// Makes a transaction. If its answer is lost, or the store sent it twice and answers for the
+    /// second, the header tells what became of it.
     fn transact(&self, transaction: &Transaction, seal: &str) -> Result<Option<u64>> {
-        let lost = match self.store.transact(transaction) {
-            Err(error) if *error.stored() == Stored::Unknown => error,
-            known => return known,
-        };
-        log::debug!("the answer to a transaction was lost, asking what became of it: {lost}");
+        let answer = self.store.transact(transaction);
+        match &answer {
+            Ok(None) => {}
+            Err(error) if *error.stored() == Stored::Unknown => {
+                log::debug!("the answer to a transaction was lost: {error}");
+            }
+            _ => return answer,
+        }
         let Ok(header) = self.store.get(&self.keys.header()) else {
-            return Err(lost);
+            return answer;
         };
         // If it is still on its way, the next one has the same expectation: only one is made.
         let made = header.filter(|header| TableKeys::header_has(&header.value, seal));

@@ -114,7 +114,7 @@ impl Transaction {
         self.set.len() + self.delete.len() + self.delete_trees.len()
     }
 
-    /// The sum of the lengths of its keys and values, with 64 bytes on top for each operation.
+    /// The sum of the lengths of its keys and values, with 24 bytes on top for each operation.
     pub fn bytes(&self) -> usize {
         let set: usize = self
             .set
@@ -127,7 +127,7 @@ impl Transaction {
             .chain(&self.delete_trees)
             .map(String::len)
             .sum();
-        set + deleted + 64 * self.operations()
+        set + deleted + 24 * self.operations()
     }
 
     /// Does what `next` does after what this does.
