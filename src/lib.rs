@@ -1,6 +1,7 @@
 //! Change a running Traefik's routes from blocking Rust, and know when they are served.
 
 mod error;
+pub mod etcd;
 mod http;
 pub mod route;
 
