@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io::{ErrorKind as IoKind, Read as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -61,6 +63,8 @@ pub(crate) struct Http {
     base: String,
     agent: ureq::Agent,
     authorization: Option<String>,
+    /// Whether it has ever answered: a connection that closes then is no sign of a wrong URL.
+    answered: Arc<AtomicBool>,
 }
 
 /// How long a request may take.
@@ -100,6 +104,7 @@ impl Http {
             base: base.into(),
             agent: config.build().new_agent(),
             authorization: None,
+            answered: Arc::default(),
         })
     }
 
@@ -121,7 +126,7 @@ impl Http {
             request = request.header("authorization", authorization);
         }
         let config = request.config().timeout_global(Some(timeout));
-        let answer = config.build().call().and_then(read);
+        let answer = config.build().call().and_then(|answer| self.read(answer));
         answer.map_err(|error| self.error(path, error))
     }
 
@@ -146,7 +151,7 @@ impl Http {
         let mut unsent = body;
         let answer = request
             .send(ureq::SendBody::from_reader(&mut unsent))
-            .and_then(read);
+            .and_then(|answer| self.read(answer));
         answer.map_err(|error| self.post_error(path, error, unsent))
     }
 
@@ -208,8 +213,32 @@ impl Http {
         }
     }
 
+    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+        self.answered.store(true, Relaxed);
+        let header = answer.headers().get("x-next-page");
+        let next_page = header.and_then(|page| page.to_str().ok()?.parse().ok());
+        let status = answer.status().as_u16();
+        // Traefik's full list of 100,000 routers is about 30 MB.
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()?;
+        Ok(Answer {
+            status,
+            body,
+            next_page,
+        })
+    }
+
     fn error(&self, path: &str, error: ureq::Error) -> Error {
-        let (kind, hint) = diagnose(&error, self.base.starts_with("https://"));
+        let answered = self.answered.load(Relaxed);
+        let (kind, hint) = diagnose(&error, self.base.starts_with("https://"), answered);
+        let hint = if self.answered.load(Relaxed) {
+            ""
+        } else {
+            hint
+        };
         Error::new(kind, format!("{}{path}{hint}", self.base)).with_source(error)
     }
 
@@ -226,27 +255,10 @@ impl Http {
     }
 }
 
-fn read(mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
-    let header = answer.headers().get("x-next-page");
-    let next_page = header.and_then(|page| page.to_str().ok()?.parse().ok());
-    let status = answer.status().as_u16();
-    // Traefik's full list of 100,000 routers is about 30 MB.
-    let body = answer
-        .body_mut()
-        .with_config()
-        .limit(1 << 30)
-        .read_to_vec()?;
-    Ok(Answer {
-        status,
-        body,
-        next_page,
-    })
-}
-
 /// The kind of a failed exchange, and what to do about it where that can be told.
 ///
 /// rustls is not a dependency of ours, so its errors are told apart by their text.
-fn diagnose(error: &ureq::Error, tls: bool) -> (ErrorKind, &'static str) {
+fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'static str) {
     let kind = match error {
         ureq::Error::Io(_)
         | ureq::Error::Timeout(_)
@@ -255,10 +267,11 @@ fn diagnose(error: &ureq::Error, tls: bool) -> (ErrorKind, &'static str) {
         _ => ErrorKind::Protocol,
     };
     let text = error.to_string();
-    let closed = matches!(error, ureq::Error::Io(error) if matches!(
-        error.kind(),
-        IoKind::UnexpectedEof | IoKind::ConnectionReset | IoKind::BrokenPipe
-    ));
+    let closed = !answered
+        && matches!(error, ureq::Error::Io(error) if matches!(
+            error.kind(),
+            IoKind::UnexpectedEof | IoKind::ConnectionReset | IoKind::BrokenPipe
+        ));
     let by_another_ca = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
     if by_another_ca.iter().any(|why| text.contains(why)) {
         let hint =

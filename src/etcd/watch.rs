@@ -75,6 +75,9 @@ pub enum Event {
 ///
 /// Events come in the order they happened, each once. A watch whose endpoint fails goes on with
 /// another one from where it was.
+///
+/// An endpoint that falls silent without closing the connection, because its machine lost power,
+/// can't be told from one where nothing changes: where that matters, read the keys now and then.
 pub struct Watch {
     client: Client,
     range: WatchRange,

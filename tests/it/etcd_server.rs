@@ -291,6 +291,8 @@ struct Shared {
     lose_one: AtomicBool,
     /// The same, until told otherwise.
     lose_all: AtomicBool,
+    /// Close the connection in place of passing a request on, once.
+    swallow_one: AtomicBool,
     sent: Mutex<Vec<u8>>,
 }
 
@@ -315,7 +317,7 @@ impl Proxy {
                 thread::spawn(move || {
                     pump(from, to, |bytes| {
                         requests.sent.lock().unwrap().extend_from_slice(bytes);
-                        true
+                        !requests.swallow_one.swap(false, SeqCst)
                     });
                 });
                 let answers = shared.clone();
@@ -331,6 +333,10 @@ impl Proxy {
 
     pub(crate) fn lose_one_answer(&self) {
         self.shared.lose_one.store(true, SeqCst);
+    }
+
+    pub(crate) fn swallow_one_request(&self) {
+        self.shared.swallow_one.store(true, SeqCst);
     }
 
     pub(crate) fn lose_answers(&self, lose: bool) {

@@ -50,7 +50,15 @@ fn a_lost_answer_never_applies_a_change_twice() {
         assert!(error.to_string().contains("read the keys"), "{error}");
         proxy.lose_answers(false);
 
-        // With one endpoint and one lost answer, a read succeeds only by another round.
+        // Where the first one did not arrive, the repetition does the work.
+        let at = direct.get("once").unwrap().unwrap().mod_revision;
+        let guarded =
+            Txn::new([Op::put("once", "x")]).when(Compare::mod_revision("once", Is::Equal, at));
+        proxy.swallow_one_request();
+        assert!(lost().txn(&guarded).unwrap().succeeded);
+        assert_eq!(version("once"), 4);
+
+        // With one endpoint nobody else can be asked.
         let single = Client::new([&proxy.url]).unwrap();
         single.get("once").unwrap();
         proxy.lose_one_answer();
@@ -59,7 +67,7 @@ fn a_lost_answer_never_applies_a_change_twice() {
             ErrorKind::Unavailable,
             &[&proxy.url],
         );
-        assert_eq!(version("once"), 4);
+        assert_eq!(version("once"), 5);
     });
 }
 
@@ -139,7 +147,8 @@ fn a_killed_node_costs_no_read_and_no_certain_write() {
             });
             let version = etcd.get(&key).unwrap().unwrap().version - 1;
             println!("killed: {applied} puts applied, of {unknown} it is not known");
-            assert!(applied > 10 && unknown <= 2);
+            // One on the way to the killed node, and those that time out before there is a leader.
+            assert!(applied > 10 && unknown <= 3);
             assert!((applied..=applied + unknown).contains(&version));
             // The watch went on with another node, and heard of each write once.
             let heard = watch.events(SECOND).map(Result::unwrap).count();
