@@ -12,7 +12,7 @@ impl Txn {
     /// than etcd allows. They are still one step for everyone else.
     ///
     /// etcd counts along each way from the outermost list to an innermost one: with `max_ops` 128
-    /// two levels hold 64 × 64 operations, three hold 77,658. [`TxnResult::flat`] gives the
+    /// two levels hold 64 × 64 operations, three hold 77,658. [`TxnResult::flat`](super::TxnResult::flat) gives the
     /// responses in the order of the operations. The size of a request is limited as well: about
     /// 10,000 short puts.
     ///
