@@ -12,9 +12,9 @@ impl Txn {
     /// than etcd allows. They are still one step for everyone else.
     ///
     /// etcd counts along each way from the outermost list to an innermost one: with `max_ops` 128
-    /// two levels hold 64 × 64 operations, three hold 77,658. [`TxnResult::flat`](super::TxnResult::flat) gives the
-    /// responses in the order of the operations. The size of a request is limited as well: about
-    /// 10,000 short puts.
+    /// two levels hold 64 × 64 operations, three hold 77,658. The responses in the order of the
+    /// operations come from [`TxnResult::flat`](super::TxnResult::flat). The size of a request is
+    /// limited as well: about 10,000 short puts.
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`] when no nesting holds that many.
