@@ -39,6 +39,10 @@ pub enum ErrorKind {
     Store,
     /// What is in the store can't be understood: a file that does not parse, a damaged value.
     Corrupt,
+    /// A change is larger than the store takes in one transaction. Nothing was written.
+    TooLarge,
+    /// The store no longer keeps the revision that was asked for.
+    Compacted,
     /// Other writers kept changing the store; our change found no gap between theirs.
     Conflict,
     /// User name, password or certificate was refused.

@@ -1,11 +1,14 @@
 //! The one wrapper over ureq: JSON over HTTP with bounds, basic authentication and TLS.
 
 use std::fmt;
-use std::time::Duration;
+use std::io::{ErrorKind as IoKind, Read as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 
 /// How TLS is done towards Traefik's API or a store.
 ///
@@ -60,6 +63,17 @@ pub(crate) struct Http {
     base: String,
     agent: ureq::Agent,
     authorization: Option<String>,
+    /// Whether it has ever answered: a connection that closes then is no sign of a wrong URL.
+    answered: Arc<AtomicBool>,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    /// From nothing to a connection over which a request can be sent.
+    pub(crate) connect: Duration,
+    /// The whole of it, `connect` included.
+    pub(crate) total: Duration,
 }
 
 /// An answer, whatever its status.
@@ -68,6 +82,9 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     pub(crate) next_page: Option<u32>,
 }
+
+/// Enough for the threads of one program; more of them would connect anew at every call.
+const IDLE_CONNECTIONS: usize = 16;
 
 impl Http {
     /// A client for `base`, an `http` or `https` URL; a final slash makes no difference.
@@ -79,12 +96,15 @@ impl Http {
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .user_agent(concat!("traefik-router/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls_config(base, tls)?);
+            .max_idle_connections(IDLE_CONNECTIONS)
+            .max_idle_connections_per_host(IDLE_CONNECTIONS)
+            .user_agent(concat!("traefik-router/", env!("CARGO_PKG_VERSION")));
+        let config = with_tls(config, base, tls)?;
         Ok(Self {
             base: base.into(),
             agent: config.build().new_agent(),
             authorization: None,
+            answered: Arc::default(),
         })
     }
 
@@ -106,57 +126,232 @@ impl Http {
             request = request.header("authorization", authorization);
         }
         let config = request.config().timeout_global(Some(timeout));
-        self.answer(path, config.build().call())
+        let answer = config.build().call().and_then(|answer| self.read(answer));
+        answer.map_err(|error| self.error(path, error))
     }
 
     /// Posts JSON. `authorization` replaces the header that would be sent otherwise.
+    ///
+    /// The error says [`Stored::Unknown`] where the server may have got the whole request, and
+    /// [`Stored::Nothing`] where it can't have.
     pub(crate) fn post(
         &self,
         path: &str,
         body: &[u8],
         authorization: Option<&str>,
-        timeout: Duration,
+        bounds: Bounds,
     ) -> Result<Answer> {
-        let mut request = self.agent.post(format!("{}{path}", self.base));
-        if let Some(authorization) = authorization.or(self.authorization.as_deref()) {
-            request = request.header("authorization", authorization);
-        }
-        let request = request.content_type("application/json");
-        let config = request.config().timeout_global(Some(timeout));
-        self.answer(path, config.build().send(body))
+        let request = self
+            .post_request(path, body, authorization)
+            .config()
+            .timeout_connect(Some(bounds.connect))
+            .timeout_global(Some(bounds.total))
+            .build();
+        // A server can't act on JSON whose last byte ureq has not even asked for.
+        let mut unsent = body;
+        let answer = request
+            .send(ureq::SendBody::from_reader(&mut unsent))
+            .and_then(|answer| self.read(answer));
+        answer.map_err(|error| self.post_error(path, error, unsent))
     }
 
-    fn answer(
+    /// Posts JSON and reads the answer line by line, for as long as the server goes on with it.
+    ///
+    /// `bounds` hold until the answer begins. Errors are those of [`Http::post`].
+    pub(crate) fn stream(
         &self,
         path: &str,
-        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Answer> {
-        let read = |mut answer: ureq::http::Response<ureq::Body>| {
-            let header = answer.headers().get("x-next-page");
-            let next_page = header.and_then(|page| page.to_str().ok()?.parse().ok());
-            let status = answer.status().as_u16();
-            // Traefik's full list of 100,000 routers is about 30 MB.
-            let body = answer
-                .body_mut()
-                .with_config()
-                .limit(1 << 30)
-                .read_to_vec()?;
-            Ok(Answer {
-                status,
-                body,
-                next_page,
-            })
-        };
-        answer.and_then(read).map_err(|error| {
-            let kind = match &error {
-                ureq::Error::Io(_)
-                | ureq::Error::Timeout(_)
-                | ureq::Error::HostNotFound
-                | ureq::Error::ConnectionFailed => ErrorKind::Unavailable,
-                _ => ErrorKind::Protocol,
-            };
-            Error::new(kind, format!("{}{path}", self.base)).with_source(error)
+        body: &[u8],
+        authorization: Option<&str>,
+        bounds: Bounds,
+    ) -> Result<Stream> {
+        let deadline = Instant::now() + bounds.total;
+        let mut tick = FIRST_TICK;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let request = self
+                .post_request(path, body, authorization)
+                .config()
+                .timeout_connect(Some(bounds.connect.min(left)))
+                .timeout_resolve(Some(left))
+                .timeout_send_request(Some(left))
+                .timeout_send_body(Some(left))
+                .timeout_recv_response(Some(left))
+                .timeout_per_read(Some(tick))
+                .build();
+            let mut unsent = body;
+            match request.send(ureq::SendBody::from_reader(&mut unsent)) {
+                Ok(answer) => {
+                    return Ok(Stream {
+                        url: format!("{}{path}", self.base),
+                        status: answer.status().as_u16(),
+                        body: answer.into_body().into_reader(),
+                        unread: Vec::new(),
+                    });
+                }
+                // The network is slower than the tick.
+                Err(ureq::Error::Timeout(ureq::Timeout::PerRead)) if tick < left => tick *= 4,
+                Err(error) => return Err(self.post_error(path, error, unsent)),
+            }
+        }
+    }
+
+    fn post_request(
+        &self,
+        path: &str,
+        body: &[u8],
+        authorization: Option<&str>,
+    ) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .content_type("application/json")
+            .header("content-length", body.len());
+        match authorization.or(self.authorization.as_deref()) {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
+    }
+
+    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+        self.answered.store(true, Relaxed);
+        let header = answer.headers().get("x-next-page");
+        let next_page = header.and_then(|page| page.to_str().ok()?.parse().ok());
+        let status = answer.status().as_u16();
+        // Traefik's full list of 100,000 routers is about 30 MB.
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()?;
+        Ok(Answer {
+            status,
+            body,
+            next_page,
         })
+    }
+
+    fn error(&self, path: &str, error: ureq::Error) -> Error {
+        let answered = self.answered.load(Relaxed);
+        let (kind, hint) = diagnose(&error, self.base.starts_with("https://"), answered);
+        let hint = if answered { "" } else { hint };
+        Error::new(kind, format!("{}{path}{hint}", self.base)).with_source(error)
+    }
+
+    fn post_error(&self, path: &str, error: ureq::Error, unsent: &[u8]) -> Error {
+        // Only a write breaks a pipe, and nothing is written after the request's last byte.
+        let cut_off = matches!(&error, ureq::Error::Io(io) if io.kind() == IoKind::BrokenPipe);
+        let error = self.error(path, error);
+        // A certificate of ours may be refused after the request was sent, but then unread.
+        if unsent.is_empty() && !cut_off && error.kind() != ErrorKind::Unauthorized {
+            error.with_stored(Stored::Unknown)
+        } else {
+            error
+        }
+    }
+}
+
+/// The kind of a failed exchange, and what to do about it where that can be told.
+///
+/// rustls is not a dependency of ours, so its errors are told apart by their text.
+fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'static str) {
+    let kind = match error {
+        ureq::Error::Io(_)
+        | ureq::Error::Timeout(_)
+        | ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed => ErrorKind::Unavailable,
+        _ => ErrorKind::Protocol,
+    };
+    let text = error.to_string();
+    let closed = !answered
+        && matches!(error, ureq::Error::Io(error) if matches!(
+            error.kind(),
+            IoKind::UnexpectedEof | IoKind::ConnectionReset | IoKind::BrokenPipe
+        ));
+    let by_another_ca = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
+    if by_another_ca.iter().any(|why| text.contains(why)) {
+        let hint =
+            " (its certificate is not signed by a CA we trust: give the CA with Tls::ca_pem)";
+        (ErrorKind::Unauthorized, hint)
+    } else if text.contains("invalid peer certificate") {
+        (
+            ErrorKind::Unauthorized,
+            " (its certificate is not acceptable)",
+        )
+    } else if text.contains("fatal alert") {
+        let hint = " (it refused our TLS certificate, or wants one: give it with Tls::client_pem)";
+        (ErrorKind::Unauthorized, hint)
+    } else if text.contains("corrupt message") {
+        let hint = " (it does not speak TLS: the URL may have to begin with http://)";
+        (ErrorKind::Protocol, hint)
+    } else if closed && tls {
+        let hint = " (closed without an answer; where it does not speak TLS, the URL must begin with \
+                    http://; where it wants a client certificate, give one with Tls::client_pem)";
+        (kind, hint)
+    } else if closed {
+        let hint = " (closed without an answer; where it speaks TLS, the URL must begin with \
+                    https://)";
+        (kind, hint)
+    } else {
+        (kind, "")
+    }
+}
+
+/// How often a waiting [`Stream`] looks at the clock.
+const FIRST_TICK: Duration = Duration::from_millis(100);
+
+/// An answer that comes line by line. Dropping it closes the connection.
+pub(crate) struct Stream {
+    url: String,
+    status: u16,
+    body: ureq::BodyReader<'static>,
+    unread: Vec<u8>,
+}
+
+impl Stream {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The next line, without its end; `None` if none came until `deadline`, which is overrun by
+    /// a tenth of a second at most (on a network where a round trip takes longer: by more).
+    ///
+    /// An error means that the connection is gone, or the answer has come to its end.
+    pub(crate) fn line(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.unread[searched..]
+                .iter()
+                .position(|&byte| byte == b'\n')
+            {
+                let rest = self.unread.split_off(searched + end + 1);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.pop();
+                return Ok(Some(line));
+            }
+            searched = self.unread.len();
+            let mut buffer = [0; 16 * 1024];
+            match self.body.read(&mut buffer) {
+                Ok(0) if self.unread.is_empty() => return Err(self.ended("the answer ended")),
+                Ok(0) => return Ok(Some(std::mem::take(&mut self.unread))),
+                Ok(read) => self.unread.extend_from_slice(&buffer[..read]),
+                Err(error) => match ureq::Error::from(error) {
+                    ureq::Error::Timeout(_) => {}
+                    error => return Err(self.ended("the connection broke").with_source(error)),
+                },
+            }
+            if Instant::now() >= deadline && !self.unread.contains(&b'\n') {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn ended(&self, how: &str) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("{}: {how}", self.url))
     }
 }
 
@@ -195,8 +390,10 @@ fn check_url(base: &str, tls: &Tls) -> Result<()> {
     Ok(())
 }
 
+type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+
 #[cfg(feature = "tls")]
-fn tls_config(_base: &str, tls: &Tls) -> Result<ureq::tls::TlsConfig> {
+fn with_tls(agent: Config, _base: &str, tls: &Tls) -> Result<Config> {
     use ureq::tls::{
         Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
     };
@@ -225,16 +422,16 @@ fn tls_config(_base: &str, tls: &Tls) -> Result<ureq::tls::TlsConfig> {
         let key = PrivateKey::from_pem(key).map_err(|_| bad("the client's private key"))?;
         config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
     }
-    Ok(config.build())
+    Ok(agent.tls_config(config.build()))
 }
 
 #[cfg(not(feature = "tls"))]
-fn tls_config(base: &str, _tls: &Tls) -> Result<ureq::tls::TlsConfig> {
+fn with_tls(agent: Config, base: &str, _tls: &Tls) -> Result<Config> {
     if base.starts_with("https://") {
         return Err(Error::new(
             ErrorKind::InvalidConfig,
             format!("{base:?} needs the feature \"tls\", which this build lacks"),
         ));
     }
-    Ok(ureq::tls::TlsConfig::default())
+    Ok(agent)
 }

@@ -4,6 +4,7 @@ mod atomic;
 pub mod backend;
 mod config;
 mod error;
+pub mod etcd;
 mod http;
 pub mod route;
 mod router;

@@ -1,0 +1,198 @@
+//! The token: fetched when first needed, shared by all threads, fetched again when etcd forgets it.
+
+use std::fmt;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::fault::{Failure, Remedy};
+use crate::error::{Error, ErrorKind};
+
+/// A user, and the token that etcd gave for the password.
+pub(super) struct Auth {
+    pub(super) user: String,
+    pub(super) password: String,
+    state: Mutex<State>,
+    fetched: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<String>,
+    fetching: bool,
+    /// Counts the finished fetches, so that a waiting thread knows its own from an earlier one.
+    fetches: u64,
+    failure: Option<Failure>,
+}
+
+impl Auth {
+    pub(super) fn new(user: String, password: String) -> Self {
+        Self {
+            user,
+            password,
+            state: Mutex::default(),
+            fetched: Condvar::new(),
+        }
+    }
+
+    /// The token. Of many threads that need one, one fetches it and the others wait for it, until
+    /// `deadline`; they share its failure, too.
+    pub(super) fn token(
+        &self,
+        deadline: Instant,
+        fetch: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<String, Failure> {
+        let mut state = self.lock();
+        if let Some(token) = &state.token {
+            return Ok(token.clone());
+        }
+        if state.fetching {
+            return self.wait(state, deadline);
+        }
+        state.fetching = true;
+        state.failure = None;
+        drop(state);
+        let done = Fetching(self);
+        let result = fetch();
+        let mut state = self.lock();
+        state.token = result.as_ref().ok().cloned();
+        state.failure = result.as_ref().err().cloned();
+        drop(state);
+        drop(done);
+        result
+    }
+
+    /// Forgets a token that etcd refused, unless another thread has replaced it already.
+    pub(super) fn forget(&self, refused: &str) {
+        self.lock().token.take_if(|token| token == refused);
+    }
+
+    fn wait(&self, mut state: MutexGuard<'_, State>, deadline: Instant) -> Result<String, Failure> {
+        let seen = state.fetches;
+        while state.fetches == seen {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.fetched.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match (&state.token, &state.failure) {
+            (Some(token), _) => Ok(token.clone()),
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => {
+                let message = "etcd: no token came in time from another thread's login";
+                let error = Error::new(ErrorKind::Unavailable, message);
+                Err(Failure {
+                    error,
+                    remedy: Remedy::Later,
+                })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every state of it is a valid one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the others go on, also when the fetching thread panics.
+struct Fetching<'a>(&'a Auth);
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.fetching = false;
+        state.fetches += 1;
+        drop(state);
+        self.0.fetched.notify_all();
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::thread;
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn many_threads_fetch_once() {
+        let auth = Auth::new("u".into(), "secret".into());
+        let fetches = AtomicUsize::new(0);
+        let fetch = || {
+            thread::sleep(Duration::from_millis(50));
+            Ok(format!("token {}", fetches.fetch_add(1, SeqCst)))
+        };
+        let all = |expected: &str| {
+            thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| {
+                        assert_eq!(auth.token(soon(), fetch).expect("a token"), expected);
+                    });
+                }
+            });
+        };
+        all("token 0");
+        auth.forget("token 0");
+        auth.forget("token 0");
+        all("token 1");
+        // A thread that comes late with the old one must not throw the new one away.
+        auth.forget("token 0");
+        all("token 1");
+        assert_eq!(fetches.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn a_failure_is_shared_and_not_kept() {
+        let auth = Auth::new("u".into(), "secret".into());
+        let fail = || {
+            thread::sleep(Duration::from_millis(50));
+            Err(Failure::from(Error::new(ErrorKind::Unauthorized, "wrong")))
+        };
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert!(auth.token(soon(), fail).is_err()));
+            }
+        });
+        assert_eq!(auth.token(soon(), || Ok("t".into())).expect("a token"), "t");
+    }
+
+    #[test]
+    fn waiting_is_bounded() {
+        let auth = Auth::new("u".into(), "secret".into());
+        let slow = || {
+            thread::sleep(Duration::from_millis(300));
+            Ok("t".into())
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| auth.token(soon(), slow));
+            thread::sleep(Duration::from_millis(50));
+            let deadline = Instant::now() + Duration::from_millis(50);
+            let failure = auth
+                .token(deadline, || unreachable!("one fetches"))
+                .expect_err("late");
+            assert_eq!(failure.error.kind(), ErrorKind::Unavailable);
+        });
+    }
+
+    #[test]
+    fn debug_keeps_the_password_and_the_token() {
+        let auth = Auth::new("zoe".into(), "hunter2".into());
+        auth.token(soon(), || Ok("tok3n".into())).expect("a token");
+        let text = format!("{auth:?}");
+        assert!(text.contains("zoe") && !text.contains("hunter2") && !text.contains("tok3n"));
+    }
+}

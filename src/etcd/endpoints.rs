@@ -1,0 +1,155 @@
+//! Which endpoint to ask: the one that worked last, and not one that failed a moment ago.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Http, Tls};
+
+/// The members of one cluster. Clones share what is known about them.
+#[derive(Clone)]
+pub(super) struct Endpoints {
+    list: Arc<[Http]>,
+    health: Arc<Mutex<Health>>,
+}
+
+/// A failed endpoint is skipped this long, and twice as long after each further failure.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+impl Endpoints {
+    pub(super) fn new(urls: &[String], tls: &Tls) -> Result<Self> {
+        if urls.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "etcd: no endpoint was given",
+            ));
+        }
+        let list: Result<Arc<[Http]>> = urls.iter().map(|url| Http::new(url, tls)).collect();
+        let health = Health {
+            preferred: 0,
+            failed: vec![None; urls.len()],
+        };
+        Ok(Self {
+            list: list?,
+            health: Arc::new(Mutex::new(health)),
+        })
+    }
+
+    pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(Http::base)
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Http {
+        &self.list[index]
+    }
+
+    /// The order to try them in.
+    pub(super) fn order(&self) -> Vec<usize> {
+        self.health().order(Instant::now())
+    }
+
+    pub(super) fn worked(&self, index: usize) {
+        let mut health = self.health();
+        health.failed[index] = None;
+        health.preferred = index;
+    }
+
+    pub(super) fn failed(&self, index: usize) {
+        self.health().fail(index, Instant::now());
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        // Every state of it is a valid one.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.urls()).finish()
+    }
+}
+
+struct Health {
+    preferred: usize,
+    failed: Vec<Option<Failed>>,
+}
+
+#[derive(Clone, Copy)]
+struct Failed {
+    back_off: Duration,
+    until: Instant,
+}
+
+impl Health {
+    /// The preferred one and those after it; then those that failed lately, for want of better
+    /// ones, the one whose back-off ends first at the head.
+    fn order(&self, now: Instant) -> Vec<usize> {
+        let count = self.failed.len();
+        let mut order: Vec<usize> = (0..count).map(|n| (self.preferred + n) % count).collect();
+        order.sort_by_key(|&index| {
+            self.failed[index]
+                .map(|f| f.until)
+                .filter(|until| *until > now)
+        });
+        order
+    }
+
+    fn fail(&mut self, index: usize, now: Instant) {
+        let back_off = match self.failed[index] {
+            // A thread that was under way when the first one noticed adds nothing.
+            Some(failed) if failed.until > now => return,
+            Some(failed) => (failed.back_off * 2).min(LONGEST_BACK_OFF),
+            None => FIRST_BACK_OFF,
+        };
+        self.failed[index] = Some(Failed {
+            back_off,
+            until: now + back_off,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_endpoints_come_last_and_back_after_their_back_off() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut health = Health {
+            preferred: 1,
+            failed: vec![None; 3],
+        };
+        assert_eq!(health.order(at(0)), [1, 2, 0]);
+        health.fail(1, at(0));
+        health.fail(1, at(100));
+        assert_eq!(health.order(at(249)), [2, 0, 1]);
+        assert_eq!(health.order(at(250)), [1, 2, 0]);
+        health.fail(1, at(250));
+        health.fail(2, at(300));
+        assert_eq!(health.order(at(301)), [0, 2, 1]);
+        assert_eq!(health.order(at(600)), [2, 0, 1]);
+        assert_eq!(health.order(at(750)), [1, 2, 0]);
+        for n in 1..20 {
+            health.fail(1, at(n * 100_000));
+        }
+        assert_eq!(health.order(at(1_900_000 + 30_000)), [1, 2, 0]);
+    }
+
+    #[test]
+    fn bad_urls_are_refused() {
+        for urls in [
+            vec![],
+            vec!["127.0.0.1:2379"],
+            vec!["http://a:1", "http://u:p@b:1"],
+        ] {
+            let urls: Vec<String> = urls.into_iter().map(String::from).collect();
+            let error = Endpoints::new(&urls, &Tls::new()).expect_err("a bad URL");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert!(!error.to_string().contains("u:p"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What an error answer of etcd means.
+
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, Stored};
+
+/// A failed attempt: the error, and what may help. Whether the change may have been applied is
+/// said by the error's [`Stored`].
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) remedy: Remedy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Nothing: etcd understood and refused.
+    Nothing,
+    /// A new token.
+    Login,
+    /// Another endpoint: nobody answers here.
+    Elsewhere,
+    /// Another endpoint, or some patience: a node answered that it can't serve now.
+    Later,
+}
+
+/// What etcd says, what kind of failure that is, and what to do about it. The first hit counts.
+///
+/// Messages, because one gRPC code stands for many: 3 is a wrong password, an old token and a
+/// transaction that is too large. In all of these etcd has applied nothing.
+const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
+    (
+        "invalid auth token",
+        ErrorKind::Unauthorized,
+        Remedy::Login,
+        "a new token was refused too",
+    ),
+    (
+        "auth store is old",
+        ErrorKind::Unauthorized,
+        Remedy::Login,
+        "users or roles keep changing",
+    ),
+    (
+        "raft proposal dropped",
+        ErrorKind::Unavailable,
+        Remedy::Later,
+        "nothing was changed",
+    ),
+    (
+        "too many requests",
+        ErrorKind::Unavailable,
+        Remedy::Later,
+        "nothing was changed",
+    ),
+    (
+        "no leader",
+        ErrorKind::Unavailable,
+        Remedy::Later,
+        "nothing was changed",
+    ),
+    (
+        "not supported for learner",
+        ErrorKind::Unavailable,
+        Remedy::Later,
+        "ask another member",
+    ),
+    (
+        "larger than max",
+        ErrorKind::TooLarge,
+        Remedy::Nothing,
+        TOO_LARGE,
+    ),
+    (
+        "request is too large",
+        ErrorKind::TooLarge,
+        Remedy::Nothing,
+        TOO_LARGE,
+    ),
+    (
+        "too many operations",
+        ErrorKind::TooLarge,
+        Remedy::Nothing,
+        "nest them with Txn::pack, send fewer at once, or raise etcd's --max-txn-ops",
+    ),
+    (
+        "space exceeded",
+        ErrorKind::Store,
+        Remedy::Nothing,
+        "etcd is full and refuses writes: compact, defragment and 'etcdctl alarm disarm', \
+         or raise etcd's --quota-backend-bytes",
+    ),
+    (
+        "has been compacted",
+        ErrorKind::Compacted,
+        Remedy::Nothing,
+        "read at the current revision and go on from there",
+    ),
+    (
+        "permission denied",
+        ErrorKind::Unauthorized,
+        Remedy::Nothing,
+        "the user's roles don't grant this: 'etcdctl role grant-permission'",
+    ),
+    (
+        "authentication failed",
+        ErrorKind::Unauthorized,
+        Remedy::Nothing,
+        "check the user name and the password",
+    ),
+    (
+        "user name is empty",
+        ErrorKind::Unauthorized,
+        Remedy::Nothing,
+        "etcd wants a user name and a password: give them with Client::user",
+    ),
+    (
+        "authentication is not enabled",
+        ErrorKind::Unauthorized,
+        Remedy::Nothing,
+        "a user name was given, but this etcd checks none: 'etcdctl auth enable', or give none",
+    ),
+    (
+        "CommonName of client sending",
+        ErrorKind::Unauthorized,
+        Remedy::Nothing,
+        "the gateway takes only client certificates without a Common Name",
+    ),
+];
+
+const TOO_LARGE: &str = "send less at once, or raise etcd's --max-request-bytes";
+
+impl Failure {
+    /// Reads an answer whose status is not 200.
+    pub(super) fn read(url: &str, status: u16, body: &[u8]) -> Self {
+        match serde_json::from_slice::<Wire>(body) {
+            Ok(Wire {
+                code,
+                error,
+                message,
+            }) => {
+                let text = message.or(error).unwrap_or_default();
+                Self::of(url, code, &text)
+            }
+            Err(_) => Self::no_gateway(url, status),
+        }
+    }
+
+    /// A failure by its gRPC code and message.
+    pub(super) fn of(url: &str, code: i32, message: &str) -> Self {
+        let known = KNOWN.iter().find(|known| message.contains(known.0));
+        if let Some((_, kind, remedy, advice)) = known {
+            let error = Error::new(*kind, format!("{url}: {message} ({advice})"));
+            return Self {
+                error,
+                remedy: *remedy,
+            };
+        }
+        // Codes by which gRPC says that the request itself is at fault.
+        let refused = [3, 5, 6, 7, 8, 9, 11, 12].contains(&code);
+        if refused || code == UNAUTHENTICATED {
+            let kind = match code {
+                7 | UNAUTHENTICATED => ErrorKind::Unauthorized,
+                _ => ErrorKind::Store,
+            };
+            let remedy = if refused {
+                Remedy::Nothing
+            } else {
+                Remedy::Login
+            };
+            return Self {
+                error: Error::new(kind, format!("{url}: {message}")),
+                remedy,
+            };
+        }
+        // Unavailable, timed out, stopped, or never seen: it may have been applied all the same.
+        let error = Error::new(ErrorKind::Unavailable, format!("{url}: {message}"));
+        Self {
+            error: error.with_stored(Stored::Unknown),
+            remedy: Remedy::Later,
+        }
+    }
+
+    /// The answer's text is not shown: nobody knows whose it is and what it repeats.
+    fn no_gateway(url: &str, status: u16) -> Self {
+        let hint = match status {
+            400 => ": where it speaks TLS, the URL must begin with https://",
+            404 => ": etcd answers under /v3 from 3.4 on",
+            _ => "",
+        };
+        let message = format!("{url}: status {status}, but not from etcd's gateway{hint}");
+        if status < 500 {
+            Self {
+                error: Error::new(ErrorKind::Protocol, message),
+                remedy: Remedy::Nothing,
+            }
+        } else {
+            let error = Error::new(ErrorKind::Unavailable, message);
+            Self {
+                error: error.with_stored(Stored::Unknown),
+                remedy: Remedy::Later,
+            }
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    /// A failure of the exchange itself.
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            remedy: Remedy::Elsewhere,
+        }
+    }
+}
+
+/// gRPC's code for a missing or a bad token.
+const UNAUTHENTICATED: i32 = 16;
+
+/// `{"error","message","code"}` or `{"code","message"}`.
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(default)]
+    code: i32,
+    error: Option<String>,
+    message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_shapes_and_every_class() {
+        let url = "http://a:1/v3/kv/txn";
+        for (status, body, kind, remedy, stored) in [
+            // The HTTP status differs between 3.4 and 3.5, and does not count.
+            (
+                401,
+                r#"{"error":"x","code":16,"message":"etcdserver: invalid auth token"}"#,
+                ErrorKind::Unauthorized,
+                Remedy::Login,
+                Stored::Nothing,
+            ),
+            (
+                400,
+                r#"{"code":3,"message":"etcdserver: revision of auth store is old"}"#,
+                ErrorKind::Unauthorized,
+                Remedy::Login,
+                Stored::Nothing,
+            ),
+            (
+                400,
+                r#"{"error":"etcdserver: user name is empty","code":3}"#,
+                ErrorKind::Unauthorized,
+                Remedy::Nothing,
+                Stored::Nothing,
+            ),
+            (
+                403,
+                r#"{"code":7,"message":"etcdserver: permission denied"}"#,
+                ErrorKind::Unauthorized,
+                Remedy::Nothing,
+                Stored::Nothing,
+            ),
+            (
+                412,
+                r#"{"code":9,"message":"etcdserver: authentication is not enabled"}"#,
+                ErrorKind::Unauthorized,
+                Remedy::Nothing,
+                Stored::Nothing,
+            ),
+            (
+                429,
+                r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#,
+                ErrorKind::Store,
+                Remedy::Nothing,
+                Stored::Nothing,
+            ),
+            (
+                429,
+                r#"{"code":8,"message":"etcdserver: too many requests"}"#,
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Nothing,
+            ),
+            (
+                400,
+                r#"{"code":11,"message":"etcdserver: mvcc: required revision has been compacted"}"#,
+                ErrorKind::Compacted,
+                Remedy::Nothing,
+                Stored::Nothing,
+            ),
+            (
+                503,
+                r#"{"code":14,"message":"etcdserver: no leader"}"#,
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Nothing,
+            ),
+            (
+                503,
+                r#"{"code":14,"message":"etcdserver: request timed out"}"#,
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Unknown,
+            ),
+            (
+                503,
+                r#"{"code":14,"message":"transport is closing"}"#,
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Unknown,
+            ),
+            (
+                500,
+                r#"{"code":2,"message":"raft proposal dropped"}"#,
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Nothing,
+            ),
+            (
+                500,
+                r#"{"code":2,"message":"something new"}"#,
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Unknown,
+            ),
+            (
+                404,
+                "Not Found\n",
+                ErrorKind::Protocol,
+                Remedy::Nothing,
+                Stored::Nothing,
+            ),
+            (
+                502,
+                "<html>",
+                ErrorKind::Unavailable,
+                Remedy::Later,
+                Stored::Unknown,
+            ),
+        ] {
+            let failure = Failure::read(url, status, body.as_bytes());
+            let found = (failure.error.kind(), failure.remedy, failure.error.stored());
+            assert_eq!(found, (kind, remedy, &stored), "{body}");
+            assert!(failure.error.to_string().starts_with(url), "{body}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Many operations in one transaction, past etcd's limit on the length of a list.
+
+use super::txn::{Op, Txn};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How many operations etcd takes by default, on any way from the outermost list of a transaction
+/// to an innermost one (etcd's `--max-txn-ops`).
+pub const MAX_OPS: usize = 128;
+
+impl Txn {
+    /// Does these operations, in transactions nested as deep as needed, so that no list is longer
+    /// than etcd allows. They are still one step for everyone else.
+    ///
+    /// etcd counts along each way from the outermost list to an innermost one: with `max_ops` 128
+    /// two levels hold 64 × 64 operations, three hold 77,658. The responses in the order of the
+    /// operations come from [`TxnResult::flat`](super::TxnResult::flat). The size of a request is
+    /// limited as well: about 10,000 short puts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] when no nesting holds that many.
+    pub fn pack(ops: impl IntoIterator<Item = Op>, max_ops: usize) -> Result<Self> {
+        let mut ops: Vec<Op> = ops.into_iter().collect();
+        let sizes = level_sizes(ops.len(), max_ops).ok_or_else(|| {
+            let count = ops.len();
+            let message =
+                format!("{count} operations can't be nested in lists of {max_ops} at most");
+            Error::new(ErrorKind::TooLarge, message)
+        })?;
+        for &size in sizes.iter().skip(1).rev() {
+            let mut rest = ops.into_iter().peekable();
+            let mut nested = Vec::new();
+            while rest.peek().is_some() {
+                nested.push(Op::txn(Self::new(rest.by_ref().take(size))));
+            }
+            ops = nested;
+        }
+        Ok(Self::new(ops))
+    }
+}
+
+/// The size of the lists at each level, outermost first, for the fewest levels that hold `count`.
+/// Along one way they add up to `max` at most.
+fn level_sizes(count: usize, max: usize) -> Option<Vec<usize>> {
+    if count == 0 {
+        return Some(vec![0]);
+    }
+    let even = |levels: usize| -> Vec<usize> {
+        let one_more = max % levels;
+        (0..levels)
+            .map(|level| max / levels + usize::from(level < one_more))
+            .collect()
+    };
+    let holds = |sizes: &[usize]| {
+        sizes
+            .iter()
+            .try_fold(1, |n: usize, &size| n.checked_mul(size))
+    };
+    (1..=max)
+        .map(even)
+        // No product that fits no usize is too small.
+        .find(|sizes| holds(sizes).is_none_or(|capacity| capacity >= count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::txn::Request;
+
+    /// The number of operations, and the most that etcd counts along one way.
+    fn measure(txn: &Txn) -> (usize, usize) {
+        let inner = txn.success.iter().map(|op| match &op.0 {
+            Request::Txn(txn) => measure(txn),
+            _ => (1, 0),
+        });
+        let (count, deepest) = inner.fold((0, 0), |(n, d), (m, e)| (n + m, d.max(e)));
+        (count, deepest + txn.success.len())
+    }
+
+    #[test]
+    fn packing_holds_all_and_keeps_the_limit() {
+        for (count, max) in [
+            (0, 128),
+            (1, 128),
+            (128, 128),
+            (129, 128),
+            (4_096, 128),
+            (4_097, 128),
+            (11_000, 128),
+            (77_658, 128),
+            (100_000, 128),
+            (6, 5),
+            (2, 2),
+            (9, 6),
+            (500_000, 1_000),
+        ] {
+            let ops = (0..count).map(|n: usize| Op::put(n.to_string(), ""));
+            let (packed, deepest) = measure(&Txn::pack(ops, max).expect("it fits"));
+            assert_eq!(packed, count, "{max}");
+            assert!(deepest <= max, "{count} {max}: {deepest}");
+        }
+        for (count, max) in [(1, 0), (2, 1), (3, 2), (5, 4), (10, 6)] {
+            let error = Txn::pack((0..count).map(|n| Op::delete([n])), max).expect_err("too many");
+            assert_eq!(error.kind(), ErrorKind::TooLarge);
+        }
+    }
+
+    #[test]
+    fn packing_keeps_the_order() {
+        let keys = |txn: &Txn| {
+            fn walk(txn: &Txn, keys: &mut Vec<Vec<u8>>) {
+                for op in &txn.success {
+                    match &op.0 {
+                        Request::Put(put) => keys.push(put.key.clone()),
+                        Request::Txn(txn) => walk(txn, keys),
+                        _ => {}
+                    }
+                }
+            }
+            let mut keys = Vec::new();
+            walk(txn, &mut keys);
+            keys
+        };
+        let all: Vec<Vec<u8>> = (0..10_000u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let packed = Txn::pack(all.iter().map(|key| Op::put(key, "")), MAX_OPS).expect("it fits");
+        assert_eq!(keys(&packed), all);
+    }
+}

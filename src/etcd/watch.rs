@@ -1,0 +1,333 @@
+//! Watching keys.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Repeat, after, to_json};
+use super::client::Client;
+use super::fault::{Failure, Remedy};
+use super::kv::{KeyValue, prefix_range};
+use super::wire::{self, Header, bytes, number};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Bounds, Http, Stream};
+
+const PATH: &str = "/v3/watch";
+
+/// Between two streams, where one after the other breaks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Which keys to watch, and from when.
+#[derive(Clone, Debug, Serialize)]
+pub struct WatchRange {
+    #[serde(with = "bytes")]
+    key: Vec<u8>,
+    #[serde(with = "bytes", skip_serializing_if = "Vec::is_empty")]
+    range_end: Vec<u8>,
+    #[serde(with = "number", skip_serializing_if = "wire::is_zero")]
+    start_revision: i64,
+    /// Lets the place to go on from keep up with the store where nothing we watch changes.
+    progress_notify: bool,
+}
+
+impl WatchRange {
+    /// One key.
+    pub fn key(key: impl AsRef<[u8]>) -> Self {
+        Self::of(key.as_ref().to_vec(), Vec::new())
+    }
+
+    /// All keys that begin with `prefix`; with an empty one, all keys.
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> Self {
+        let (key, range_end) = prefix_range(prefix.as_ref());
+        Self::of(key, range_end)
+    }
+
+    fn of(key: Vec<u8>, range_end: Vec<u8>) -> Self {
+        Self {
+            key,
+            range_end,
+            start_revision: 0,
+            progress_notify: true,
+        }
+    }
+
+    /// The first revision to hear of. After reading at a revision, watch from the next one to miss
+    /// nothing. Defaults to 0, which is the next change.
+    pub fn from_revision(mut self, revision: i64) -> Self {
+        self.start_revision = revision;
+        self
+    }
+}
+
+/// What happened to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// It was put.
+    Put(KeyValue),
+    /// It was deleted, or its lease ended. Only `key` and `mod_revision` are set.
+    Delete(KeyValue),
+}
+
+/// A running watch. Dropping it ends it in etcd, too.
+///
+/// Events come in the order they happened, each once. A watch whose endpoint fails goes on with
+/// another one from where it was.
+///
+/// An endpoint that falls silent without closing the connection, because its machine lost power,
+/// can't be told from one where nothing changes: where that matters, read the keys now and then.
+pub struct Watch {
+    client: Client,
+    range: WatchRange,
+    stream: Option<Stream>,
+    /// Of the endpoint that was asked last.
+    url: String,
+    events: VecDeque<Event>,
+}
+
+impl Client {
+    /// Begins to watch. What happens after this has returned is heard of.
+    ///
+    /// # Errors
+    /// See [the module](super#errors). That `range` begins at a revision which is compacted is
+    /// said by the first [`Watch::next`].
+    pub fn watch(&self, range: WatchRange) -> Result<Watch> {
+        let mut watch = Watch {
+            client: self.clone(),
+            range,
+            stream: None,
+            url: PATH.into(),
+            events: VecDeque::new(),
+        };
+        watch.open()?;
+        Ok(watch)
+    }
+}
+
+impl Watch {
+    /// The next event; `None` if none came within `wait`, which may be overrun by a tenth of a
+    /// second, and by the client's timeout where the watch has to go to another endpoint.
+    ///
+    /// # Errors
+    /// See [the module](super#errors). [`ErrorKind::Compacted`] when the revision to go on from is
+    /// no longer kept; events are missing then: read the keys, and watch anew from there. After
+    /// [`ErrorKind::Unavailable`] the next call tries to go on, and nothing is missing.
+    pub fn next(&mut self, wait: Duration) -> Result<Option<Event>> {
+        let deadline = after(wait);
+        let mut broken = false;
+        while self.events.is_empty() {
+            // An endpoint that takes watches and drops them must not keep us spinning.
+            if std::mem::replace(&mut broken, self.stream.is_none()) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                std::thread::sleep(PAUSE.min(left));
+            }
+            let stream = match &mut self.stream {
+                Some(stream) => stream,
+                None => self.open()?,
+            };
+            match stream.line(deadline) {
+                Ok(Some(line)) => self.read(&line)?,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    log::debug!("etcd watch goes to another endpoint: {error}");
+                    self.stream = None;
+                }
+            }
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// An iterator over events, which ends when none came within `wait`, and after an error.
+    pub fn events(&mut self, wait: Duration) -> impl Iterator<Item = Result<Event>> {
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            let next = if failed {
+                None
+            } else {
+                self.next(wait).transpose()
+            };
+            failed = matches!(next, Some(Err(_)));
+            next
+        })
+    }
+
+    /// The revision that the watch would go on from.
+    pub fn revision(&self) -> i64 {
+        self.range.start_revision
+    }
+
+    fn open(&mut self) -> Result<&mut Stream> {
+        let request = Create {
+            create_request: &self.range,
+        };
+        let body = to_json(PATH, &request)?;
+        let exchange =
+            |http: &Http, token: Option<&str>, bounds: Bounds| open(http, &body, token, bounds);
+        let (stream, revision) = self.client.call(Repeat::Read, exchange)?.value;
+        if self.range.start_revision == 0 {
+            self.range.start_revision = revision + 1;
+        }
+        self.url = stream.url().into();
+        Ok(self.stream.insert(stream))
+    }
+
+    fn read(&mut self, line: &[u8]) -> Result<()> {
+        let message = match parse(&self.url, line) {
+            Ok(message) => message,
+            Err(failure) => {
+                self.stream = None;
+                // Whoever can't serve now is left for another one, by the next turn.
+                let transient = failure.remedy != Remedy::Nothing;
+                return if transient {
+                    Ok(())
+                } else {
+                    Err(failure.error)
+                };
+            }
+        };
+        if message.canceled {
+            self.stream = None;
+            return Err(self.canceled(&message));
+        }
+        // Without events it says how far etcd has looked.
+        let seen = match message.events.last() {
+            Some(event) => event.kv.mod_revision,
+            None => message.header.revision,
+        };
+        self.range.start_revision = self.range.start_revision.max(seen + 1);
+        self.events
+            .extend(message.events.into_iter().map(Event::from));
+        Ok(())
+    }
+
+    fn canceled(&self, message: &Message) -> Error {
+        let asked = self.range.start_revision;
+        match message.compact_revision {
+            0 => Failure::of(&self.url, 0, &message.cancel_reason).error,
+            kept => Error::new(
+                ErrorKind::Compacted,
+                format!(
+                    "{}: events from revision {asked} on are wanted, but etcd keeps only \
+                     those from the compact revision {kept} on: read the keys, and watch from there",
+                    self.url
+                ),
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("range", &self.range)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens a stream, and waits until etcd says that the watch exists and at which revision.
+fn open(
+    http: &Http,
+    body: &[u8],
+    token: Option<&str>,
+    bounds: Bounds,
+) -> Result<(Stream, i64), Failure> {
+    let url = format!("{}{PATH}", http.base());
+    let deadline = Instant::now() + bounds.total;
+    let mut stream = http.stream(PATH, body, token, bounds)?;
+    let Some(line) = stream.line(deadline)? else {
+        let message = format!("{url}: no answer in time");
+        return Err(Error::new(ErrorKind::Unavailable, message).into());
+    };
+    if stream.status() != 200 {
+        return Err(Failure::read(&url, stream.status(), &line));
+    }
+    let message = parse(&url, &line)?;
+    if message.canceled && message.compact_revision == 0 {
+        let mut failure = Failure::of(&url, 0, &message.cancel_reason);
+        // etcd 3.4 says this of a token it has forgotten, too.
+        if token.is_some() && message.cancel_reason.contains("permission denied") {
+            failure.remedy = Remedy::Login;
+        }
+        return Err(failure);
+    }
+    Ok((stream, message.header.revision))
+}
+
+fn parse(url: &str, line: &[u8]) -> Result<Message, Failure> {
+    match serde_json::from_slice(line) {
+        Ok(Line {
+            result: Some(message),
+            ..
+        }) => Ok(message),
+        Ok(Line {
+            error: Some(fault), ..
+        }) => Err(Failure::of(url, fault.grpc_code, &fault.message)),
+        _ => {
+            let message = format!("{url}: a line is not what etcd's gateway says");
+            let error = Error::new(ErrorKind::Protocol, message);
+            Err(Failure {
+                error,
+                remedy: Remedy::Nothing,
+            })
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Create<'a> {
+    create_request: &'a WatchRange,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    result: Option<Message>,
+    error: Option<Fault>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fault {
+    grpc_code: i32,
+    message: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    header: Header,
+    canceled: bool,
+    cancel_reason: String,
+    #[serde(with = "number")]
+    compact_revision: i64,
+    events: Vec<WireEvent>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireEvent {
+    /// Absent in a put.
+    r#type: Type,
+    kv: KeyValue,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Type {
+    #[default]
+    Put,
+    Delete,
+}
+
+impl From<WireEvent> for Event {
+    fn from(event: WireEvent) -> Self {
+        match event.r#type {
+            Type::Put => Self::Put(event.kv),
+            Type::Delete => Self::Delete(event.kv),
+        }
+    }
+}

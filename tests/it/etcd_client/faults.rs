@@ -1,0 +1,200 @@
+//! Endpoints that die, are silent, or lose an answer.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use traefik_router::etcd::{Client, Compare, Is, Op, Range, Txn, WatchRange};
+use traefik_router::{ErrorKind, Stored};
+
+use super::{SECOND, fails, on_each};
+use crate::etcd_server::{Cluster, Proxy, binaries, free_port};
+
+#[test]
+fn a_lost_answer_never_applies_a_change_twice() {
+    on_each(|cluster| {
+        let direct = cluster.client();
+        let proxy = Proxy::new(cluster.url());
+        // The second endpoint would take a repetition.
+        let etcd = Client::new([&proxy.url, cluster.url()]).unwrap();
+        let lost = || Client::new([&proxy.url, cluster.url()]).unwrap();
+        let version = |key: &str| direct.get(key).unwrap().map_or(0, |kv| kv.version);
+
+        proxy.lose_answers(true);
+        let error = etcd.put("once", "v").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.stored()),
+            (ErrorKind::Unavailable, &Stored::Unknown)
+        );
+        assert_eq!(version("once"), 1);
+        let error = lost().txn(&Txn::new([Op::put("once", "v")])).unwrap_err();
+        assert_eq!((error.stored(), version("once")), (&Stored::Unknown, 2));
+        let absent = Txn::new([Op::put("new", "v")]).when(Compare::version("new", Is::Equal, 0));
+        let error = lost().txn(&absent).unwrap_err();
+        assert_eq!((error.stored(), version("new")), (&Stored::Unknown, 1));
+        let error = lost().delete("new").unwrap_err();
+        assert_eq!((error.stored(), version("new")), (&Stored::Unknown, 0));
+
+        // Reads, and what the caller vouches for, get through.
+        assert!(lost().get("once").unwrap().is_some());
+        let vouched = Txn::new([Op::put("vouched", "v")]).repeatable(true);
+        assert!(lost().txn(&vouched).unwrap().succeeded);
+        assert_eq!(version("vouched"), 2);
+
+        // A compare that can't hold twice makes the repetition safe, but says nothing of the first.
+        let at = direct.get("once").unwrap().unwrap().mod_revision;
+        let guarded =
+            Txn::new([Op::put("once", "w")]).when(Compare::mod_revision("once", Is::Equal, at));
+        let error = lost().txn(&guarded).unwrap_err();
+        assert_eq!((error.stored(), version("once")), (&Stored::Unknown, 3));
+        assert!(error.to_string().contains("read the keys"), "{error}");
+        proxy.lose_answers(false);
+
+        // Where the first one did not arrive, the repetition does the work.
+        let at = direct.get("once").unwrap().unwrap().mod_revision;
+        let guarded =
+            Txn::new([Op::put("once", "x")]).when(Compare::mod_revision("once", Is::Equal, at));
+        proxy.swallow_one_request();
+        assert!(lost().txn(&guarded).unwrap().succeeded);
+        assert_eq!(version("once"), 4);
+
+        // With one endpoint nobody else can be asked.
+        let single = Client::new([&proxy.url]).unwrap();
+        single.get("once").unwrap();
+        proxy.lose_one_answer();
+        fails(
+            single.put("once", "x"),
+            ErrorKind::Unavailable,
+            &[&proxy.url],
+        );
+        assert_eq!(version("once"), 5);
+    });
+}
+
+#[test]
+fn dead_and_silent_endpoints_are_skipped() {
+    on_each(|cluster| {
+        let dead = format!("http://127.0.0.1:{}", free_port());
+        let refused = Client::new([&dead]).unwrap();
+        let begun = Instant::now();
+        let error = refused.put("k", "v").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.stored()),
+            (ErrorKind::Unavailable, &Stored::Nothing)
+        );
+        assert!(
+            error.to_string().contains(&dead) && begun.elapsed() < SECOND,
+            "{error}"
+        );
+
+        let etcd = Client::new([&dead, cluster.url()]).unwrap();
+        etcd.put("k", "v").unwrap();
+        // One that takes connections and never answers.
+        let silent = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let silent_url = format!("http://{}", silent.local_addr().unwrap());
+        let etcd = Client::new([&silent_url, cluster.url()])
+            .unwrap()
+            .timeout(SECOND);
+        let begun = Instant::now();
+        assert!(etcd.get("k").unwrap().is_some());
+        assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        assert!(etcd.get("k").unwrap().is_some());
+        assert!(
+            begun.elapsed() < SECOND / 4,
+            "the one that worked is asked first"
+        );
+
+        let stuck = Client::new([&silent_url, &dead]).unwrap().timeout(SECOND);
+        let begun = Instant::now();
+        let error = stuck.put("k", "v").unwrap_err();
+        assert_eq!(error.stored(), &Stored::Unknown, "{error}");
+        fails(
+            stuck.get("k"),
+            ErrorKind::Unavailable,
+            &[&silent_url, &dead],
+        );
+        assert!(begun.elapsed() < 3 * SECOND, "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_killed_node_costs_no_read_and_no_certain_write() {
+    for binary in binaries() {
+        let mut cluster = Cluster::with(&binary, 3, &[], None);
+        // First a node that only follows, then the leader.
+        for round in 0..2 {
+            let leader = cluster.leader();
+            let victim = if round == 0 { (leader + 1) % 3 } else { leader };
+            let mut urls = cluster.urls();
+            urls.rotate_left(victim);
+            let etcd = Client::new(urls).unwrap();
+            let key = format!("count{round}");
+            etcd.put(&key, "start").unwrap();
+            let mut watch = etcd.watch(WatchRange::key(&key)).unwrap();
+            let stop = Instant::now() + 4 * SECOND;
+            let (applied, unknown) = thread::scope(|scope| {
+                let writer = scope.spawn(|| write_until(&etcd, &key, stop));
+                let reader = scope.spawn(|| {
+                    while Instant::now() < stop {
+                        assert!(etcd.get(&key).unwrap().is_some());
+                    }
+                });
+                thread::sleep(SECOND);
+                cluster.kill(victim);
+                reader.join().unwrap();
+                writer.join().unwrap()
+            });
+            let version = etcd.get(&key).unwrap().unwrap().version - 1;
+            println!("killed: {applied} puts applied, of {unknown} it is not known");
+            // One on the way to the killed node, and those that time out before there is a leader.
+            assert!(applied > 10 && unknown <= 3);
+            assert!((applied..=applied + unknown).contains(&version));
+            // The watch went on with another node, and heard of each write once.
+            let heard = watch.events(SECOND).map(Result::unwrap).count();
+            assert_eq!(i64::try_from(heard).unwrap(), version);
+            cluster.restart(victim);
+        }
+    }
+}
+
+/// Puts until then; how many succeeded, and of how many that is not known.
+fn write_until(etcd: &Client, key: &str, stop: Instant) -> (i64, i64) {
+    let (mut applied, mut unknown) = (0, 0);
+    while Instant::now() < stop {
+        match etcd.put(key, "v") {
+            Ok(_) => applied += 1,
+            Err(error) => {
+                assert_eq!(error.stored(), &Stored::Unknown, "{error}");
+                unknown += 1;
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    (applied, unknown)
+}
+
+#[test]
+fn without_a_majority_a_call_ends_in_time() {
+    for binary in binaries() {
+        let mut cluster = Cluster::with(&binary, 3, &[], None);
+        let etcd = cluster.client().timeout(2 * SECOND);
+        etcd.put("k", "v").unwrap();
+        cluster.kill(1);
+        cluster.kill(2);
+        let begun = Instant::now();
+        let error = etcd.get("k").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.stored()),
+            (ErrorKind::Unavailable, &Stored::Nothing)
+        );
+        let error = etcd.put("k", "w").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.stored()),
+            (ErrorKind::Unavailable, &Stored::Unknown)
+        );
+        assert!(begun.elapsed() < 5 * SECOND, "{:?}", begun.elapsed());
+        let old = etcd.range(&Range::key("k").serializable(true)).unwrap();
+        assert_eq!(old.kvs[0].value, b"v");
+    }
+}

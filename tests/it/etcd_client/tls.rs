@@ -1,0 +1,149 @@
+//! etcd behind TLS, with a CA of its own and with client certificates.
+
+use traefik_router::etcd::{Client, WatchRange};
+use traefik_router::{ErrorKind, Stored, Tls};
+
+use super::{SECOND, fails, kind_and_text};
+use crate::etcd_server::{Cluster, TlsFiles, binaries};
+
+/// What rcgen makes for a test: a CA, and files signed by it.
+struct Pki {
+    folder: tempfile::TempDir,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    ca_pem: String,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = params.self_signed(&key).unwrap().pem();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), &ca_pem).unwrap();
+        Self {
+            folder,
+            issuer: rcgen::Issuer::new(params, key),
+            ca_pem,
+        }
+    }
+
+    /// A certificate and its key, both as PEM.
+    fn sign(&self, name: Option<&str>) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = name {
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+        }
+        params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        (
+            params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key.serialize_pem(),
+        )
+    }
+
+    fn server(&self, wants_clients: bool) -> TlsFiles {
+        let (cert, key) = self.sign(None);
+        let write = |name: &str, text: &str| {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let client_ca = wants_clients.then(|| self.folder.path().join("ca.pem"));
+        TlsFiles {
+            cert: write("cert.pem", &cert),
+            key: write("key.pem", &key),
+            client_ca,
+        }
+    }
+}
+
+#[test]
+fn tls_with_a_ca_of_ones_own() {
+    let pki = Pki::new();
+    let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
+    for binary in binaries() {
+        let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(false)));
+        let url = cluster.url();
+        let etcd = cluster.client().tls(&ca).unwrap();
+        etcd.put("k", "v").unwrap();
+        let mut watch = etcd.watch(WatchRange::key("k")).unwrap();
+        assert_eq!(watch.next(SECOND / 4).unwrap(), None);
+        etcd.put("k", "w").unwrap();
+        assert!(watch.next(SECOND).unwrap().is_some());
+
+        fails(
+            cluster.client().put("k", "x"),
+            ErrorKind::Unauthorized,
+            &[url, "Tls::ca_pem"],
+        );
+        let other = Tls::new().ca_pem(Pki::new().ca_pem);
+        let untrusted = cluster
+            .client()
+            .tls(&other)
+            .unwrap()
+            .put("k", "x")
+            .unwrap_err();
+        assert_eq!(untrusted.stored(), &Stored::Nothing, "{untrusted}");
+        assert!(untrusted.to_string().contains("Tls::ca_pem"), "{untrusted}");
+        let any = Tls::new().danger_skip_validation(true);
+        assert!(
+            cluster
+                .client()
+                .tls(&any)
+                .unwrap()
+                .get("k")
+                .unwrap()
+                .is_some()
+        );
+        let renamed = url.replace("127.0.0.1", "localhost");
+        let renamed = Client::new([renamed]).unwrap().tls(&ca).unwrap();
+        fails(
+            renamed.get("k"),
+            ErrorKind::Unauthorized,
+            &["certificate is not acceptable"],
+        );
+
+        // HTTP where TLS is spoken, and the other way round.
+        let plain = Client::new([url.replace("https", "http")]).unwrap();
+        let (_, text) = kind_and_text(plain.get("k"));
+        assert!(text.contains("must begin with https://"), "{text}");
+        let bare = Cluster::start(&binary);
+        let tls = Client::new([bare.url().replace("http", "https")]).unwrap();
+        let error = tls.put("k", "x").unwrap_err();
+        assert_eq!(error.stored(), &Stored::Nothing, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("does not speak TLS, the URL must begin with http://")
+        );
+    }
+}
+
+#[test]
+fn tls_with_client_certificates() {
+    let pki = Pki::new();
+    let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
+    let (cert, key) = pki.sign(None);
+    for binary in binaries() {
+        let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
+        let etcd = cluster
+            .client()
+            .tls(&ca.clone().client_pem(cert.as_str(), key.as_str()))
+            .unwrap();
+        etcd.put("k", "v").unwrap();
+        // etcd refuses after the handshake: by an alert, or by closing before the alert is read.
+        let (cert, key) = Pki::new().sign(None);
+        for tls in [ca.clone(), ca.clone().client_pem(cert, key)] {
+            let (_, text) = kind_and_text(cluster.client().tls(&tls).unwrap().put("k", "w"));
+            assert!(text.contains("Tls::client_pem"), "{text}");
+        }
+        assert_eq!(etcd.get("k").unwrap().unwrap().version, 1);
+    }
+}

@@ -1,0 +1,374 @@
+//! Real etcd servers for tests: a free port each, their data in a temporary folder, ended on drop.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use traefik_router::etcd::Client;
+
+const MISSING: &str = "etcd was not found: run 'cargo xtask tools', or set ETCD_BIN";
+
+/// The servers to test with: `ETCD_BIN`, or the one on the PATH, or both that `xtask` fetches.
+pub(crate) fn binaries() -> Vec<PathBuf> {
+    if let Some(path) = std::env::var_os("ETCD_BIN") {
+        return vec![path.into()];
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut on_path = std::env::split_paths(&path).map(|folder| folder.join("etcd"));
+    if let Some(found) = on_path.find(|file| file.is_file()) {
+        return vec![found];
+    }
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    let both = ["etcd-3.4/etcd", "etcd-3.5/etcd"].map(|name| tools.join(name));
+    assert!(both.iter().all(|file| file.is_file()), "{MISSING}");
+    both.into()
+}
+
+/// A port that nothing listens on, below those that the system gives to outgoing connections.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let process = u16::try_from(std::process::id() % 199).unwrap() * 60;
+    loop {
+        let port = 20_000 + (process + NEXT.fetch_add(1, SeqCst)) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The files that etcd needs to speak TLS.
+// Only the tests of that feature make them.
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+pub(crate) struct TlsFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Asks for client certificates by this CA.
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// A running cluster; one node unless told otherwise.
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    _folder: tempfile::TempDir,
+}
+
+struct Node {
+    command: Command,
+    child: Option<Child>,
+    url: String,
+    log: PathBuf,
+}
+
+impl Cluster {
+    pub(crate) fn start(binary: &Path) -> Self {
+        Self::with(binary, 1, &[], None)
+    }
+
+    pub(crate) fn with(binary: &Path, count: usize, args: &[&str], tls: Option<&TlsFiles>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let peer = |n: usize| format!("http://127.0.0.1:{}", ports[n].1);
+        let members: Vec<String> = (0..count).map(|n| format!("n{n}={}", peer(n))).collect();
+        let node = |n: usize| {
+            let url = format!("{scheme}://127.0.0.1:{}", ports[n].0);
+            let mut command = Command::new(binary);
+            command
+                .args(["--name", &format!("n{n}")])
+                .arg("--data-dir")
+                .arg(folder.path().join(format!("n{n}")))
+                .args([
+                    "--listen-client-urls",
+                    &url,
+                    "--advertise-client-urls",
+                    &url,
+                ])
+                .args([
+                    "--listen-peer-urls",
+                    &peer(n),
+                    "--initial-advertise-peer-urls",
+                    &peer(n),
+                ])
+                .args([
+                    "--initial-cluster",
+                    &members.join(","),
+                    "--bcrypt-cost",
+                    "4",
+                ])
+                // The disk of a test machine is no concern of these tests.
+                .args(["--unsafe-no-fsync"])
+                .args(args);
+            if let Some(tls) = tls {
+                command
+                    .arg("--cert-file")
+                    .arg(&tls.cert)
+                    .arg("--key-file")
+                    .arg(&tls.key);
+                if let Some(ca) = &tls.client_ca {
+                    command
+                        .arg("--client-cert-auth")
+                        .arg("--trusted-ca-file")
+                        .arg(ca);
+                }
+            }
+            let log = folder.path().join(format!("n{n}.log"));
+            Node {
+                command,
+                child: None,
+                url,
+                log,
+            }
+        };
+        let nodes = (0..count).map(node).collect();
+        let mut cluster = Self {
+            nodes,
+            _folder: folder,
+        };
+        (0..count).for_each(|n| cluster.nodes[n].spawn());
+        (0..count).for_each(|n| cluster.nodes[n].wait());
+        cluster
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url.clone()).collect()
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.nodes[0].url
+    }
+
+    /// A client for all nodes, without user and without certificates.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.urls()).expect("URLs of ours")
+    }
+
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.nodes[node].kill();
+        self.nodes[node].spawn();
+        self.nodes[node].wait();
+    }
+
+    /// Which node leads.
+    pub(crate) fn leader(&self) -> usize {
+        let leads = |node: &Node| {
+            let status = Client::new([node.url.as_str()]).unwrap().status().unwrap();
+            status.leader == status.member
+        };
+        self.nodes.iter().position(leads).expect("a leader")
+    }
+}
+
+impl Node {
+    fn spawn(&mut self) {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap();
+        self.command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.child = Some(self.command.spawn().expect("etcd could not be started"));
+    }
+
+    /// Until it says that it serves; its clients' port may want certificates we don't have.
+    fn wait(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let port = self.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        loop {
+            let child = self.child.as_mut().expect("it was started");
+            let ended = child.try_wait().expect("a child of ours");
+            let late = Instant::now() > deadline;
+            if ended.is_some() || late {
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                panic!("etcd did not start ({ended:?}):\n{log}");
+            }
+            // It opens the port once it has joined the cluster.
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() && self.is_healthy() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        if self.url.starts_with("https") {
+            return true;
+        }
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(2)))
+            .build()
+            .into();
+        let answer = agent.get(format!("{}/health", self.url)).call();
+        answer.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child of ours");
+            child.wait().expect("a child of ours");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Asks the gateway for what the client has no function for.
+pub(crate) fn raw(url: &str, path: &str, body: Value, token: Option<&str>) -> Value {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut request = agent
+        .post(format!("{url}{path}"))
+        .content_type("application/json");
+    if let Some(token) = token {
+        request = request.header("authorization", token);
+    }
+    let mut answer = request.send(body.to_string()).expect("etcd answers");
+    let text = answer.body_mut().read_to_string().expect("etcd answers");
+    assert_eq!(answer.status(), 200, "{path}: {text}");
+    serde_json::from_str(&text).expect("etcd answers with JSON")
+}
+
+/// Turns authentication on: `root`, and `reader` with the role to read `open/` (password `pw-NAME`).
+pub(crate) fn enable_auth(url: &str) {
+    let post = |path: &str, body: Value| raw(url, path, body, None);
+    for user in ["root", "reader"] {
+        post(
+            "/v3/auth/user/add",
+            json!({"name": user, "password": format!("pw-{user}")}),
+        );
+        post("/v3/auth/role/add", json!({"name": user}));
+        post("/v3/auth/user/grant", json!({"user": user, "role": user}));
+    }
+    // "open/" and "open0" in base64.
+    let permission = json!({"permType": "READ", "key": "b3Blbi8=", "range_end": "b3BlbjA="});
+    post(
+        "/v3/auth/role/grant",
+        json!({"name": "reader", "perm": permission}),
+    );
+    post("/v3/auth/enable", json!({}));
+}
+
+/// Makes etcd forget all tokens: a new password does, even if it is the old one. (A restart need
+/// not: replaying the log brings them back.)
+pub(crate) fn forget_tokens(url: &str) {
+    let root = json!({"name": "root", "password": "pw-root"});
+    let login = raw(url, "/v3/auth/authenticate", root, None);
+    for user in ["reader", "root"] {
+        let body = json!({"name": user, "password": format!("pw-{user}")});
+        raw(url, "/v3/auth/user/changepw", body, login["token"].as_str());
+    }
+}
+
+/// A TCP proxy that can lose answers.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Close the connection in place of passing an answer on. Ends by itself after the first.
+    lose_one: AtomicBool,
+    /// The same, until told otherwise.
+    lose_all: AtomicBool,
+    /// Close the connection in place of passing a request on, once.
+    swallow_one: AtomicBool,
+    sent: Mutex<Vec<u8>>,
+}
+
+impl Proxy {
+    pub(crate) fn new(target: &str) -> Self {
+        let target = target.rsplit('/').next().unwrap().to_owned();
+        let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared::default());
+        let proxy = Self {
+            url,
+            shared: shared.clone(),
+        };
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                // A dead target refuses its clients.
+                let Ok(server) = TcpStream::connect(&target) else {
+                    continue;
+                };
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let requests = shared.clone();
+                thread::spawn(move || {
+                    pump(from, to, |bytes| {
+                        requests.sent.lock().unwrap().extend_from_slice(bytes);
+                        !requests.swallow_one.swap(false, SeqCst)
+                    });
+                });
+                let answers = shared.clone();
+                thread::spawn(move || {
+                    pump(server, client, |_| {
+                        !answers.lose_all.load(SeqCst) && !answers.lose_one.swap(false, SeqCst)
+                    });
+                });
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn lose_one_answer(&self) {
+        self.shared.lose_one.store(true, SeqCst);
+    }
+
+    pub(crate) fn swallow_one_request(&self) {
+        self.shared.swallow_one.store(true, SeqCst);
+    }
+
+    pub(crate) fn lose_answers(&self, lose: bool) {
+        self.shared.lose_all.store(lose, SeqCst);
+    }
+
+    /// How often the clients sent this text.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.shared.sent.lock().unwrap())
+            .matches(text)
+            .count()
+    }
+
+    /// The tokens that the clients sent.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let sent = self.shared.sent.lock().unwrap();
+        let text = String::from_utf8_lossy(&sent);
+        text.lines()
+            .filter_map(|line| line.strip_prefix("authorization: "))
+            .map(|token| token.trim().to_owned())
+            .collect()
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(&[u8]) -> bool) {
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if !pass(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    // The other direction ends with this one; a socket that is closed already is no failure.
+    from.shutdown(Shutdown::Both).ok();
+    to.shutdown(Shutdown::Both).ok();
+}
