@@ -64,7 +64,7 @@
 //! [`add_route`](Router::add_route), [`delete_route`](Router::delete_route),
 //! [`apply`](Router::apply) and [`reconcile`](Router::reconcile) return when every Traefik at
 //! [`traefik_api_urls`](Builder::traefik_api_urls) serves the change: a new route, a new target and a
-//! deletion alike. For this each commit carries a generation, in a middleware that no router uses.
+//! deletion alike (or as many as [`traefik_quorum`](Builder::traefik_quorum) says). For this each commit carries a generation, in a middleware that no router uses.
 //! Traefik puts a configuration into effect as a whole, so that an API which shows the generation
 //! proves the commit, however many routes are in it.
 //!
@@ -87,6 +87,8 @@
 //! assert_eq!(done.deleted[0].as_str(), "/a/");
 //! # Ok::<(), traefik_router::Error>(())
 //! ```
+//!
+//! Others may change the same table. [`Router::watch`] follows it.
 //!
 //! # Errors
 //!
@@ -118,7 +120,8 @@
 //!
 //! Everything blocks, and everything may be called from many threads: a [`Router`] is `Send` and
 //! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
-//! threads that read its output; there are no others.
+//! threads that read its output; a change that several Traefiks have to serve asks each of them on a
+//! thread of its own, which ends with the call. There are no others.
 //!
 //! Every wait has a bound, and every bound is an option:
 //! [`check_route_timeout`](Builder::check_route_timeout),
