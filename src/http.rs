@@ -79,11 +79,10 @@ impl Http {
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .user_agent(concat!("traefik-router/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls_config(base, tls)?);
+            .user_agent(concat!("traefik-router/", env!("CARGO_PKG_VERSION")));
         Ok(Self {
             base: base.into(),
-            agent: config.build().new_agent(),
+            agent: with_tls(config, base, tls)?.build().new_agent(),
             authorization: None,
         })
     }
@@ -196,8 +195,11 @@ fn check_url(base: &str, tls: &Tls) -> Result<()> {
     Ok(())
 }
 
+/// The configuration of an agent, before it is complete.
+type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+
 #[cfg(feature = "tls")]
-fn tls_config(_base: &str, tls: &Tls) -> Result<ureq::tls::TlsConfig> {
+fn with_tls(agent: Config, _base: &str, tls: &Tls) -> Result<Config> {
     use ureq::tls::{
         Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
     };
@@ -226,16 +228,16 @@ fn tls_config(_base: &str, tls: &Tls) -> Result<ureq::tls::TlsConfig> {
         let key = PrivateKey::from_pem(key).map_err(|_| bad("the client's private key"))?;
         config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
     }
-    Ok(config.build())
+    Ok(agent.tls_config(config.build()))
 }
 
 #[cfg(not(feature = "tls"))]
-fn tls_config(base: &str, _tls: &Tls) -> Result<ureq::tls::TlsConfig> {
+fn with_tls(agent: Config, base: &str, _tls: &Tls) -> Result<Config> {
     if base.starts_with("https://") {
         return Err(Error::new(
             ErrorKind::InvalidConfig,
             format!("{base:?} needs the feature \"tls\", which this build lacks"),
         ));
     }
-    Ok(ureq::tls::TlsConfig::default())
+    Ok(agent)
 }
