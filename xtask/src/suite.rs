@@ -119,7 +119,12 @@ impl Suite {
     fn check(&self, features: &str) -> Result<String> {
         let mut cargo = self.cargo("check");
         let status = cargo
-            .args(["--no-default-features", "--features", features])
+            .args([
+                "--all-targets",
+                "--no-default-features",
+                "--features",
+                features,
+            ])
             .status()?;
         if status.success() {
             Ok("ok".into())
