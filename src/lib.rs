@@ -1,4 +1,153 @@
 //! Change a running Traefik's routes from blocking Rust, and know when they are served.
+//!
+//! A [`Router`] keeps a table of routes where [Traefik](https://doc.traefik.io/traefik/) watches for
+//! it. Each change returns when Traefik really serves it, or says exactly why not.
+//!
+//! ```no_run
+//! use traefik_router::{FileBackend, Router};
+//!
+//! let router = Router::builder(FileBackend::new("rules.toml"))
+//!     .public_url("http://127.0.0.1:8000")
+//!     .start()?;
+//! router.add_route("/user/zoe/", "http://127.0.0.1:9001", "Zoe's notebook")?;
+//! // From here on requests for http://127.0.0.1:8000/user/zoe/ reach port 9001.
+//! router.delete_route("/user/zoe/")?;
+//! router.stop()?;
+//! # Ok::<(), traefik_router::Error>(())
+//! ```
+//!
+//! # Routes
+//!
+//! A [`Route`] has three parts. The [`RouteSpec`], `[host]/path/`, says which requests it is for:
+//! those for the path itself and for everything below it, on this host or on any. The [`Target`] is
+//! the URL of the server they go to. The data is any JSON that you want back with the route; Traefik
+//! never sees it.
+//!
+//! Of several routes for one request the one with the host wins, then the one with the longest path:
+//!
+//! ```
+//! use traefik_router::{MemoryBackend, Router};
+//!
+//! let router = Router::builder(MemoryBackend::new()).offline()?;
+//! router.add_route("/", "http://hub:8081", "hub")?;
+//! router.add_route("/user/zoe", "http://node-7:8888", "zoe")?;
+//! router.add_route("docs.example.org", "http://docs:80", "docs")?;
+//!
+//! let data_of = |host, path| Ok(router.resolve(host, path)?.map(|route| route.data.clone()));
+//! assert_eq!(data_of("example.org", "/user/zoe")?, Some("zoe".into()));
+//! assert_eq!(data_of("example.org", "/user/zoe/lab?a=1")?, Some("zoe".into()));
+//! assert_eq!(data_of("example.org", "/user/zoeira")?, Some("hub".into()));
+//! assert_eq!(data_of("DOCS.example.org:443", "/user/zoe/")?, Some("docs".into()));
+//! # Ok::<(), traefik_router::Error>(())
+//! ```
+//!
+//! What you hand in is data. A backtick, a quote or a `{{` in a routespec, a target or the data
+//! changes no rule and runs as no template: it is either refused or matched as it stands.
+//!
+//! # Whose Traefik
+//!
+//! - [`start`](Builder::start) runs a Traefik of our own. It writes the static configuration, waits
+//!   until Traefik serves, and ends it with [`Router::stop`], when the Router is dropped, or when
+//!   this program ends, even by SIGKILL (on Unix).
+//! - [`attach`](Builder::attach) works with Traefiks that somebody else runs, one or several that
+//!   read the same store. Theirs has to have the [entrypoint](Builder::traefik_entrypoint) that
+//!   routes are served on, the [one for the API](Builder::traefik_api_entrypoint), and a provider
+//!   that watches the store ([`Backend::static_config`] says which). The store has to be there
+//!   before that Traefik starts, so that [`offline`](Builder::offline) or an empty file comes first.
+//! - [`offline`](Builder::offline) works on the store alone, and waits for nobody.
+//!
+//! With `attach` mind who may read the file: a new one is for its owner only. Where Traefik runs as
+//! another user, create it beforehand with the owner and the mode that suit; they stay.
+//!
+//! # What a change promises
+//!
+//! [`add_route`](Router::add_route), [`delete_route`](Router::delete_route),
+//! [`apply`](Router::apply) and [`reconcile`](Router::reconcile) return when every Traefik at
+//! [`traefik_api_urls`](Builder::traefik_api_urls) serves the change: a new route, a new target and a
+//! deletion alike (or as many as [`traefik_quorum`](Builder::traefik_quorum) says). For this each commit carries a generation, in a middleware that no router uses.
+//! Traefik puts a configuration into effect as a whole, so that an API which shows the generation
+//! proves the commit, however many routes are in it.
+//!
+//! All changes of one call are stored at once and loaded at once, so prefer one `apply` to many
+//! calls of `add_route`. Many threads need not care: their calls share commits.
+//!
+//! ```
+//! use traefik_router::{Change, MemoryBackend, Route, Router};
+//!
+//! let router = Router::builder(MemoryBackend::new()).offline()?;
+//! let done = router.apply([
+//!     Change::add("/a/", "http://node-1:80", ())?,
+//!     Change::add("/b/", "http://node-2:80", ())?,
+//! ])?;
+//! assert_eq!(done.added.len(), 2);
+//!
+//! // Or say what the table should be, and learn what that took.
+//! let done = router.reconcile([Route::new("/b/", "http://node-3:80", ())?])?;
+//! assert_eq!(done.changed[0].as_str(), "/b/");
+//! assert_eq!(done.deleted[0].as_str(), "/a/");
+//! # Ok::<(), traefik_router::Error>(())
+//! ```
+//!
+//! Others may change the same table. [`Router::watch`] follows it.
+//!
+//! # Errors
+//!
+//! There is one [`Error`]. Its [`kind`](Error::kind) says what went wrong, its message where and,
+//! where that is known, what to do next; [`stored`](Error::stored) says what is in the store now,
+//! since a change may be stored and yet not be served:
+//!
+//! ```
+//! use traefik_router::{ErrorKind, MemoryBackend, Router, Stored};
+//!
+//! let router = Router::builder(MemoryBackend::new()).offline()?;
+//! let error = router.add_route("/user/zoe/", "ftp://node-7", ()).unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::InvalidRoute);
+//! assert_eq!(*error.stored(), Stored::Nothing);
+//! assert!(error.to_string().contains("use http, https or h2c"));
+//! # Ok::<(), traefik_router::Error>(())
+//! ```
+//!
+//! | kind | what is stored | what it means |
+//! |---|---|---|
+//! | `InvalidRoute`, `InvalidConfig` | nothing | the call was wrong |
+//! | `Locked`, `Store`, `Corrupt`, `Conflict` | see `stored` | the store could not be read or written |
+//! | `NotLoaded` | all | no Traefik was seen to load it in time: the likely cause is in the message |
+//! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
+//! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, or does not answer as it should |
+//! | `Process` | see `stored` | Traefik could not be started, or has ended |
+//!
+//! # Threads
+//!
+//! Everything blocks, and everything may be called from many threads: a [`Router`] is `Send` and
+//! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
+//! threads that read its output; a change that several Traefiks have to serve asks each of them on a
+//! thread of its own, which ends with the call. There are no others.
+//!
+//! Every wait has a bound, and every bound is an option:
+//! [`check_route_timeout`](Builder::check_route_timeout),
+//! [`traefik_api_timeout`](Builder::traefik_api_timeout),
+//! [`stop_timeout`](Builder::stop_timeout), [`lock_timeout`](FileBackend::lock_timeout).
+//!
+//! # Logging
+//!
+//! By the [`log`] crate. This crate logs little, and no secrets:
+//!
+//! - `ERROR`, `WARN`: what went wrong where no caller could be told, as in a `Drop`.
+//! - `INFO`: Traefik was started; what a killed writer left behind was removed.
+//! - With the target `traefik`, at the levels that it has there: what a Traefik that we have started
+//!   logs. [`traefik_log_level`](Builder::traefik_log_level) says how much that is. At `DEBUG` Traefik
+//!   logs its configuration, with the *hash* of the API's password.
+//!
+//! The HTTP client below, [ureq](https://docs.rs/ureq), logs requests at `DEBUG`, without their
+//! headers. **At `TRACE` it logs what goes over the wire, and that is NOT REDACTED**: the API's
+//! password is in there. Keep `ureq` and `ureq_proto` below `TRACE`.
+//!
+//! # Features
+//!
+//! - `tls` (default): HTTPS to Traefik's API, by rustls.
+//! - `yaml`: [`FileBackend`] for `.yaml` and `.yml`.
+//! - `idn`: host names in other scripts than Latin, turned into punycode.
+//! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
 
 mod atomic;
 pub mod backend;
@@ -15,3 +164,7 @@ pub use error::{Error, ErrorKind, Result, Stored};
 pub use http::Tls;
 pub use route::{Change, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,1 +1,48 @@
-fn main() {}
+//! What a developer of `traefik-router` runs, as `cargo xtask COMMAND`.
+
+mod demo;
+mod suite;
+mod terminal;
+mod tools;
+
+use std::process::ExitCode;
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo              show what the crate does: a real Traefik, real requests
+  test              get what the tests need, run them all, check every feature
+  tools             put Traefik into target/tools, unless there is one already
+  tools --all       ... and etcd 3.4 and 3.5, which the tests need
+  tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
+
+A program named by TRAEFIK_BIN or ETCD_BIN is used as it is, or else one on PATH,
+or else the one in target/tools. Colours are off with NO_COLOR and outside a terminal.
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["demo"] => demo::run(),
+        ["test"] => suite::run(),
+        ["tools", options @ ..] => tools::run(options),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error}", terminal::red("error:"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -257,7 +257,7 @@ fn braces_in_the_way_are_refused() {
 
 #[test]
 fn refusals_name_the_line() {
-    let mut bad = vec![
+    let bad = vec![
         (Syntax::Toml, "a = 1\nb = {\n", "line 2"),
         (Syntax::Toml, "a = 1\na = 2\n", "line 2"),
         (
@@ -272,11 +272,15 @@ fn refusals_name_the_line() {
         ),
     ];
     #[cfg(feature = "yaml")]
-    bad.extend([
-        (Syntax::Yaml, "a: 1\nb: [\n", "line "),
-        (Syntax::Yaml, "- a\n- b\n", "line 1"),
-        (Syntax::Yaml, "a: 1\n---\nb: 2\n", "second"),
-    ]);
+    let bad = [
+        bad,
+        vec![
+            (Syntax::Yaml, "a: 1\nb: [\n", "line "),
+            (Syntax::Yaml, "- a\n- b\n", "line 1"),
+            (Syntax::Yaml, "a: 1\n---\nb: 2\n", "second"),
+        ],
+    ]
+    .concat();
     for (syntax, text, why) in bad {
         let error = TableFile::parse(syntax, text, "m").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");

@@ -225,6 +225,10 @@ impl Syntax {
     }
 
     /// Sections with the keys that lead to them.
+    #[cfg_attr(
+        not(feature = "yaml"),
+        expect(unused_variables, reason = "TOML is not indented")
+    )]
     fn nested<P: Clone>(self, sections: &[(&[String], &[P])], indent: usize) -> Vec<Piece<P>> {
         match self {
             Self::Toml => toml::nested(sections),

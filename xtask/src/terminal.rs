@@ -1,0 +1,40 @@
+//! Colours, where they are wanted.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+pub(crate) fn bold(text: &str) -> String {
+    painted("1", text)
+}
+
+pub(crate) fn red(text: &str) -> String {
+    painted("31", text)
+}
+
+pub(crate) fn green(text: &str) -> String {
+    painted("32", text)
+}
+
+pub(crate) fn dim(text: &str) -> String {
+    painted("2", text)
+}
+
+fn painted(code: &str, text: &str) -> String {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if unwanted || !std::io::stdout().is_terminal() {
+        text.into()
+    } else {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// A duration as a person reads it: `4.2 ms`, `12 s`.
+pub(crate) fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match seconds {
+        s if s >= 10.0 => format!("{s:.0} s"),
+        s if s >= 1.0 => format!("{s:.1} s"),
+        s if s >= 0.1 => format!("{:.0} ms", s * 1e3),
+        s => format!("{:.1} ms", s * 1e3),
+    }
+}
