@@ -86,6 +86,32 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn close(&self) -> Result<()>;
 }
 
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn provider(&self) -> &str {
+        (**self).provider()
+    }
+
+    fn static_config(&self) -> Result<Value> {
+        (**self).static_config()
+    }
+
+    fn open(&self, setup: &Setup) -> Result<Commit> {
+        (**self).open(setup)
+    }
+
+    fn read(&self) -> Result<Table> {
+        (**self).read()
+    }
+
+    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+        (**self).commit(edit)
+    }
+
+    fn close(&self) -> Result<()> {
+        (**self).close()
+    }
+}
+
 /// What to look for in Traefik to see that a commit is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
