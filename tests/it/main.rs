@@ -1,1 +1,10 @@
 //! Integration tests against the real Traefik.
+// A test that unwraps ends with the error's own text; children speak to their parents by printing.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+mod data;
+mod hostile;
+mod protocols;
+mod routing;
