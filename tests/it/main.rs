@@ -4,7 +4,13 @@
 
 mod support;
 
+mod adopting;
+mod api;
 mod data;
+mod errors;
+mod files;
 mod hostile;
+mod life;
+mod processes;
 mod protocols;
 mod routing;

@@ -9,7 +9,7 @@ pub(crate) mod rig;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Request, get};
+pub(crate) use client::Request;
 pub(crate) use echo::Echo;
 pub(crate) use external::External;
 pub(crate) use rig::{Kind, Rig, on_each_backend};

@@ -145,6 +145,12 @@ impl Rig {
     pub(crate) fn landed(&self, host: &str, path: &str) -> Option<u16> {
         self.get(host, path).landed()
     }
+
+    /// The same while the target may not be there.
+    pub(crate) fn landed_or_error(&self, path: &str) -> Option<u16> {
+        let answer = self.get("h", path);
+        (answer.status == 200).then(|| answer.landed()).flatten()
+    }
 }
 
 /// Where Traefik is.
