@@ -165,6 +165,7 @@ impl Verifier {
         let deadline = start + self.timeout;
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
+        let mut before = None;
         loop {
             let seen = match api.middleware_by(&marker, deadline) {
                 Ok(None) => Seen::NoMarker,
@@ -190,9 +191,14 @@ impl Verifier {
             }
             let now = Instant::now();
             if now >= deadline {
+                // A last request that the deadline cut short tells nothing.
+                let cut_short =
+                    matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
+                let seen = before.filter(|_| cut_short).unwrap_or(seen);
                 let complaints = managed.map(|managed| managed.complaints_since(start));
                 return Err(self.not_loaded(api, commit, seen, &complaints.unwrap_or_default()));
             }
+            before = Some(seen);
             std::thread::sleep(pause(now - start).min(deadline - now));
         }
     }
