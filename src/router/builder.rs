@@ -321,8 +321,9 @@ impl Builder {
                 env: &self.env,
                 stop_timeout: self.stop_timeout,
             };
+            let begun = Instant::now();
             let managed = Managed::start(file, &launch)?;
-            verifier.confirm(&commit, &[], &|_| String::new(), Some(&managed))?;
+            verifier.confirm(&commit, &[], &|_| String::new(), begun, Some(&managed))?;
             public.wait_until_open(verifier.timeout(), &managed)?;
             // Somebody else's Traefik may have answered for ours, which could not listen there.
             managed.check()?;
@@ -363,7 +364,7 @@ impl Builder {
         };
         let verifier = self.verifier()?;
         let commit = self.backend.open(&setup)?;
-        verifier.confirm(&commit, &[], &|_| String::new(), None)?;
+        verifier.confirm(&commit, &[], &|_| String::new(), Instant::now(), None)?;
         for api in verifier.apis() {
             let known = api.entrypoints()?;
             if !known.iter().any(|known| known.name == entrypoint) {

@@ -64,12 +64,14 @@ impl Verifier {
     }
 
     /// Waits until every Traefik serves `commit`. Returns those of the routes in `set` that one
-    /// refuses, each with its error. A Traefik that we have `managed` to start tells more.
+    /// refuses, each with its error. A Traefik that we have `managed` to start tells what it has
+    /// logged since the commit was `begun`: it may read what is stored before we look.
     pub(super) fn confirm(
         &self,
         commit: &Commit,
         set: &[RouteSpec],
         name: &Name<'_>,
+        begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<HashMap<RouteSpec, Error>> {
         let start = Instant::now();
@@ -82,7 +84,7 @@ impl Verifier {
             .map(|spec| (format!("{}@{}", name(spec), self.provider), spec))
             .collect();
         for (api, routers) in self.everywhere(|api, enough| {
-            if self.wait(api, commit, start, managed, enough)? {
+            if self.wait(api, commit, (begun, start), managed, enough)? {
                 return Ok(Some(refused_of(api, &by_name)?));
             }
             Ok(None)
@@ -158,7 +160,7 @@ impl Verifier {
         &self,
         api: &Api,
         commit: &Commit,
-        start: Instant,
+        (begun, start): (Instant, Instant),
         managed: Option<&Managed>,
         enough: &AtomicBool,
     ) -> Result<bool> {
@@ -195,7 +197,7 @@ impl Verifier {
                 let cut_short =
                     matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
                 let seen = before.filter(|_| cut_short).unwrap_or(seen);
-                let complaints = managed.map(|managed| managed.complaints_since(start));
+                let complaints = managed.map(|managed| managed.complaints_since(begun));
                 return Err(self.not_loaded(api, commit, seen, &complaints.unwrap_or_default()));
             }
             before = Some(seen);
