@@ -365,8 +365,7 @@ impl Builder {
         let verifier = self.verifier()?;
         let commit = self.backend.open(&setup)?;
         verifier.confirm(&commit, &[], &|_| String::new(), Instant::now(), None)?;
-        for api in verifier.apis() {
-            let known = api.entrypoints()?;
+        for (api, known) in verifier.everywhere(|api, _| api.entrypoints().map(Some))? {
             if !known.iter().any(|known| known.name == entrypoint) {
                 let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
                 return Err(invalid(&format!(

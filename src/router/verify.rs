@@ -100,7 +100,7 @@ impl Verifier {
 
     /// Asks all Traefiks at once; what as many of them answered as have to. `ask` may answer
     /// nothing once it sees that others were enough.
-    fn everywhere<T: Send>(
+    pub(super) fn everywhere<T: Send>(
         &self,
         ask: impl Fn(&Api, &AtomicBool) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<(&Api, T)>> {
