@@ -91,6 +91,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).provider()
     }
 
+    fn router_name(&self, spec: &RouteSpec) -> String {
+        (**self).router_name(spec)
+    }
+
     fn static_config(&self) -> Result<Value> {
         (**self).static_config()
     }
@@ -105,6 +109,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
         (**self).commit(edit)
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        (**self).wait(timeout)
     }
 
     fn close(&self) -> Result<()> {
