@@ -242,6 +242,12 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
     }
     drop(two);
     check_add(&router, ErrorKind::NotLoaded, &[&second.api_url()]);
+    let one_is_enough = short(&rig).traefik_api_urls([second.api_url(), rig.api_url()]);
+    let one_is_enough = one_is_enough.traefik_quorum(1).attach().unwrap();
+    one_is_enough
+        .add_route("/b/", echo.url(), json!(null))
+        .unwrap();
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
     let apis = router.status().apis;
     let well: Vec<_> = apis
         .iter()

@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::child::Actor;
+use traefik_router::{Backend as _, Change, FileBackend};
+
+use crate::support::child::{Actor, say};
 use crate::support::{Echo, External, Kind, Rig, on_each_backend};
 
 const ROUTES_EACH: usize = 200;
@@ -14,6 +17,8 @@ on_each_backend! {
     two_processes_that_write_one_file_lose_no_route,
     a_second_router_sees_and_keeps_the_routes_of_the_first,
     threads_share_commits_and_every_route_is_served,
+    a_writer_that_is_killed_leaves_the_file_whole_and_no_lock,
+    a_watch_tells_what_another_router_changed,
 }
 
 fn two_processes_that_write_one_file_lose_no_route(kind: Kind) {
@@ -139,4 +144,69 @@ fn threads_share_commits_and_every_route_is_served(kind: Kind) {
         generations < THREADS * ROUTES / 2,
         "{generations} generations"
     );
+}
+
+fn a_writer_that_is_killed_leaves_the_file_whole_and_no_lock(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.builder().offline().unwrap();
+    router
+        .add_route("/stays/", "http://h", json!("x".repeat(100_000)))
+        .unwrap();
+    let mut most = 1;
+    for round in 0..12 {
+        let mut scribbler = Actor::start("scribbler", &json!({"rules": rig.rules()}));
+        assert_eq!(scribbler.hear().as_deref(), Some("scribbling"));
+        std::thread::sleep(Duration::from_micros(1700 * round));
+        drop(scribbler);
+        let table = rig.backend().read().unwrap();
+        assert!(table.len() >= most, "{} after {most}", table.len());
+        most = table.len();
+        let spec = traefik_router::RouteSpec::new("/stays/").unwrap();
+        assert_eq!(
+            table.get(&spec).unwrap().data.as_str().unwrap().len(),
+            100_000
+        );
+    }
+    assert!(most > 12, "it was killed while it wrote");
+    router
+        .add_route("/after/", "http://h", json!(null))
+        .unwrap();
+    rig.builder().offline().unwrap();
+    let mut names: Vec<_> = (std::fs::read_dir(&rig.folder).unwrap().flatten())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let rules = format!("rules.{}", kind.ending());
+    assert_eq!(
+        names,
+        [rules.clone(), format!("{rules}.lock")],
+        "no temporary file is left"
+    );
+}
+
+/// A part for another process: writes until it is killed.
+pub(crate) fn scribble(arguments: &Value) {
+    let backend = FileBackend::new(arguments["rules"].as_str().unwrap());
+    let start = backend.read().unwrap().len();
+    for n in start.. {
+        let change = Change::add(format!("/n/{n}/"), "http://h", json!(null)).unwrap();
+        backend.commit(&mut |_| vec![change.clone()]).unwrap();
+        if n == start {
+            say("scribbling");
+        }
+    }
+}
+
+fn a_watch_tells_what_another_router_changed(kind: Kind) {
+    let rig = Rig::new(kind);
+    let [ours, theirs] = [(); 2].map(|()| rig.builder_over(rig.backend()).offline().unwrap());
+    let mut watch = ours.watch().unwrap();
+    assert_eq!(watch.next(Duration::from_millis(10)).unwrap(), []);
+    theirs.add_route("/a/", "http://h", json!(1)).unwrap();
+    let changes = watch.next(Duration::from_secs(10)).unwrap();
+    assert_eq!(changes, [Change::add("/a/", "http://h", json!(1)).unwrap()]);
+    theirs.delete_route("/a/").unwrap();
+    let changes = watch.next(Duration::from_secs(10)).unwrap();
+    assert_eq!(changes, [Change::delete("/a/").unwrap()]);
+    assert_eq!(watch.table(), &theirs.get_all_routes().unwrap());
 }
