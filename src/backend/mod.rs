@@ -86,6 +86,40 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn close(&self) -> Result<()>;
 }
 
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn provider(&self) -> &str {
+        (**self).provider()
+    }
+
+    fn router_name(&self, spec: &RouteSpec) -> String {
+        (**self).router_name(spec)
+    }
+
+    fn static_config(&self) -> Result<Value> {
+        (**self).static_config()
+    }
+
+    fn open(&self, setup: &Setup) -> Result<Commit> {
+        (**self).open(setup)
+    }
+
+    fn read(&self) -> Result<Table> {
+        (**self).read()
+    }
+
+    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+        (**self).commit(edit)
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        (**self).wait(timeout)
+    }
+
+    fn close(&self) -> Result<()> {
+        (**self).close()
+    }
+}
+
 /// What to look for in Traefik to see that a commit is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -321,8 +321,9 @@ impl Builder {
                 env: &self.env,
                 stop_timeout: self.stop_timeout,
             };
+            let begun = Instant::now();
             let managed = Managed::start(file, &launch)?;
-            verifier.confirm(&commit, &[], &|_| String::new(), Some(&managed))?;
+            verifier.confirm(&commit, &[], &|_| String::new(), begun, Some(&managed))?;
             public.wait_until_open(verifier.timeout(), &managed)?;
             // Somebody else's Traefik may have answered for ours, which could not listen there.
             managed.check()?;
@@ -363,9 +364,8 @@ impl Builder {
         };
         let verifier = self.verifier()?;
         let commit = self.backend.open(&setup)?;
-        verifier.confirm(&commit, &[], &|_| String::new(), None)?;
-        for api in verifier.apis() {
-            let known = api.entrypoints()?;
+        verifier.confirm(&commit, &[], &|_| String::new(), Instant::now(), None)?;
+        for (api, known) in verifier.everywhere(|api, _| api.entrypoints().map(Some))? {
             if !known.iter().any(|known| known.name == entrypoint) {
                 let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
                 return Err(invalid(&format!(

@@ -18,9 +18,10 @@ pub(super) enum Request {
 
 /// Asks the backend for a commit.
 pub(super) type Store<'a> = dyn Fn(&mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> + 'a;
-/// Waits until Traefik serves a commit that set these routes; what it refuses comes back.
+/// Waits until Traefik serves a commit that set these routes, begun at this instant; what it refuses
+/// comes back.
 pub(super) type Confirm<'a> =
-    dyn Fn(&Commit, &[RouteSpec]) -> Result<HashMap<RouteSpec, Error>> + 'a;
+    dyn Fn(&Commit, &[RouteSpec], Instant) -> Result<HashMap<RouteSpec, Error>> + 'a;
 
 /// The requests that wait for a commit. One caller at a time commits for all that wait.
 #[derive(Debug, Default)]
@@ -104,8 +105,8 @@ impl Turn<'_> {
         });
         let stored_after = start.elapsed();
         let confirmed = commit.and_then(|commit| {
-            let refused =
-                confirm(&commit, &plan.set).map_err(|error| error.with_stored(Stored::All))?;
+            let refused = confirm(&commit, &plan.set, start)
+                .map_err(|error| error.with_stored(Stored::All))?;
             Ok((commit, refused))
         });
         let served_after = start.elapsed();

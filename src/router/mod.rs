@@ -227,9 +227,9 @@ impl Router {
         self.commits.submit(
             request,
             &|edit| self.backend.commit(edit),
-            &|commit, set| {
+            &|commit, set, begun| {
                 self.verifier
-                    .confirm(commit, set, &name, self.managed.as_ref())
+                    .confirm(commit, set, &name, begun, self.managed.as_ref())
             },
         )
     }

@@ -64,12 +64,14 @@ impl Verifier {
     }
 
     /// Waits until every Traefik serves `commit`. Returns those of the routes in `set` that one
-    /// refuses, each with its error. A Traefik that we have `managed` to start tells more.
+    /// refuses, each with its error. A Traefik that we have `managed` to start tells what it has
+    /// logged since the commit was `begun`: it may read what is stored before we look.
     pub(super) fn confirm(
         &self,
         commit: &Commit,
         set: &[RouteSpec],
         name: &Name<'_>,
+        begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<HashMap<RouteSpec, Error>> {
         let start = Instant::now();
@@ -82,7 +84,7 @@ impl Verifier {
             .map(|spec| (format!("{}@{}", name(spec), self.provider), spec))
             .collect();
         for (api, routers) in self.everywhere(|api, enough| {
-            if self.wait(api, commit, start, managed, enough)? {
+            if self.wait(api, commit, (begun, start), managed, enough)? {
                 return Ok(Some(refused_of(api, &by_name)?));
             }
             Ok(None)
@@ -98,7 +100,7 @@ impl Verifier {
 
     /// Asks all Traefiks at once; what as many of them answered as have to. `ask` may answer
     /// nothing once it sees that others were enough.
-    fn everywhere<T: Send>(
+    pub(super) fn everywhere<T: Send>(
         &self,
         ask: impl Fn(&Api, &AtomicBool) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<(&Api, T)>> {
@@ -158,13 +160,14 @@ impl Verifier {
         &self,
         api: &Api,
         commit: &Commit,
-        start: Instant,
+        (begun, start): (Instant, Instant),
         managed: Option<&Managed>,
         enough: &AtomicBool,
     ) -> Result<bool> {
         let deadline = start + self.timeout;
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
+        let mut before = None;
         loop {
             let seen = match api.middleware_by(&marker, deadline) {
                 Ok(None) => Seen::NoMarker,
@@ -190,9 +193,14 @@ impl Verifier {
             }
             let now = Instant::now();
             if now >= deadline {
-                let complaints = managed.map(|managed| managed.complaints_since(start));
+                // A last request that the deadline cut short tells nothing.
+                let cut_short =
+                    matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
+                let seen = before.filter(|_| cut_short).unwrap_or(seen);
+                let complaints = managed.map(|managed| managed.complaints_since(begun));
                 return Err(self.not_loaded(api, commit, seen, &complaints.unwrap_or_default()));
             }
+            before = Some(seen);
             std::thread::sleep(pause(now - start).min(deadline - now));
         }
     }

@@ -1,9 +1,20 @@
-//! Tests against real programs.
+//! Integration tests against the real Traefik and the real etcd.
 
-// A test that fails says so by a panic.
-#![allow(clippy::unwrap_used)]
-// Measurements are printed.
-#![allow(clippy::print_stdout)]
+// A test that unwraps ends with the error's own text; children speak to their parents by printing,
+// and measurements are printed.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod support;
+
+mod adopting;
+mod api;
+mod data;
+mod errors;
 mod etcd_client;
 mod etcd_server;
+mod files;
+mod hostile;
+mod life;
+mod processes;
+mod protocols;
+mod routing;

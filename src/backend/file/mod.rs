@@ -86,6 +86,8 @@ impl FileBackend {
 
     /// Runs `job` on the file as it is now, with nobody else writing to it.
     fn locked<T>(&self, job: impl FnOnce(&mut State, Lock) -> Result<T>) -> Result<T> {
+        // Before anything is written, the lock included.
+        Syntax::of(&self.path)?;
         let mut state = self.state();
         let path = atomic::resolve(&self.path)?;
         let lock = Lock::acquire(&with_ending(&path, ".lock"), self.lock_timeout)?;

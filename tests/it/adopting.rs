@@ -1,0 +1,120 @@
+//! Routes that jupyterhub-traefik-proxy 2.1.0 left in the file; see `tests/data/make_legacy.py`.
+
+use serde_json::{Value, json};
+use traefik_router::Backend as _;
+
+use crate::support::{Echo, Kind, Rig, on_each_backend};
+
+on_each_backend! {
+    routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted,
+    routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen,
+}
+
+/// Routespec, a request for it, and data of each route, in the order of the ports 9000 and up.
+fn stored() -> [(&'static str, [&'static str; 2], Value); 5] {
+    let nested = json!({"list": [1, 2.5, "x"], "flag": false});
+    [
+        ("/", ["h", "/anything"], json!({"hub": true})),
+        (
+            "/user/zoe/",
+            ["h", "/user/zoe/x"],
+            json!({"user": "zoe", "server_name": "", "nested": nested}),
+        ),
+        (
+            "/user/zoë/has space/",
+            ["h", "/user/zo%C3%AB/has%20space/x"],
+            json!({"user": "zoë", "quoted": "it's \"so\""}),
+        ),
+        ("/user/a@b/", ["h", "/user/a@b/x"], json!({"user": "a@b"})),
+        (
+            "host.name/path/",
+            ["host.name", "/path/x"],
+            json!({"user": "zoe", "server_name": "lab"}),
+        ),
+    ]
+}
+
+/// The stored file with these targets in place of its own.
+fn legacy(kind: Kind, echoes: &[Echo]) -> String {
+    let text = match kind {
+        Kind::Toml => include_str!("../data/legacy.toml"),
+        #[cfg(feature = "yaml")]
+        Kind::Yaml => include_str!("../data/legacy.yaml"),
+    };
+    let targets = echoes.iter().enumerate();
+    targets.fold(text.into(), |text, (n, echo)| {
+        text.replace(&format!("http://127.0.0.1:900{n}"), &echo.url())
+    })
+}
+
+/// No trace of the other program's layout.
+#[track_caller]
+fn check_nothing_is_left(rig: &Rig) {
+    let text = rig.rules_text();
+    for trace in [
+        "jupyterhub.routes",
+        "jupyterhub:\n",
+        "router_",
+        "service_",
+        "Host(`127.0.0.1`)",
+    ] {
+        assert!(!text.contains(trace), "{trace:?} in {text}");
+    }
+}
+
+fn routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echoes: Vec<_> = stored().iter().map(|_| Echo::start()).collect();
+    let new = Echo::start();
+    rig.write_rules(&legacy(kind, &echoes));
+    let read = rig.backend().read().unwrap();
+    assert_eq!(read.len(), 5, "they are listed before anything is written");
+    let router = rig.start();
+    check_nothing_is_left(&rig);
+    assert_eq!(router.get_all_routes().unwrap(), read);
+    for ((spec, [host, path], data), echo) in stored().iter().zip(&echoes) {
+        let route = router.get_route(spec).unwrap().unwrap();
+        assert_eq!(
+            (&*route.target.to_string(), &route.data),
+            (&*echo.url(), data),
+            "{spec}"
+        );
+        assert_eq!(rig.landed(host, path), Some(echo.port), "{spec}");
+    }
+    assert_eq!(
+        rig.landed("h", "/user/a%40b/x"),
+        Some(echoes[3].port),
+        "with our rule"
+    );
+    assert_eq!(rig.landed("h", "/user/zo"), Some(echoes[0].port));
+
+    router
+        .add_route("/user/zoe/", new.url(), json!({"new": 1}))
+        .unwrap();
+    assert_eq!(
+        router.get_route("/user/zoe/").unwrap().unwrap().data,
+        json!({"new": 1})
+    );
+    assert_eq!(rig.landed("h", "/user/zoe/x"), Some(new.port));
+    router.delete_route("/user/zoe/").unwrap();
+    assert_eq!(rig.landed("h", "/user/zoe/x"), Some(echoes[0].port));
+    for (spec, [host, path], _) in stored() {
+        router.delete_route(spec).unwrap();
+        assert_ne!(rig.landed(host, path), Some(new.port));
+    }
+    for (_, [host, path], _) in stored() {
+        assert_eq!(rig.landed(host, path), None);
+    }
+    assert_eq!(rig.api().refused_routers().unwrap(), []);
+    check_nothing_is_left(&rig);
+    router.stop().unwrap();
+    assert!(!rig.rules().exists(), "{}", rig.rules_text());
+}
+
+fn routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echoes: Vec<_> = stored().iter().map(|_| Echo::start()).collect();
+    let router = rig.start();
+    rig.write_rules(&legacy(kind, &echoes));
+    assert_eq!(router.get_all_routes().unwrap().len(), 5);
+}

@@ -1,0 +1,178 @@
+//! The client of Traefik's API by itself.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use traefik_router::ErrorKind;
+use traefik_router::traefik::Api;
+
+use crate::support::{Echo, Kind, Rig, ports};
+
+#[test]
+fn everything_that_the_real_traefik_tells() {
+    let rig = Rig::new(Kind::Toml);
+    let (router, echo) = (rig.start(), Echo::start());
+    let extra = json!({"http": {"routers": {"bad": {
+        "rule": "PathPrefix(`/bad`)", "service": "none", "entryPoints": ["http"]}}}});
+    router
+        .add_route("/user/zoe/", echo.url(), json!(null))
+        .unwrap();
+    let api = rig.api();
+    assert!(api.version().unwrap().version.starts_with("3."));
+    assert_eq!(
+        api.version().unwrap().start_date,
+        api.version().unwrap().start_date
+    );
+    assert_eq!(api.overview().unwrap()["providers"], json!(["File"]));
+    let entrypoints = api.entrypoints().unwrap();
+    let names: Vec<_> = entrypoints
+        .iter()
+        .map(|entrypoint| &*entrypoint.name)
+        .collect();
+    assert_eq!(names, ["auth_api", "http"]);
+    assert_eq!(entrypoints[1].address, format!("127.0.0.1:{}", rig.web));
+
+    let routers = api.routers().unwrap();
+    let ours = routers
+        .iter()
+        .find(|router| router.rule.contains("/user/zoe/"))
+        .unwrap();
+    assert_eq!(
+        (&*ours.status, &*ours.entry_points),
+        ("enabled", &["http".to_string()][..])
+    );
+    assert!(
+        ours.name.starts_with("user-zoe-") && ours.name.ends_with("@file"),
+        "{ours:?}"
+    );
+    assert_eq!(api.router(&ours.name).unwrap().as_ref(), Some(ours));
+    assert_eq!(api.router("none@file").unwrap(), None);
+
+    let services = api.services().unwrap();
+    let service = services
+        .iter()
+        .find(|service| service.used_by.contains(&ours.name))
+        .unwrap();
+    assert_eq!(service.load_balancer["servers"][0]["url"], echo.url());
+    let middlewares = api.middlewares().unwrap();
+    let auth = middlewares
+        .iter()
+        .find(|middleware| middleware.name == "auth_api@file")
+        .unwrap();
+    assert!(auth.settings.contains_key("basicAuth"));
+    assert_eq!(api.middleware(&auth.name).unwrap().as_ref(), Some(auth));
+    assert_eq!(api.middleware("none@file").unwrap(), None);
+
+    assert_eq!(api.refused_routers().unwrap(), []);
+    let router = {
+        drop(router);
+        rig.builder().extra_dynamic_config(extra).start().unwrap()
+    };
+    let refused = api.refused_routers().unwrap();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(
+        (&*refused[0].name, &*refused[0].status),
+        ("bad@file", "disabled")
+    );
+    assert!(
+        refused[0].error.join(" ").contains("none@file"),
+        "{refused:?}"
+    );
+    drop(router);
+    assert_eq!(api.version().unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+/// An API that gives each request the next of these answers, and the paths that were asked for.
+fn fake(answers: Vec<(&'static str, &'static str, Value)>) -> (Echo, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let answers = Mutex::new(answers.into_iter());
+    let server = Echo::serve(move |stream, _| {
+        let mut reader = BufReader::new(&stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let path = line.split(' ').nth(1).unwrap_or_default().to_string();
+        while line.trim() != "" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+        }
+        let Some((status, header, body)) = answers.lock().unwrap().next() else {
+            return;
+        };
+        seen.lock().unwrap().push(path);
+        let body = body.to_string();
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\n{header}Connection: close\r\n");
+        write!(&stream, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+    });
+    (server, asked)
+}
+
+#[test]
+fn all_pages_of_a_list_are_read() {
+    let page = |name: &str| json!([{"name": name, "status": "disabled", "error": ["why"]}]);
+    let (server, asked) = fake(vec![
+        ("200 OK", "X-Next-Page: 2\r\n", page("a@file")),
+        ("200 OK", "X-Next-Page: 3\r\n", page("b@file")),
+        ("200 OK", "X-Next-Page: 1\r\n", page("c@file")),
+    ]);
+    let routers = Api::new(server.url()).unwrap().refused_routers().unwrap();
+    let names: Vec<_> = routers.iter().map(|router| &*router.name).collect();
+    assert_eq!(names, ["a@file", "b@file", "c@file"]);
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 3);
+    for (n, path) in asked.iter().enumerate() {
+        assert!(
+            path.starts_with("/api/http/routers?status=disabled&per_page="),
+            "{path}"
+        );
+        assert!(path.ends_with(&format!("&page={}", n + 1)), "{path}");
+    }
+}
+
+#[test]
+fn each_answer_that_is_none_has_its_kind() {
+    for (status, body, kind) in [
+        ("401 Unauthorized", json!(null), ErrorKind::Unauthorized),
+        ("403 Forbidden", json!(null), ErrorKind::Unauthorized),
+        ("404 Not Found", json!(null), ErrorKind::Protocol),
+        ("302 Found", json!(null), ErrorKind::Protocol),
+        (
+            "500 Internal Server Error",
+            json!(null),
+            ErrorKind::Unavailable,
+        ),
+        (
+            "503 Service Unavailable",
+            json!(null),
+            ErrorKind::Unavailable,
+        ),
+        ("200 OK", json!("no version"), ErrorKind::Protocol),
+    ] {
+        let (server, _) = fake(vec![(status, "", body)]);
+        let error = Api::new(server.url()).unwrap().version().unwrap_err();
+        assert_eq!(error.kind(), kind, "{status}: {error}");
+        assert!(error.to_string().contains(&server.url()), "{error}");
+    }
+}
+
+#[test]
+fn an_api_that_is_silent_or_not_there_is_told_in_time() {
+    let silent = ports::listen();
+    for port in [silent.local_addr().unwrap().port(), ports::free()] {
+        let api = Api::new(format!("http://127.0.0.1:{port}")).unwrap();
+        let start = std::time::Instant::now();
+        let error = api
+            .timeout(Duration::from_millis(200))
+            .version()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}

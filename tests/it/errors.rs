@@ -1,0 +1,343 @@
+//! Each thing that can go wrong has an error of its own, which says what to do.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use traefik_router::{Builder, Error, ErrorKind, Router, Stored, Tls};
+
+use crate::protocols::own_certificate;
+use crate::support::{Echo, External, Kind, Rig, on_each_backend, ports};
+
+const SHORT: Duration = Duration::from_millis(1500);
+
+on_each_backend! {
+    a_wrong_password_is_told_as_such,
+    a_traefik_that_is_gone_is_told_by_its_url,
+    a_traefik_that_watches_another_file_is_told_as_such,
+    a_key_that_traefik_does_not_know_is_told_in_its_words,
+    a_router_that_traefik_refuses_is_told_in_its_words,
+    an_unknown_entrypoint_is_told_with_those_that_are_there,
+    several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named,
+}
+
+/// The error of an outcome, which is of this kind and says all of these.
+#[track_caller]
+fn check<T: std::fmt::Debug>(
+    outcome: traefik_router::Result<T>,
+    kind: ErrorKind,
+    says: &[&str],
+) -> Error {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    for text in says {
+        assert!(error.to_string().contains(text), "{text:?} in {error}");
+    }
+    error
+}
+
+/// Adds a route to a Router that finds something wrong, and checks what it says.
+#[track_caller]
+fn check_add(router: &Router, kind: ErrorKind, says: &[&str]) {
+    let added = router.add_route("/added/", "http://127.0.0.1:1", json!(null));
+    let error = check(added, kind, says);
+    assert_eq!(*error.stored(), Stored::All);
+}
+
+fn short(rig: &Rig) -> Builder {
+    rig.builder().check_route_timeout(SHORT)
+}
+
+fn a_wrong_password_is_told_as_such(kind: Kind) {
+    let rig = Rig::new(kind);
+    let first = rig.start();
+    let password = "wrong-and-not-to-be-told";
+    for (user, password) in [
+        ("jupyterhub", password),
+        ("somebody", crate::support::rig::PASSWORD),
+    ] {
+        let start = Instant::now();
+        let second = rig.builder().enable_setup_dynamic_config(false);
+        let second = second
+            .traefik_api_username(user)
+            .traefik_api_password(password)
+            .attach();
+        let error = check(
+            second,
+            ErrorKind::Unauthorized,
+            &["traefik_api_password", &rig.api_url()],
+        );
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(!format!("{error} {error:?}").contains(password));
+    }
+    // Nor is it told by anything else that is shown.
+    let shown = format!("{first:?} {:?} {:?}", rig.builder(), rig.api());
+    assert!(!shown.contains(crate::support::rig::PASSWORD), "{shown}");
+    first
+        .add_route("/a/", "http://127.0.0.1:1", json!(null))
+        .unwrap();
+}
+
+fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
+    let rig = Rig::new(kind);
+    check(
+        short(&rig).attach(),
+        ErrorKind::NotLoaded,
+        &[&rig.api_url(), "refused"],
+    );
+    let traefik = External::start(&rig);
+    let router = short(&rig).attach().unwrap();
+    drop(traefik);
+    let start = Instant::now();
+    check_add(&router, ErrorKind::NotLoaded, &[&rig.api_url(), "refused"]);
+    assert!(start.elapsed() < 5 * SHORT, "{:?}", start.elapsed());
+    assert!(!router.status().is_healthy());
+    // It was stored: the next Traefik serves it.
+    let _traefik = External::start(&rig);
+    let router = rig.builder().attach().unwrap();
+    assert!(router.get_route("/added/").unwrap().is_some());
+    assert_eq!(rig.get("h", "/added/").status, 502);
+}
+
+fn attach_to_open(rig: &Rig, providers: Value) -> traefik_router::Result<Router> {
+    let config = External::open_config(rig, providers);
+    let _traefik = External::start_with(rig, "open", &config);
+    short(rig).traefik_api_entrypoint("traefik").attach()
+}
+
+fn a_traefik_that_watches_another_file_is_told_as_such(kind: Kind) {
+    let rig = Rig::new(kind);
+    let other = rig.path(format!("other.{}", kind.ending()));
+    let outcome = attach_to_open(&rig, json!({"file": {"filename": other}}));
+    check(
+        outcome,
+        ErrorKind::NotLoaded,
+        &["it probably reads another file", &rig.api_url()],
+    );
+}
+
+#[test]
+fn a_traefik_without_the_file_provider_is_told_as_such() {
+    let rig = Rig::new(Kind::Toml);
+    let outcome = attach_to_open(&rig, json!({"rest": {"insecure": true}}));
+    check(
+        outcome,
+        ErrorKind::NotLoaded,
+        &["provider \"file\" is not running", "rest"],
+    );
+}
+
+fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
+    router
+        .add_route("/before/", echo.url(), json!(null))
+        .unwrap();
+    let hand = match kind {
+        Kind::Toml => "[http.services.hand]\nnonsense = 1\n",
+        #[cfg(feature = "yaml")]
+        Kind::Yaml => "http:\n  services:\n    hand: {nonsense: 1}\n",
+    };
+    drop(router);
+    rig.write_rules(hand);
+    check(
+        short(&rig).start(),
+        ErrorKind::NotLoaded,
+        &["nonsense", "its log says"],
+    );
+    assert!(!rig.path("traefik.toml").exists());
+
+    rig.write_rules("");
+    let router = short(&rig).start().unwrap();
+    router
+        .add_route("/before/", echo.url(), json!(null))
+        .unwrap();
+    let broken = match kind {
+        Kind::Toml => format!("{}\n{hand}", rig.rules_text()),
+        #[cfg(feature = "yaml")]
+        Kind::Yaml => rig.rules_text().replace("loadBalancer", "nonsense"),
+    };
+    rig.write_rules(&broken);
+    if kind == Kind::Toml {
+        check_add(
+            &router,
+            ErrorKind::NotLoaded,
+            &["nonsense", "its log says", "generation"],
+        );
+        assert_eq!(
+            rig.landed("h", "/before/"),
+            Some(echo.port),
+            "what was loaded stays"
+        );
+        rig.write_rules(&rig.rules_text().replace(
+            "nonsense = 1",
+            "loadBalancer = {servers = [{url = 'http://h'}]}",
+        ));
+    }
+    router
+        .add_route("/after/", echo.url(), json!(null))
+        .unwrap();
+    assert_eq!(rig.landed("h", "/after/"), Some(echo.port));
+}
+
+fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router
+        .add_route("/before/", echo.url(), json!(null))
+        .unwrap();
+    // Another program sets the table up for an entrypoint that this Traefik does not have.
+    let other = rig
+        .builder_over(rig.backend())
+        .traefik_entrypoint("vanished");
+    other.offline().unwrap();
+    check_add(
+        &router,
+        ErrorKind::Refused,
+        &["/added/", "vanished", &rig.api_url()],
+    );
+    let many = ["/one/", "/two/"]
+        .map(|spec| traefik_router::Change::add(spec, echo.url(), json!(null)).unwrap());
+    check(router.apply(many), ErrorKind::Refused, &["vanished"]);
+    assert!(!rig.api().refused_routers().unwrap().is_empty());
+    rig.builder_over(rig.backend()).offline().unwrap();
+    router
+        .add_route("/after/", echo.url(), json!(null))
+        .unwrap();
+    assert_eq!(rig.landed("h", "/before/"), Some(echo.port));
+}
+
+fn an_unknown_entrypoint_is_told_with_those_that_are_there(kind: Kind) {
+    let rig = Rig::new(kind);
+    let _traefik = External::start(&rig);
+    let attached = rig.builder().traefik_entrypoint("nowhere").attach();
+    check(
+        attached,
+        ErrorKind::InvalidConfig,
+        &["nowhere", "auth_api, http", "traefik_entrypoint"],
+    );
+}
+
+fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: Kind) {
+    let rig = Rig::new(kind);
+    let second = Rig::at(kind, rig.folder.clone(), ports::free(), ports::free());
+    let echo = Echo::start();
+    let _one = External::start(&rig);
+    let config = External::config(&second, &rig.rules());
+    let two = External::start_with(&second, "second", &config);
+    let router = short(&rig).traefik_api_urls([rig.api_url(), second.api_url()]);
+    let router = router.attach().unwrap();
+    for n in 0..10 {
+        router.add_route("/a/", echo.url(), json!(n)).unwrap();
+        assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+        assert_eq!(second.landed("h", "/a/"), Some(echo.port));
+        router.delete_route("/a/").unwrap();
+        assert_eq!(rig.landed("h", "/a/"), None);
+        assert_eq!(second.landed("h", "/a/"), None);
+    }
+    drop(two);
+    check_add(&router, ErrorKind::NotLoaded, &[&second.api_url()]);
+    let one_is_enough = short(&rig).traefik_api_urls([second.api_url(), rig.api_url()]);
+    let one_is_enough = one_is_enough.traefik_quorum(1).attach().unwrap();
+    one_is_enough
+        .add_route("/b/", echo.url(), json!(null))
+        .unwrap();
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    let apis = router.status().apis;
+    let well: Vec<_> = apis
+        .iter()
+        .map(|(url, version)| (&**url, version.is_ok()))
+        .collect();
+    assert_eq!(well, [(&*rig.api_url(), true), (&*second.api_url(), false)]);
+}
+
+#[test]
+fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
+    let rig = Rig::new(Kind::Toml);
+    let echo = Echo::start();
+    let (files, pem) = own_certificate(&rig);
+    let ((cert, key), another) = own_certificate(&Rig::new(Kind::Toml));
+    assert!(
+        !Path::new(&cert).exists() && !key.exists(),
+        "only its text is of use"
+    );
+    let mut config = External::config(&rig, &rig.rules());
+    config["entryPoints"]["auth_api"]["http"] = json!({"tls": {}});
+    let _traefik = External::start_with(&rig, "secure", &config);
+    let secure = |tls: Tls| {
+        let url = format!("https://127.0.0.1:{}", rig.api);
+        let (cert, key) = files.clone();
+        short(&rig)
+            .traefik_api_url(url)
+            .ssl(cert, key)
+            .traefik_api_tls(tls)
+    };
+    for tls in [
+        Tls::new().ca_pem(pem),
+        Tls::new().danger_skip_validation(true),
+    ] {
+        let router = secure(tls).attach().unwrap();
+        router.add_route("/a/", echo.url(), json!(null)).unwrap();
+        assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    }
+    for tls in [Tls::new().ca_pem(another), Tls::new()] {
+        check(
+            secure(tls).attach(),
+            ErrorKind::NotLoaded,
+            &["https://127.0.0.1", "certificate"],
+        );
+    }
+    check(
+        secure(Tls::new().ca_pem("no PEM")).attach(),
+        ErrorKind::InvalidConfig,
+        &["PEM"],
+    );
+}
+
+#[test]
+fn options_that_contradict_each_other_are_told_before_anything_is_written() {
+    let rig = Rig::new(Kind::Toml);
+    let api = rig.api_url();
+    let builders: [(Builder, &str); 8] = [
+        (rig.builder().public_url("ftp://h"), "public_url"),
+        (rig.builder().public_url("http://127.0.0.1:0"), "public_url"),
+        (
+            rig.builder()
+                .traefik_api_url(format!("https://127.0.0.1:{}", rig.api)),
+            "traefik_api_url",
+        ),
+        (
+            rig.builder().traefik_api_urls([api.clone(), api]),
+            "traefik_api_urls",
+        ),
+        (
+            rig.builder().traefik_api_username("a:b"),
+            "traefik_api_username",
+        ),
+        (
+            rig.builder().traefik_api_hashed_password("plain"),
+            "traefik_api_hashed_password",
+        ),
+        (
+            rig.builder().traefik_entrypoint("a b"),
+            "traefik_entrypoint",
+        ),
+        (rig.builder().traefik_entrypoint("auth_api"), "must differ"),
+    ];
+    for (builder, says) in builders {
+        let error = check(builder.start(), ErrorKind::InvalidConfig, &[says]);
+        assert!(error.is_invalid_input());
+    }
+    let ending = traefik_router::FileBackend::new(rig.path("rules.json"));
+    check(
+        rig.builder_over(ending).start(),
+        ErrorKind::InvalidConfig,
+        &[".toml"],
+    );
+    assert_eq!(fs::read_dir(&rig.folder).unwrap().count(), 0);
+}

@@ -1,0 +1,291 @@
+//! Traefik starts, is watched, and ends with its owner, however that ends.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use traefik_router::{ErrorKind, ProcessStatus, Router};
+
+use crate::support::child::{Actor, say, wait_to_be_told};
+use crate::support::{
+    Echo, External, Kind, Rig, eventually, on_each_backend, ports, processes_naming,
+};
+
+on_each_backend! {
+    stop_ends_traefik_and_leaves_nothing_behind,
+    routes_stay_in_the_store_for_the_next_start,
+}
+
+fn pid_of(router: &Router) -> u32 {
+    match router.status().process {
+        Some(ProcessStatus::Running(pid)) => pid,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_alive(pid: u32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = state.rsplit(')').next().unwrap_or_default();
+    !state.is_empty() && !state.trim_start().starts_with('Z')
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// Neither Traefik nor the shell that watches it is there, and its ports are free.
+fn is_gone(rig: &Rig, pid: u32) -> bool {
+    !is_alive(pid)
+        && is_free(rig.web)
+        && is_free(rig.api)
+        && processes_naming(rig.folder.to_str().unwrap()).is_empty()
+}
+
+fn files(rig: &Rig) -> Vec<String> {
+    let names = fs::read_dir(&rig.folder).unwrap().flatten();
+    names
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    let pid = pid_of(&router);
+    assert!(router.status().is_healthy());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    router.delete_route("/a/").unwrap();
+    router.stop().unwrap();
+    assert!(!is_alive(pid));
+    eventually("Traefik is gone", || is_gone(&rig, pid));
+    assert_eq!(files(&rig), [""; 0]);
+    assert_eq!(router.status().process, Some(ProcessStatus::Stopped));
+    router.stop().unwrap();
+    let error = router.add_route("/b/", echo.url(), json!(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process);
+    drop(router);
+    assert_eq!(files(&rig), [""; 0]);
+}
+
+fn routes_stay_in_the_store_for_the_next_start(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router
+        .add_route("/a/", echo.url(), json!({"n": 1}))
+        .unwrap();
+    let route = router.get_route("/a/").unwrap();
+    drop(router);
+    assert!(!rig.path("traefik.toml").exists());
+    assert!(
+        !rig.rules_text().contains("route_api"),
+        "the API's password is not kept"
+    );
+    assert!(!rig.rules_text().contains("PRIVATE KEY"));
+    let router = rig.start();
+    assert_eq!(router.get_route("/a/").unwrap(), route);
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+}
+
+#[test]
+fn a_port_in_use_is_told_at_once() {
+    let rig = Rig::new(Kind::Toml);
+    for (port, option) in [(rig.web, "public_url"), (rig.api, "traefik_api_url")] {
+        let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let start = Instant::now();
+        let error = rig.builder().start().unwrap_err();
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+        assert_eq!(error.kind(), ErrorKind::Process);
+        let text = error.to_string();
+        assert!(
+            text.contains(option) && text.contains(&port.to_string()),
+            "{text}"
+        );
+        assert_eq!(files(&rig), [""; 0]);
+    }
+}
+
+#[test]
+fn a_port_that_only_traefik_finds_in_use_is_told_in_its_words() {
+    let rig = Rig::new(Kind::Toml);
+    let taken = ports::listen();
+    let address = taken.local_addr().unwrap().to_string();
+    let extra = json!({"entryPoints": {"more": {"address": address}}});
+    let start = Instant::now();
+    let error = rig
+        .builder()
+        .extra_static_config(extra)
+        .start()
+        .unwrap_err();
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(error.kind(), ErrorKind::Process);
+    assert!(
+        error.to_string().contains("address already in use"),
+        "{error}"
+    );
+    eventually("nothing is left", || {
+        processes_naming(rig.folder.to_str().unwrap()).is_empty()
+    });
+    assert_eq!(files(&rig), [""; 0]);
+}
+
+#[test]
+fn a_bad_option_is_told_with_traefiks_last_words() {
+    let rig = Rig::new(Kind::Toml);
+    let extra = json!({"entryPoints": {"http": {"adress": ":1"}}});
+    let start = Instant::now();
+    let error = rig
+        .builder()
+        .extra_static_config(extra)
+        .start()
+        .unwrap_err();
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(error.kind(), ErrorKind::Process);
+    assert!(error.to_string().contains("adress"), "{error}");
+    assert_eq!(files(&rig), [""; 0]);
+}
+
+#[test]
+fn a_missing_program_is_told_with_what_to_do() {
+    let rig = Rig::new(Kind::Toml);
+    for program in ["no-such-traefik", "/no/such/traefik"] {
+        let error = rig.builder().traefik_bin(program).start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Process);
+        let text = error.to_string();
+        assert!(
+            text.contains(program) && text.contains("traefik_bin"),
+            "{text}"
+        );
+        assert_eq!(files(&rig), [""; 0]);
+    }
+}
+
+#[test]
+fn a_program_that_is_no_traefik_is_told() {
+    let rig = Rig::new(Kind::Toml);
+    let error = rig.builder().traefik_bin("/bin/true").start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process);
+    assert!(error.to_string().contains("has ended"), "{error}");
+    assert_eq!(files(&rig), [""; 0]);
+}
+
+#[test]
+fn a_static_file_that_is_not_ours_stays() {
+    let rig = Rig::new(Kind::Toml);
+    let text = "[log]\nlevel = 'DEBUG'\n";
+    fs::write(rig.path("traefik.toml"), text).unwrap();
+    let error = rig.builder().start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.to_string().contains("static_config_file"), "{error}");
+    assert_eq!(fs::read_to_string(rig.path("traefik.toml")).unwrap(), text);
+    assert_eq!(files(&rig), ["traefik.toml"]);
+}
+
+#[test]
+fn an_unexpected_end_is_seen() {
+    let rig = Rig::new(Kind::Toml);
+    let (router, echo) = (rig.start(), Echo::start());
+    let pid = pid_of(&router);
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    eventually("the status says so", || {
+        matches!(router.status().process, Some(ProcessStatus::Ended(_)))
+    });
+    let status = router.status();
+    assert!(!status.is_healthy());
+    let Some(ProcessStatus::Ended(text)) = status.process else {
+        panic!("{status:?}");
+    };
+    assert!(text.contains("signal: 9"), "{text}");
+    let start = Instant::now();
+    let error = router.add_route("/a/", echo.url(), json!(1)).unwrap_err();
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(error.kind(), ErrorKind::Process);
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+    drop(router);
+    eventually("nothing is left", || is_gone(&rig, pid));
+    assert!(!rig.path("traefik.toml").exists());
+}
+
+#[test]
+fn somebody_elses_traefik_on_our_ports_is_not_taken_for_ours() {
+    let rig = Rig::new(Kind::Toml);
+    // An orphan that watches the same file, and so would show our generation.
+    let orphan = External::start(&rig);
+    let error = rig.builder().start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process);
+    assert!(error.to_string().contains("left behind"), "{error}");
+    drop(orphan);
+    rig.start();
+}
+
+#[test]
+fn an_owner_that_drops_panics_or_is_killed_takes_traefik_with_it() {
+    for end in ["stop", "drop", "panic", "exit", "SIGKILL", "SIGTERM"] {
+        let rig = Rig::new(Kind::Toml);
+        let arguments = json!({"folder": rig.folder, "ports": [rig.web, rig.api], "end": end});
+        let mut owner = Actor::start("owner", &arguments);
+        let pid = owner.hear().and_then(|pid| pid.parse().ok()).unwrap();
+        assert!(is_alive(pid) && !is_free(rig.web) && !is_free(rig.api));
+        match end.strip_prefix("SIG") {
+            Some(signal) => {
+                let owner = owner.process.id().to_string();
+                let kill = Command::new("kill")
+                    .args([&format!("-{signal}"), &owner])
+                    .status();
+                assert!(kill.unwrap().success());
+            }
+            None => {
+                owner.tell();
+                let ended_well = matches!(end, "stop" | "drop" | "exit");
+                assert_eq!(owner.finish(), ended_well, "{end}");
+            }
+        }
+        eventually(end, || is_gone(&rig, pid));
+        // Nothing hinders the next owner.
+        rig.start().stop().unwrap();
+        assert_eq!(files(&rig), [""; 0], "{end}");
+    }
+}
+
+/// A part for another process: owns a Traefik, and ends as it is told.
+pub(crate) fn own_a_traefik(arguments: &Value) {
+    let port = |n: usize| arguments["ports"][n].as_u64().unwrap() as u16;
+    let folder = arguments["folder"].as_str().unwrap().into();
+    let rig = Rig::at(Kind::Toml, folder, port(0), port(1));
+    let router = rig.start();
+    say(pid_of(&router));
+    wait_to_be_told();
+    match arguments["end"].as_str().unwrap() {
+        "stop" => router.stop().unwrap(),
+        "drop" => drop(router),
+        "panic" => {
+            std::panic::set_hook(Box::new(|_| ()));
+            panic!("as told");
+        }
+        "exit" => std::process::exit(0),
+        other => panic!("nobody killed me: {other}"),
+    }
+}

@@ -1,0 +1,212 @@
+//! Many writers: processes that share a file, threads that share a Router.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use traefik_router::{Backend as _, Change, FileBackend};
+
+use crate::support::child::{Actor, say};
+use crate::support::{Echo, External, Kind, Rig, on_each_backend};
+
+const ROUTES_EACH: usize = 200;
+
+on_each_backend! {
+    two_processes_that_write_one_file_lose_no_route,
+    a_second_router_sees_and_keeps_the_routes_of_the_first,
+    threads_share_commits_and_every_route_is_served,
+    a_writer_that_is_killed_leaves_the_file_whole_and_no_lock,
+    a_watch_tells_what_another_router_changed,
+}
+
+fn two_processes_that_write_one_file_lose_no_route(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let _traefik = External::start(&rig);
+    let adders = ["one", "two"].map(|name| {
+        Actor::start(
+            "adder",
+            &json!({
+                "name": name,
+                "yaml": rig.kind != Kind::Toml,
+                "folder": rig.folder,
+                "ports": [rig.web, rig.api],
+                "target": echo.url(),
+            }),
+        )
+    });
+    assert!(
+        adders
+            .map(Actor::finish)
+            .iter()
+            .all(|&ended_well| ended_well)
+    );
+    let table = rig.backend().read().unwrap();
+    assert_eq!(table.len(), 2 * ROUTES_EACH);
+    for name in ["one", "two"] {
+        for n in (0..ROUTES_EACH).step_by(20) {
+            assert_eq!(
+                rig.landed("h", &format!("/{name}/{n}/x")),
+                Some(echo.port),
+                "{name} {n}"
+            );
+        }
+    }
+    assert_eq!(rig.api().refused_routers().unwrap(), []);
+}
+
+/// A part for another process: adds its routes by a few threads.
+pub(crate) fn add_many(arguments: &Value) {
+    #[cfg(feature = "yaml")]
+    let kind = if arguments["yaml"] == true {
+        Kind::Yaml
+    } else {
+        Kind::Toml
+    };
+    #[cfg(not(feature = "yaml"))]
+    let kind = Kind::Toml;
+    let text = |key: &str| arguments[key].as_str().unwrap();
+    let port = |n: usize| arguments["ports"][n].as_u64().unwrap() as u16;
+    let rig = Rig::at(kind, text("folder").into(), port(0), port(1));
+    let router = rig.builder().attach().unwrap();
+    let (name, target) = (text("name"), text("target"));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let router = &router;
+            scope.spawn(move || {
+                for n in (thread..ROUTES_EACH).step_by(4) {
+                    router
+                        .add_route(format!("/{name}/{n}/"), target, json!({"n": n}))
+                        .unwrap();
+                }
+            });
+        }
+    });
+}
+
+fn a_second_router_sees_and_keeps_the_routes_of_the_first(kind: Kind) {
+    let rig = Rig::new(kind);
+    let [echo, other] = [(); 2].map(|()| Echo::start());
+    let first = rig.start();
+    first.add_route("/first/", echo.url(), json!(1)).unwrap();
+    let second = rig.builder().attach().unwrap();
+    assert_eq!(second.get_route("/first/").unwrap().unwrap().data, 1);
+    second.add_route("/second/", echo.url(), json!(2)).unwrap();
+    second.add_route("/first/", other.url(), json!(3)).unwrap();
+    assert_eq!(first.get_route("/second/").unwrap().unwrap().data, 2);
+    assert_eq!(first.get_route("/first/").unwrap().unwrap().data, 3);
+    first.add_route("/third/", echo.url(), json!(4)).unwrap();
+    second.delete_route("/second/").unwrap();
+    assert_eq!(
+        first.get_all_routes().unwrap(),
+        second.get_all_routes().unwrap()
+    );
+    assert_eq!(rig.landed("h", "/first/"), Some(other.port));
+    assert_eq!(rig.landed("h", "/second/"), None);
+    assert_eq!(rig.landed("h", "/third/"), Some(echo.port));
+    // Only the owner ends Traefik; what the other one stored is there for the next start.
+    second.stop().unwrap();
+    drop(second);
+    assert_eq!(rig.landed("h", "/first/"), Some(other.port));
+    first.stop().unwrap();
+    let again = rig.start();
+    assert_eq!(again.get_all_routes().unwrap().len(), 2);
+    assert_eq!(rig.landed("h", "/first/"), Some(other.port));
+    assert_eq!(rig.landed("h", "/third/"), Some(echo.port));
+}
+
+fn threads_share_commits_and_every_route_is_served(kind: Kind) {
+    const THREADS: usize = 16;
+    const ROUTES: usize = 20;
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    let generations = Mutex::new(HashSet::new());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (router, rig, echo, generations) = (&router, &rig, &echo, &generations);
+            scope.spawn(move || {
+                for n in 0..ROUTES {
+                    let spec = format!("/t{thread}/{n}/");
+                    let applied = router.add_route(&spec, echo.url(), json!(n)).unwrap();
+                    assert_eq!(applied.added[0].as_str(), spec);
+                    assert!(applied.deleted.is_empty() && applied.changed.is_empty());
+                    assert_eq!(rig.landed("h", &spec), Some(echo.port), "{spec}");
+                    generations.lock().unwrap().insert(applied.generation);
+                }
+            });
+        }
+    });
+    assert_eq!(router.get_all_routes().unwrap().len(), THREADS * ROUTES);
+    let generations = generations.lock().unwrap().len();
+    assert!(
+        generations < THREADS * ROUTES / 2,
+        "{generations} generations"
+    );
+}
+
+fn a_writer_that_is_killed_leaves_the_file_whole_and_no_lock(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.builder().offline().unwrap();
+    router
+        .add_route("/stays/", "http://h", json!("x".repeat(100_000)))
+        .unwrap();
+    let mut most = 1;
+    for round in 0..12 {
+        let mut scribbler = Actor::start("scribbler", &json!({"rules": rig.rules()}));
+        assert_eq!(scribbler.hear().as_deref(), Some("scribbling"));
+        std::thread::sleep(Duration::from_micros(1700 * round));
+        drop(scribbler);
+        let table = rig.backend().read().unwrap();
+        assert!(table.len() >= most, "{} after {most}", table.len());
+        most = table.len();
+        let spec = traefik_router::RouteSpec::new("/stays/").unwrap();
+        assert_eq!(
+            table.get(&spec).unwrap().data.as_str().unwrap().len(),
+            100_000
+        );
+    }
+    assert!(most > 12, "it was killed while it wrote");
+    router
+        .add_route("/after/", "http://h", json!(null))
+        .unwrap();
+    rig.builder().offline().unwrap();
+    let mut names: Vec<_> = (std::fs::read_dir(&rig.folder).unwrap().flatten())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let rules = format!("rules.{}", kind.ending());
+    assert_eq!(
+        names,
+        [rules.clone(), format!("{rules}.lock")],
+        "no temporary file is left"
+    );
+}
+
+/// A part for another process: writes until it is killed.
+pub(crate) fn scribble(arguments: &Value) {
+    let backend = FileBackend::new(arguments["rules"].as_str().unwrap());
+    let start = backend.read().unwrap().len();
+    for n in start.. {
+        let change = Change::add(format!("/n/{n}/"), "http://h", json!(null)).unwrap();
+        backend.commit(&mut |_| vec![change.clone()]).unwrap();
+        if n == start {
+            say("scribbling");
+        }
+    }
+}
+
+fn a_watch_tells_what_another_router_changed(kind: Kind) {
+    let rig = Rig::new(kind);
+    let [ours, theirs] = [(); 2].map(|()| rig.builder_over(rig.backend()).offline().unwrap());
+    let mut watch = ours.watch().unwrap();
+    assert_eq!(watch.next(Duration::from_millis(10)).unwrap(), []);
+    theirs.add_route("/a/", "http://h", json!(1)).unwrap();
+    let changes = watch.next(Duration::from_secs(10)).unwrap();
+    assert_eq!(changes, [Change::add("/a/", "http://h", json!(1)).unwrap()]);
+    theirs.delete_route("/a/").unwrap();
+    let changes = watch.next(Duration::from_secs(10)).unwrap();
+    assert_eq!(changes, [Change::delete("/a/").unwrap()]);
+    assert_eq!(watch.table(), &theirs.get_all_routes().unwrap());
+}

@@ -1,0 +1,430 @@
+//! Which requests reach which target.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde_json::json;
+use traefik_router::{Change, ErrorKind, Route};
+
+use crate::support::{Echo, Kind, Rig, on_each_backend};
+
+on_each_backend! {
+    every_kind_of_routespec_is_added_found_served_and_deleted,
+    the_longest_prefix_wins_and_none_bleeds_into_its_neighbours,
+    reserved_characters_are_reached_plain_and_encoded,
+    an_encoded_slash_is_no_slash,
+    hosts_are_compared_without_case_or_port_and_come_before_paths,
+    a_targets_path_is_put_in_front,
+    a_change_is_served_when_the_call_returns,
+    reconcile_adds_changes_and_deletes_what_it_says,
+    resolve_says_where_the_real_traefik_sends_a_request,
+}
+
+/// Requests, by host and path, and the backend that each must reach.
+#[track_caller]
+fn check(rig: &Rig, expected: &[(&str, &str, Option<&Echo>)]) {
+    for (host, path, echo) in expected {
+        let port = echo.map(|echo| echo.port);
+        assert_eq!(rig.landed(host, path), port, "{host} {path}");
+    }
+}
+
+fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    for (spec, canonical, host, below) in [
+        ("/", "/", "any", "/anything"),
+        ("/abc", "/abc/", "any", "/abc/x"),
+        ("/has%20space/", "/has%20space/", "any", "/has%20space/x"),
+        (
+            "/has space/foo/",
+            "/has%20space/foo/",
+            "any",
+            "/has%20space/foo/",
+        ),
+        ("/has/@/", "/has/@/", "any", "/has/@/x"),
+        (
+            "/missing-trailing/slash",
+            "/missing-trailing/slash/",
+            "any",
+            "/missing-trailing/slash",
+        ),
+        ("/user/Zoë/", "/user/Zo%C3%AB/", "any", "/user/Zo%C3%AB/x"),
+        (
+            "/日本/🦀",
+            "/%E6%97%A5%E6%9C%AC/%F0%9F%A6%80/",
+            "any",
+            "/%e6%97%a5%e6%9c%ac/%f0%9f%a6%80/x",
+        ),
+        ("/UPPER/", "/UPPER/", "any", "/UPPER/x"),
+        ("host.name", "host.name/", "host.name", "/anything"),
+        ("host.name/path/", "host.name/path/", "host.name", "/path/x"),
+        (
+            "Other.Host/has%20space/foo/",
+            "other.host/has%20space/foo/",
+            "other.host",
+            "/has%20space/foo/x",
+        ),
+    ] {
+        let data = json!({"spec": spec});
+        let applied = router.add_route(spec, echo.url(), data.clone()).unwrap();
+        assert_eq!(applied.added.len(), 1, "{spec}");
+        assert_eq!(rig.landed(host, below), Some(echo.port), "{spec}");
+        let route = router.get_route(spec).unwrap().unwrap();
+        assert_eq!(route.spec.as_str(), canonical);
+        assert_eq!((route.target.as_str(), &route.data), (&*echo.url(), &data));
+        let all = router.get_all_routes().unwrap();
+        assert_eq!(all.iter().collect::<Vec<_>>(), [&route]);
+
+        let applied = router.delete_route(spec).unwrap();
+        assert_eq!(applied.deleted, [route.spec.clone()]);
+        assert_eq!(rig.landed(host, below), None, "{spec} is deleted");
+        assert_eq!(router.get_route(spec).unwrap(), None);
+        assert!(router.get_all_routes().unwrap().is_empty());
+    }
+    let applied = router.delete_route("/never/was/").unwrap();
+    assert!(applied.deleted.is_empty());
+}
+
+fn the_longest_prefix_wins_and_none_bleeds_into_its_neighbours(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let [root, x, xy, long] = [(); 4].map(|()| Echo::start());
+    let changes = [
+        ("/", &root),
+        ("/x", &x),
+        ("/x/y/", &xy),
+        ("/x/y/z z/deep/er/", &long),
+    ];
+    router
+        .apply(changes.map(|(spec, echo)| Change::add(spec, echo.url(), json!(null)).unwrap()))
+        .unwrap();
+    check(
+        &rig,
+        &[
+            ("h", "/", Some(&root)),
+            ("h", "/xy", Some(&root)),
+            ("h", "/xy/", Some(&root)),
+            ("h", "/x", Some(&x)),
+            ("h", "/x/", Some(&x)),
+            ("h", "/x?y=/x/y/", Some(&x)),
+            ("h", "/x/yy", Some(&x)),
+            ("h", "/x/y", Some(&xy)),
+            ("h", "/x/y/", Some(&xy)),
+            ("h", "/x/y/z%20z/deep", Some(&xy)),
+            ("h", "/x/y/z%20z/deep/er", Some(&long)),
+            ("h", "/x/y/z%20z/deep/er/est", Some(&long)),
+            ("h", "/X/y", Some(&root)),
+        ],
+    );
+    router.delete_route("/x/y/").unwrap();
+    check(
+        &rig,
+        &[
+            ("h", "/x/y/", Some(&x)),
+            ("h", "/x/y/z%20z/deep/er", Some(&long)),
+        ],
+    );
+}
+
+fn reserved_characters_are_reached_plain_and_encoded(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, root, echo) = (rig.start(), Echo::start(), Echo::start());
+    router.add_route("/", root.url(), json!(null)).unwrap();
+
+    router
+        .add_route("/user/a@b/", echo.url(), json!(null))
+        .unwrap();
+    check(
+        &rig,
+        &[
+            ("h", "/user/a@b/", Some(&echo)),
+            ("h", "/user/a%40b/x", Some(&echo)),
+            ("h", "/user/a@b", Some(&echo)),
+            ("h", "/user/a%40b", Some(&echo)),
+            ("h", "/user/a/", Some(&root)),
+            ("h", "/user/a@bc/", Some(&root)),
+        ],
+    );
+
+    let plain = "!$&'()*+,:;=@[]";
+    let encoded: Vec<_> = plain.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let mixed: String = plain
+        .chars()
+        .zip(&encoded)
+        .enumerate()
+        .map(|(n, (char, triple))| {
+            if n % 2 == 0 {
+                char.to_string()
+            } else {
+                triple.to_lowercase()
+            }
+        })
+        .collect();
+    router
+        .add_route(format!("/user/n{plain}/"), echo.url(), json!(null))
+        .unwrap();
+    for form in [plain, &encoded.concat(), &mixed] {
+        check(
+            &rig,
+            &[
+                ("h", &format!("/user/n{form}"), Some(&echo)),
+                ("h", &format!("/user/n{form}/x"), Some(&echo)),
+                ("h", &format!("/user/n{form}x"), Some(&root)),
+            ],
+        );
+    }
+    // Each by itself, too: up to two of them are spelled out, more become an expression.
+    for (char, triple) in plain.chars().zip(&encoded) {
+        router
+            .add_route(format!("/one/{char}/"), echo.url(), json!(null))
+            .unwrap();
+        check(
+            &rig,
+            &[
+                ("h", &format!("/one/{char}/x"), Some(&echo)),
+                ("h", &format!("/one/{triple}"), Some(&echo)),
+            ],
+        );
+        router.delete_route(format!("/one/{triple}")).unwrap();
+        check(&rig, &[("h", &format!("/one/{char}/x"), Some(&root))]);
+    }
+
+    router
+        .add_route("/q/a%23b%3Fc%25d/", echo.url(), json!(null))
+        .unwrap();
+    check(
+        &rig,
+        &[
+            ("h", "/q/a%23b%3Fc%25d/x", Some(&echo)),
+            ("h", "/q/a%23b%3fc%25d", Some(&echo)),
+            ("h", "/q/a?b", Some(&root)),
+        ],
+    );
+}
+
+fn an_encoded_slash_is_no_slash(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let [inside, between] = [(); 2].map(|()| Echo::start());
+    router
+        .add_route("/a%2Fb/", inside.url(), json!(null))
+        .unwrap();
+    check(
+        &rig,
+        &[("h", "/a%2Fb/", Some(&inside)), ("h", "/a/b/", None)],
+    );
+    router
+        .add_route("/a/b/", between.url(), json!(null))
+        .unwrap();
+    check(
+        &rig,
+        &[
+            ("h", "/a%2Fb/", Some(&inside)),
+            ("h", "/a%2fb/x", Some(&inside)),
+            ("h", "/a%2Fb", Some(&inside)),
+            ("h", "/a/b/", Some(&between)),
+            ("h", "/a/b/x", Some(&between)),
+        ],
+    );
+    let echo = rig.get("h", "/a%2Fb/x%2Fy?q=1").echo();
+    assert_eq!(echo["path"], "/a%2Fb/x%2Fy?q=1");
+}
+
+fn hosts_are_compared_without_case_or_port_and_come_before_paths(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let [long, host, hosted, v6] = [(); 4].map(|()| Echo::start());
+    let changes = [
+        (
+            "/a/very/long/path/that/is/longer/than/any/host/name/",
+            &long,
+        ),
+        ("Host.Name/", &host),
+        ("host.name/x/", &hosted),
+        ("[::1]/", &v6),
+    ];
+    router
+        .apply(changes.map(|(spec, echo)| Change::add(spec, echo.url(), json!(null)).unwrap()))
+        .unwrap();
+    check(
+        &rig,
+        &[
+            ("host.name", "/", Some(&host)),
+            ("HOST.name", "/y", Some(&host)),
+            ("host.name:8000", "/", Some(&host)),
+            ("host.name", "/x", Some(&hosted)),
+            ("host.name", "/x/y", Some(&hosted)),
+            ("host.name", "/xy", Some(&host)),
+            (
+                "host.name",
+                "/a/very/long/path/that/is/longer/than/any/host/name/x",
+                Some(&host),
+            ),
+            (
+                "other.name",
+                "/a/very/long/path/that/is/longer/than/any/host/name/x",
+                Some(&long),
+            ),
+            ("other.name", "/", None),
+            ("sub.host.name", "/", None),
+            ("[::1]", "/", Some(&v6)),
+            ("[::1]:8000", "/y", Some(&v6)),
+        ],
+    );
+}
+
+fn a_targets_path_is_put_in_front(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    let target = format!("{}/base/b%20c/", echo.url());
+    router.add_route("/user/zoe/", target, json!(null)).unwrap();
+    let received = rig.get("h", "/user/zoe/x%20y?q=1").echo();
+    assert_eq!(received["path"], "/base/b%20c/user/zoe/x%20y?q=1");
+    router
+        .add_route("/user/zoe/", echo.url(), json!(null))
+        .unwrap();
+    let received = rig.get("h", "/user/zoe/x?q=1").echo();
+    assert_eq!(received["path"], "/user/zoe/x?q=1");
+}
+
+fn a_change_is_served_when_the_call_returns(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let echoes = [(); 2].map(|()| Echo::start());
+    for round in 0..20 {
+        let echo = &echoes[round % 2];
+        router
+            .add_route("/turns/", echo.url(), json!(round))
+            .unwrap();
+        check(&rig, &[("h", "/turns/", Some(echo))]);
+        if round % 5 == 4 {
+            router.delete_route("/turns").unwrap();
+            check(&rig, &[("h", "/turns/", None)]);
+        }
+    }
+}
+
+fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let [old, new] = [(); 2].map(|()| Echo::start());
+    let route = |spec: &str, echo: &Echo| Route::new(spec, echo.url(), json!(null)).unwrap();
+    router
+        .reconcile([
+            route("/keep/", &old),
+            route("/change/", &old),
+            route("/stale/", &old),
+        ])
+        .unwrap();
+    let applied = router
+        .reconcile([
+            route("/keep/", &old),
+            route("/change/", &new),
+            route("/add/", &new),
+        ])
+        .unwrap();
+    let specs = |specs: &[traefik_router::RouteSpec]| {
+        specs.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(specs(&applied.added), ["/add/"]);
+    assert_eq!(specs(&applied.changed), ["/change/"]);
+    assert_eq!(specs(&applied.deleted), ["/stale/"]);
+    check(
+        &rig,
+        &[
+            ("h", "/keep/", Some(&old)),
+            ("h", "/change/", Some(&new)),
+            ("h", "/add/", Some(&new)),
+            ("h", "/stale/", None),
+        ],
+    );
+}
+
+fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let echoes: Vec<_> = (0..6).map(|_| Echo::start()).collect();
+    let cases = (
+        proptest::collection::vec(spec(), 1..=echoes.len()),
+        proptest::collection::vec(request(), 25),
+    );
+    let config = Config {
+        cases: 25,
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&cases, |(specs, requests)| {
+        let routes = specs.iter().zip(&echoes);
+        let routes = routes.map(|(spec, echo)| Route::new(spec, echo.url(), json!(null)).unwrap());
+        router.reconcile(routes).unwrap();
+        for (host, path) in requests {
+            let expected = router.resolve(&host, &path).unwrap();
+            let expected = expected.map(|route| route.target.to_string());
+            let answer = rig.get(&host, &path);
+            let landed = match answer.status {
+                200 | 404 => answer
+                    .landed()
+                    .map(|port| format!("http://127.0.0.1:{port}")),
+                status => return Err(TestCaseError::fail(format!("{host}{path}: {status}"))),
+            };
+            prop_assert_eq!(landed, expected, "{}{} in {:?}", host, path, specs);
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+const SEGMENTS: [&str; 14] = [
+    "a", "b", "ab", "@", "%40", "a%2Fb", "(b)", "a:b,c;d", "%C3%A9", "x%20y", "%25", "%3Fa", "A",
+    "~",
+];
+
+fn path(more: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let segments: Vec<_> = SEGMENTS.iter().chain(more).copied().collect();
+    let segments = proptest::collection::vec(proptest::sample::select(segments), 0..4);
+    (segments, any::<bool>()).prop_map(|(segments, slash)| {
+        let path: String = segments
+            .iter()
+            .map(|segment| format!("/{segment}"))
+            .collect();
+        if slash || path.is_empty() {
+            path + "/"
+        } else {
+            path
+        }
+    })
+}
+
+fn spec() -> impl Strategy<Value = String> {
+    let host = proptest::sample::select(vec!["", "", "", "h.x", "other.x"]);
+    (host, path(&[])).prop_map(|(host, path)| format!("{host}{path}"))
+}
+
+fn request() -> impl Strategy<Value = (String, String)> {
+    let host = proptest::sample::select(vec!["h.x", "H.X:80", "other.x", "none.x"]);
+    let path = path(&["", ".", "..", "%2e%2E", "%c3%a9", "a%2fb", "%7E", "%61"]);
+    (host.prop_map(String::from), path)
+}
+
+#[test]
+fn what_is_no_route_is_refused_before_anything_is_written() {
+    let rig = Rig::new(crate::support::Kind::Toml);
+    let router = rig.start();
+    let before = rig.rules_text();
+    for (spec, target) in [
+        ("", "http://127.0.0.1:1"),
+        ("/a//b/", "http://127.0.0.1:1"),
+        ("/a/../b/", "http://127.0.0.1:1"),
+        ("host:80/", "http://127.0.0.1:1"),
+        ("/ok/", "ftp://127.0.0.1:1"),
+        ("/ok/", "http://"),
+        ("/ok/", "127.0.0.1:1"),
+        ("/ok/", "unix:///run/x"),
+        ("/ok/", "http://127.0.0.1:99999"),
+    ] {
+        let error = router.add_route(spec, target, json!(null)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRoute, "{spec} {target}");
+    }
+    assert_eq!(rig.rules_text(), before);
+}

@@ -1,0 +1,100 @@
+//! An HTTP client that sends what it is told, byte for byte.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) body: &'a [u8],
+}
+
+/// A GET of `path` with this `Host` header.
+pub(crate) fn get(port: u16, host: &str, path: &str) -> Response {
+    let request = Request {
+        host,
+        path,
+        headers: &[],
+        body: b"",
+    };
+    request.send(port)
+}
+
+impl Request<'_> {
+    pub(crate) fn send(&self, port: u16) -> Response {
+        let method = if self.body.is_empty() { "GET" } else { "POST" };
+        let mut head = format!(
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.path,
+            self.host,
+            self.body.len()
+        );
+        for (name, value) in self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        stream.write_all(self.body).unwrap();
+        read(stream)
+    }
+}
+
+impl Response {
+    /// What the echo backend received.
+    pub(crate) fn echo(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The port of the echo backend that answered; `None` for Traefik's own 404.
+    #[track_caller]
+    pub(crate) fn landed(&self) -> Option<u16> {
+        match self.status {
+            404 => None,
+            _ => Some(self.echo()["port"].as_u64().unwrap() as u16),
+        }
+    }
+}
+
+fn read(stream: TcpStream) -> Response {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no HTTP answer: {line:?}"));
+    let mut chunked = false;
+    loop {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        chunked |= line
+            .to_ascii_lowercase()
+            .starts_with("transfer-encoding: chunked");
+    }
+    assert!(!chunked, "the echo backends send no chunks");
+    let mut body = Vec::new();
+    stream.read_to_end(&mut body).unwrap();
+    Response {
+        status,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
+}

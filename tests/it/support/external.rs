@@ -1,0 +1,82 @@
+//! A Traefik that somebody else runs.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::rig::traefik_bin;
+use super::{Rig, eventually};
+
+/// Ends when it is dropped.
+pub(crate) struct External(Child);
+
+impl External {
+    /// A Traefik that reads the rig's file and listens on its ports.
+    pub(crate) fn start(rig: &Rig) -> Self {
+        Self::start_with(rig, "external", &Self::config(rig, &rig.rules()))
+    }
+
+    /// The static configuration for `rig`'s ports and this dynamic file.
+    pub(crate) fn config(rig: &Rig, rules: &Path) -> Value {
+        json!({
+            "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
+            "api": {},
+            "entryPoints": {
+                "http": {"address": format!("127.0.0.1:{}", rig.web)},
+                "auth_api": {"address": format!("127.0.0.1:{}", rig.api)},
+            },
+            "providers": {
+                "providersThrottleDuration": "0s",
+                "file": {"filename": rules},
+            },
+        })
+    }
+
+    /// Whoever asks at the API's port is answered, whatever is loaded.
+    pub(crate) fn open_config(rig: &Rig, providers: Value) -> Value {
+        let mut config = Self::config(rig, Path::new(""));
+        config["api"] = json!({"insecure": true});
+        config["entryPoints"] = json!({
+            "http": {"address": format!("127.0.0.1:{}", rig.web)},
+            "traefik": {"address": format!("127.0.0.1:{}", rig.api)},
+        });
+        config["providers"] = providers;
+        config
+    }
+
+    pub(crate) fn start_with(rig: &Rig, name: &str, config: &Value) -> Self {
+        let rules = config.pointer("/providers/file/filename");
+        if let Some(rules) = rules.and_then(Value::as_str).map(Path::new) {
+            // A file that is not there when Traefik starts is never looked at again.
+            let open = File::options().append(true).create(true).open(rules);
+            open.unwrap();
+        }
+        // JSON is YAML.
+        let file = rig.path(format!("{name}.yml"));
+        std::fs::write(&file, config.to_string()).unwrap();
+        let log = File::create(rig.path(format!("{name}.log"))).unwrap();
+        let child = Command::new(traefik_bin())
+            .arg(format!("--configFile={}", file.display()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let traefik = Self(child);
+        let address = config.pointer("/entryPoints/http/address").unwrap();
+        let address = address.as_str().unwrap().to_string();
+        eventually("an external Traefik listens", || {
+            std::net::TcpStream::connect(&address).is_ok()
+        });
+        traefik
+    }
+}
+
+impl Drop for External {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}

@@ -1,0 +1,36 @@
+//! What the tests are made of: free ports, backends that echo, a raw HTTP client, Traefik.
+
+pub(crate) mod child;
+pub(crate) mod client;
+pub(crate) mod echo;
+pub(crate) mod external;
+pub(crate) mod ports;
+pub(crate) mod rig;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use client::Request;
+pub(crate) use echo::Echo;
+pub(crate) use external::External;
+pub(crate) use rig::{Kind, Rig, on_each_backend};
+
+/// Waits until `done`; panics with `what` after a generous bound.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The processes that have `text` in their command line.
+pub(crate) fn processes_naming(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(text)).collect()
+}

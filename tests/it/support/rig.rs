@@ -1,0 +1,168 @@
+//! A folder, two ports and a backend: what one test needs for one Traefik.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use traefik_router::traefik::Api;
+use traefik_router::{Backend, Builder, FileBackend, Router};
+
+use super::client::{self, Response};
+use super::ports;
+
+/// The stores that the same tests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Toml,
+    #[cfg(feature = "yaml")]
+    Yaml,
+}
+
+impl Kind {
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Self::Toml => "toml",
+            #[cfg(feature = "yaml")]
+            Self::Yaml => "yaml",
+        }
+    }
+}
+
+/// Makes a test of each function for each backend.
+macro_rules! on_each_backend {
+    ($($name:ident),* $(,)?) => {
+        $crate::support::on_each_backend!(toml, $crate::support::Kind::Toml, $($name)*);
+        #[cfg(feature = "yaml")]
+        $crate::support::on_each_backend!(yaml, $crate::support::Kind::Yaml, $($name)*);
+    };
+    ($module:ident, $kind:expr, $($name:ident)*) => {
+        mod $module {
+            $(#[test]
+            fn $name() {
+                super::$name($kind);
+            })*
+        }
+    };
+}
+pub(crate) use on_each_backend;
+
+/// The password that tests use where they need to know it.
+pub(crate) const PASSWORD: &str = "made-up-for-tests";
+
+pub(crate) struct Rig {
+    pub(crate) kind: Kind,
+    pub(crate) web: u16,
+    pub(crate) api: u16,
+    pub(crate) folder: PathBuf,
+    /// Removes the folder when the test ends.
+    _dir: Option<TempDir>,
+}
+
+impl Rig {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().canonicalize().unwrap();
+        Self {
+            _dir: Some(dir),
+            ..Self::at(kind, folder, ports::free(), ports::free())
+        }
+    }
+
+    /// Somebody else's rig, seen from another process.
+    pub(crate) fn at(kind: Kind, folder: PathBuf, web: u16, api: u16) -> Self {
+        Self {
+            kind,
+            web,
+            api,
+            folder,
+            _dir: None,
+        }
+    }
+
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The dynamic configuration's file.
+    pub(crate) fn rules(&self) -> PathBuf {
+        self.path(format!("rules.{}", self.kind.ending()))
+    }
+
+    pub(crate) fn rules_text(&self) -> String {
+        std::fs::read_to_string(self.rules()).unwrap()
+    }
+
+    pub(crate) fn write_rules(&self, text: &str) {
+        let temp = self.path("hand.tmp");
+        std::fs::write(&temp, text).unwrap();
+        std::fs::rename(temp, self.rules()).unwrap();
+    }
+
+    pub(crate) fn backend(&self) -> Box<dyn Backend> {
+        Box::new(FileBackend::new(self.rules()))
+    }
+
+    pub(crate) fn builder(&self) -> Builder {
+        self.builder_over(self.backend())
+    }
+
+    pub(crate) fn builder_over(&self, backend: impl Backend) -> Builder {
+        Router::builder(backend)
+            .public_url(self.web_url())
+            .traefik_api_url(self.api_url())
+            .traefik_api_password(PASSWORD)
+            .traefik_bin(traefik_bin())
+            .static_config_file(self.path("traefik.toml"))
+            .check_route_timeout(Duration::from_secs(20))
+            .stop_timeout(Duration::from_millis(500))
+    }
+
+    pub(crate) fn start(&self) -> Router {
+        self.builder().start().unwrap()
+    }
+
+    pub(crate) fn web_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.web)
+    }
+
+    pub(crate) fn api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.api)
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        Api::new(self.api_url())
+            .unwrap()
+            .basic_auth("jupyterhub", PASSWORD)
+    }
+
+    /// A request through Traefik.
+    pub(crate) fn get(&self, host: &str, path: &str) -> Response {
+        client::get(self.web, host, path)
+    }
+
+    /// The port of the echo backend that a request reaches.
+    #[track_caller]
+    pub(crate) fn landed(&self, host: &str, path: &str) -> Option<u16> {
+        self.get(host, path).landed()
+    }
+
+    /// The same while the target may not be there.
+    pub(crate) fn landed_or_error(&self, path: &str) -> Option<u16> {
+        let answer = self.get("h", path);
+        (answer.status == 200).then(|| answer.landed()).flatten()
+    }
+}
+
+/// Where Traefik is.
+pub(crate) fn traefik_bin() -> PathBuf {
+    if let Some(path) = std::env::var_os("TRAEFIK_BIN") {
+        return path.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("traefik"));
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/traefik");
+    on_path
+        .chain([tool])
+        .find(|file| file.is_file())
+        .expect("traefik was not found: run `cargo xtask tools`, or set TRAEFIK_BIN")
+}
