@@ -47,6 +47,22 @@ impl Tls {
     }
 }
 
+/// What a store tells Traefik of how to do TLS.
+impl Tls {
+    pub(crate) fn ca(&self) -> Option<&[u8]> {
+        self.ca_pem.as_deref()
+    }
+
+    pub(crate) fn client(&self) -> Option<(&[u8], &[u8])> {
+        let (cert, key) = self.client_pem.as_ref()?;
+        Some((cert, key))
+    }
+
+    pub(crate) fn skips_validation(&self) -> bool {
+        self.skip_validation
+    }
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")

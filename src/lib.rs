@@ -159,7 +159,7 @@ pub mod route;
 mod router;
 pub mod traefik;
 
-pub use backend::{Backend, FileBackend, KvBackend, MemoryBackend};
+pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
 pub use http::Tls;
 pub use route::{Change, Route, RouteSpec, Table, Target, priority, rule};

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub use crate::config::dynamic::Setup;
 pub use file::FileBackend;
-pub use kv::{Entry, KvBackend, KvStore, MemoryStore, Transaction};
+pub use kv::{Entry, Etcd, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
 
 use crate::error::Result;

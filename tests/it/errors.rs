@@ -288,7 +288,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
     for tls in [Tls::new().ca_pem(another), Tls::new()] {
         check(
             secure(tls).attach(),
-            ErrorKind::NotLoaded,
+            ErrorKind::Unauthorized,
             &["https://127.0.0.1", "certificate"],
         );
     }

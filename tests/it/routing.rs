@@ -76,7 +76,7 @@ fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
         assert_eq!(all.iter().collect::<Vec<_>>(), [&route]);
 
         let applied = router.delete_route(spec).unwrap();
-        assert_eq!(applied.deleted, [route.spec.clone()]);
+        assert_eq!(applied.deleted, std::slice::from_ref(&route.spec));
         assert_eq!(rig.landed(host, below), None, "{spec} is deleted");
         assert_eq!(router.get_route(spec).unwrap(), None);
         assert!(router.get_all_routes().unwrap().is_empty());

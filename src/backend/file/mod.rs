@@ -214,16 +214,21 @@ impl Backend for FileBackend {
 
     fn close(&self) -> Result<()> {
         self.locked(|state, lock| {
-            state.file.tear_down();
-            if !state.file.is_spent() {
-                state.file.header.advance();
-                return state.save();
-            }
             let failed = |error| atomic::failed("remove", &state.path, error);
-            if state.id.is_some() {
+            state.file.tear_down();
+            let text = if state.file.routes.is_empty() {
+                state.file.foreign().to_string()
+            } else {
+                state.file.header.advance();
+                state.file.render()?
+            };
+            if !text.trim().is_empty() {
+                atomic::replace(&state.path, &text)?;
+            } else if state.id.is_some() {
                 fs::remove_file(&state.path).map_err(failed)?;
             }
             lock.remove().map_err(failed)?;
+            // What was written is read again by whoever opens it next.
             state.id = None;
             Ok(())
         })

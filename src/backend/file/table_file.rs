@@ -152,9 +152,9 @@ impl TableFile {
         self.frame = None;
     }
 
-    /// Whether nothing is left that is worth a file.
-    pub(super) fn is_spent(&self) -> bool {
-        self.routes.is_empty() && self.foreign.trim().is_empty()
+    /// The file without what is ours.
+    pub(super) fn foreign(&self) -> &str {
+        &self.foreign
     }
 
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<()> {

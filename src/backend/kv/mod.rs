@@ -1,6 +1,8 @@
 //! Routes in a key-value store that several Traefiks watch and several programs write.
 
+mod etcd;
 mod flatten;
+mod heartbeat;
 mod legacy;
 mod memory;
 mod store;
@@ -9,17 +11,19 @@ mod table_keys;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
+use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
 use super::{Backend, Commit, Setup};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{self, Change, RouteSpec, Table};
 
+pub use etcd::Etcd;
 pub use memory::MemoryStore;
 pub use store::{Entry, KvStore, Transaction};
 
@@ -38,23 +42,25 @@ pub use store::{Entry, KvStore, Transaction};
 /// ([`enable_setup_dynamic_config`](crate::Builder::enable_setup_dynamic_config)).
 #[derive(Debug)]
 pub struct KvBackend<S> {
-    store: S,
+    store: Arc<S>,
     keys: Keys,
     conflict_timeout: Duration,
     /// Tells this handle's commits from others'.
     writer: String,
     state: Mutex<Option<TableKeys>>,
+    heartbeat: Mutex<Option<Heartbeat>>,
 }
 
 impl<S: KvStore> KvBackend<S> {
     /// Routes kept in this store.
     pub fn new(store: S) -> Self {
         Self {
-            store,
+            store: Arc::new(store),
             keys: Keys::new("traefik", "jupyterhub"),
             conflict_timeout: Duration::from_secs(10),
             writer: random_name(),
             state: Mutex::new(None),
+            heartbeat: Mutex::new(None),
         }
     }
 
@@ -221,9 +227,10 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.keys.check()?;
         self.store
             .check(&[&self.keys.traefik_tree(), &self.keys.private_tree()])?;
-        self.write(&mut |state| {
+        let interval = self.store.heartbeat()?;
+        let commit = self.write(&mut |state| {
             let certificate = self.store.read_tree(&self.keys.default_certificate())?;
-            let legacy = legacy::read(&self.keys, &self.store)?;
+            let legacy = legacy::read(&self.keys, &*self.store)?;
             let mut steps = state.set_up(setup, !certificate.is_empty())?;
             for (route, transaction) in legacy {
                 let spec = Some(route.spec.clone());
@@ -234,7 +241,14 @@ impl<S: KvStore> Backend for KvBackend<S> {
                 steps.push(step);
             }
             Ok(steps)
-        })
+        })?;
+        let beating = interval
+            .map(|interval| Heartbeat::start(Arc::clone(&self.store), self.keys.clone(), interval));
+        *self
+            .heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = beating;
+        Ok(commit)
     }
 
     fn read(&self) -> Result<Table> {

@@ -57,6 +57,15 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         1 << 20
     }
 
+    /// How often the generation has to be written again, unchanged, so that Traefik does not lose
+    /// touch with the store. Defaults to never.
+    ///
+    /// # Errors
+    /// If the store can't be asked.
+    fn heartbeat(&self) -> Result<Option<Duration>> {
+        Ok(None)
+    }
+
     /// Waits until `key` has another version than this one, at most for `timeout`; may return
     /// early. Defaults to a short sleep.
     ///

@@ -308,6 +308,15 @@ impl TableKeys {
         Ok(seal)
     }
 
+    /// The keys of the marker, given the header's text.
+    pub(super) fn marker_of(keys: &Keys, header: &str) -> Result<BTreeMap<String, String>> {
+        let header: Header = parse_line(header)?;
+        let mut marker_keys = BTreeMap::new();
+        let key = keys.http("middlewares", &header.marker);
+        flatten(&key, &marker(header.generation), &mut marker_keys)?;
+        Ok(marker_keys)
+    }
+
     /// Whether the header's text knows of the commit with this seal.
     pub(super) fn header_has(text: &str, seal: &str) -> bool {
         parse_line::<Header>(text).is_ok_and(|header| header.recent.iter().any(|one| one == seal))

@@ -1,0 +1,265 @@
+//! etcd as the store of a table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Entry, KvStore, Transaction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::{Client, Compare, Is, MAX_OPS, Op, Txn, Watch, WatchRange};
+use crate::http::Tls;
+
+/// How large a request etcd takes by default is 1.5 MiB; some of it is not ours.
+const MAX_BYTES: usize = 1_400_000;
+/// etcd 3.4 forgets a token that is not used for five minutes, and Traefik never gets a new one.
+const HEARTBEAT: Duration = Duration::from_secs(120);
+
+/// etcd 3.4 or later, as the [`KvStore`] of a [`KvBackend`](super::KvBackend).
+///
+/// ```no_run
+/// use traefik_router::{Etcd, KvBackend, Router};
+///
+/// # fn main() -> traefik_router::Result<()> {
+/// let etcd = Etcd::new(["http://127.0.0.1:2379"])?.user("hub", "secret");
+/// let router = Router::builder(KvBackend::new(etcd))
+///     .traefik_api_urls(["http://10.0.0.1:8099", "http://10.0.0.2:8099"])
+///     .traefik_api_password("another secret")
+///     .attach()?;
+/// router.add_route("/user/zoe/", "http://10.0.0.7:8888", ())?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Etcd {
+    client: Client,
+    urls: Vec<String>,
+    user: Option<(String, String)>,
+    tls: Tls,
+    max_operations: usize,
+    heartbeat: Duration,
+    /// The watch that [`KvStore::wait`] goes on with, and the key it is for.
+    watch: Mutex<Option<(String, Watch)>>,
+}
+
+impl Etcd {
+    /// etcd at these URLs, one or several of one cluster: `http://127.0.0.1:2379`.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is none, one is not such a URL, or
+    /// some begin with `http` and others with `https`.
+    pub fn new<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Result<Self> {
+        let urls: Vec<String> = urls.into_iter().map(Into::into).collect();
+        let secure = urls
+            .iter()
+            .filter(|url| url.starts_with("https://"))
+            .count();
+        if secure != 0 && secure != urls.len() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "etcd's URLs must all begin with http:// or all with https://; Traefik takes no \
+                 mixture",
+            ));
+        }
+        Ok(Self {
+            client: Client::new(urls.clone())?,
+            urls,
+            user: None,
+            tls: Tls::new(),
+            max_operations: MAX_OPS,
+            heartbeat: HEARTBEAT,
+            watch: Mutex::new(None),
+        })
+    }
+
+    /// The user that we, and a Traefik that we start, log in as. Its role must grant reading and
+    /// writing `/jupyterhub` and `/traefik` (whatever the prefixes are), the latter as the range
+    /// from `traefik` to `traefil`: Traefik asks without a slash behind. Defaults to none.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        let (name, password) = (name.into(), password.into());
+        self.client = self.client.user(&name, &password);
+        self.user = Some((name, password));
+        self
+    }
+
+    /// How TLS is done where the URLs begin with `https`, by us and by a Traefik that we start.
+    /// Defaults to full validation under the usual roots.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if a certificate or key is not PEM.
+    pub fn tls(mut self, tls: Tls) -> Result<Self> {
+        self.client = self.client.tls(&tls)?;
+        self.tls = tls;
+        Ok(self)
+    }
+
+    /// How long one call to etcd may take, over all of its URLs. Defaults to 10 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.client = self.client.timeout(timeout);
+        self
+    }
+
+    /// How many operations etcd takes in one transaction (its `--max-txn-ops`). More of them are
+    /// nested, which etcd still does in one step. Defaults to 128, as etcd does.
+    pub fn max_operations(mut self, operations: usize) -> Self {
+        self.max_operations = operations;
+        self
+    }
+
+    /// How often to write the generation again, unchanged, for Traefiks that watch an etcd 3.4
+    /// with a user: that etcd forgets a token after five minutes without use, and Traefik never
+    /// asks for another one. A thread does it for as long as the backend lives, and only where
+    /// there is a user and etcd is older than 3.5. Zero turns it off. Defaults to 2 minutes.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// The client beneath.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl KvStore for Etcd {
+    fn provider(&self) -> &str {
+        "etcd"
+    }
+
+    fn static_config(&self, root: &str) -> Result<Value> {
+        let bare = |url: &String| {
+            let rest = url.split_once("://").map_or(&**url, |(_, rest)| rest);
+            rest.trim_end_matches('/').to_string()
+        };
+        let endpoints: Vec<_> = self.urls.iter().map(bare).collect();
+        let mut etcd = json!({"endpoints": endpoints, "rootKey": root});
+        if let Some((name, password)) = &self.user {
+            etcd["username"] = json!(name);
+            etcd["password"] = json!(password);
+        }
+        if self.urls.iter().any(|url| url.starts_with("https://")) {
+            // Traefik exits if this table is empty.
+            let mut tls = json!({"insecureSkipVerify": self.tls.skips_validation()});
+            let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+            if let Some(ca) = self.tls.ca() {
+                tls["ca"] = json!(text(ca));
+            }
+            if let Some((cert, key)) = self.tls.client() {
+                tls["cert"] = json!(text(cert));
+                tls["key"] = json!(text(key));
+            }
+            etcd["tls"] = tls;
+        }
+        Ok(json!({"providers": {"etcd": etcd}}))
+    }
+
+    fn check(&self, prefixes: &[&str]) -> Result<()> {
+        for prefix in prefixes {
+            self.client
+                .get(prefix)
+                .map_err(|error| error.context("etcd is not ready"))?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Entry>> {
+        let found = self.client.get(key)?;
+        found
+            .map(|pair| entry(key, pair.value, pair.mod_revision))
+            .transpose()
+    }
+
+    fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+        let found = self.client.get_prefix(prefix)?;
+        let read = |pair: crate::etcd::KeyValue| {
+            let key = String::from_utf8(pair.key).map_err(|error| {
+                let key = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Error::new(
+                    ErrorKind::Corrupt,
+                    format!("etcd's key {key:?} is not UTF-8"),
+                )
+            })?;
+            let entry = entry(&key, pair.value, pair.mod_revision)?;
+            Ok((key, entry))
+        };
+        found.kvs.into_iter().map(read).collect()
+    }
+
+    fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+        let ops = (transaction
+            .set
+            .iter()
+            .map(|(key, value)| Op::put(key, value)))
+        .chain(transaction.delete.iter().map(Op::delete))
+        .chain(transaction.delete_trees.iter().map(Op::delete_prefix));
+        let mut txn = Txn::pack(ops, self.max_operations)?;
+        if let Some((key, version)) = &transaction.expect {
+            txn = txn.when(Compare::mod_revision(key, Is::Equal, revision(*version)));
+        }
+        let result = self.client.txn(&txn)?;
+        Ok(result.succeeded.then_some(result.revision.unsigned_abs()))
+    }
+
+    fn max_bytes(&self) -> usize {
+        MAX_BYTES
+    }
+
+    fn wait(&self, key: &str, version: u64, timeout: Duration) -> Result<()> {
+        let mut slot = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = match slot.take() {
+            Some((watched, watch)) if watched == key => watch,
+            _ => {
+                let range = WatchRange::key(key).from_revision(revision(version) + 1);
+                self.client.watch(range)?
+            }
+        };
+        match watch.next(timeout) {
+            Ok(_) => {
+                *slot = Some((key.into(), watch));
+                Ok(())
+            }
+            // What changed is read anyway; the next watch begins from there.
+            Err(error) if error.kind() == ErrorKind::Compacted => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn heartbeat(&self) -> Result<Option<Duration>> {
+        if self.user.is_none() || self.heartbeat.is_zero() {
+            return Ok(None);
+        }
+        let version = self.client.status()?.version;
+        let mut parts = version
+            .split('.')
+            .map(|part| part.parse::<u32>().unwrap_or(u32::MAX));
+        let old = (parts.next(), parts.next()) < (Some(3), Some(5));
+        Ok(old.then_some(self.heartbeat))
+    }
+}
+
+impl fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Etcd")
+            .field("urls", &self.urls)
+            .field("user", &self.user.as_ref().map(|(name, _)| name))
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+fn entry(key: &str, value: Vec<u8>, mod_revision: i64) -> Result<Entry> {
+    match String::from_utf8(value) {
+        Ok(value) => Ok(Entry::new(value, mod_revision.unsigned_abs())),
+        Err(_) => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the value of etcd's key {key} is not UTF-8"),
+        )),
+    }
+}
+
+/// etcd counts revisions from 1 on, and 0 stands for a key that is not there.
+fn revision(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
