@@ -1,6 +1,5 @@
 //! Each thing that can go wrong has an error of its own, which says what to do.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ const SHORT: Duration = Duration::from_millis(1500);
 
 on_each_backend! {
     a_wrong_password_is_told_as_such,
+    an_api_that_somebody_else_has_set_up_is_left_alone,
     a_traefik_that_is_gone_is_told_by_its_url,
     a_traefik_that_watches_another_file_is_told_as_such,
     a_key_that_traefik_does_not_know_is_told_in_its_words,
@@ -83,6 +83,23 @@ fn a_wrong_password_is_told_as_such(kind: Kind) {
         .unwrap();
 }
 
+fn an_api_that_somebody_else_has_set_up_is_left_alone(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let file = json!({"file": {"filename": rig.rules()}});
+    let _traefik = External::start_with(&rig, "open", &External::open_config(&rig, file));
+    let router = rig
+        .builder()
+        .enable_setup_dynamic_config(false)
+        .attach()
+        .unwrap();
+    router.add_route("/a/", echo.url(), json!(null)).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    for ours in ["route_api", "auth_api", "PRIVATE KEY"] {
+        assert!(!rig.rules_text().contains(ours), "{ours}");
+    }
+}
+
 fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
     let rig = Rig::new(kind);
     check(
@@ -97,11 +114,18 @@ fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
     check_add(&router, ErrorKind::NotLoaded, &[&rig.api_url(), "refused"]);
     assert!(start.elapsed() < 5 * SHORT, "{:?}", start.elapsed());
     assert!(!router.status().is_healthy());
-    // It was stored: the next Traefik serves it.
+    // It was stored: the next Traefik serves it, and the same Router goes on.
     let _traefik = External::start(&rig);
-    let router = rig.builder().attach().unwrap();
-    assert!(router.get_route("/added/").unwrap().is_some());
-    assert_eq!(rig.get("h", "/added/").status, 502);
+    let echo = Echo::start();
+    router
+        .add_route("/again/", echo.url(), json!(null))
+        .unwrap();
+    assert_eq!(rig.landed("h", "/again/"), Some(echo.port));
+    assert_eq!(
+        rig.get("h", "/added/").status,
+        502,
+        "nobody is there, but the route is"
+    );
 }
 
 fn attach_to_open(rig: &Rig, providers: Value) -> traefik_router::Result<Router> {
@@ -134,51 +158,31 @@ fn a_traefik_without_the_file_provider_is_told_as_such() {
 
 fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
     let rig = Rig::new(kind);
-    let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
-    router
-        .add_route("/before/", echo.url(), json!(null))
-        .unwrap();
-    let hand = match kind {
-        Kind::Toml => "[http.services.hand]\nnonsense = 1\n",
+    let echo = Echo::start();
+    let unknown = match kind {
+        Kind::Toml => "[udp]\nnonsense = 1\n",
         #[cfg(feature = "yaml")]
-        Kind::Yaml => "http:\n  services:\n    hand: {nonsense: 1}\n",
+        Kind::Yaml => "udp:\n  nonsense: 1\n",
     };
-    drop(router);
-    rig.write_rules(hand);
-    check(
-        short(&rig).start(),
-        ErrorKind::NotLoaded,
-        &["nonsense", "its log says"],
-    );
+    rig.write_rules(unknown);
+    let says = ["nonsense", "its log says"];
+    check(short(&rig).start(), ErrorKind::NotLoaded, &says);
     assert!(!rig.path("traefik.toml").exists());
+    assert_eq!(rig.rules_text(), unknown);
 
     rig.write_rules("");
     let router = short(&rig).start().unwrap();
     router
         .add_route("/before/", echo.url(), json!(null))
         .unwrap();
-    let broken = match kind {
-        Kind::Toml => format!("{}\n{hand}", rig.rules_text()),
-        #[cfg(feature = "yaml")]
-        Kind::Yaml => rig.rules_text().replace("loadBalancer", "nonsense"),
-    };
-    rig.write_rules(&broken);
-    if kind == Kind::Toml {
-        check_add(
-            &router,
-            ErrorKind::NotLoaded,
-            &["nonsense", "its log says", "generation"],
-        );
-        assert_eq!(
-            rig.landed("h", "/before/"),
-            Some(echo.port),
-            "what was loaded stays"
-        );
-        rig.write_rules(&rig.rules_text().replace(
-            "nonsense = 1",
-            "loadBalancer = {servers = [{url = 'http://h'}]}",
-        ));
-    }
+    rig.write_rules(&format!("{}{unknown}", rig.rules_text()));
+    check_add(&router, ErrorKind::NotLoaded, &says);
+    assert_eq!(
+        rig.landed("h", "/before/"),
+        Some(echo.port),
+        "what was loaded stays"
+    );
+    rig.write_rules(&rig.rules_text().replace(unknown, ""));
     router
         .add_route("/after/", echo.url(), json!(null))
         .unwrap();
@@ -339,5 +343,5 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
         ErrorKind::InvalidConfig,
         &[".toml"],
     );
-    assert_eq!(fs::read_dir(&rig.folder).unwrap().count(), 0);
+    assert_eq!(rig.files(), [""; 0]);
 }

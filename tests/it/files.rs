@@ -323,9 +323,9 @@ fn a_full_disk_leaves_the_file_as_it_was(kind: Kind) {
     assert!(said.contains("too large"), "{said}");
     assert!(writer.finish());
     assert_eq!(rig.rules_text(), before);
-    let names = fs::read_dir(&rig.folder).unwrap().flatten();
-    let temps: Vec<_> = names
-        .map(|entry| entry.file_name().into_string().unwrap())
+    let temps: Vec<_> = rig
+        .files()
+        .into_iter()
         .filter(|name| name.ends_with(".tmp"))
         .collect();
     assert!(temps.is_empty(), "{temps:?}");

@@ -6,9 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use traefik_router::{ErrorKind, ProcessStatus, Router};
+use traefik_router::traefik::Api;
+use traefik_router::{Builder, ErrorKind, ProcessStatus, Router};
 
 use crate::support::child::{Actor, say, wait_to_be_told};
+use crate::support::rig::{PASSWORD, traefik_bin};
 use crate::support::{
     Echo, External, Kind, Rig, eventually, on_each_backend, ports, processes_naming,
 };
@@ -43,13 +45,6 @@ fn is_gone(rig: &Rig, pid: u32) -> bool {
         && processes_naming(rig.folder.to_str().unwrap()).is_empty()
 }
 
-fn files(rig: &Rig) -> Vec<String> {
-    let names = fs::read_dir(&rig.folder).unwrap().flatten();
-    names
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect()
-}
-
 fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
@@ -60,13 +55,13 @@ fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
     router.stop().unwrap();
     assert!(!is_alive(pid));
     eventually("Traefik is gone", || is_gone(&rig, pid));
-    assert_eq!(files(&rig), [""; 0]);
+    assert_eq!(rig.files(), [""; 0]);
     assert_eq!(router.status().process, Some(ProcessStatus::Stopped));
     router.stop().unwrap();
     let error = router.add_route("/b/", echo.url(), json!(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Process);
     drop(router);
-    assert_eq!(files(&rig), [""; 0]);
+    assert_eq!(rig.files(), [""; 0]);
 }
 
 fn routes_stay_in_the_store_for_the_next_start(kind: Kind) {
@@ -89,6 +84,70 @@ fn routes_stay_in_the_store_for_the_next_start(kind: Kind) {
 }
 
 #[test]
+fn an_open_connection_does_not_hold_up_the_stop() {
+    let rig = Rig::new(Kind::Toml);
+    let (router, echo) = (rig.start(), Echo::websocket());
+    router.add_route("/ws/", echo.url(), json!(null)).unwrap();
+    let url = format!("ws://127.0.0.1:{}/ws/", rig.web);
+    let _open = tungstenite::connect(url).unwrap();
+    let _silent = std::net::TcpStream::connect(("127.0.0.1", rig.web)).unwrap();
+    let start = Instant::now();
+    router.stop().unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn the_api_is_guarded_by_each_kind_of_password() {
+    type Guard = fn(Builder) -> Builder;
+    let guards: Vec<(&str, Guard)> = vec![
+        ("given", |builder| builder),
+        ("hashed", |builder| {
+            builder
+                .traefik_api_password("pass")
+                .traefik_api_hashed_password("{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=")
+        }),
+        #[cfg(feature = "bcrypt")]
+        ("bcrypt", |builder| builder.bcrypt_cost(4)),
+    ];
+    for (name, guard) in guards {
+        let rig = Rig::new(Kind::Toml);
+        let router = guard(rig.builder()).start().unwrap();
+        router.add_route("/a/", "http://h", json!(null)).unwrap();
+        assert!(router.status().is_healthy(), "{name}");
+        let nobody = Api::new(rig.api_url()).unwrap().version().unwrap_err();
+        assert_eq!(nobody.kind(), ErrorKind::Unauthorized, "{name}");
+        assert!(!rig.rules_text().contains(PASSWORD));
+    }
+    // Without one, nobody but the Router knows it.
+    let rig = Rig::new(Kind::Toml);
+    let router = Router::builder(rig.backend())
+        .public_url(rig.web_url())
+        .traefik_api_url(rig.api_url())
+        .traefik_bin(traefik_bin())
+        .static_config_file(rig.path("traefik.toml"));
+    let router = router.start().unwrap();
+    assert!(router.status().is_healthy());
+    let nobody = Api::new(rig.api_url()).unwrap().version().unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::Unauthorized);
+}
+
+#[cfg(feature = "yaml")]
+#[test]
+fn the_static_configuration_can_be_yaml() {
+    let rig = Rig::new(Kind::Toml);
+    let file = rig.path("traefik.yaml");
+    let router = rig.builder().static_config_file(&file).start().unwrap();
+    router.add_route("/a/", "http://h", json!(null)).unwrap();
+    assert!(file.exists());
+    router.stop().unwrap();
+    assert_eq!(rig.files(), ["rules.toml", "rules.toml.lock"]);
+}
+
+#[test]
 fn a_port_in_use_is_told_at_once() {
     let rig = Rig::new(Kind::Toml);
     for (port, option) in [(rig.web, "public_url"), (rig.api, "traefik_api_url")] {
@@ -106,7 +165,7 @@ fn a_port_in_use_is_told_at_once() {
             text.contains(option) && text.contains(&port.to_string()),
             "{text}"
         );
-        assert_eq!(files(&rig), [""; 0]);
+        assert_eq!(rig.files(), [""; 0]);
     }
 }
 
@@ -135,7 +194,7 @@ fn a_port_that_only_traefik_finds_in_use_is_told_in_its_words() {
     eventually("nothing is left", || {
         processes_naming(rig.folder.to_str().unwrap()).is_empty()
     });
-    assert_eq!(files(&rig), [""; 0]);
+    assert_eq!(rig.files(), [""; 0]);
 }
 
 #[test]
@@ -155,7 +214,7 @@ fn a_bad_option_is_told_with_traefiks_last_words() {
     );
     assert_eq!(error.kind(), ErrorKind::Process);
     assert!(error.to_string().contains("adress"), "{error}");
-    assert_eq!(files(&rig), [""; 0]);
+    assert_eq!(rig.files(), [""; 0]);
 }
 
 #[test]
@@ -169,7 +228,7 @@ fn a_missing_program_is_told_with_what_to_do() {
             text.contains(program) && text.contains("traefik_bin"),
             "{text}"
         );
-        assert_eq!(files(&rig), [""; 0]);
+        assert_eq!(rig.files(), [""; 0]);
     }
 }
 
@@ -179,7 +238,7 @@ fn a_program_that_is_no_traefik_is_told() {
     let error = rig.builder().traefik_bin("/bin/true").start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Process);
     assert!(error.to_string().contains("has ended"), "{error}");
-    assert_eq!(files(&rig), [""; 0]);
+    assert_eq!(rig.files(), [""; 0]);
 }
 
 #[test]
@@ -191,7 +250,7 @@ fn a_static_file_that_is_not_ours_stays() {
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.to_string().contains("static_config_file"), "{error}");
     assert_eq!(fs::read_to_string(rig.path("traefik.toml")).unwrap(), text);
-    assert_eq!(files(&rig), ["traefik.toml"]);
+    assert_eq!(rig.files(), ["traefik.toml"]);
 }
 
 #[test]
@@ -266,7 +325,7 @@ fn an_owner_that_drops_panics_or_is_killed_takes_traefik_with_it() {
         eventually(end, || is_gone(&rig, pid));
         // Nothing hinders the next owner.
         rig.start().stop().unwrap();
-        assert_eq!(files(&rig), [""; 0], "{end}");
+        assert_eq!(rig.files(), [""; 0], "{end}");
     }
 }
 

@@ -172,13 +172,9 @@ fn a_writer_that_is_killed_leaves_the_file_whole_and_no_lock(kind: Kind) {
         .add_route("/after/", "http://h", json!(null))
         .unwrap();
     rig.builder().offline().unwrap();
-    let mut names: Vec<_> = (std::fs::read_dir(&rig.folder).unwrap().flatten())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
     let rules = format!("rules.{}", kind.ending());
     assert_eq!(
-        names,
+        rig.files(),
         [rules.clone(), format!("{rules}.lock")],
         "no temporary file is left"
     );

@@ -16,6 +16,7 @@ on_each_backend! {
     a_targets_path_is_put_in_front,
     a_change_is_served_when_the_call_returns,
     reconcile_adds_changes_and_deletes_what_it_says,
+    thousands_of_routes_are_one_change,
     resolve_says_where_the_real_traefik_sends_a_request,
 }
 
@@ -54,6 +55,13 @@ fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
             "/%E6%97%A5%E6%9C%AC/%F0%9F%A6%80/",
             "any",
             "/%e6%97%a5%e6%9c%ac/%f0%9f%a6%80/x",
+        ),
+        #[cfg(feature = "idn")]
+        (
+            "bücher.example/",
+            "xn--bcher-kva.example/",
+            "xn--bcher-kva.example",
+            "/x",
         ),
         ("/UPPER/", "/UPPER/", "any", "/UPPER/x"),
         ("host.name", "host.name/", "host.name", "/anything"),
@@ -338,6 +346,29 @@ fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
             ("h", "/stale/", None),
         ],
     );
+}
+
+fn thousands_of_routes_are_one_change(kind: Kind) {
+    const ROUTES: usize = 2_000;
+    let rig = Rig::new(kind);
+    let router = rig.start();
+    let [old, new] = [(); 2].map(|()| Echo::start());
+    let routes = |echo: &Echo| {
+        let route = |n| Route::new(format!("/n/{n}/"), echo.url(), json!(n)).unwrap();
+        (0..ROUTES).map(route).collect::<Vec<_>>()
+    };
+    for echo in [&old, &new] {
+        router.reconcile(routes(echo)).unwrap();
+        for n in [0, 1, ROUTES / 2, ROUTES - 1] {
+            assert_eq!(
+                rig.landed("h", &format!("/n/{n}/x")),
+                Some(echo.port),
+                "{n}"
+            );
+        }
+    }
+    assert_eq!(router.reconcile([]).unwrap().deleted.len(), ROUTES);
+    assert_eq!(rig.landed("h", "/n/0/x"), None);
 }
 
 fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {

@@ -43,6 +43,7 @@ impl External {
             "traefik": {"address": format!("127.0.0.1:{}", rig.api)},
         });
         config["providers"] = providers;
+        config["providers"]["providersThrottleDuration"] = json!("0s");
         config
     }
 

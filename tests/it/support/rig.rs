@@ -83,6 +83,15 @@ impl Rig {
         self.folder.join(name)
     }
 
+    /// The names of the files in the folder, sorted.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).unwrap().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
     /// The dynamic configuration's file.
     pub(crate) fn rules(&self) -> PathBuf {
         self.path(format!("rules.{}", self.kind.ending()))
