@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::Router;
 use super::commit::Commits;
+use super::listen::Listen;
 use super::managed::{Managed, StaticFile};
 use super::verify::Verifier;
 use crate::backend::{Backend, Setup};
 use crate::config::dynamic::{self, ApiAccess};
-use crate::config::static_config::{Entrypoint, StaticConfig};
+use crate::config::static_config::StaticConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Tls;
 use crate::traefik::Api;
@@ -501,98 +501,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Where an entrypoint listens, taken from a URL.
-struct Listen {
-    tls: bool,
-    host: String,
-    port: u16,
-}
-
-impl Listen {
-    fn parse(option: &str, url: &str) -> Result<Self> {
-        let refuse = || {
-            invalid(&format!(
-                "{option} must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
-            ))
-        };
-        let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err(refuse()),
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().map_err(|_| refuse())?)
-            }
-            _ => (authority, if tls { 443 } else { 80 }),
-        };
-        let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-        if port == 0 || !host.bytes().all(is_host) {
-            return Err(refuse());
-        }
-        Ok(Self {
-            tls,
-            host: host.into(),
-            port,
-        })
-    }
-
-    fn entrypoint<'a>(&self, name: &'a str) -> Entrypoint<'a> {
-        Entrypoint {
-            name,
-            address: format!("{}:{}", self.host, self.port),
-            tls: self.tls,
-        }
-    }
-
-    fn check_free(&self, option: &str) -> Result<()> {
-        let host = if self.host.is_empty() {
-            "0.0.0.0"
-        } else {
-            &self.host
-        };
-        match TcpListener::bind(format!("{host}:{}", self.port)) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::new(
-                ErrorKind::Process,
-                format!(
-                    "{option}: another program listens on {host}:{} already, perhaps a Traefik \
-                     that was left behind",
-                    self.port
-                ),
-            )),
-            // What else may be wrong, Traefik says.
-            _ => Ok(()),
-        }
-    }
-
-    fn wait_until_open(&self, timeout: Duration, managed: &Managed) -> Result<()> {
-        let deadline = Instant::now() + timeout;
-        let host = match &*self.host {
-            "" | "0.0.0.0" => "127.0.0.1",
-            "[::]" => "[::1]",
-            host => host,
-        };
-        let address = format!("{host}:{}", self.port);
-        loop {
-            let open = (address.to_socket_addrs().into_iter().flatten())
-                .any(|to| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok());
-            if open {
-                return Ok(());
-            }
-            managed.check()?;
-            if Instant::now() >= deadline {
-                return Err(Error::new(
-                    ErrorKind::Process,
-                    format!("Traefik does not listen on {address} (public_url)"),
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-fn invalid(message: &str) -> Error {
+pub(super) fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 

@@ -2,6 +2,7 @@
 
 mod builder;
 mod commit;
+mod listen;
 mod managed;
 mod verify;
 mod watch;
