@@ -234,8 +234,8 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
     let _one = External::start(&rig);
     let config = External::config(&second, &rig.rules());
     let two = External::start_with(&second, "second", &config);
-    let router = short(&rig).traefik_api_urls([rig.api_url(), second.api_url()]);
-    let router = router.attach().unwrap();
+    let urls = [rig.api_url(), second.api_url()];
+    let router = rig.builder().traefik_api_urls(&urls).attach().unwrap();
     for n in 0..10 {
         router.add_route("/a/", echo.url(), json!(n)).unwrap();
         assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
@@ -244,6 +244,7 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
         assert_eq!(rig.landed("h", "/a/"), None);
         assert_eq!(second.landed("h", "/a/"), None);
     }
+    let router = short(&rig).traefik_api_urls(&urls).attach().unwrap();
     drop(two);
     check_add(&router, ErrorKind::NotLoaded, &[&second.api_url()]);
     let one_is_enough = short(&rig).traefik_api_urls([second.api_url(), rig.api_url()]);
