@@ -108,6 +108,8 @@ fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
         &[&rig.api_url(), "refused"],
     );
     let traefik = External::start(&rig);
+    // One that is just starting has the usual time.
+    rig.builder().attach().unwrap();
     let router = short(&rig).attach().unwrap();
     drop(traefik);
     let start = Instant::now();
@@ -277,7 +279,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
     let secure = |tls: Tls| {
         let url = format!("https://127.0.0.1:{}", rig.api);
         let (cert, key) = files.clone();
-        short(&rig)
+        rig.builder()
             .traefik_api_url(url)
             .ssl(cert, key)
             .traefik_api_tls(tls)
@@ -292,7 +294,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
     }
     for tls in [Tls::new().ca_pem(another), Tls::new()] {
         check(
-            secure(tls).attach(),
+            secure(tls).check_route_timeout(SHORT).attach(),
             ErrorKind::Unauthorized,
             &["https://127.0.0.1", "certificate"],
         );
