@@ -117,8 +117,12 @@ impl FileBackend {
                 );
                 state
             }
-            _ => {
-                let state = self.load(path)?;
+            known => {
+                let mut state = self.load(path)?;
+                if let Some(known) = known {
+                    let inherited = state.file.inherit(&known.file.header);
+                    inherited.map_err(|error| error.context(state.path.display()))?;
+                }
                 self.publish(&state);
                 state
             }
@@ -154,6 +158,7 @@ impl State {
             .render()
             .map_err(|error| error.context(self.path.display()))?;
         self.id = Some(atomic::replace(&self.path, &text)?);
+        self.file.inherited = false;
         Ok(())
     }
 }
@@ -200,7 +205,7 @@ impl Backend for FileBackend {
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
         self.locked(|state, _lock| {
             let changes = edit(&state.file.routes);
-            if !changes.is_empty() {
+            if !changes.is_empty() || state.file.inherited {
                 state
                     .file
                     .apply(&changes)

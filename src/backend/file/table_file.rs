@@ -26,6 +26,8 @@ const NAMESPACE: &str = "";
 pub(super) struct TableFile {
     syntax: Syntax,
     pub(super) header: Header,
+    /// Whether the header is one that the file itself has lost.
+    pub(super) inherited: bool,
     pub(super) routes: Table,
     /// The file without what is ours.
     foreign: String,
@@ -69,6 +71,7 @@ impl TableFile {
         Self {
             syntax,
             header: Header::new(marker),
+            inherited: false,
             routes: Table::new(),
             foreign: String::new(),
             foreign_names: HashSet::new(),
@@ -144,6 +147,22 @@ impl TableFile {
         self.frame = None;
         self.set_routes(self.routes.clone());
         Ok(())
+    }
+
+    /// Takes over the header of what the file was before somebody replaced it by one that has
+    /// nothing of ours.
+    pub(super) fn inherit(&mut self, old: &Header) -> Result<()> {
+        if self.header.generation > 0 {
+            return Ok(());
+        }
+        self.inherited = true;
+        self.header.generation = old.generation;
+        self.header.marker.clone_from(&old.marker);
+        let has_base = old.base != json!({});
+        self.set_up(&Setup {
+            base: has_base.then(|| old.base.clone()),
+            ..Setup::new(&old.entrypoint)
+        })
     }
 
     /// Takes our setup out again. What is left may be empty.
