@@ -137,7 +137,7 @@ impl Builder {
     }
 
     /// The password for Traefik's API. For a Traefik that we start it defaults to 256 random bits;
-    /// for another one to none, and then the API must be open to us.
+    /// for another one to none: then the API must be open to us, and we set up no router for it.
     ///
     /// Traefik checks it at each request to the API, and we ask at each change; so it is stored as
     /// a fast hash (`{SHA}`). That loses nothing for a random password. For one that a person
@@ -424,14 +424,19 @@ impl Builder {
             (Some(cert), Some(key)) => Some((absolute(cert)?, absolute(key)?)),
             _ => None,
         };
-        let api = ApiAccess {
+        let username = self.username()?;
+        let api = self.password_hash()?.map(|password_hash| ApiAccess {
             entrypoint: self.api_entrypoint.clone(),
-            username: self.username()?,
-            password_hash: self.password_hash()?,
-        };
+            username,
+            password_hash,
+        });
         let files = certificate.as_ref().map(|(cert, key)| (&**cert, &**key));
         Ok(Setup {
-            base: Some(dynamic::base(&api, files, &self.extra_dynamic_config)),
+            base: Some(dynamic::base(
+                api.as_ref(),
+                files,
+                &self.extra_dynamic_config,
+            )),
             fallback_certificate: Some(made_up_certificate()?),
             ..Setup::new(entrypoint)
         })

@@ -74,6 +74,20 @@ impl Managed {
         }
     }
 
+    /// Whether Traefik has said since then that it rejects the file it watches, or that it does
+    /// without the provider from now on. Its API tells neither.
+    pub(super) fn has_rejected_since(&self, then: Instant) -> bool {
+        let words = [
+            "watcher callback",
+            "building configuration",
+            "Cannot start the provider",
+        ];
+        let complaints = self.complaints_since(then);
+        complaints
+            .iter()
+            .any(|line| words.iter().any(|words| line.contains(words)))
+    }
+
     /// Ends Traefik; says whether it was there to be ended.
     pub(super) fn stop(&self) -> Result<bool> {
         let mut state = self.state();

@@ -23,6 +23,10 @@ const UNAUTHORIZED_PATIENCE: Duration = Duration::from_secs(1);
 /// Gives a route's router its name in Traefik, without the provider.
 pub(super) type Name<'a> = dyn Fn(&RouteSpec) -> String + 'a;
 
+/// For how long a Traefik that says that it rejects what is stored may change its mind: it may have
+/// read what somebody was still writing.
+const REJECTION_PATIENCE: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 pub(super) struct Verifier {
     apis: Vec<Api>,
@@ -192,24 +196,39 @@ impl Verifier {
                 return Ok(false);
             }
             let now = Instant::now();
-            if now >= deadline {
+            let rejected = now - start >= REJECTION_PATIENCE
+                && managed.is_some_and(|managed| managed.has_rejected_since(begun));
+            if now >= deadline || rejected {
                 // A last request that the deadline cut short tells nothing.
                 let cut_short =
                     matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
                 let seen = before.filter(|_| cut_short).unwrap_or(seen);
                 let complaints = managed.map(|managed| managed.complaints_since(begun));
-                return Err(self.not_loaded(api, commit, seen, &complaints.unwrap_or_default()));
+                return Err(self.not_loaded(
+                    api,
+                    commit,
+                    seen,
+                    now - start,
+                    &complaints.unwrap_or_default(),
+                ));
             }
             before = Some(seen);
             std::thread::sleep(pause(now - start).min(deadline - now));
         }
     }
 
-    fn not_loaded(&self, api: &Api, commit: &Commit, seen: Seen, complaints: &[String]) -> Error {
+    fn not_loaded(
+        &self,
+        api: &Api,
+        commit: &Commit,
+        seen: Seen,
+        waited: Duration,
+        complaints: &[String],
+    ) -> Error {
         let url = api.url();
         let mut message = format!(
-            "stored, but Traefik at {url} did not load it within {:?}",
-            self.timeout
+            "stored, but Traefik at {url} did not load it within {} ms",
+            waited.as_millis()
         );
         message.push_str(&match seen {
             Seen::NoMarker => match providers(api) {

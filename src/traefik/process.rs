@@ -140,14 +140,15 @@ impl Process {
         ))
     }
 
-    /// What Traefik complained of in its log since `then`.
+    /// What Traefik complained of in its log since `then`; what it repeats comes once.
     pub(crate) fn complaints_since(&self, then: Instant) -> Vec<String> {
-        let lines = self.log.lines();
-        lines
-            .iter()
-            .filter(|line| line.complaint && line.at >= then)
-            .map(|line| line.text.clone())
-            .collect()
+        let mut complaints = Vec::new();
+        for line in self.log.lines().iter() {
+            if line.complaint && line.at >= then && !complaints.contains(&line.text) {
+                complaints.push(line.text.clone());
+            }
+        }
+        complaints
     }
 
     /// Ends Traefik: SIGTERM, a bounded wait, SIGKILL.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
@@ -276,14 +276,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn close(&self) -> Result<()> {
-        self.write(&mut |state| {
-            let setup = Setup {
-                base: Some(json!({})),
-                ..Setup::new(state.entrypoint())
-            };
-            // A certificate of ours that is stored would be kept.
-            state.set_up(&setup, true)
-        })?;
+        self.write(&mut TableKeys::tear_down)?;
         let mut slot = self.state();
         let state = self.refresh(&mut slot)?;
         if state.table().is_empty() {

@@ -163,10 +163,6 @@ impl TableKeys {
         &self.table
     }
 
-    pub(super) fn entrypoint(&self) -> &str {
-        &self.header.entrypoint
-    }
-
     pub(super) fn commit(&self) -> Commit {
         self.header.commit()
     }
@@ -249,21 +245,10 @@ impl TableKeys {
 
     /// Stores a setup; see [`Backend::open`](crate::Backend::open).
     pub(super) fn set_up(&mut self, setup: &Setup, certificate: bool) -> Result<Vec<Step>> {
-        let old = self.base_keys(&self.header.base)?;
         let ours = self.header.base.pointer("/tls/stores/default").is_some();
-        self.header.base = setup.base_over(&self.header.base, certificate && !ours);
-        entries(&self.header.base)?;
-        let new = self.base_keys(&self.header.base)?;
-        let mut transaction = Transaction::new();
-        transaction.delete = old
-            .into_keys()
-            .filter(|key| !new.contains_key(key))
-            .collect();
-        transaction.set = new;
-        let mut steps = vec![Step {
-            spec: None,
-            transaction,
-        }];
+        let base = setup.base_over(&self.header.base, certificate && !ours);
+        entries(&base)?;
+        let mut steps = self.replace_base(base)?;
         if self.header.entrypoint != setup.entrypoint {
             self.header.entrypoint.clone_from(&setup.entrypoint);
             for route in &self.table {
@@ -278,6 +263,27 @@ impl TableKeys {
             }
         }
         Ok(steps)
+    }
+
+    /// Takes our setup out again.
+    pub(super) fn tear_down(&mut self) -> Result<Vec<Step>> {
+        self.replace_base(json!({}))
+    }
+
+    fn replace_base(&mut self, base: Value) -> Result<Vec<Step>> {
+        let old = self.base_keys(&self.header.base)?;
+        let new = self.base_keys(&base)?;
+        self.header.base = base;
+        let mut transaction = Transaction::new();
+        transaction.delete = old
+            .into_keys()
+            .filter(|key| !new.contains_key(key))
+            .collect();
+        transaction.set = new;
+        Ok(vec![Step {
+            spec: None,
+            transaction,
+        }])
     }
 
     fn base_keys(&self, base: &Value) -> Result<BTreeMap<String, String>> {
