@@ -63,10 +63,7 @@ impl Commits {
         let mut queue = self.queue();
         queue.waiting.push(Arc::clone(&job));
         while queue.committing {
-            queue = self
-                .moved_on
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
         }
         if let Some(outcome) = job.outcome().take() {
             return outcome;
@@ -82,6 +79,29 @@ impl Commits {
         drop(turn);
         let outcome = job.outcome().take();
         outcome.unwrap_or_else(|| Err(abandoned()))
+    }
+
+    /// Runs `job` while nobody commits.
+    pub(super) fn alone<T>(&self, job: impl FnOnce() -> T) -> T {
+        let mut queue = self.queue();
+        while queue.committing {
+            queue = self.wait(queue);
+        }
+        queue.committing = true;
+        drop(queue);
+        let turn = Turn {
+            commits: self,
+            jobs: &[],
+        };
+        let done = job();
+        drop(turn);
+        done
+    }
+
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.moved_on
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
