@@ -155,6 +155,7 @@ mod config;
 mod error;
 pub mod etcd;
 mod http;
+mod random;
 pub mod route;
 mod router;
 pub mod traefik;

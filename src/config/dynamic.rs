@@ -1,6 +1,7 @@
 //! The dynamic configuration: what a route becomes, and what a [`Router`](crate::Router) needs
 //! beside its routes.
 
+use std::fmt;
 use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -17,7 +18,7 @@ const API_AUTH: &str = "auth_api";
 const API_ROUTER: &str = "route_api";
 
 /// What a [`Router`](crate::Router) wants to be in the dynamic configuration beside its routes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Setup {
     /// The entrypoint that all routes of this table are served on.
@@ -27,6 +28,15 @@ pub struct Setup {
     /// PEM texts `(certificate, key)` to use where no default certificate is set up. Without one
     /// Traefik makes a new RSA key at every reload.
     pub fallback_certificate: Option<(String, String)>,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The base holds a password's hash, the certificate comes with its private key.
+        f.debug_struct("Setup")
+            .field("entrypoint", &self.entrypoint)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Setup {

@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
 use super::Router;
@@ -14,9 +13,10 @@ use super::listen::Listen;
 use super::managed::{Managed, StaticFile};
 use super::verify::Verifier;
 use crate::backend::{Backend, Setup};
+use crate::config::FOREVER;
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::Tls;
 use crate::traefik::Api;
 use crate::traefik::process::Launch;
@@ -174,13 +174,13 @@ impl Builder {
 
     /// How long one request to the API may take. Defaults to 5 seconds.
     pub fn traefik_api_timeout(mut self, timeout: Duration) -> Self {
-        self.api_timeout = timeout;
+        self.api_timeout = timeout.min(FOREVER);
         self
     }
 
     /// How long a change may take until every Traefik serves it. Defaults to 30 seconds.
     pub fn check_route_timeout(mut self, timeout: Duration) -> Self {
-        self.check_route_timeout = timeout;
+        self.check_route_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -202,7 +202,7 @@ impl Builder {
     }
 
     /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
-    /// routers, TLS options. Defaults to none.
+    /// routers, TLS options. A `null` takes away what is there. Defaults to none.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
         self.extra_dynamic_config = config;
         self
@@ -231,7 +231,7 @@ impl Builder {
     /// of 2 seconds is how long every second user would wait. Defaults to zero: Traefik then loads
     /// changes as fast as it can, several at once if they come faster.
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
-        self.throttle = throttle;
+        self.throttle = throttle.min(FOREVER);
         self
     }
 
@@ -242,7 +242,8 @@ impl Builder {
         self
     }
 
-    /// An environment variable for Traefik, beside those of this program.
+    /// An environment variable for Traefik, beside those of this program. Defaults to no further
+    /// ones.
     pub fn traefik_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
@@ -251,7 +252,7 @@ impl Builder {
     /// How long Traefik may take to stop: requests that are under way may finish until then.
     /// Defaults to 5 seconds.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop_timeout = timeout;
+        self.stop_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -296,7 +297,7 @@ impl Builder {
                     "traefik_api_hashed_password needs traefik_api_password beside it",
                 ));
             }
-            self.api_password = Some(random_password()?);
+            self.api_password = Some(crate::random::hex::<32>()?);
         }
         let setup = self.setup(&entrypoint)?;
         let verifier = self.verifier()?;
@@ -323,7 +324,7 @@ impl Builder {
             };
             let begun = Instant::now();
             let managed = Managed::start(file, &launch)?;
-            verifier.confirm(&commit, &[], &|_| String::new(), begun, Some(&managed))?;
+            verifier.confirm_setup(&commit, begun, Some(&managed))?;
             public.wait_until_open(verifier.timeout(), &managed)?;
             // Somebody else's Traefik may have answered for ours, which could not listen there.
             managed.check()?;
@@ -364,7 +365,9 @@ impl Builder {
         };
         let verifier = self.verifier()?;
         let commit = self.backend.open(&setup)?;
-        verifier.confirm(&commit, &[], &|_| String::new(), Instant::now(), None)?;
+        verifier
+            .confirm_setup(&commit, Instant::now(), None)
+            .map_err(|error| error.with_stored(Stored::All))?;
         for (api, known) in verifier.everywhere(|api, _| api.entrypoints().map(Some))? {
             if !known.iter().any(|known| known.name == entrypoint) {
                 let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
@@ -420,6 +423,16 @@ impl Builder {
     }
 
     fn setup(&self, entrypoint: &str) -> Result<Setup> {
+        for (option, config) in [
+            ("extra_dynamic_config", &self.extra_dynamic_config),
+            ("extra_static_config", &self.extra_static_config),
+        ] {
+            if !config.is_object() {
+                return Err(invalid(&format!(
+                    "{option} must be a map, as Traefik documents it"
+                )));
+            }
+        }
         let certificate = match &self.ssl {
             (Some(cert), Some(key)) => Some((absolute(cert)?, absolute(key)?)),
             _ => None,
@@ -513,17 +526,6 @@ pub(super) fn invalid(message: &str) -> Error {
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path)
         .map_err(|error| invalid(&format!("ssl: can't read {}", path.display())).with_source(error))
-}
-
-fn random_password() -> Result<String> {
-    let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| {
-        Error::new(
-            ErrorKind::Process,
-            "the operating system gives no random bytes",
-        )
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn made_up_certificate() -> Result<(String, String)> {

@@ -211,15 +211,16 @@ impl Router {
     /// # Errors
     /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
     pub fn stop(&self) -> Result<()> {
-        match &self.managed {
-            // A commit that is under way fails now; none begins after it.
-            Some(managed) if managed.stop()? => self.commits.alone(|| self.backend.close()),
-            _ => Ok(()),
-        }
+        let Some(managed) = &self.managed else {
+            return Ok(());
+        };
+        // A commit that is under way fails now; none begins after it.
+        managed.end()?;
+        self.commits
+            .alone(|| managed.clean_up(|| self.backend.close()))
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
-        let name = |spec: &RouteSpec| self.backend.router_name(spec);
         self.commits.submit(
             request,
             &|edit| match &self.managed {
@@ -231,7 +232,7 @@ impl Router {
             },
             &|commit, set, begun| {
                 self.verifier
-                    .confirm(commit, set, &name, begun, self.managed.as_ref())
+                    .confirm(commit, set, begun, self.managed.as_ref())
             },
         )
     }

@@ -11,17 +11,18 @@ mod table_keys;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 
 use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
 use super::{Backend, Commit, Setup};
+use crate::config::FOREVER;
 use crate::error::{Error, ErrorKind, Result, Stored};
-use crate::route::{self, Change, RouteSpec, Table};
+use crate::route::{Change, RouteSpec, Table};
 
 pub use etcd::Etcd;
 pub use memory::MemoryStore;
@@ -40,7 +41,6 @@ pub use store::{Entry, KvStore, Transaction};
 /// [`traefik_prefix`](Self::traefik_prefix); but only one of their Routers should then set up
 /// Traefik's API
 /// ([`enable_setup_dynamic_config`](crate::Builder::enable_setup_dynamic_config)).
-#[derive(Debug)]
 pub struct KvBackend<S> {
     store: Arc<S>,
     keys: Keys,
@@ -58,7 +58,8 @@ impl<S: KvStore> KvBackend<S> {
             store: Arc::new(store),
             keys: Keys::new("traefik", "jupyterhub"),
             conflict_timeout: Duration::from_secs(10),
-            writer: random_name(),
+            // Without random bytes two writers may take each other's lost commits for their own.
+            writer: crate::random::hex::<8>().unwrap_or_default(),
             state: Mutex::new(None),
             heartbeat: Mutex::new(None),
         }
@@ -80,7 +81,7 @@ impl<S: KvStore> KvBackend<S> {
 
     /// For how long to try again when other writers keep committing first. Defaults to 10 seconds.
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
-        self.conflict_timeout = timeout;
+        self.conflict_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -192,6 +193,15 @@ impl<S: KvStore> KvBackend<S> {
     }
 }
 
+impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvBackend")
+            .field("store", &self.store)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One change of a route, as a part of a transaction.
 struct Step {
     spec: Option<RouteSpec>,
@@ -213,10 +223,6 @@ fn with_partial(error: Error, stored: BTreeSet<RouteSpec>) -> Error {
 impl<S: KvStore> Backend for KvBackend<S> {
     fn provider(&self) -> &str {
         self.store.provider()
-    }
-
-    fn router_name(&self, spec: &RouteSpec) -> String {
-        route::router_name(self.keys.namespace(), spec)
     }
 
     fn static_config(&self) -> Result<Value> {
@@ -285,13 +291,4 @@ impl<S: KvStore> Backend for KvBackend<S> {
         }
         Ok(())
     }
-}
-
-fn random_name() -> String {
-    let mut bytes = [0; 8];
-    // Without random bytes two writers may take each other's lost commits for their own.
-    if SystemRandom::new().fill(&mut bytes).is_err() {
-        bytes = (std::process::id() as u64).to_be_bytes();
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

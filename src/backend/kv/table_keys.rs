@@ -108,7 +108,6 @@ impl Keys {
 }
 
 /// The table as it is stored, and as changes leave it.
-#[derive(Debug)]
 pub(super) struct TableKeys {
     keys: Keys,
     version: u64,
@@ -124,7 +123,10 @@ impl TableKeys {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
         let (version, header) = match tree.get(&header_key) {
-            None => (0, Header::new(marker_name(keys.namespace()))),
+            None => (
+                0,
+                Header::new(keys.namespace(), marker_name(keys.namespace())),
+            ),
             Some(entry) => {
                 let header = parse_line(&entry.value).map_err(|error| at(&header_key, error))?;
                 (entry.version, header)
