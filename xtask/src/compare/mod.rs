@@ -261,7 +261,7 @@ impl Run {
             peer_rounds: if single { peer_rounds } else { 0 },
             bulk,
             bulk_rounds: if quick { 3 } else { 7 },
-            reads: self.options.wants("reads") && largest,
+            reads: self.options.wants("reads") && largest && routes > 0,
         }
     }
 
