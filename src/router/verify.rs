@@ -6,7 +6,7 @@
 //! answer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(super) struct Verifier {
     timeout: Duration,
     /// How many Traefiks have to serve a change; `None` means all.
     quorum: Option<usize>,
+    /// How long Traefik took for the last commit, in microseconds.
+    last_took: AtomicU64,
 }
 
 /// A commit that Traefik is to load.
@@ -84,6 +86,7 @@ impl Verifier {
             provider: provider.into(),
             timeout,
             quorum,
+            last_took: AtomicU64::new(0),
         }
     }
 
@@ -226,7 +229,11 @@ impl Verifier {
             let seen = match api.middleware_by(&marker, deadline) {
                 Ok(None) => Seen::NoMarker,
                 Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
-                    Some(generation) if generation >= commit.generation => return Ok(true),
+                    Some(generation) if generation >= commit.generation => {
+                        let took = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+                        self.last_took.store(took, Ordering::Relaxed);
+                        return Ok(true);
+                    }
                     Some(generation) => Seen::Generation(generation),
                     None => Seen::NoMarker,
                 },
@@ -259,7 +266,8 @@ impl Verifier {
                 });
             }
             before = Some(seen);
-            std::thread::sleep(pause(now - start).min(deadline - now));
+            let expected = Duration::from_micros(self.last_took.load(Ordering::Relaxed));
+            std::thread::sleep(pause(now - start, expected).min(deadline - now));
         }
     }
 
@@ -316,9 +324,11 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
     }
 }
 
-/// Short pauses at first; later about a tenth of the time that has passed.
-fn pause(elapsed: Duration) -> Duration {
-    (elapsed / 10).clamp(Duration::from_micros(300), Duration::from_millis(100))
+/// Few polls until it may be there: each takes CPU from the reload that it waits for. Then every
+/// twentieth of the time that has passed.
+fn pause(elapsed: Duration, expected: Duration) -> Duration {
+    let part = if elapsed < expected / 2 { 2 } else { 20 };
+    (elapsed / part).clamp(Duration::from_micros(100), Duration::from_millis(100))
 }
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.
