@@ -65,10 +65,13 @@ pub(crate) fn add_many(arguments: &Value) {
         for thread in 0..4 {
             let router = &router;
             scope.spawn(move || {
+                let mut generation = 0;
                 for n in (thread..ROUTES_EACH).step_by(4) {
-                    router
+                    let applied = router
                         .add_route(format!("/{name}/{n}/"), target, json!({"n": n}))
                         .unwrap();
+                    assert!(applied.generation > generation, "it never goes back");
+                    generation = applied.generation;
                 }
             });
         }

@@ -67,7 +67,7 @@ fn etcd_and_the_credentials_are_checked_before_traefik_starts() {
         let gone = gone.timeout(Duration::from_secs(1));
         does_not_start(gone, ErrorKind::Unavailable, &["http://127.0.0.1:9"]);
         let tls = Etcd::new([url.replace("http", "https")]).unwrap();
-        does_not_start(tls, ErrorKind::Protocol, &["must begin with http://"]);
+        does_not_start(tls, ErrorKind::Unavailable, &["must begin with http://"]);
     }
 }
 
@@ -213,7 +213,7 @@ fn traefik_reads_through_tls_with_the_same_certificates_and_password() {
         let untrusted = routes_in(&cluster).user("root", "pw-root");
         does_not_start(untrusted, ErrorKind::Unauthorized, &["Tls::ca_pem"]);
         let plain = Etcd::new([cluster.url().replace("https", "http")]).unwrap();
-        does_not_start(plain, ErrorKind::Protocol, &["must begin with https://"]);
+        does_not_start(plain, ErrorKind::Unavailable, &["must begin with https://"]);
         drop(both);
         router.stop().unwrap();
     }
