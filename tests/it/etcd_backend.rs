@@ -1,8 +1,10 @@
 //! Routes in etcd: what only a store over a network, for many writers and many Traefiks, has.
 
+mod documents;
 mod outages;
 mod security;
 mod sizes;
+mod speed;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

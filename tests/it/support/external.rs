@@ -62,9 +62,16 @@ impl External {
         if let Some(root) = root.and_then(Value::as_str) {
             rig.seed(root);
         }
+        let address = config.pointer("/entryPoints/http/address").unwrap();
         // JSON is YAML.
-        let file = rig.path(format!("{name}.yml"));
-        std::fs::write(&file, config.to_string()).unwrap();
+        let file = format!("{name}.yml");
+        Self::start_text(rig, &file, &config.to_string(), address.as_str().unwrap())
+    }
+
+    /// A Traefik with this static configuration, which makes it listen at `address`.
+    pub(crate) fn start_text(rig: &Rig, name: &str, config: &str, address: &str) -> Self {
+        let file = rig.path(name);
+        std::fs::write(&file, config).unwrap();
         let log = File::create(rig.path(format!("{name}.log"))).unwrap();
         let child = Command::new(traefik_bin())
             .arg(format!("--configFile={}", file.display()))
@@ -74,10 +81,8 @@ impl External {
             .spawn()
             .unwrap();
         let traefik = Self(child);
-        let address = config.pointer("/entryPoints/http/address").unwrap();
-        let address = address.as_str().unwrap().to_string();
         eventually("an external Traefik listens", || {
-            std::net::TcpStream::connect(&address).is_ok()
+            std::net::TcpStream::connect(address).is_ok()
         });
         traefik
     }
