@@ -90,6 +90,8 @@
 //!
 //! Others may change the same table. [`Router::watch`] follows it.
 //!
+//! For routes in etcd, with several Traefiks and several programs, see [`guide::etcd`].
+//!
 //! # Errors
 //!
 //! There is one [`Error`]. Its [`kind`](Error::kind) says what went wrong, its message where and,
@@ -121,12 +123,14 @@
 //! Everything blocks, and everything may be called from many threads: a [`Router`] is `Send` and
 //! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
 //! threads that read its output; a change that several Traefiks have to serve asks each of them on a
-//! thread of its own, which ends with the call. There are no others.
+//! thread of its own, which ends with the call. On etcd 3.4 with a user, [`Etcd::heartbeat`] runs
+//! one. There are no others.
 //!
 //! Every wait has a bound, and every bound is an option:
 //! [`check_route_timeout`](Builder::check_route_timeout),
 //! [`traefik_api_timeout`](Builder::traefik_api_timeout),
-//! [`stop_timeout`](Builder::stop_timeout), [`lock_timeout`](FileBackend::lock_timeout).
+//! [`stop_timeout`](Builder::stop_timeout), [`lock_timeout`](FileBackend::lock_timeout),
+//! [`Etcd::timeout`], [`conflict_timeout`](KvBackend::conflict_timeout).
 //!
 //! # Logging
 //!
@@ -144,7 +148,7 @@
 //!
 //! # Features
 //!
-//! - `tls` (default): HTTPS to Traefik's API, by rustls.
+//! - `tls` (default): HTTPS to Traefik's API and to etcd, by rustls.
 //! - `yaml`: [`FileBackend`] for `.yaml` and `.yml`.
 //! - `idn`: host names in other scripts than Latin, turned into punycode.
 //! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
@@ -154,6 +158,7 @@ pub mod backend;
 mod config;
 mod error;
 pub mod etcd;
+pub mod guide;
 mod http;
 mod random;
 pub mod route;

@@ -1,20 +1,35 @@
-//! Routes that jupyterhub-traefik-proxy 2.1.0 left in the file; see `tests/data/make_legacy.py`.
+//! Routes that jupyterhub-traefik-proxy 2.1.0 left in a file or in etcd; see `tests/data/make_legacy.py`.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use traefik_router::Backend as _;
 
-use crate::support::{Echo, Kind, Rig, on_each_backend};
+use crate::support::{Echo, Kind, Rig, on_each_backend, on_each_file};
 
-on_each_backend! {
+on_each_file! {
     routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted,
     routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen,
 }
 
+on_each_backend!(
+    etcd,
+    crate::support::Kind::Etcd,
+    routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted
+);
+
 /// Routespec, a request for it, and data of each route, in the order of the ports 9000 and up.
-fn stored() -> [(&'static str, [&'static str; 2], Value); 5] {
-    let nested = json!({"list": [1, 2.5, "x"], "flag": false});
+fn stored(kind: Kind) -> [(&'static str, [&'static str; 2], Value); 5] {
+    // In etcd all of it is text.
+    let (hub, nested) = match kind {
+        Kind::Etcd => (
+            json!("true"),
+            json!({"list": ["1", "2.5", "x"], "flag": "false"}),
+        ),
+        _ => (json!(true), json!({"list": [1, 2.5, "x"], "flag": false})),
+    };
     [
-        ("/", ["h", "/anything"], json!({"hub": true})),
+        ("/", ["h", "/anything"], json!({"hub": hub})),
         (
             "/user/zoe/",
             ["h", "/user/zoe/x"],
@@ -34,15 +49,30 @@ fn stored() -> [(&'static str, [&'static str; 2], Value); 5] {
     ]
 }
 
-/// The stored file with these targets in place of its own.
-fn legacy(kind: Kind, echoes: &[Echo]) -> String {
-    let text = match kind {
-        Kind::Toml => include_str!("../data/legacy.toml"),
+/// What is stored, as the rig writes it, with these targets in place of its own.
+fn legacy(rig: &Rig, echoes: &[Echo]) -> String {
+    let text: String = match rig.kind {
+        Kind::Toml => include_str!("../data/legacy.toml").into(),
         #[cfg(feature = "yaml")]
-        Kind::Yaml => include_str!("../data/legacy.yaml"),
+        Kind::Yaml => include_str!("../data/legacy.yaml").into(),
+        Kind::Etcd => {
+            let text = include_str!("../data/legacy-etcd.json");
+            let keys: BTreeMap<String, Value> = serde_json::from_str(text).unwrap();
+            let [traefik, own] = rig.prefixes();
+            let line = |(key, value)| {
+                let key: String = key;
+                let prefix = if key.starts_with("traefik/") {
+                    &traefik
+                } else {
+                    &own
+                };
+                format!("{prefix}/{} {value}\n", key.split_once('/').unwrap().1)
+            };
+            keys.into_iter().map(line).collect()
+        }
     };
     let targets = echoes.iter().enumerate();
-    targets.fold(text.into(), |text, (n, echo)| {
+    targets.fold(text, |text, (n, echo)| {
         text.replace(&format!("http://127.0.0.1:900{n}"), &echo.url())
     })
 }
@@ -57,6 +87,7 @@ fn check_nothing_is_left(rig: &Rig) {
         "router_",
         "service_",
         "Host(`127.0.0.1`)",
+        "$2b$",
     ] {
         assert!(!text.contains(trace), "{trace:?} in {text}");
     }
@@ -64,15 +95,17 @@ fn check_nothing_is_left(rig: &Rig) {
 
 fn routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted(kind: Kind) {
     let rig = Rig::new(kind);
-    let echoes: Vec<_> = stored().iter().map(|_| Echo::start()).collect();
+    let echoes: Vec<_> = stored(kind).iter().map(|_| Echo::start()).collect();
     let new = Echo::start();
-    rig.write_rules(&legacy(kind, &echoes));
-    let read = rig.backend().read().unwrap();
-    assert_eq!(read.len(), 5, "they are listed before anything is written");
+    rig.write_rules(&legacy(&rig, &echoes));
+    if kind.is_file() {
+        let read = rig.backend().read().unwrap();
+        assert_eq!(read.len(), 5, "they are listed before anything is written");
+    }
     let router = rig.start();
     check_nothing_is_left(&rig);
-    assert_eq!(router.get_all_routes().unwrap(), read);
-    for ((spec, [host, path], data), echo) in stored().iter().zip(&echoes) {
+    assert_eq!(router.get_all_routes().unwrap().len(), 5);
+    for ((spec, [host, path], data), echo) in stored(kind).iter().zip(&echoes) {
         let route = router.get_route(spec).unwrap().unwrap();
         assert_eq!(
             (&*route.target.to_string(), &route.data),
@@ -98,30 +131,30 @@ fn routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted(kin
     assert_eq!(rig.landed("h", "/user/zoe/x"), Some(new.port));
     router.delete_route("/user/zoe/").unwrap();
     assert_eq!(rig.landed("h", "/user/zoe/x"), Some(echoes[0].port));
-    for (spec, [host, path], _) in stored() {
+    for (spec, [host, path], _) in stored(kind) {
         router.delete_route(spec).unwrap();
         assert_ne!(rig.landed(host, path), Some(new.port));
     }
-    for (_, [host, path], _) in stored() {
+    for (_, [host, path], _) in stored(kind) {
         assert_eq!(rig.landed(host, path), None);
     }
     assert_eq!(rig.api().refused_routers().unwrap(), []);
     check_nothing_is_left(&rig);
     router.stop().unwrap();
-    // The file was there before, and so it stays.
+    // A file that was there before stays.
     assert_eq!(rig.rules_text().trim(), "");
 }
 
 fn routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen(kind: Kind) {
     let rig = Rig::new(kind);
-    let echoes: Vec<_> = stored().iter().map(|_| Echo::start()).collect();
+    let echoes: Vec<_> = stored(kind).iter().map(|_| Echo::start()).collect();
     let router = rig.start();
-    rig.write_rules(&legacy(kind, &echoes));
+    rig.write_rules(&legacy(&rig, &echoes));
     assert_eq!(router.get_all_routes().unwrap().len(), 5);
     let new = Echo::start();
     router.add_route("/new/", new.url(), json!(null)).unwrap();
     assert_eq!(rig.landed("h", "/new/"), Some(new.port));
-    for ((_, [host, path], _), echo) in stored().iter().zip(&echoes) {
+    for ((_, [host, path], _), echo) in stored(kind).iter().zip(&echoes) {
         assert_eq!(rig.landed(host, path), Some(echo.port), "{host}{path}");
     }
     check_nothing_is_left(&rig);

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use traefik_router::{Builder, Error, ErrorKind, Router, Stored, Tls};
+use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router, Stored, Tls};
 
 use crate::protocols::own_certificate;
-use crate::support::{Echo, External, Kind, Rig, on_each_backend, ports};
+use crate::support::{Echo, External, Kind, Rig, on_each_backend};
 
 const SHORT: Duration = Duration::from_millis(1500);
 
@@ -15,7 +15,7 @@ on_each_backend! {
     a_wrong_password_is_told_as_such,
     an_api_that_somebody_else_has_set_up_is_left_alone,
     a_traefik_that_is_gone_is_told_by_its_url,
-    a_traefik_that_watches_another_file_is_told_as_such,
+    a_traefik_that_watches_another_place_is_told_as_such,
     a_key_that_traefik_does_not_know_is_told_in_its_words,
     a_router_that_traefik_refuses_is_told_in_its_words,
     an_unknown_entrypoint_is_told_with_those_that_are_there,
@@ -86,8 +86,8 @@ fn a_wrong_password_is_told_as_such(kind: Kind) {
 fn an_api_that_somebody_else_has_set_up_is_left_alone(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
-    let file = json!({"file": {"filename": rig.rules()}});
-    let _traefik = External::start_with(&rig, "open", &External::open_config(&rig, file));
+    let providers = rig.backend().static_config().unwrap()["providers"].clone();
+    let _traefik = External::start_with(&rig, "open", &External::open_config(&rig, &providers));
     let router = rig
         .builder()
         .enable_setup_dynamic_config(false)
@@ -131,15 +131,18 @@ fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
 }
 
 fn attach_to_open(rig: &Rig, providers: Value) -> traefik_router::Result<Router> {
-    let config = External::open_config(rig, providers);
+    let config = External::open_config(rig, &providers);
     let _traefik = External::start_with(rig, "open", &config);
     short(rig).traefik_api_entrypoint("traefik").attach()
 }
 
-fn a_traefik_that_watches_another_file_is_told_as_such(kind: Kind) {
+fn a_traefik_that_watches_another_place_is_told_as_such(kind: Kind) {
     let rig = Rig::new(kind);
-    let other = rig.path(format!("other.{}", kind.ending()));
-    let outcome = attach_to_open(&rig, json!({"file": {"filename": other}}));
+    let other = match kind {
+        Kind::Etcd => json!({"etcd": {"endpoints": [rig.etcd_address()], "rootKey": "elsewhere"}}),
+        _ => json!({"file": {"filename": rig.path(format!("other.{}", kind.ending()))}}),
+    };
+    let outcome = attach_to_open(&rig, other);
     check(
         outcome,
         ErrorKind::NotLoaded,
@@ -165,6 +168,7 @@ fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
         Kind::Toml => "[udp]\nnonsense = 1\n",
         #[cfg(feature = "yaml")]
         Kind::Yaml => "udp:\n  nonsense: 1\n",
+        Kind::Etcd => &format!("{}/udp/nonsense \"1\"\n", rig.prefixes()[0]),
     };
     rig.write_rules(unknown);
     let says = ["nonsense", "its log says"];
@@ -236,11 +240,10 @@ fn an_unknown_entrypoint_is_told_with_those_that_are_there(kind: Kind) {
 
 fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: Kind) {
     let rig = Rig::new(kind);
-    let second = Rig::at(kind, rig.folder.clone(), ports::free(), ports::free());
+    let second = rig.sibling();
     let echo = Echo::start();
     let _one = External::start(&rig);
-    let config = External::config(&second, &rig.rules());
-    let two = External::start_with(&second, "second", &config);
+    let two = External::start_with(&second, "second", &External::config(&second));
     let urls = [rig.api_url(), second.api_url()];
     let router = rig.builder().traefik_api_urls(&urls).attach().unwrap();
     for n in 0..10 {
@@ -278,7 +281,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
         !Path::new(&cert).exists() && !key.exists(),
         "only its text is of use"
     );
-    let mut config = External::config(&rig, &rig.rules());
+    let mut config = External::config(&rig);
     config["entryPoints"]["auth_api"]["http"] = json!({"tls": {}});
     let _traefik = External::start_with(&rig, "secure", &config);
     let secure = |tls: Tls| {

@@ -3,7 +3,7 @@
 mod faults;
 mod security;
 #[cfg(feature = "tls")]
-mod tls;
+pub(crate) mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -5,13 +5,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use traefik_router::etcd::Client;
+
+pub(crate) use crate::support::ports::free as free_port;
 
 const MISSING: &str = "etcd was not found: run 'cargo xtask tools', or set ETCD_BIN";
 
@@ -31,18 +34,6 @@ pub(crate) fn binaries() -> Vec<PathBuf> {
     both.into()
 }
 
-/// A port that nothing listens on, below those that the system gives to outgoing connections.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = u16::try_from(std::process::id() % 199).unwrap() * 60;
-    loop {
-        let port = 20_000 + (process + NEXT.fetch_add(1, SeqCst)) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// The files that etcd needs to speak TLS.
 // Only the tests of that feature make them.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
@@ -56,7 +47,7 @@ pub(crate) struct TlsFiles {
 /// A running cluster; one node unless told otherwise.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 struct Node {
@@ -127,10 +118,7 @@ impl Cluster {
             }
         };
         let nodes = (0..count).map(node).collect();
-        let mut cluster = Self {
-            nodes,
-            _folder: folder,
-        };
+        let mut cluster = Self { nodes, folder };
         (0..count).for_each(|n| cluster.nodes[n].spawn());
         (0..count).for_each(|n| cluster.nodes[n].wait());
         cluster
@@ -151,6 +139,13 @@ impl Cluster {
 
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
+    }
+
+    /// Starts a node whose data is lost.
+    pub(crate) fn restore_empty(&mut self, node: usize) {
+        self.nodes[node].kill();
+        fs::remove_dir_all(self.folder.path().join(format!("n{node}"))).unwrap();
+        self.restart(node);
     }
 
     pub(crate) fn restart(&mut self, node: usize) {
@@ -248,32 +243,37 @@ pub(crate) fn raw(url: &str, path: &str, body: Value, token: Option<&str>) -> Va
     serde_json::from_str(&text).expect("etcd answers with JSON")
 }
 
-/// Turns authentication on: `root`, and `reader` with the role to read `open/` (password `pw-NAME`).
-pub(crate) fn enable_auth(url: &str) {
+/// A kind of permission, and the keys that it is for: from the first on, up to the second.
+pub(crate) type Grant = (&'static str, &'static str, &'static str);
+
+/// Adds a user with the password `pw-NAME` and a role of the same name.
+pub(crate) fn add_user(url: &str, name: &str, grants: &[Grant]) {
     let post = |path: &str, body: Value| raw(url, path, body, None);
-    for user in ["root", "reader"] {
-        post(
-            "/v3/auth/user/add",
-            json!({"name": user, "password": format!("pw-{user}")}),
-        );
-        post("/v3/auth/role/add", json!({"name": user}));
-        post("/v3/auth/user/grant", json!({"user": user, "role": user}));
+    let user = json!({"name": name, "password": format!("pw-{name}")});
+    post("/v3/auth/user/add", user);
+    post("/v3/auth/role/add", json!({"name": name}));
+    post("/v3/auth/user/grant", json!({"user": name, "role": name}));
+    for (kind, from, to) in grants {
+        let [from, to] = [from, to].map(|key| STANDARD.encode(key));
+        let permission = json!({"permType": kind, "key": from, "range_end": to});
+        let body = json!({"name": name, "perm": permission});
+        post("/v3/auth/role/grant", body);
     }
-    // "open/" and "open0" in base64.
-    let permission = json!({"permType": "READ", "key": "b3Blbi8=", "range_end": "b3BlbjA="});
-    post(
-        "/v3/auth/role/grant",
-        json!({"name": "reader", "perm": permission}),
-    );
-    post("/v3/auth/enable", json!({}));
 }
 
-/// Makes etcd forget all tokens: a new password does, even if it is the old one. (A restart need
-/// not: replaying the log brings them back.)
-pub(crate) fn forget_tokens(url: &str) {
+/// Turns authentication on: `root`, and `reader` with the role to read `open/`.
+pub(crate) fn enable_auth(url: &str) {
+    add_user(url, "root", &[]);
+    add_user(url, "reader", &[("READ", "open/", "open0")]);
+    raw(url, "/v3/auth/enable", json!({}), None);
+}
+
+/// Makes etcd forget the tokens of these users: a new password does, even if it is the old one. (A
+/// restart need not: replaying the log brings them back.)
+pub(crate) fn forget_tokens(url: &str, users: &[&str]) {
     let root = json!({"name": "root", "password": "pw-root"});
     let login = raw(url, "/v3/auth/authenticate", root, None);
-    for user in ["reader", "root"] {
+    for user in users {
         let body = json!({"name": user, "password": format!("pw-{user}")});
         raw(url, "/v3/auth/user/changepw", body, login["token"].as_str());
     }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use traefik_router::{Backend as _, ErrorKind, FileBackend, Stored};
 
 use crate::support::child::{Actor, say, wait_to_be_told};
-use crate::support::{Echo, Kind, Rig, eventually, on_each_backend};
+use crate::support::{Echo, Kind, Rig, eventually, on_each_file};
 
-on_each_backend! {
+on_each_file! {
     what_others_wrote_stays_byte_for_byte_and_is_served,
     an_edit_by_hand_under_a_running_router_stays,
     the_last_route_can_be_deleted_and_a_first_one_added_again,
@@ -77,6 +77,7 @@ unknown:
 # the end
 "#
         ),
+        Kind::Etcd => unreachable!("no file"),
     }
 }
 
@@ -260,6 +261,7 @@ fn a_file_that_does_not_parse_is_told_with_its_line_and_left_alone(kind: Kind) {
         Kind::Toml => "# one\n# two\n[http.routers\nrule = 1\n",
         #[cfg(feature = "yaml")]
         Kind::Yaml => "# one\nhttp:\n  routers: {a: [1}\n",
+        Kind::Etcd => unreachable!("no file"),
     };
     rig.write_rules(broken);
     let check = |error: traefik_router::Error| {

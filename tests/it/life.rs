@@ -344,7 +344,7 @@ fn somebody_elses_traefik_on_our_ports_is_not_taken_for_ours() {
 fn an_owner_that_drops_panics_or_is_killed_takes_traefik_with_it() {
     for end in ["stop", "drop", "panic", "exit", "SIGKILL", "SIGTERM"] {
         let rig = Rig::new(Kind::Toml);
-        let arguments = json!({"folder": rig.folder, "ports": [rig.web, rig.api], "end": end});
+        let arguments = json!({"rig": rig.tell(), "end": end});
         let mut owner = Actor::start("owner", &arguments);
         let pid = owner.hear().and_then(|pid| pid.parse().ok()).unwrap();
         assert!(is_alive(pid) && !is_free(rig.web) && !is_free(rig.api));
@@ -371,9 +371,7 @@ fn an_owner_that_drops_panics_or_is_killed_takes_traefik_with_it() {
 
 /// A part for another process: owns a Traefik, and ends as it is told.
 pub(crate) fn own_a_traefik(arguments: &Value) {
-    let port = |n: usize| arguments["ports"][n].as_u64().unwrap() as u16;
-    let folder = arguments["folder"].as_str().unwrap().into();
-    let rig = Rig::at(Kind::Toml, folder, port(0), port(1));
+    let rig = Rig::told(&arguments["rig"]);
     let router = rig.start();
     say(pid_of(&router));
     wait_to_be_told();

@@ -8,8 +8,10 @@ mod support;
 
 mod adopting;
 mod api;
+mod conformance;
 mod data;
 mod errors;
+mod etcd_backend;
 mod etcd_client;
 mod etcd_server;
 mod files;

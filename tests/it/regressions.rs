@@ -18,7 +18,7 @@ fn two_of_our_files_in_one_folder_serve_the_same_routespec_each_on_its_own_entry
     let second = ports::free();
     let folder = rig.path("dynamic");
     fs::create_dir(&folder).unwrap();
-    let mut config = External::open_config(&rig, json!({"file": {"directory": folder}}));
+    let mut config = External::open_config(&rig, &json!({"file": {"directory": folder}}));
     config["entryPoints"]["second"] = json!({"address": format!("127.0.0.1:{second}")});
     let _traefik = External::start_with(&rig, "external", &config);
     let attach = |name: &str, entrypoint: &str| {

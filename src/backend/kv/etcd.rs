@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Client, Compare, Is, MAX_OPS, Op, Txn, Watch, WatchRange};
+use crate::etcd::{Client, Compare, Is, MAX_OPS, Op, Range, Txn, Watch, WatchRange};
 use crate::http::Tls;
 
 /// How large a request etcd takes by default is 1.5 MiB; some of it is not ours.
 const MAX_BYTES: usize = 1_400_000;
+/// A watch may wait for a revision that an etcd which was restored comes to only later.
+const LONGEST_WATCH: Duration = Duration::from_secs(5);
+/// For how long to make up for the revisions of an etcd that was restored.
+const LONGEST_CATCH_UP: Duration = Duration::from_secs(20);
 /// etcd 3.4 forgets a token that is not used for five minutes, and Traefik never gets a new one.
 const HEARTBEAT: Duration = Duration::from_secs(120);
 
@@ -39,6 +43,7 @@ pub struct Etcd {
     user: Option<(String, String)>,
     tls: Tls,
     max_operations: usize,
+    max_bytes: usize,
     heartbeat: Duration,
     /// The watch that [`KvStore::wait`] goes on with, and the key it is for.
     watch: Mutex<Option<(String, Watch)>>,
@@ -69,6 +74,7 @@ impl Etcd {
             user: None,
             tls: Tls::new(),
             max_operations: MAX_OPS,
+            max_bytes: MAX_BYTES,
             heartbeat: HEARTBEAT,
             watch: Mutex::new(None),
         })
@@ -105,6 +111,14 @@ impl Etcd {
     /// nested, which etcd still does in one step. Defaults to 128, as etcd does.
     pub fn max_operations(mut self, operations: usize) -> Self {
         self.max_operations = operations;
+        self
+    }
+
+    /// How large a transaction may be, as [`Transaction::bytes`] counts: somewhat below etcd's
+    /// `--max-request-bytes`, which is 1.5 MiB by default. A larger batch goes in several
+    /// transactions. Defaults to 1,400,000 bytes.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
         self
     }
 
@@ -157,8 +171,9 @@ impl KvStore for Etcd {
 
     fn check(&self, prefixes: &[&str]) -> Result<()> {
         for prefix in prefixes {
+            // All of it at once, as Traefik will ask for.
             self.client
-                .get(prefix)
+                .range(&Range::prefix(prefix).count_only(true))
                 .map_err(|error| error.context("etcd is not ready"))?;
         }
         Ok(())
@@ -203,7 +218,24 @@ impl KvStore for Etcd {
     }
 
     fn max_bytes(&self) -> usize {
-        MAX_BYTES
+        self.max_bytes
+    }
+
+    /// An etcd that was restored empty counts its revisions from 1 again, while Traefik goes on to
+    /// wait for the next one that it knew: it hears nothing before they are as many again.
+    fn catch_up(&self, scratch: &str, version: u64) -> Result<()> {
+        let deadline = Instant::now() + LONGEST_CATCH_UP;
+        while self.client.put(scratch, "")? <= revision(version) {
+            if Instant::now() >= deadline {
+                log::warn!(
+                    "etcd was restored from an older state, too far back for Traefik to hear of \
+                     changes: restart Traefik"
+                );
+                break;
+            }
+        }
+        self.client.delete(scratch)?;
+        Ok(())
     }
 
     fn wait(&self, key: &str, version: u64, timeout: Duration) -> Result<()> {
@@ -215,7 +247,9 @@ impl KvStore for Etcd {
                 self.client.watch(range)?
             }
         };
-        match watch.next(timeout) {
+        match watch.next(timeout.min(LONGEST_WATCH)) {
+            // The next one begins from what is stored then.
+            Ok(None) if timeout >= LONGEST_WATCH => Ok(()),
             Ok(_) => {
                 *slot = Some((key.into(), watch));
                 Ok(())

@@ -21,6 +21,7 @@ use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
 use super::{Backend, Commit, Setup};
 use crate::config::FOREVER;
+use crate::config::dynamic::{entries, is_api_name};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, RouteSpec, Table};
 
@@ -47,8 +48,21 @@ pub struct KvBackend<S> {
     conflict_timeout: Duration,
     /// Tells this handle's commits from others'.
     writer: String,
-    state: Mutex<Option<TableKeys>>,
+    seen: Mutex<Seen>,
     heartbeat: Mutex<Option<Heartbeat>>,
+}
+
+/// What this handle knows of the store.
+#[derive(Default)]
+struct Seen {
+    /// The table as it was last read or written.
+    state: Option<TableKeys>,
+    /// What this handle has opened the store with.
+    setup: Option<Setup>,
+    /// Whether there were routes when the table was last there.
+    routes: bool,
+    /// The version that it had then.
+    version: u64,
 }
 
 impl<S: KvStore> KvBackend<S> {
@@ -60,7 +74,7 @@ impl<S: KvStore> KvBackend<S> {
             conflict_timeout: Duration::from_secs(10),
             // Without random bytes two writers may take each other's lost commits for their own.
             writer: crate::random::hex::<8>().unwrap_or_default(),
-            state: Mutex::new(None),
+            seen: Mutex::default(),
             heartbeat: Mutex::new(None),
         }
     }
@@ -90,20 +104,62 @@ impl<S: KvStore> KvBackend<S> {
         &self.store
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<TableKeys>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The table as it is stored now.
-    fn refresh<'a>(&self, slot: &'a mut Option<TableKeys>) -> Result<&'a mut TableKeys> {
+    fn refresh<'a>(&self, seen: &'a mut Seen) -> Result<&'a mut TableKeys> {
         let header = self.store.get(&self.keys.header())?;
-        let version = header.map_or(0, |entry| entry.version);
-        let known = slot.take().filter(|state| state.version() == version);
-        let state = match known {
+        let known = seen.state.take();
+        let state = match known.filter(|state| state.is_at(header.as_ref())) {
             Some(state) => state,
             None => TableKeys::parse(&self.keys, &self.store.read_tree(&self.keys.own_tree())?)?,
         };
-        Ok(slot.insert(state))
+        if state.version() != 0 {
+            seen.routes = !state.table().is_empty();
+            seen.version = state.version();
+        }
+        Ok(seen.state.insert(state))
+    }
+
+    fn heart(&self) -> MutexGuard<'_, Option<Heartbeat>> {
+        self.heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the keys of an API router that somebody else has set up, where `setup` has its own:
+    /// the two would make one.
+    fn others_api(&self, setup: &Setup) -> Result<Step> {
+        let mut transaction = Transaction::new();
+        for entry in setup.base.iter().flat_map(entries).flatten() {
+            if is_api_name(entry.name) {
+                let tree = self.keys.http(entry.section[1], entry.name) + "/";
+                transaction
+                    .delete
+                    .extend(self.store.read_tree(&tree)?.into_keys());
+            }
+        }
+        Ok(Step {
+            spec: None,
+            transaction,
+        })
+    }
+
+    /// What a table lacks that was there when this handle opened the store.
+    fn restore(&self, opened: Option<&(Setup, u64)>, state: &mut TableKeys) -> Result<Vec<Step>> {
+        match opened {
+            Some((setup, version)) if state.version() == 0 => {
+                log::warn!(
+                    "the table below {} is gone; it is begun anew",
+                    self.keys.private()
+                );
+                self.store.catch_up(&self.keys.scratch(), *version)?;
+                state.set_up(setup, false)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Makes a commit of what `plan` wants, until no other writer comes between.
@@ -111,17 +167,24 @@ impl<S: KvStore> KvBackend<S> {
         let deadline = Instant::now() + self.conflict_timeout;
         let mut pause = Duration::from_millis(1);
         let mut stored = BTreeSet::new();
-        let mut slot = self.state();
+        let mut seen = self.seen();
+        let opened = seen.setup.clone().map(|setup| (setup, seen.version));
         loop {
-            let outcome = self.refresh(&mut slot).and_then(|state| {
-                let steps = plan(state)?;
-                self.write_steps(state, steps, &mut stored)
+            let outcome = self.refresh(&mut seen).and_then(|state| {
+                let mut steps = self.restore(opened.as_ref(), state)?;
+                steps.extend(plan(state)?);
+                let commit = self.write_steps(state, steps, &mut stored)?;
+                Ok(commit.map(|commit| (commit, !state.table().is_empty())))
             });
             match outcome {
-                Ok(Some(commit)) => return Ok(commit),
+                Ok(Some((commit, routes))) => {
+                    seen.routes = routes;
+                    seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
+                    return Ok(commit);
+                }
                 Ok(None) if Instant::now() < deadline => {}
                 Ok(None) => {
-                    *slot = None;
+                    seen.state = None;
                     let message = format!(
                         "other writers kept changing the table below {} for {:?}",
                         self.keys.private(),
@@ -133,11 +196,11 @@ impl<S: KvStore> KvBackend<S> {
                     ));
                 }
                 Err(error) => {
-                    *slot = None;
+                    seen.state = None;
                     return Err(with_partial(error, stored));
                 }
             }
-            *slot = None;
+            seen.state = None;
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
         }
@@ -232,12 +295,14 @@ impl<S: KvStore> Backend for KvBackend<S> {
     fn open(&self, setup: &Setup) -> Result<Commit> {
         self.keys.check()?;
         self.store
-            .check(&[&self.keys.traefik_tree(), &self.keys.private_tree()])?;
+            .check(&[self.keys.traefik(), &self.keys.private_tree()])?;
         let interval = self.store.heartbeat()?;
         let commit = self.write(&mut |state| {
             let certificate = self.store.read_tree(&self.keys.default_certificate())?;
             let legacy = legacy::read(&self.keys, &*self.store)?;
-            let mut steps = state.set_up(setup, !certificate.is_empty())?;
+            let elsewhere = !certificate.is_empty() && !state.has_certificate();
+            let mut steps = vec![self.others_api(setup)?];
+            steps.extend(state.set_up(setup, elsewhere)?);
             for (route, transaction) in legacy {
                 let spec = Some(route.spec.clone());
                 let mut step = Step { spec, transaction };
@@ -250,16 +315,27 @@ impl<S: KvStore> Backend for KvBackend<S> {
         })?;
         let beating = interval
             .map(|interval| Heartbeat::start(Arc::clone(&self.store), self.keys.clone(), interval));
-        *self
-            .heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = beating;
+        *self.heart() = beating;
+        self.seen().setup = Some(setup.clone());
         Ok(commit)
     }
 
     fn read(&self) -> Result<Table> {
-        let mut slot = self.state();
-        Ok(self.refresh(&mut slot)?.table().clone())
+        let mut seen = self.seen();
+        let expected = seen.routes && seen.setup.is_some();
+        let state = self.refresh(&mut seen)?;
+        if state.version() == 0 && expected {
+            return Err(Error::new(
+                ErrorKind::Store,
+                format!(
+                    "the table below {} is gone: somebody deleted it, or the store was restored \
+                     empty; the next change begins a new one, so bring all routes back with \
+                     `reconcile`",
+                    self.keys.private()
+                ),
+            ));
+        }
+        Ok(state.table().clone())
     }
 
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
@@ -277,17 +353,19 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn wait(&self, timeout: Duration) -> Result<()> {
-        let version = self.state().as_ref().map_or(0, TableKeys::version);
+        let version = self.seen().state.as_ref().map_or(0, TableKeys::version);
         self.store.wait(&self.keys.header(), version, timeout)
     }
 
     fn close(&self) -> Result<()> {
+        self.seen().setup = None;
+        *self.heart() = None;
         self.write(&mut TableKeys::tear_down)?;
-        let mut slot = self.state();
-        let state = self.refresh(&mut slot)?;
+        let mut seen = self.seen();
+        let state = self.refresh(&mut seen)?;
         if state.table().is_empty() {
             self.store.transact(&state.removal())?;
-            *slot = None;
+            seen.state = None;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// If the store can't be told to Traefik.
     fn static_config(&self, root: &str) -> Result<Value>;
 
-    /// Whether the store is there and lets us read and write the keys below these prefixes.
+    /// Whether the store is there and lets us read all keys that begin with these prefixes.
     /// Traefik gives up for good on a store that it does not reach when it starts.
     ///
     /// # Errors
@@ -64,6 +64,17 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// If the store can't be asked.
     fn heartbeat(&self) -> Result<Option<Duration>> {
         Ok(None)
+    }
+
+    /// A table that had this version is gone and about to be begun anew: whatever is needed so that
+    /// a Traefik which watches from there on hears of it. `scratch` is a key of ours that may be
+    /// written and deleted for that. Defaults to nothing.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    fn catch_up(&self, scratch: &str, version: u64) -> Result<()> {
+        let _ = (scratch, version);
+        Ok(())
     }
 
     /// Waits until `key` has another version than this one, at most for `timeout`; may return

@@ -72,10 +72,6 @@ impl Keys {
         }
     }
 
-    pub(super) fn traefik_tree(&self) -> String {
-        format!("{}/", self.traefik)
-    }
-
     pub(super) fn private_tree(&self) -> String {
         format!("{}/", self.private)
     }
@@ -96,6 +92,11 @@ impl Keys {
 
     pub(super) fn header(&self) -> String {
         format!("{}header", self.own_tree())
+    }
+
+    /// A key that stands for nothing.
+    pub(super) fn scratch(&self) -> String {
+        format!("{}scratch", self.own_tree())
     }
 
     fn route(&self, router: &str) -> String {
@@ -155,6 +156,17 @@ impl TableKeys {
 
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether this is the table with this header. A store that was restored may come to the same
+    /// version again.
+    pub(super) fn is_at(&self, header: Option<&Entry>) -> bool {
+        match header {
+            None => self.version == 0,
+            Some(header) => {
+                header.version == self.version && header.value == json_line(&self.header)
+            }
+        }
     }
 
     pub(super) fn set_version(&mut self, version: u64) {
@@ -245,10 +257,15 @@ impl TableKeys {
         Ok(())
     }
 
-    /// Stores a setup; see [`Backend::open`](crate::Backend::open).
-    pub(super) fn set_up(&mut self, setup: &Setup, certificate: bool) -> Result<Vec<Step>> {
-        let ours = self.header.base.pointer("/tls/stores/default").is_some();
-        let base = setup.base_over(&self.header.base, certificate && !ours);
+    /// Whether a default certificate that is stored is of our making.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.header.base.pointer("/tls/stores/default").is_some()
+    }
+
+    /// Stores a setup; see [`Backend::open`](crate::Backend::open). It keeps or makes no
+    /// certificate where somebody else has set one up.
+    pub(super) fn set_up(&mut self, setup: &Setup, elsewhere: bool) -> Result<Vec<Step>> {
+        let base = setup.base_over(&self.header.base, elsewhere);
         entries(&base)?;
         let mut steps = self.replace_base(base)?;
         if self.header.entrypoint != setup.entrypoint {

@@ -245,3 +245,48 @@ fn another_entrypoint_moves_all_routes() {
         .collect();
     assert_eq!(entrypoints, ["https", "https"]);
 }
+
+#[test]
+fn an_api_router_of_others_leaves_nothing_in_ours() {
+    let backend = faulty(None, None);
+    let store = backend.store().store.clone();
+    let mut transaction = Transaction::new();
+    let key = |part: &str| format!("traefik/http/routers/route_api/{part}");
+    transaction.set.insert(key("rule"), "theirs".into());
+    transaction
+        .set
+        .insert(key("middlewares/0"), "auth_api".into());
+    store.transact(&transaction).unwrap();
+    backend.open(&Setup::new("http")).unwrap();
+    assert_eq!(store.dump()[&key("rule")], "theirs", "we have none");
+    let setup = Setup {
+        base: Some(json!({"http": {"routers": {"route_api": {"rule": "ours"}}}})),
+        ..Setup::new("http")
+    };
+    for _ in 0..2 {
+        backend.open(&setup).unwrap();
+        let keys = store.dump();
+        assert_eq!(keys[&key("rule")], "ours");
+        assert!(!keys.contains_key(&key("middlewares/0")));
+    }
+}
+
+#[test]
+fn closing_takes_the_certificate_along() {
+    let backend = faulty(None, None);
+    let setup = Setup {
+        base: Some(json!({})),
+        fallback_certificate: Some(("certificate".into(), "secret".into())),
+        ..Setup::new("http")
+    };
+    backend.open(&setup).unwrap();
+    backend.commit(&mut |_| vec![add(1)]).unwrap();
+    let stored = |backend: &KvBackend<Faulty>| backend.store().store.dump();
+    assert!(stored(&backend).values().any(|value| value == "secret"));
+    backend.close().unwrap();
+    assert!(
+        !stored(&backend)
+            .values()
+            .any(|value| value.contains("secret"))
+    );
+}

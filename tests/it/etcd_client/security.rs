@@ -60,11 +60,11 @@ fn authentication() {
         assert!(watch.next(SECOND).unwrap().is_some());
 
         // Forgotten tokens, of one that watches, one that writes, one that reads.
-        forget_tokens(cluster.url());
+        forget_tokens(cluster.url(), &["reader", "root"]);
         let again = reader.watch(WatchRange::prefix("open/"));
         assert!(again.is_ok(), "{again:?}");
         root.put("closed/a", "2").unwrap();
-        forget_tokens(cluster.url());
+        forget_tokens(cluster.url(), &["reader", "root"]);
         assert!(reader.get("open/a").unwrap().is_some());
         cluster.restart(0);
         assert_eq!(
@@ -94,7 +94,7 @@ fn many_threads_log_in_once() {
             assert_eq!(proxy.count("POST /v3/auth/authenticate"), expected);
         };
         all(1);
-        forget_tokens(cluster.url());
+        forget_tokens(cluster.url(), &["reader", "root"]);
         all(2);
         let tokens: std::collections::BTreeSet<String> = proxy.tokens().into_iter().collect();
         assert_eq!(tokens.len(), 2);
@@ -155,7 +155,7 @@ fn secrets_stay_out_of_logs_errors_and_debug_output() {
             errors.each_ref().map(Error::to_string)
         );
         shown += &format!("{:?}", etcd.watch(WatchRange::prefix("open/")).unwrap());
-        forget_tokens(cluster.url());
+        forget_tokens(cluster.url(), &["reader", "root"]);
         etcd.get("open/a").unwrap();
         proxy.lose_answers(true);
         shown += &format!("{:?}", etcd.get("open/a").unwrap_err());

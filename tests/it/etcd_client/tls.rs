@@ -7,14 +7,14 @@ use super::{SECOND, fails, kind_and_text};
 use crate::etcd_server::{Cluster, TlsFiles, binaries};
 
 /// What rcgen makes for a test: a CA, and files signed by it.
-struct Pki {
-    folder: tempfile::TempDir,
+pub(crate) struct Pki {
+    pub(crate) folder: tempfile::TempDir,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    ca_pem: String,
+    pub(crate) ca_pem: String,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -29,7 +29,7 @@ impl Pki {
     }
 
     /// A certificate and its key, both as PEM.
-    fn sign(&self, name: Option<&str>) -> (String, String) {
+    pub(crate) fn sign(&self, name: Option<&str>) -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -48,7 +48,7 @@ impl Pki {
         )
     }
 
-    fn server(&self, wants_clients: bool) -> TlsFiles {
+    pub(crate) fn server(&self, wants_clients: bool) -> TlsFiles {
         let (cert, key) = self.sign(None);
         let write = |name: &str, text: &str| {
             let path = self.folder.path().join(name);

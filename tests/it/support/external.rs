@@ -8,42 +8,45 @@ use serde_json::{Value, json};
 
 use super::rig::traefik_bin;
 use super::{Rig, eventually};
+use traefik_router::Backend as _;
 
 /// Ends when it is dropped.
 pub(crate) struct External(Child);
 
 impl External {
-    /// A Traefik that reads the rig's file and listens on its ports.
+    /// A Traefik that reads the rig's store and listens on its ports.
     pub(crate) fn start(rig: &Rig) -> Self {
-        Self::start_with(rig, "external", &Self::config(rig, &rig.rules()))
+        Self::start_with(rig, "external", &Self::config(rig))
     }
 
-    /// The static configuration for `rig`'s ports and this dynamic file.
-    pub(crate) fn config(rig: &Rig, rules: &Path) -> Value {
-        json!({
+    /// The static configuration for `rig`'s ports and store.
+    pub(crate) fn config(rig: &Rig) -> Value {
+        Self::config_with(rig, &rig.backend().static_config().unwrap()["providers"])
+    }
+
+    /// The static configuration for `rig`'s ports and these providers.
+    pub(crate) fn config_with(rig: &Rig, providers: &Value) -> Value {
+        let mut config = json!({
             "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
             "api": {},
             "entryPoints": {
                 "http": {"address": format!("127.0.0.1:{}", rig.web)},
                 "auth_api": {"address": format!("127.0.0.1:{}", rig.api)},
             },
-            "providers": {
-                "providersThrottleDuration": "0s",
-                "file": {"filename": rules},
-            },
-        })
+            "providers": providers,
+        });
+        config["providers"]["providersThrottleDuration"] = json!("0s");
+        config
     }
 
     /// Whoever asks at the API's port is answered, whatever is loaded.
-    pub(crate) fn open_config(rig: &Rig, providers: Value) -> Value {
-        let mut config = Self::config(rig, Path::new(""));
+    pub(crate) fn open_config(rig: &Rig, providers: &Value) -> Value {
+        let mut config = Self::config_with(rig, providers);
         config["api"] = json!({"insecure": true});
         config["entryPoints"] = json!({
             "http": {"address": format!("127.0.0.1:{}", rig.web)},
             "traefik": {"address": format!("127.0.0.1:{}", rig.api)},
         });
-        config["providers"] = providers;
-        config["providers"]["providersThrottleDuration"] = json!("0s");
         config
     }
 
@@ -54,9 +57,21 @@ impl External {
             let open = File::options().append(true).create(true).open(rules);
             open.unwrap();
         }
+        let root = config.pointer("/providers/etcd/rootKey");
+        let root = root.filter(|_| !rig.kind.is_file());
+        if let Some(root) = root.and_then(Value::as_str) {
+            rig.seed(root);
+        }
+        let address = config.pointer("/entryPoints/http/address").unwrap();
         // JSON is YAML.
-        let file = rig.path(format!("{name}.yml"));
-        std::fs::write(&file, config.to_string()).unwrap();
+        let file = format!("{name}.yml");
+        Self::start_text(rig, &file, &config.to_string(), address.as_str().unwrap())
+    }
+
+    /// A Traefik with this static configuration, which makes it listen at `address`.
+    pub(crate) fn start_text(rig: &Rig, name: &str, config: &str, address: &str) -> Self {
+        let file = rig.path(name);
+        std::fs::write(&file, config).unwrap();
         let log = File::create(rig.path(format!("{name}.log"))).unwrap();
         let child = Command::new(traefik_bin())
             .arg(format!("--configFile={}", file.display()))
@@ -66,10 +81,8 @@ impl External {
             .spawn()
             .unwrap();
         let traefik = Self(child);
-        let address = config.pointer("/entryPoints/http/address").unwrap();
-        let address = address.as_str().unwrap().to_string();
         eventually("an external Traefik listens", || {
-            std::net::TcpStream::connect(&address).is_ok()
+            std::net::TcpStream::connect(address).is_ok()
         });
         traefik
     }

@@ -6,13 +6,14 @@ pub(crate) mod echo;
 pub(crate) mod external;
 pub(crate) mod ports;
 pub(crate) mod rig;
+pub(crate) mod shared_etcd;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Request;
 pub(crate) use echo::Echo;
 pub(crate) use external::External;
-pub(crate) use rig::{Kind, Rig, on_each_backend};
+pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file};
 
 /// Waits until `done`; panics with `what` after a generous bound.
 #[track_caller]

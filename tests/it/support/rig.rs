@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::traefik::Api;
-use traefik_router::{Backend, Builder, FileBackend, Router};
+use traefik_router::{Backend, Builder, Etcd, FileBackend, KvBackend, Router};
 
 use super::client::{self, Response};
-use super::ports;
+use super::{ports, shared_etcd};
 
 /// The stores that the same tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub(crate) enum Kind {
     Toml,
     #[cfg(feature = "yaml")]
     Yaml,
+    Etcd,
 }
 
 impl Kind {
@@ -24,16 +26,20 @@ impl Kind {
             Self::Toml => "toml",
             #[cfg(feature = "yaml")]
             Self::Yaml => "yaml",
+            Self::Etcd => panic!("etcd is no file"),
         }
+    }
+
+    pub(crate) fn is_file(self) -> bool {
+        self != Self::Etcd
     }
 }
 
 /// Makes a test of each function for each backend.
 macro_rules! on_each_backend {
     ($($name:ident),* $(,)?) => {
-        $crate::support::on_each_backend!(toml, $crate::support::Kind::Toml, $($name)*);
-        #[cfg(feature = "yaml")]
-        $crate::support::on_each_backend!(yaml, $crate::support::Kind::Yaml, $($name)*);
+        $crate::support::on_each_file!($($name),*);
+        $crate::support::on_each_backend!(etcd, $crate::support::Kind::Etcd, $($name)*);
     };
     ($module:ident, $kind:expr, $($name:ident)*) => {
         mod $module {
@@ -46,6 +52,16 @@ macro_rules! on_each_backend {
 }
 pub(crate) use on_each_backend;
 
+/// The same for what only files have.
+macro_rules! on_each_file {
+    ($($name:ident),* $(,)?) => {
+        $crate::support::on_each_backend!(toml, $crate::support::Kind::Toml, $($name)*);
+        #[cfg(feature = "yaml")]
+        $crate::support::on_each_backend!(yaml, $crate::support::Kind::Yaml, $($name)*);
+    };
+}
+pub(crate) use on_each_file;
+
 /// The password that tests use where they need to know it.
 pub(crate) const PASSWORD: &str = "made-up-for-tests";
 
@@ -54,6 +70,8 @@ pub(crate) struct Rig {
     pub(crate) web: u16,
     pub(crate) api: u16,
     pub(crate) folder: PathBuf,
+    /// Where etcd is, and what the names of the two prefixes end with.
+    etcd: (String, u16),
     /// Removes the folder when the test ends.
     _dir: Option<TempDir>,
 }
@@ -64,17 +82,56 @@ impl Rig {
         let folder = dir.path().canonicalize().unwrap();
         Self {
             _dir: Some(dir),
-            ..Self::at(kind, folder, ports::free(), ports::free())
+            ..Self::at(kind, folder)
         }
     }
 
-    /// Somebody else's rig, seen from another process.
-    pub(crate) fn at(kind: Kind, folder: PathBuf, web: u16, api: u16) -> Self {
+    fn at(kind: Kind, folder: PathBuf) -> Self {
+        let web = ports::free();
+        let etcd = match kind {
+            Kind::Etcd => (shared_etcd::url().into(), web),
+            _ => Default::default(),
+        };
         Self {
             kind,
             web,
-            api,
+            api: ports::free(),
             folder,
+            etcd,
+            _dir: None,
+        }
+    }
+
+    /// The same store, for another Traefik.
+    pub(crate) fn sibling(&self) -> Self {
+        Self {
+            web: ports::free(),
+            api: ports::free(),
+            ..Self::told(&self.tell())
+        }
+    }
+
+    /// What [`Self::told`] makes the same rig of in another process.
+    pub(crate) fn tell(&self) -> Value {
+        let kind = format!("{:?}", self.kind);
+        json!({"kind": kind, "folder": self.folder, "ports": [self.web, self.api], "etcd": self.etcd})
+    }
+
+    pub(crate) fn told(rig: &Value) -> Self {
+        let port = |n: usize| rig["ports"][n].as_u64().unwrap() as u16;
+        let kind = match rig["kind"].as_str().unwrap() {
+            "Toml" => Kind::Toml,
+            #[cfg(feature = "yaml")]
+            "Yaml" => Kind::Yaml,
+            "Etcd" => Kind::Etcd,
+            other => panic!("{other}"),
+        };
+        Self {
+            kind,
+            web: port(0),
+            api: port(1),
+            folder: rig["folder"].as_str().unwrap().into(),
+            etcd: serde_json::from_value(rig["etcd"].clone()).unwrap(),
             _dir: None,
         }
     }
@@ -97,18 +154,52 @@ impl Rig {
         self.path(format!("rules.{}", self.kind.ending()))
     }
 
+    /// The prefixes in etcd, without the slashes around them: Traefik's, and ours.
+    pub(crate) fn prefixes(&self) -> [String; 2] {
+        ["t", "j"].map(|name| format!("{name}{}", self.etcd.1))
+    }
+
+    /// Where etcd is, as Traefik wants it.
+    pub(crate) fn etcd_address(&self) -> &str {
+        self.etcd.0.trim_start_matches("http://")
+    }
+
+    /// What is stored, as text; the empty one if nothing is.
     pub(crate) fn rules_text(&self) -> String {
-        std::fs::read_to_string(self.rules()).unwrap()
+        match self.kind {
+            Kind::Etcd => shared_etcd::text(&self.etcd.0, &self.prefixes()),
+            _ if !self.rules().exists() => String::new(),
+            _ => std::fs::read_to_string(self.rules()).unwrap(),
+        }
     }
 
     pub(crate) fn write_rules(&self, text: &str) {
+        if self.kind == Kind::Etcd {
+            return shared_etcd::write(&self.etcd.0, &self.prefixes(), text);
+        }
         let temp = self.path("hand.tmp");
         std::fs::write(&temp, text).unwrap();
         std::fs::rename(temp, self.rules()).unwrap();
     }
 
     pub(crate) fn backend(&self) -> Box<dyn Backend> {
-        Box::new(FileBackend::new(self.rules()))
+        if self.kind.is_file() {
+            return Box::new(FileBackend::new(self.rules()));
+        }
+        Box::new(self.etcd())
+    }
+
+    /// The same for a rig of that kind.
+    pub(crate) fn etcd(&self) -> KvBackend<Etcd> {
+        let [traefik, own] = self.prefixes();
+        let etcd = KvBackend::new(Etcd::new([&self.etcd.0]).unwrap());
+        etcd.traefik_prefix(traefik).jupyterhub_prefix(own)
+    }
+
+    /// Without a key below its root when it starts, Traefik asks etcd rarely.
+    pub(crate) fn seed(&self, root: &str) {
+        let key = format!("{root}/http/services/keep/loadBalancer/passHostHeader");
+        shared_etcd::client(&self.etcd.0).put(key, "true").unwrap();
     }
 
     pub(crate) fn builder(&self) -> Builder {

@@ -1,8 +1,10 @@
 //! Every backend does what the trait promises.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use traefik_router::backend::{
+    Etcd, FileBackend, KvBackend, MemoryBackend, MemoryStore, conformance,
+};
 
-use traefik_router::backend::{FileBackend, KvBackend, MemoryBackend, MemoryStore, conformance};
+use crate::etcd_server::{Cluster, binaries};
 
 #[test]
 fn memory() {
@@ -34,4 +36,16 @@ fn key_value() {
     let store = MemoryStore::new();
     conformance::check(&|| Box::new(KvBackend::new(store.clone())));
     assert!(store.dump().is_empty(), "left behind: {:?}", store.dump());
+}
+
+#[test]
+fn etcd() {
+    for binary in binaries() {
+        let cluster = Cluster::start(&binary);
+        let etcd = || Etcd::new(cluster.urls()).unwrap();
+        conformance::check(&|| Box::new(KvBackend::new(etcd())));
+        // Small transactions, one in another.
+        conformance::check(&|| Box::new(KvBackend::new(etcd().max_operations(20))));
+        assert_eq!(cluster.client().get_prefix("").unwrap().kvs, []);
+    }
 }

@@ -1,0 +1,4 @@
+//! Texts on what takes more than a paragraph.
+
+#[doc = include_str!("../docs/etcd.md")]
+pub mod etcd {}

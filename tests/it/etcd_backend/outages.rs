@@ -1,0 +1,175 @@
+//! etcd loses its leader, its connection, its memory.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use traefik_router::{Error, ErrorKind, KvBackend, Route, Stored};
+
+use super::{check_all_served, providers, routes_in};
+use crate::etcd_server::{Cluster, binaries};
+use crate::support::{Echo, External, Kind, Rig, eventually};
+
+const THREADS: usize = 4;
+const CHANGES: usize = 500;
+
+/// Where a routespec may lead after an outcome: nowhere, or to this port.
+type Possible = Vec<Option<u16>>;
+
+fn after(
+    outcome: Result<(), Error>,
+    before: Possible,
+    wanted: Option<u16>,
+    told: &Mutex<Vec<String>>,
+) -> Possible {
+    let Err(error) = outcome else {
+        return vec![wanted];
+    };
+    told.lock().unwrap().push(error.to_string());
+    match error.stored() {
+        Stored::Nothing => before,
+        Stored::All => vec![wanted],
+        Stored::Unknown => [before, vec![wanted]].concat(),
+        other => panic!("one route is not split: {other:?}"),
+    }
+}
+
+#[test]
+fn a_leader_that_is_killed_costs_no_change_that_was_confirmed() {
+    let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+    let mut cluster = Cluster::with(&binaries().pop().unwrap(), 3, &fast, None);
+    let [one, two] = [(); 2].map(|()| Rig::new(Kind::Toml));
+    let echoes = [(); 2].map(|()| Echo::start());
+    let etcd = || routes_in(&cluster).timeout(Duration::from_secs(3));
+    cluster
+        .client()
+        .put(
+            "traefik/http/services/keep/loadBalancer/passHostHeader",
+            "true",
+        )
+        .unwrap();
+    let start =
+        |rig: &Rig| External::start_with(rig, "t", &External::config_with(rig, &providers(etcd())));
+    let _traefiks = [start(&one), start(&two)];
+    let router = one.builder_over(KvBackend::new(etcd()));
+    let router = router
+        .traefik_api_urls([one.api_url(), two.api_url()])
+        .attach()
+        .unwrap();
+
+    let (done, told) = (AtomicUsize::new(0), Mutex::default());
+    let change = |thread: usize| {
+        let mut expected: HashMap<String, Possible> = HashMap::new();
+        for n in 0..CHANGES / THREADS {
+            // Of five changes, three add, one changes and one deletes what was added before.
+            let (back, wanted) = match n % 5 {
+                3 => (1, Some(&echoes[1])),
+                4 => (2, None),
+                _ => (0, Some(&echoes[0])),
+            };
+            let spec = format!("/t{thread}/{}/", n - back);
+            let outcome = match wanted {
+                Some(echo) => router.add_route(&spec, echo.url(), json!({"n": n})),
+                None => router.delete_route(&spec),
+            };
+            let before = expected.remove(&spec).unwrap_or(vec![None]);
+            let wanted = wanted.map(|echo| echo.port);
+            expected.insert(spec, after(outcome.map(drop), before, wanted, &told));
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        expected
+    };
+    let mut expected = HashMap::new();
+    std::thread::scope(|scope| {
+        let change = &change;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|n| scope.spawn(move || change(n)))
+            .collect();
+        eventually("a third of the changes", || {
+            done.load(Ordering::Relaxed) > CHANGES / 3
+        });
+        let leader = cluster.leader();
+        cluster.kill(leader);
+        threads
+            .into_iter()
+            .for_each(|thread| expected.extend(thread.join().unwrap()));
+    });
+    for error in &*told.lock().unwrap() {
+        println!("told: {error}");
+        assert!(error.contains("127.0.0.1"), "{error}");
+    }
+    router
+        .add_route("/last/", echoes[0].url(), json!(null))
+        .unwrap();
+    for rig in [&one, &two] {
+        for (spec, possible) in &expected {
+            let landed = rig.landed("h", spec);
+            assert!(
+                possible.contains(&landed),
+                "{spec}: {landed:?}, not {possible:?}"
+            );
+        }
+    }
+    check_all_served(&router, &[&one, &two]);
+    let routes = router.get_all_routes().unwrap().len();
+    let of = |part: &str| {
+        let keys = cluster
+            .client()
+            .get_prefix(format!("traefik/http/routers/{part}"))
+            .unwrap();
+        keys.kvs
+            .iter()
+            .filter(|pair| pair.key.ends_with(b"/rule"))
+            .count()
+    };
+    assert_eq!(of(""), routes + 1, "and the API's");
+    assert!(routes >= CHANGES * 2 / 5, "{routes}");
+}
+
+#[test]
+fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_table_back() {
+    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let rig = Rig::new(Kind::Toml);
+    let echo = Echo::start();
+    let etcd = routes_in(&cluster).timeout(Duration::from_secs(1));
+    let router = rig.builder_over(KvBackend::new(etcd)).start().unwrap();
+    let desired: Vec<_> = (0..50)
+        .map(|n| Route::new(format!("/{n}/"), echo.url(), json!(n)).unwrap())
+        .collect();
+    router.reconcile(desired.clone()).unwrap();
+
+    cluster.kill(0);
+    std::thread::sleep(Duration::from_secs(5));
+    for outcome in [
+        router
+            .add_route("/down/", echo.url(), json!(null))
+            .map(drop),
+        router.get_all_routes().map(drop),
+    ] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(*error.stored(), Stored::Nothing, "{error}");
+        assert!(error.to_string().contains(cluster.url()), "{error}");
+    }
+    assert_eq!(rig.landed("h", "/7/"), Some(echo.port), "Traefik goes on");
+    cluster.restart(0);
+    router.add_route("/up/", echo.url(), json!(null)).unwrap();
+    assert_eq!(rig.landed("h", "/up/"), Some(echo.port));
+
+    cluster.restore_empty(0);
+    let error = router.get_all_routes().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store, "{error}");
+    for says in ["jupyterhub", "is gone", "reconcile"] {
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let done = router.reconcile(desired.clone()).unwrap();
+    assert_eq!(done.added.len(), desired.len());
+    assert_eq!(router.get_all_routes().unwrap().len(), desired.len());
+    check_all_served(&router, &[&rig]);
+    assert_eq!(rig.landed("h", "/up/"), None, "it was not asked for again");
+    router.add_route("/up/", echo.url(), json!(null)).unwrap();
+    assert_eq!(rig.landed("h", "/up/"), Some(echo.port));
+    router.stop().unwrap();
+}

@@ -1,0 +1,77 @@
+//! Transactions larger than etcd takes.
+
+use serde_json::json;
+use traefik_router::{Change, ErrorKind, Etcd, KvBackend, Router, Stored};
+
+use super::routes_in;
+use crate::etcd_server::{Cluster, binaries};
+
+const ROUTES: usize = 40;
+
+fn batch(bytes: usize) -> Vec<Change> {
+    let data = json!("x".repeat(bytes));
+    let add = |n| Change::add(format!("/{n}/"), format!("http://h{n}"), data.clone()).unwrap();
+    (0..ROUTES).map(add).collect()
+}
+
+fn router(etcd: Etcd) -> Router {
+    Router::builder(KvBackend::new(etcd)).offline().unwrap()
+}
+
+#[test]
+fn what_is_too_large_goes_in_parts_and_a_limit_that_is_not_known_is_told() {
+    for binary in binaries() {
+        let limits = ["--max-txn-ops", "20", "--max-request-bytes", "200000"];
+        let cluster = Cluster::with(&binary, 1, &limits, None);
+        let told = || routes_in(&cluster).max_operations(20).max_bytes(150_000);
+        // 40 routes are at least 200 operations, and here 400 kB.
+        let done = router(told()).apply(batch(10_000)).unwrap();
+        assert_eq!(done.added.len(), ROUTES);
+        assert_eq!(router(told()).get_all_routes().unwrap().len(), ROUTES);
+
+        let error = router(routes_in(&cluster).max_bytes(150_000))
+            .reconcile([])
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+        assert!(error.to_string().contains("max-txn-ops"), "{error}");
+        let error = router(routes_in(&cluster).max_operations(20))
+            .apply(batch(10_001))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+        assert!(error.to_string().contains("max-request-bytes"), "{error}");
+        assert_eq!(*error.stored(), Stored::Nothing);
+        assert_eq!(router(told()).reconcile([]).unwrap().deleted.len(), ROUTES);
+    }
+}
+
+#[test]
+fn more_than_a_request_of_etcds_default_size_goes_in_parts() {
+    for binary in binaries() {
+        let cluster = Cluster::start(&binary);
+        let router = router(routes_in(&cluster));
+        let before = router
+            .add_route("/first/", "http://h", json!(null))
+            .unwrap();
+        let done = router.apply(batch(100_000)).unwrap();
+        assert!(
+            done.generation >= before.generation + 3,
+            "4 MB in at least 3 parts"
+        );
+        assert_eq!(router.get_all_routes().unwrap().len(), ROUTES + 1);
+        // One route is never split.
+        let error = router
+            .add_route("/huge/", "http://h", json!("x".repeat(2_000_000)))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+        assert_eq!(*error.stored(), Stored::Nothing);
+        // What fits comes first, and what does not is told with what is stored.
+        let mut batch = batch(50_000);
+        batch.push(Change::add("/zz-huge/", "http://h", json!("x".repeat(2_000_000))).unwrap());
+        let error = router.apply(batch).unwrap_err();
+        let Stored::Some(stored) = error.stored() else {
+            panic!("{error:?}");
+        };
+        assert_eq!(stored.len(), ROUTES, "{error}");
+        assert!(error.to_string().contains("stored 40 routes"), "{error}");
+    }
+}
