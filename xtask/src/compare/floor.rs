@@ -21,6 +21,8 @@ const GENERATION: &str = "X-Traefik-Router-Generation";
 /// How many operations etcd takes in a transaction.
 const OPERATIONS: usize = 127;
 
+const RELOAD: &str = "reload";
+
 /// What the floor is to be like.
 pub(super) struct Plan<'a> {
     pub(super) backend: &'a str,
@@ -111,6 +113,14 @@ impl Floor {
             _traefik: traefik,
             _etcd: plan.etcd,
         })
+    }
+
+    /// One reload of the table as `command` has left it: nothing but the generation changes.
+    pub(super) fn reload(&mut self, command: &str) -> Result<f64> {
+        match self.store {
+            Store::File { .. } => self.sample(command),
+            Store::Etcd { .. } => self.sample(RELOAD),
+        }
     }
 
     /// Does what `command` stands for; the milliseconds until the API shows it.
@@ -210,7 +220,10 @@ fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Etcd) -> Result<Store> {
             key: key.clone(),
             value,
         });
-        steps.insert(command.to_string(), in_order(step.collect()));
+        let step = in_order(step.collect());
+        let marker = step.iter().filter(|step| step.key.ends_with(GENERATION));
+        steps.insert(RELOAD.into(), marker.cloned().collect());
+        steps.insert(command.to_string(), step);
         before = now;
         Ok(())
     })?;

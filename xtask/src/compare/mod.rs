@@ -233,7 +233,7 @@ impl Run {
         let single = SINGLE.iter().any(|case| self.options.wants(case));
         let large = routes > 1_000;
         let rounds = match (quick, routes) {
-            (true, ..=1_000) => 7,
+            (true, ..=1_000) => 6,
             (true, _) => 3,
             (false, ..=100) => 30,
             (false, ..=1_000) => 20,
@@ -241,7 +241,8 @@ impl Run {
         };
         let peer_rounds = match (quick, routes) {
             _ if self.programs.peer.is_none() => 0,
-            (true, ..=1_000) => 3,
+            (true, 100) => 5,
+            (true, ..=1_000) => 2,
             (false, ..=1_000) => 10,
             // Filling the peer's etcd would take minutes.
             (false, ..=10_000) if backend != "etcd" => 3,
@@ -249,7 +250,8 @@ impl Run {
         };
         let apply = self.options.wants("apply") || self.options.wants("concurrent");
         // The peer takes minutes for a thousand routes, so it adds them once, to an empty table.
-        let with_peer = self.programs.peer.is_some() && routes == 0;
+        let slow = quick && backend == "yaml";
+        let with_peer = self.programs.peer.is_some() && routes == 0 && !slow;
         let bulk = match (apply && !large, quick && with_peer) {
             (false, _) => vec![],
             (true, true) => vec![(100, true), (1_000, false)],
@@ -260,7 +262,7 @@ impl Run {
             rounds: if single { rounds } else { 0 },
             peer_rounds: if single { peer_rounds } else { 0 },
             bulk,
-            bulk_rounds: if quick { 3 } else { 7 },
+            bulk_rounds: if quick { 2 } else { 7 },
             reads: self.options.wants("reads") && largest && routes > 0,
         }
     }
@@ -339,15 +341,15 @@ impl Run {
         self.say(&format!("{backend}, {routes} routes: {count} at once"));
         let mut apply = Row::new(&format!("apply {count}"), backend, routes);
         let command = format!("bulk {count}");
+        let mut concurrent = Row::new(&format!("concurrent {count}"), backend, routes);
         for _ in 0..rounds {
             apply.floor.push(sides.floor.sample(&command)?);
+            concurrent.floor.push(sides.floor.reload(&command)?);
             sides.floor.sample("reset")?;
             let answer = sides.ours.ask(&command)?;
             apply.add_ours(&answer);
             sides.ours.ask("reset")?;
         }
-        let mut concurrent = Row::new(&format!("concurrent {count}"), backend, routes);
-        concurrent.floor.clone_from(&apply.floor);
         for _ in 0..rounds.div_ceil(2) {
             let answer = sides.ours.ask(&format!("concurrent {count}"))?;
             concurrent.add_ours(&answer);
