@@ -78,12 +78,13 @@ impl Managed {
         }
     }
 
-    /// Whether Traefik has said since then that it rejects the file it watches, or that it does
+    /// Whether Traefik has said since then that it rejects what is stored, or that it does
     /// without the provider from now on. Its API tells neither.
     pub(super) fn has_rejected_since(&self, then: Instant) -> bool {
         let words = [
             "watcher callback",
             "building configuration",
+            "Cannot build the configuration",
             "Cannot start the provider",
         ];
         let complaints = self.complaints_since(then);

@@ -225,6 +225,8 @@ impl Backend for FileBackend {
         self.locked(|state, _lock| {
             let changes = edit(&state.file.routes);
             if !changes.is_empty() || state.file.inherited {
+                // Or else the change would be made on a copy of the whole table.
+                *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
                 state
                     .file
                     .apply(&changes)
