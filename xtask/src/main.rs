@@ -13,6 +13,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   demo              show what the crate does: a real Traefik, real requests
+  demo --etcd       ... and what two Traefiks with their routes in etcd do
   test              get what the tests need, run them all, check every feature
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["demo"] => demo::run(),
+        ["demo", "--etcd"] => demo::etcd::run(),
         ["test"] => suite::run(),
         ["tools", options @ ..] => tools::run(options),
         ["help" | "--help" | "-h"] => {

@@ -259,6 +259,14 @@ impl TableKeys {
         Ok(())
     }
 
+    /// Whether there is nothing of what this setup has stored.
+    pub(super) fn lacks(&self, setup: &Setup) -> bool {
+        let is_empty = |base: &Value| base.as_object().is_none_or(serde_json::Map::is_empty);
+        self.version == 0
+            || is_empty(&self.header.base)
+                && setup.base.as_ref().is_some_and(|base| !is_empty(base))
+    }
+
     /// Whether a default certificate that is stored is of our making.
     pub(super) fn has_certificate(&self) -> bool {
         self.header.base.pointer("/tls/stores/default").is_some()
