@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 
 const TEMP_ENDING: &str = ".tmp";
 
@@ -89,7 +89,12 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
 
 /// The text of a file and what it was when it was read; `None` if there is no such file.
 pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
-    let file = match File::open(path) {
+    let opened = fs::metadata(path).and_then(|metadata| match metadata.is_file() {
+        true => File::open(path),
+        // Opening a pipe would wait for a writer.
+        false => Err(io::Error::other("it is not a regular file")),
+    });
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", path, error)),
@@ -110,19 +115,36 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
 /// file is for its owner alone.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<FileId> {
     let temp = temp_path(path);
-    let written = write_temp(&temp, path, text);
-    let replaced = written.and_then(|file| {
+    let replaced = open_folder(path).and_then(|folder| {
+        let file = write_temp(&temp, path, text)?;
         fs::rename(&temp, path)?;
-        // The rename itself is kept only once the folder is.
-        #[cfg(unix)]
-        File::open(folder_of(path))?.sync_all()?;
-        Ok(FileId::new(&file.metadata()?))
+        Ok((folder, file))
     });
-    replaced.map_err(|error| {
-        // After a rename there is nothing to remove, and the first error is the one to tell.
+    let (folder, file) = replaced.map_err(|error| {
+        // There may be nothing to remove, and the first error is the one to tell.
         drop(fs::remove_file(&temp));
-        failed("write", path, error)
-    })
+        let busy = error.kind() == io::ErrorKind::ResourceBusy;
+        let error = failed("write", path, error);
+        if busy {
+            error.context("a file that is mounted by itself can't be replaced; mount its folder")
+        } else {
+            error
+        }
+    })?;
+    // The rename itself is kept only once the folder is.
+    let kept = folder.map_or(Ok(()), |folder| folder.sync_all());
+    kept.and_then(|()| file.metadata())
+        .map(|metadata| FileId::new(&metadata))
+        .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
+}
+
+/// The folder of a file, where one can be opened.
+fn open_folder(path: &Path) -> io::Result<Option<File>> {
+    if cfg!(unix) {
+        File::open(folder_of(path)).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 fn write_temp(temp: &Path, path: &Path, text: &str) -> io::Result<File> {
@@ -181,7 +203,14 @@ pub(crate) fn remove_stale_temps(path: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&prefix) && name.ends_with(TEMP_ENDING) {
+        let middle = name
+            .strip_prefix(&prefix)
+            .and_then(|name| name.strip_suffix(TEMP_ENDING));
+        let is_ours = |middle: &str| {
+            middle.split('.').count() == 2
+                && middle.split('.').all(|part| part.parse::<u64>().is_ok())
+        };
+        if middle.is_some_and(is_ours) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => log::info!(
                     "removed {}, left by a killed writer",

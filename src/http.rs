@@ -79,6 +79,10 @@ pub(crate) struct Http {
     base: String,
     agent: ureq::Agent,
     authorization: Option<String>,
+    /// Whether the host is an address. ureq looks every host up for every request, on a new thread
+    /// where a limit on the whole request covers that: dearer than the request. An address takes
+    /// no time to look up, and then limits on each step do.
+    is_address: bool,
     /// Whether it has ever answered: a connection that closes then is no sign of a wrong URL.
     answered: Arc<AtomicBool>,
 }
@@ -88,7 +92,7 @@ pub(crate) struct Http {
 pub(crate) struct Bounds {
     /// From nothing to a connection over which a request can be sent.
     pub(crate) connect: Duration,
-    /// The whole of it, `connect` included.
+    /// The whole of it, `connect` included; where the host is an address, each step.
     pub(crate) total: Duration,
 }
 
@@ -120,6 +124,7 @@ impl Http {
             base: base.into(),
             agent: config.build().new_agent(),
             authorization: None,
+            is_address: has_address(base),
             answered: Arc::default(),
         })
     }
@@ -141,7 +146,13 @@ impl Http {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        let config = request.config().timeout_global(Some(timeout));
+        let config = request
+            .config()
+            .timeout_global(self.unless_address(timeout))
+            .timeout_connect(Some(timeout))
+            .timeout_send_request(Some(timeout))
+            .timeout_recv_response(Some(timeout))
+            .timeout_recv_body(Some(timeout));
         let answer = config.build().call().and_then(|answer| self.read(answer));
         answer.map_err(|error| self.error(path, error))
     }
@@ -160,8 +171,12 @@ impl Http {
         let request = self
             .post_request(path, body, authorization)
             .config()
+            .timeout_global(self.unless_address(bounds.total))
             .timeout_connect(Some(bounds.connect))
-            .timeout_global(Some(bounds.total))
+            .timeout_send_request(Some(bounds.total))
+            .timeout_send_body(Some(bounds.total))
+            .timeout_recv_response(Some(bounds.total))
+            .timeout_recv_body(Some(bounds.total))
             .build();
         // A server can't act on JSON whose last byte ureq has not even asked for.
         let mut unsent = body;
@@ -210,6 +225,10 @@ impl Http {
                 Err(error) => return Err(self.post_error(path, error, unsent)),
             }
         }
+    }
+
+    fn unless_address(&self, total: Duration) -> Option<Duration> {
+        (!self.is_address).then_some(total)
     }
 
     fn post_request(
@@ -379,6 +398,14 @@ impl fmt::Debug for Http {
     }
 }
 
+/// Whether the host in this URL is an IP address.
+fn has_address(base: &str) -> bool {
+    let uri = base.parse::<ureq::http::Uri>().ok();
+    let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Whether `base` is a URL to append a path to, with nothing secret in it.
 fn check_url(base: &str, tls: &Tls) -> Result<()> {
     let refuse = |why: &str| {
@@ -450,4 +477,23 @@ fn with_tls(agent: Config, base: &str, _tls: &Tls) -> Result<Config> {
         ));
     }
     Ok(agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_address;
+
+    #[test]
+    fn addresses_and_names() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8099", true),
+            ("http://[::1]:8099", true),
+            ("https://10.0.0.1/traefik", true),
+            ("http://localhost:8099", false),
+            ("https://etcd-1.example.org:2379", false),
+            ("http://10.0.0.1.example.org", false),
+        ] {
+            assert_eq!(has_address(url), expected, "{url}");
+        }
+    }
 }

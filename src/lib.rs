@@ -160,6 +160,7 @@ mod error;
 pub mod etcd;
 pub mod guide;
 mod http;
+mod random;
 pub mod route;
 mod router;
 pub mod traefik;

@@ -1,5 +1,6 @@
 //! Routes in memory: for tests, and to measure what the rest costs.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -10,18 +11,24 @@ use crate::error::Result;
 use crate::route::{Change, Table};
 
 /// A [`Backend`] that no Traefik can read. Clones share one table.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MemoryBackend(Arc<Mutex<(Header, Table)>>);
 
 impl MemoryBackend {
     /// An empty table.
     pub fn new() -> Self {
-        let header = Header::new("traefik-router-generation".into());
+        let header = Header::new("", "traefik-router-generation".into());
         Self(Arc::new(Mutex::new((header, Table::new()))))
     }
 
     fn state(&self) -> MutexGuard<'_, (Header, Table)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").finish_non_exhaustive()
     }
 }
 

@@ -22,7 +22,7 @@ pub use kv::{Entry, Etcd, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
 
 use crate::error::Result;
-use crate::route::{self, Change, RouteSpec, Table};
+use crate::route::{Change, Table};
 
 /// A store of routes that Traefik watches.
 ///
@@ -31,12 +31,6 @@ use crate::route::{self, Change, RouteSpec, Table};
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What Traefik calls the provider that reads this store: the part of a name behind the `@`.
     fn provider(&self) -> &str;
-
-    /// The name of a route's router in Traefik, without its provider. Defaults to a readable part
-    /// of the routespec and a hash of it.
-    fn router_name(&self, spec: &RouteSpec) -> String {
-        route::router_name("", spec)
-    }
 
     /// The static configuration that makes Traefik read this store, as Traefik documents it:
     /// `{"providers": {"file": {"filename": …}}}`.
@@ -91,10 +85,6 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).provider()
     }
 
-    fn router_name(&self, spec: &RouteSpec) -> String {
-        (**self).router_name(spec)
-    }
-
     fn static_config(&self) -> Result<Value> {
         (**self).static_config()
     }
@@ -128,6 +118,9 @@ pub struct Commit {
     pub marker: String,
     /// The generation. A Traefik that shows this or a greater one has loaded the commit.
     pub generation: u64,
+    /// What keeps the names of this table's routers and services apart from those of other tables
+    /// that the same Traefik reads. May be empty.
+    pub namespace: String,
 }
 
 impl Commit {
@@ -136,6 +129,7 @@ impl Commit {
         Self {
             marker: marker.into(),
             generation,
+            namespace: String::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The lines are what [`json_line`](crate::config::text::json_line) writes.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Route, Table};
 
 /// What belongs to the table as a whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Header {
     /// Grows with each commit; Traefik shows it once it has loaded the commit.
     pub(crate) generation: u64,
@@ -22,17 +23,35 @@ pub(crate) struct Header {
     pub(crate) entrypoint: String,
     /// The part of the dynamic configuration that is ours and no route's.
     pub(crate) base: Value,
+    /// What keeps the names of this table apart from those of others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) namespace: String,
+    /// Whether the store was made for this table, and goes with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) created: bool,
     /// The last commits, each as its writer names it: a writer that lost the answer to a commit
     /// finds out here whether it was made. For stores that are asked over a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) recent: Vec<String>,
 }
 
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The base holds a password's hash, and may hold a private key.
+        f.debug_struct("Header")
+            .field("generation", &self.generation)
+            .field("marker", &self.marker)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Header {
-    pub(crate) fn new(marker: String) -> Self {
+    pub(crate) fn new(namespace: &str, marker: String) -> Self {
         Self {
             generation: 0,
             marker,
+            namespace: namespace.into(),
+            created: false,
             entrypoint: String::new(),
             base: Value::Object(serde_json::Map::new()),
             recent: Vec::new(),
@@ -41,7 +60,10 @@ impl Header {
 
     /// What to look for in Traefik.
     pub(crate) fn commit(&self) -> Commit {
-        Commit::new(self.marker.clone(), self.generation)
+        Commit {
+            namespace: self.namespace.clone(),
+            ..Commit::new(self.marker.clone(), self.generation)
+        }
     }
 
     /// Starts the next commit. Generations follow the clock, so that a store which is restored
@@ -50,7 +72,7 @@ impl Header {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_millis());
-        self.generation = (self.generation + 1).max(now as u64);
+        self.generation = self.generation.saturating_add(1).max(now as u64);
     }
 }
 
@@ -68,12 +90,8 @@ pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<(
 /// Reads one line that `json_line` wrote.
 pub(crate) fn parse_line<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T> {
     serde_json::from_str(line).map_err(|error| {
-        let start: String = line.chars().take(60).collect();
-        Error::new(
-            ErrorKind::Corrupt,
-            format!("a line that traefik-router keeps for itself is damaged ({start:?})"),
-        )
-        .with_source(error)
+        let message = "a line that traefik-router keeps for itself is damaged";
+        Error::new(ErrorKind::Corrupt, message).with_source(error)
     })
 }
 
@@ -115,7 +133,7 @@ mod tests {
 
     #[test]
     fn header_then_routes() {
-        let mut header = Header::new("m".into());
+        let mut header = Header::new("", "m".into());
         header.advance();
         let first = header.generation;
         header.advance();

@@ -1,6 +1,7 @@
 //! The dynamic configuration: what a route becomes, and what a [`Router`](crate::Router) needs
 //! beside its routes.
 
+use std::fmt;
 use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -17,7 +18,7 @@ const API_AUTH: &str = "auth_api";
 const API_ROUTER: &str = "route_api";
 
 /// What a [`Router`](crate::Router) wants to be in the dynamic configuration beside its routes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Setup {
     /// The entrypoint that all routes of this table are served on.
@@ -27,6 +28,15 @@ pub struct Setup {
     /// PEM texts `(certificate, key)` to use where no default certificate is set up. Without one
     /// Traefik makes a new RSA key at every reload.
     pub fallback_certificate: Option<(String, String)>,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The base holds a password's hash, the certificate comes with its private key.
+        f.debug_struct("Setup")
+            .field("entrypoint", &self.entrypoint)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Setup {
@@ -40,12 +50,20 @@ impl Setup {
     }
 
     /// What to store, given what our own part of the store holds now and whether somebody else has
-    /// set a default certificate. A generated certificate that is stored stays.
+    /// set a default certificate. A certificate that was made up, and an API router that another
+    /// Router has set up, stay where this setup has none.
     pub(crate) fn base_over(&self, stored: &Value, certificate_elsewhere: bool) -> Value {
         let Some(base) = &self.base else {
             return stored.clone();
         };
         let mut base = base.clone();
+        if base["http"]["routers"].get(API_ROUTER).is_none() {
+            for (part, name) in [("routers", API_ROUTER), ("middlewares", API_AUTH)] {
+                if let Some(entry) = stored["http"][part].get(name) {
+                    merge(&mut base, &json!({"http": {part: {name: entry}}}));
+                }
+            }
+        }
         const CERTIFICATE: &str = "/tls/stores/default";
         if base.pointer(CERTIFICATE).is_none() && !certificate_elsewhere {
             let generated = self.fallback_certificate.as_ref().map(
@@ -60,29 +78,34 @@ impl Setup {
 }
 
 /// How Traefik's API is guarded.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct ApiAccess {
     pub(crate) entrypoint: String,
     pub(crate) username: String,
-    /// The hash as Traefik's basicAuth takes it; `None` leaves the API unguarded.
-    pub(crate) password_hash: Option<String>,
+    /// The hash as Traefik's basicAuth takes it.
+    pub(crate) password_hash: String,
 }
 
-/// The base of a managed or attached Traefik: the API's router, a certificate, and whatever else
-/// the user wants.
-pub(crate) fn base(api: &ApiAccess, certificate: Option<(&Path, &Path)>, extra: &Value) -> Value {
-    let mut router = json!({
-        "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
-        "entryPoints": [api.entrypoint],
-        "service": "api@internal",
-    });
-    let mut base = json!({"http": {"routers": {}}});
-    if let Some(hash) = &api.password_hash {
-        router["middlewares"] = json!([API_AUTH]);
-        let users = [format!("{}:{hash}", api.username)];
-        base["http"]["middlewares"] = json!({API_AUTH: {"basicAuth": {"users": users}}});
+/// The base of a managed or attached Traefik: the API's router if we know a password for it, a
+/// certificate, and whatever else the user wants.
+pub(crate) fn base(
+    api: Option<&ApiAccess>,
+    certificate: Option<(&Path, &Path)>,
+    extra: &Value,
+) -> Value {
+    let mut base = json!({});
+    if let Some(api) = api {
+        let users = [format!("{}:{}", api.username, api.password_hash)];
+        base["http"] = json!({
+            "routers": {API_ROUTER: {
+                "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
+                "entryPoints": [api.entrypoint],
+                "service": "api@internal",
+                "middlewares": [API_AUTH],
+            }},
+            "middlewares": {API_AUTH: {"basicAuth": {"users": users}}},
+        });
     }
-    base["http"]["routers"][API_ROUTER] = router;
     if let Some((cert, key)) = certificate {
         let certificate = json!({"certFile": cert, "keyFile": key});
         base["tls"] = json!({"stores": {"default": {"defaultCertificate": certificate}}});
@@ -200,12 +223,12 @@ mod tests {
         let api = ApiAccess {
             entrypoint: "auth_api".into(),
             username: "jupyterhub".into(),
-            password_hash: Some("{SHA}x".into()),
+            password_hash: "{SHA}x".into(),
         };
         let extra =
             json!({"http": {"middlewares": {"mine": {"compress": {"minResponseBodyBytes": 1}}}}});
         let base = base(
-            &api,
+            Some(&api),
             Some((Path::new("/c.pem"), Path::new("/k.pem"))),
             &extra,
         );
@@ -249,6 +272,28 @@ mod tests {
             json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "mine"}}}}});
         assert_eq!(cert(&setup(given).base_over(&stored, false)), "mine");
         assert_eq!(Setup::new("web").base_over(&stored, false), stored);
+    }
+
+    #[test]
+    fn an_api_router_that_is_stored_stays_guarded() {
+        let api = ApiAccess {
+            entrypoint: "auth_api".into(),
+            username: "jupyterhub".into(),
+            password_hash: "{SHA}x".into(),
+        };
+        let stored = base(Some(&api), None, &json!({}));
+        let setup = |base: Value| Setup {
+            base: Some(base),
+            ..Setup::new("web")
+        };
+        let without_password = setup(base(None, None, &json!({})));
+        assert_eq!(without_password.base_over(&stored, true), stored);
+        let other = ApiAccess {
+            password_hash: "{SHA}y".into(),
+            ..api
+        };
+        let other = base(Some(&other), None, &json!({}));
+        assert_eq!(setup(other.clone()).base_over(&stored, true), other);
     }
 
     #[test]

@@ -54,9 +54,7 @@ impl Table {
                 format!("no request has the path {path:?}: {why}"),
             )
         })?;
-        let bare = without_port(host);
-        // A host that no routespec can have is served by the routes for any host.
-        let host = canonical_host(bare).unwrap_or_default();
+        let host = request_host(host);
         let longest = |host: &str, path: &mut String| {
             let mut text = format!("{host}{path}");
             loop {
@@ -144,10 +142,16 @@ impl<'a> IntoIterator for &'a Table {
     }
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rfind(']') {
-        Some(bracket) => &host[..=bracket],
-        None => host.split(':').next().unwrap_or(host),
+/// The host of a `Host` header as a routespec has it, empty if none can. Traefik compares IPv6
+/// addresses as text, with or without brackets.
+fn request_host(header: &str) -> String {
+    if let Some(bracket) = header.rfind(']') {
+        return header[..=bracket].to_ascii_lowercase();
+    }
+    match header.split_once(':') {
+        Some((_, rest)) if rest.contains(':') => format!("[{}]", header.to_ascii_lowercase()),
+        Some((host, _)) => canonical_host(host).unwrap_or_default(),
+        None => canonical_host(header).unwrap_or_default(),
     }
 }
 
@@ -212,6 +216,8 @@ mod tests {
             ("i.x", "/a/b", "/a/b/"),
             ("i.x", "/only", "i.x/only/"),
             ("[::1]:80", "/v6/x", "[::1]/v6/"),
+            ("::1", "/v6/x", "[::1]/v6/"),
+            ("[0:0:0:0:0:0:0:1]", "/v6/x", "/"),
             ("", "/a", "/a/"),
         ] {
             let found = table.resolve(host, path).unwrap().unwrap();

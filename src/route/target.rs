@@ -108,11 +108,9 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
 
 /// The URL without what may be a password.
 fn redacted(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 < at => {
-            format!("{}***{}", &url[..scheme + 3], &url[at..])
-        }
-        _ => url.into(),
+    match url.rfind('@') {
+        Some(at) => format!("***{}", &url[at..]),
+        None => url.into(),
     }
 }
 
@@ -192,6 +190,8 @@ mod tests {
             ("http://h:99999", "not a port number"),
             ("http://::1:80", "no host"),
             ("http://user:s3cret@h/", "user name or password"),
+            ("user:s3cret@h:80", "must be a URL"),
+            ("https:/user:s3cret@h", "must be a URL"),
             ("http://h/?q", "query or fragment"),
             ("http://h#f", "query or fragment"),
             ("http://h/a b", "not an encoded path"),

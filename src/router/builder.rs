@@ -2,21 +2,21 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
 use super::Router;
 use super::commit::Commits;
+use super::listen::Listen;
 use super::managed::{Managed, StaticFile};
 use super::verify::Verifier;
 use crate::backend::{Backend, Setup};
+use crate::config::FOREVER;
 use crate::config::dynamic::{self, ApiAccess};
-use crate::config::static_config::{Entrypoint, StaticConfig};
-use crate::error::{Error, ErrorKind, Result};
+use crate::config::static_config::StaticConfig;
+use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::Tls;
 use crate::traefik::Api;
 use crate::traefik::process::Launch;
@@ -137,7 +137,7 @@ impl Builder {
     }
 
     /// The password for Traefik's API. For a Traefik that we start it defaults to 256 random bits;
-    /// for another one to none, and then the API must be open to us.
+    /// for another one to none: then the API must be open to us, and we set up no router for it.
     ///
     /// Traefik checks it at each request to the API, and we ask at each change; so it is stored as
     /// a fast hash (`{SHA}`). That loses nothing for a random password. For one that a person
@@ -174,13 +174,13 @@ impl Builder {
 
     /// How long one request to the API may take. Defaults to 5 seconds.
     pub fn traefik_api_timeout(mut self, timeout: Duration) -> Self {
-        self.api_timeout = timeout;
+        self.api_timeout = timeout.min(FOREVER);
         self
     }
 
     /// How long a change may take until every Traefik serves it. Defaults to 30 seconds.
     pub fn check_route_timeout(mut self, timeout: Duration) -> Self {
-        self.check_route_timeout = timeout;
+        self.check_route_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -202,7 +202,7 @@ impl Builder {
     }
 
     /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
-    /// routers, TLS options. Defaults to none.
+    /// routers, TLS options. A `null` takes away what is there. Defaults to none.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
         self.extra_dynamic_config = config;
         self
@@ -231,7 +231,7 @@ impl Builder {
     /// of 2 seconds is how long every second user would wait. Defaults to zero: Traefik then loads
     /// changes as fast as it can, several at once if they come faster.
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
-        self.throttle = throttle;
+        self.throttle = throttle.min(FOREVER);
         self
     }
 
@@ -242,7 +242,8 @@ impl Builder {
         self
     }
 
-    /// An environment variable for Traefik, beside those of this program.
+    /// An environment variable for Traefik, beside those of this program. Defaults to no further
+    /// ones.
     pub fn traefik_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
@@ -251,7 +252,7 @@ impl Builder {
     /// How long Traefik may take to stop: requests that are under way may finish until then.
     /// Defaults to 5 seconds.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop_timeout = timeout;
+        self.stop_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -296,7 +297,7 @@ impl Builder {
                     "traefik_api_hashed_password needs traefik_api_password beside it",
                 ));
             }
-            self.api_password = Some(random_password()?);
+            self.api_password = Some(crate::random::hex::<32>()?);
         }
         let setup = self.setup(&entrypoint)?;
         let verifier = self.verifier()?;
@@ -323,7 +324,7 @@ impl Builder {
             };
             let begun = Instant::now();
             let managed = Managed::start(file, &launch)?;
-            verifier.confirm(&commit, &[], &|_| String::new(), begun, Some(&managed))?;
+            verifier.confirm_setup(&commit, begun, Some(&managed))?;
             public.wait_until_open(verifier.timeout(), &managed)?;
             // Somebody else's Traefik may have answered for ours, which could not listen there.
             managed.check()?;
@@ -364,7 +365,9 @@ impl Builder {
         };
         let verifier = self.verifier()?;
         let commit = self.backend.open(&setup)?;
-        verifier.confirm(&commit, &[], &|_| String::new(), Instant::now(), None)?;
+        verifier
+            .confirm_setup(&commit, Instant::now(), None)
+            .map_err(|error| error.with_stored(Stored::All))?;
         for (api, known) in verifier.everywhere(|api, _| api.entrypoints().map(Some))? {
             if !known.iter().any(|known| known.name == entrypoint) {
                 let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
@@ -420,18 +423,33 @@ impl Builder {
     }
 
     fn setup(&self, entrypoint: &str) -> Result<Setup> {
+        for (option, config) in [
+            ("extra_dynamic_config", &self.extra_dynamic_config),
+            ("extra_static_config", &self.extra_static_config),
+        ] {
+            if !config.is_object() {
+                return Err(invalid(&format!(
+                    "{option} must be a map, as Traefik documents it"
+                )));
+            }
+        }
         let certificate = match &self.ssl {
             (Some(cert), Some(key)) => Some((absolute(cert)?, absolute(key)?)),
             _ => None,
         };
-        let api = ApiAccess {
+        let username = self.username()?;
+        let api = self.password_hash()?.map(|password_hash| ApiAccess {
             entrypoint: self.api_entrypoint.clone(),
-            username: self.username()?,
-            password_hash: self.password_hash()?,
-        };
+            username,
+            password_hash,
+        });
         let files = certificate.as_ref().map(|(cert, key)| (&**cert, &**key));
         Ok(Setup {
-            base: Some(dynamic::base(&api, files, &self.extra_dynamic_config)),
+            base: Some(dynamic::base(
+                api.as_ref(),
+                files,
+                &self.extra_dynamic_config,
+            )),
             fallback_certificate: Some(made_up_certificate()?),
             ..Setup::new(entrypoint)
         })
@@ -501,115 +519,13 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Where an entrypoint listens, taken from a URL.
-struct Listen {
-    tls: bool,
-    host: String,
-    port: u16,
-}
-
-impl Listen {
-    fn parse(option: &str, url: &str) -> Result<Self> {
-        let refuse = || {
-            invalid(&format!(
-                "{option} must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
-            ))
-        };
-        let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err(refuse()),
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().map_err(|_| refuse())?)
-            }
-            _ => (authority, if tls { 443 } else { 80 }),
-        };
-        let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-        if port == 0 || !host.bytes().all(is_host) {
-            return Err(refuse());
-        }
-        Ok(Self {
-            tls,
-            host: host.into(),
-            port,
-        })
-    }
-
-    fn entrypoint<'a>(&self, name: &'a str) -> Entrypoint<'a> {
-        Entrypoint {
-            name,
-            address: format!("{}:{}", self.host, self.port),
-            tls: self.tls,
-        }
-    }
-
-    fn check_free(&self, option: &str) -> Result<()> {
-        let host = if self.host.is_empty() {
-            "0.0.0.0"
-        } else {
-            &self.host
-        };
-        match TcpListener::bind(format!("{host}:{}", self.port)) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::new(
-                ErrorKind::Process,
-                format!(
-                    "{option}: another program listens on {host}:{} already, perhaps a Traefik \
-                     that was left behind",
-                    self.port
-                ),
-            )),
-            // What else may be wrong, Traefik says.
-            _ => Ok(()),
-        }
-    }
-
-    fn wait_until_open(&self, timeout: Duration, managed: &Managed) -> Result<()> {
-        let deadline = Instant::now() + timeout;
-        let host = match &*self.host {
-            "" | "0.0.0.0" => "127.0.0.1",
-            "[::]" => "[::1]",
-            host => host,
-        };
-        let address = format!("{host}:{}", self.port);
-        loop {
-            let open = (address.to_socket_addrs().into_iter().flatten())
-                .any(|to| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok());
-            if open {
-                return Ok(());
-            }
-            managed.check()?;
-            if Instant::now() >= deadline {
-                return Err(Error::new(
-                    ErrorKind::Process,
-                    format!("Traefik does not listen on {address} (public_url)"),
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-fn invalid(message: &str) -> Error {
+pub(super) fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path)
         .map_err(|error| invalid(&format!("ssl: can't read {}", path.display())).with_source(error))
-}
-
-fn random_password() -> Result<String> {
-    let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| {
-        Error::new(
-            ErrorKind::Process,
-            "the operating system gives no random bytes",
-        )
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn made_up_certificate() -> Result<(String, String)> {

@@ -62,11 +62,9 @@ impl Commits {
         });
         let mut queue = self.queue();
         queue.waiting.push(Arc::clone(&job));
-        while queue.committing {
-            queue = self
-                .moved_on
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+        // Who is done must not wait for the commit that may be under way by now.
+        while queue.committing && job.outcome().is_none() {
+            queue = self.wait(queue);
         }
         if let Some(outcome) = job.outcome().take() {
             return outcome;
@@ -82,6 +80,29 @@ impl Commits {
         drop(turn);
         let outcome = job.outcome().take();
         outcome.unwrap_or_else(|| Err(abandoned()))
+    }
+
+    /// Runs `job` while nobody commits.
+    pub(super) fn alone<T>(&self, job: impl FnOnce() -> T) -> T {
+        let mut queue = self.queue();
+        while queue.committing {
+            queue = self.wait(queue);
+        }
+        queue.committing = true;
+        drop(queue);
+        let turn = Turn {
+            commits: self,
+            jobs: &[],
+        };
+        let done = job();
+        drop(turn);
+        done
+    }
+
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.moved_on
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -263,5 +284,67 @@ impl Overlay<'_> {
             table.apply(&change);
         }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{sleep, spawn};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A commit begins when the test has let it.
+    struct Gate(Mutex<Receiver<()>>);
+
+    fn add(commits: &Arc<Commits>, gate: &Arc<Gate>, spec: &str) -> Receiver<bool> {
+        let (done, outcome): (Sender<bool>, _) = channel();
+        let change = Change::add(spec, "http://t", ()).unwrap();
+        let (commits, gate) = (Arc::clone(commits), Arc::clone(gate));
+        spawn(move || {
+            let applied = commits.submit(
+                Request::Changes(vec![change]),
+                &|edit| {
+                    edit(&Table::new());
+                    gate.0.lock().unwrap().recv().unwrap();
+                    Ok(Commit::new("m", 1))
+                },
+                &|_, _, _| Ok(HashMap::new()),
+            );
+            done.send(applied.is_ok()).unwrap();
+        });
+        outcome
+    }
+
+    fn wait_for_waiting(commits: &Commits, count: usize) {
+        while commits.queue().waiting.len() != count || !commits.queue().committing {
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn who_is_done_does_not_wait_for_the_next_commit() {
+        for _ in 0..20 {
+            let (open, gate) = channel();
+            let (commits, gate) = (Arc::default(), Arc::new(Gate(Mutex::new(gate))));
+            let first = add(&commits, &gate, "/1/");
+            wait_for_waiting(&commits, 0);
+            let shared: Vec<_> = (2..10)
+                .map(|n| add(&commits, &gate, &format!("/{n}/")))
+                .collect();
+            wait_for_waiting(&commits, 8);
+            open.send(()).unwrap();
+            wait_for_waiting(&commits, 0);
+            let last = add(&commits, &gate, "/last/");
+            wait_for_waiting(&commits, 1);
+            open.send(()).unwrap();
+            // The last one may be committing by now, and is not let.
+            for outcome in [first].into_iter().chain(shared) {
+                assert_eq!(outcome.recv_timeout(Duration::from_secs(10)), Ok(true));
+            }
+            open.send(()).unwrap();
+            assert_eq!(last.recv(), Ok(true));
+        }
     }
 }

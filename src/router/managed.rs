@@ -25,6 +25,8 @@ pub(super) struct Managed {
 #[derive(Debug)]
 enum State {
     Started(Process),
+    /// What the start had made may still be there.
+    Ended,
     Stopped,
 }
 
@@ -46,12 +48,12 @@ impl Managed {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        matches!(*self.state(), State::Stopped)
+        !matches!(*self.state(), State::Started(_))
     }
 
     pub(super) fn status(&self) -> ProcessStatus {
         match &mut *self.state() {
-            State::Stopped => ProcessStatus::Stopped,
+            State::Ended | State::Stopped => ProcessStatus::Stopped,
             State::Started(process) => match process.check() {
                 Ok(()) => ProcessStatus::Running(process.id()),
                 Err(error) => ProcessStatus::Ended(error.to_string()),
@@ -62,28 +64,54 @@ impl Managed {
     /// Fails if Traefik has ended.
     pub(super) fn check(&self) -> Result<()> {
         match &mut *self.state() {
-            State::Stopped => Err(Error::new(ErrorKind::Process, "Traefik was stopped")),
+            State::Ended | State::Stopped => {
+                Err(Error::new(ErrorKind::Process, "Traefik was stopped"))
+            }
             State::Started(process) => process.check(),
         }
     }
 
     pub(super) fn complaints_since(&self, then: Instant) -> Vec<String> {
         match &*self.state() {
-            State::Stopped => Vec::new(),
+            State::Ended | State::Stopped => Vec::new(),
             State::Started(process) => process.complaints_since(then),
         }
     }
 
-    /// Ends Traefik; says whether it was there to be ended.
-    pub(super) fn stop(&self) -> Result<bool> {
+    /// Whether Traefik has said since then that it rejects the file or the keys it watches, or that it does
+    /// without the provider from now on. Its API tells neither.
+    pub(super) fn has_rejected_since(&self, then: Instant) -> bool {
+        let words = [
+            "watcher callback",
+            "building configuration",
+            "Cannot start the provider",
+            // A key that it does not know, or whose value it can't read.
+            ", node: ",
+        ];
+        let complaints = self.complaints_since(then);
+        complaints
+            .iter()
+            .any(|line| words.iter().any(|words| line.contains(words)))
+    }
+
+    /// Ends Traefik.
+    pub(super) fn end(&self) -> Result<()> {
         let mut state = self.state();
-        let State::Started(process) = &mut *state else {
-            return Ok(false);
-        };
-        process.stop()?;
-        *state = State::Stopped;
-        self.static_file.remove()?;
-        Ok(true)
+        if let State::Started(process) = &mut *state {
+            process.stop()?;
+            *state = State::Ended;
+        }
+        Ok(())
+    }
+
+    /// Removes the static configuration, and what `close` does; nothing if that was done before.
+    pub(super) fn clean_up(&self, close: impl FnOnce() -> Result<()>) -> Result<()> {
+        if !matches!(*self.state(), State::Stopped) {
+            self.static_file.remove()?;
+            close()?;
+            *self.state() = State::Stopped;
+        }
+        Ok(())
     }
 }
 
@@ -104,6 +132,7 @@ impl StaticFile {
                 ));
             }
         }
+        atomic::remove_stale_temps(&resolved);
         let file = Self(resolved);
         // A new file has mode 0600; one that is replaced would keep its own.
         file.remove()?;

@@ -2,6 +2,7 @@
 
 mod builder;
 mod commit;
+mod listen;
 mod managed;
 mod verify;
 mod watch;
@@ -210,26 +211,28 @@ impl Router {
     /// # Errors
     /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
     pub fn stop(&self) -> Result<()> {
-        match &self.managed {
-            Some(managed) if managed.stop()? => self.backend.close(),
-            _ => Ok(()),
-        }
+        let Some(managed) = &self.managed else {
+            return Ok(());
+        };
+        // A commit that is under way fails now; none begins after it.
+        managed.end()?;
+        self.commits
+            .alone(|| managed.clean_up(|| self.backend.close()))
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
-        if self.managed.as_ref().is_some_and(Managed::is_stopped) {
-            return Err(Error::new(
-                ErrorKind::Process,
-                "this Router has stopped its Traefik; start another one",
-            ));
-        }
-        let name = |spec: &RouteSpec| self.backend.router_name(spec);
         self.commits.submit(
             request,
-            &|edit| self.backend.commit(edit),
+            &|edit| match &self.managed {
+                Some(managed) if managed.is_stopped() => Err(Error::new(
+                    ErrorKind::Process,
+                    "this Router has stopped its Traefik; start another one",
+                )),
+                _ => self.backend.commit(edit),
+            },
             &|commit, set, begun| {
                 self.verifier
-                    .confirm(commit, set, &name, begun, self.managed.as_ref())
+                    .confirm(commit, set, begun, self.managed.as_ref())
             },
         )
     }

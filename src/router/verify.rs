@@ -6,7 +6,7 @@
 //! answer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,18 @@ use super::managed::Managed;
 use crate::backend::Commit;
 use crate::config::dynamic::generation;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::RouteSpec;
+use crate::route::{RouteSpec, router_name};
 use crate::traefik::{Api, RouterInfo};
 
-/// For how long an API may refuse our password: a new password is not known before it is loaded.
+/// For how long an API may refuse our password.
 const UNAUTHORIZED_PATIENCE: Duration = Duration::from_secs(1);
+/// The same after a new password was stored: Traefik takes its time by default (its
+/// `providersThrottleDuration` of 2 s) until it knows it.
+const NEW_PASSWORD_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Gives a route's router its name in Traefik, without the provider.
-pub(super) type Name<'a> = dyn Fn(&RouteSpec) -> String + 'a;
+/// For how long a Traefik that says that it rejects what is stored may change its mind: it may have
+/// read what somebody was still writing.
+const REJECTION_PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -30,6 +34,36 @@ pub(super) struct Verifier {
     timeout: Duration,
     /// How many Traefiks have to serve a change; `None` means all.
     quorum: Option<usize>,
+    /// How long Traefik took for the last commit, in microseconds.
+    last_took: AtomicU64,
+}
+
+/// A commit that Traefik is to load.
+struct Awaited<'a> {
+    commit: &'a Commit,
+    managed: Option<&'a Managed>,
+    begun: Instant,
+    /// When it was stored.
+    start: Instant,
+    /// For how long an API may refuse our password.
+    patience: Duration,
+}
+
+impl<'a> Awaited<'a> {
+    fn new(
+        commit: &'a Commit,
+        begun: Instant,
+        managed: Option<&'a Managed>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            commit,
+            managed,
+            begun,
+            start: Instant::now(),
+            patience,
+        }
+    }
 }
 
 /// What an API said last.
@@ -52,6 +86,7 @@ impl Verifier {
             provider: provider.into(),
             timeout,
             quorum,
+            last_took: AtomicU64::new(0),
         }
     }
 
@@ -70,21 +105,44 @@ impl Verifier {
         &self,
         commit: &Commit,
         set: &[RouteSpec],
-        name: &Name<'_>,
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<HashMap<RouteSpec, Error>> {
-        let start = Instant::now();
+        self.await_commit(
+            set,
+            &Awaited::new(commit, begun, managed, UNAUTHORIZED_PATIENCE),
+        )
+    }
+
+    /// The same for the commit of a setup, which may come with a new password.
+    pub(super) fn confirm_setup(
+        &self,
+        commit: &Commit,
+        begun: Instant,
+        managed: Option<&Managed>,
+    ) -> Result<()> {
+        self.await_commit(
+            &[],
+            &Awaited::new(commit, begun, managed, NEW_PASSWORD_PATIENCE),
+        )?;
+        Ok(())
+    }
+
+    fn await_commit(
+        &self,
+        set: &[RouteSpec],
+        awaited: &Awaited<'_>,
+    ) -> Result<HashMap<RouteSpec, Error>> {
         let mut refused = HashMap::new();
         if self.apis.is_empty() {
             return Ok(refused);
         }
-        let by_name: HashMap<String, &RouteSpec> = set
-            .iter()
-            .map(|spec| (format!("{}@{}", name(spec), self.provider), spec))
-            .collect();
+        let namespace = &awaited.commit.namespace;
+        let name = |spec| format!("{}@{}", router_name(namespace, spec), self.provider);
+        let by_name: HashMap<String, &RouteSpec> =
+            set.iter().map(|spec| (name(spec), spec)).collect();
         for (api, routers) in self.everywhere(|api, enough| {
-            if self.wait(api, commit, (begun, start), managed, enough)? {
+            if self.wait(api, awaited, enough)? {
                 return Ok(Some(refused_of(api, &by_name)?));
             }
             Ok(None)
@@ -156,14 +214,13 @@ impl Verifier {
     }
 
     /// Waits until a Traefik has loaded the commit; false if that is no longer asked for.
-    fn wait(
-        &self,
-        api: &Api,
-        commit: &Commit,
-        (begun, start): (Instant, Instant),
-        managed: Option<&Managed>,
-        enough: &AtomicBool,
-    ) -> Result<bool> {
+    fn wait(&self, api: &Api, awaited: &Awaited<'_>, enough: &AtomicBool) -> Result<bool> {
+        let Awaited {
+            commit,
+            managed,
+            start,
+            ..
+        } = *awaited;
         let deadline = start + self.timeout;
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
@@ -172,7 +229,11 @@ impl Verifier {
             let seen = match api.middleware_by(&marker, deadline) {
                 Ok(None) => Seen::NoMarker,
                 Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
-                    Some(generation) if generation >= commit.generation => return Ok(true),
+                    Some(generation) if generation >= commit.generation => {
+                        let took = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+                        self.last_took.store(took, Ordering::Relaxed);
+                        return Ok(true);
+                    }
                     Some(generation) => Seen::Generation(generation),
                     None => Seen::NoMarker,
                 },
@@ -182,7 +243,7 @@ impl Verifier {
             match &seen {
                 Seen::Failure(error) if error.kind() == ErrorKind::Unauthorized => {
                     let since = *unauthorized_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= UNAUTHORIZED_PATIENCE {
+                    if since.elapsed() >= awaited.patience {
                         return Err(error.clone());
                     }
                 }
@@ -192,44 +253,55 @@ impl Verifier {
                 return Ok(false);
             }
             let now = Instant::now();
-            if now >= deadline {
+            let rejected = now - start >= REJECTION_PATIENCE
+                && managed.is_some_and(|managed| managed.has_rejected_since(awaited.begun));
+            if now >= deadline || rejected {
                 // A last request that the deadline cut short tells nothing.
                 let cut_short =
                     matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
                 let seen = before.filter(|_| cut_short).unwrap_or(seen);
-                let complaints = managed.map(|managed| managed.complaints_since(begun));
-                return Err(self.not_loaded(api, commit, seen, &complaints.unwrap_or_default()));
+                return Err(match seen {
+                    Seen::Failure(error) if error.kind() == ErrorKind::Unauthorized => error,
+                    seen => self.not_loaded(api, awaited, seen),
+                });
             }
             before = Some(seen);
-            std::thread::sleep(pause(now - start).min(deadline - now));
+            let expected = Duration::from_micros(self.last_took.load(Ordering::Relaxed));
+            std::thread::sleep(pause(now - start, expected).min(deadline - now));
         }
     }
 
-    fn not_loaded(&self, api: &Api, commit: &Commit, seen: Seen, complaints: &[String]) -> Error {
-        let url = api.url();
-        let mut message = format!(
-            "stored, but Traefik at {url} did not load it within {:?}",
-            self.timeout
-        );
-        message.push_str(&match seen {
+    fn not_loaded(&self, api: &Api, awaited: &Awaited<'_>, seen: Seen) -> Error {
+        let provider = &self.provider;
+        let why = match seen {
             Seen::NoMarker => match providers(api) {
-                Some(running) if !running.iter().any(|name| name.eq_ignore_ascii_case(&self.provider)) => format!(
-                    ": its provider {:?} is not running (these are: {}); check its static configuration, and restart it if the store was not there when it started",
-                    self.provider,
+                Ok(running) if !running.contains(&provider.to_lowercase()) => format!(
+                    "its provider {provider:?} is not running (these are: {}); check its static \
+                     configuration, and restart it if the store was not there when it started",
                     running.join(", "),
                 ),
-                _ => format!(
-                    ": it has never loaded anything of ours from its provider {:?}; it probably reads another file or prefix than the one we write",
-                    self.provider
+                Ok(_) => format!(
+                    "it has never loaded anything of ours from its provider {provider:?}; it \
+                     probably reads another file or prefix than the one we write"
                 ),
+                Err(error) => error.to_string(),
             },
             Seen::Generation(generation) => format!(
-                ": it still has generation {generation} instead of {}; it rejects what is stored now (its log says why) or watches no longer",
-                commit.generation
+                "it still has generation {generation} instead of {}; it rejects what is stored \
+                 now (its log says why) or watches no longer",
+                awaited.commit.generation
             ),
-            Seen::Failure(error) => format!(": {error}"),
-        });
-        if !complaints.is_empty() {
+            Seen::Failure(error) => error.to_string(),
+        };
+        let mut message = format!(
+            "stored, but Traefik at {} did not load it within {} ms: {why}",
+            api.url(),
+            awaited.start.elapsed().as_millis()
+        );
+        let complaints = awaited
+            .managed
+            .map(|managed| managed.complaints_since(awaited.begun));
+        if let Some(complaints) = complaints.filter(|complaints| !complaints.is_empty()) {
             message.push_str(&format!("; its log says: {}", complaints.join(" | ")));
         }
         Error::new(ErrorKind::NotLoaded, message)
@@ -252,24 +324,22 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
     }
 }
 
-/// Short pauses at first; later about a tenth of the time that has passed.
-fn pause(elapsed: Duration) -> Duration {
-    (elapsed / 10).clamp(Duration::from_micros(300), Duration::from_millis(100))
+/// Few polls until it may be there: each takes CPU from the reload that it waits for. Then every
+/// twentieth of the time that has passed.
+fn pause(elapsed: Duration, expected: Duration) -> Duration {
+    let part = if elapsed < expected / 2 { 2 } else { 20 };
+    (elapsed / part).clamp(Duration::from_micros(100), Duration::from_millis(100))
 }
 
-/// The providers that run, if the API says so.
-fn providers(api: &Api) -> Option<Vec<String>> {
-    let overview = api.overview().ok()?;
-    let names = overview["providers"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    Some(
-        names
-            .iter()
-            .filter_map(|name| name.as_str().map(str::to_lowercase))
-            .collect(),
-    )
+/// The providers that run, in lower case. The time for the commit is over: this must be quick.
+fn providers(api: &Api) -> Result<Vec<String>> {
+    let overview = api.clone().timeout(Duration::from_secs(1)).overview()?;
+    let names = overview["providers"].as_array();
+    let names = names.map(Vec::as_slice).unwrap_or_default();
+    Ok(names
+        .iter()
+        .filter_map(|name| name.as_str().map(str::to_lowercase))
+        .collect())
 }
 
 fn refusal(api: &Api, spec: &RouteSpec, router: &RouterInfo) -> Error {

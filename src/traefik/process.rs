@@ -17,28 +17,31 @@ use crate::error::{Error, ErrorKind, Result};
 /// Traefik must not outlive its owner, however that ends. A shell that turns into Traefik leaves a
 /// child behind that reads from a pipe; the owner holds the other end and never writes to it but
 /// to say that Traefik is gone already. The pipe closes when the owner ends, even by SIGKILL; then
-/// the child ends Traefik, first politely.
+/// the child ends Traefik, and what it may have started, first politely.
 ///
 /// `$0` is the time to give it in tenths of a second, the arguments are Traefik's command line.
 #[cfg(unix)]
 const WATCHDOG: &str = r#"
 exec 3<&0 </dev/null
 {
+    trap '' TERM
     read -r word <&3
     [ "$word" = gone ] && exit
-    kill -TERM $$ 2>/dev/null || exit
+    kill -TERM -$$ 2>/dev/null || exit
     tenths=$0
     while [ "$tenths" -gt 0 ] && kill -0 $$ 2>/dev/null; do
         sleep 0.1
         tenths=$((tenths - 1))
     done
-    kill -KILL $$ 2>/dev/null
+    kill -0 $$ 2>/dev/null && kill -KILL -$$ 2>/dev/null
 } >/dev/null 2>&1 &
 exec 3<&-
 exec "$@"
 "#;
 
 const KEPT_LINES: usize = 30;
+/// How long to wait, after Traefik has ended, for what it has written to its log.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A Traefik that we have started. It ends when this is dropped.
 #[derive(Debug)]
@@ -140,14 +143,15 @@ impl Process {
         ))
     }
 
-    /// What Traefik complained of in its log since `then`.
+    /// What Traefik complained of in its log since `then`; what it repeats comes once.
     pub(crate) fn complaints_since(&self, then: Instant) -> Vec<String> {
-        let lines = self.log.lines();
-        lines
-            .iter()
-            .filter(|line| line.complaint && line.at >= then)
-            .map(|line| line.text.clone())
-            .collect()
+        let mut complaints = Vec::new();
+        for line in self.log.lines().iter() {
+            if line.complaint && line.at >= then && !complaints.contains(&line.text) {
+                complaints.push(line.text.clone());
+            }
+        }
+        complaints
     }
 
     /// Ends Traefik: SIGTERM, a bounded wait, SIGKILL.
@@ -178,8 +182,10 @@ impl Process {
         if let Some(mut leash) = self.leash.take() {
             drop(leash.write_all(b"gone\n"));
         }
-        for reader in self.readers.drain(..) {
-            drop(reader.join());
+        // A wrapper's child may hold the pipes for longer.
+        let deadline = Instant::now() + LAST_WORDS;
+        while Instant::now() < deadline && !self.readers.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

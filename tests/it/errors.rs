@@ -108,6 +108,8 @@ fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
         &[&rig.api_url(), "refused"],
     );
     let traefik = External::start(&rig);
+    // One that is just starting has the usual time.
+    rig.builder().attach().unwrap();
     let router = short(&rig).attach().unwrap();
     drop(traefik);
     let start = Instant::now();
@@ -170,7 +172,12 @@ fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
     };
     rig.write_rules(unknown);
     let says = ["nonsense", "its log says"];
-    check(short(&rig).start(), ErrorKind::NotLoaded, &says);
+    let begun = std::time::Instant::now();
+    check(rig.builder().start(), ErrorKind::NotLoaded, &says);
+    assert!(
+        begun.elapsed().as_secs() < 15,
+        "Traefik says that it rejects the file; that is not to be waited out"
+    );
     assert!(!rig.path("traefik.toml").exists());
     assert_eq!(rig.rules_text(), unknown);
 
@@ -237,8 +244,8 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
     let echo = Echo::start();
     let _one = External::start(&rig);
     let two = External::start_with(&second, "second", &External::config(&second));
-    let router = short(&rig).traefik_api_urls([rig.api_url(), second.api_url()]);
-    let router = router.attach().unwrap();
+    let urls = [rig.api_url(), second.api_url()];
+    let router = rig.builder().traefik_api_urls(&urls).attach().unwrap();
     for n in 0..10 {
         router.add_route("/a/", echo.url(), json!(n)).unwrap();
         assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
@@ -247,6 +254,7 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
         assert_eq!(rig.landed("h", "/a/"), None);
         assert_eq!(second.landed("h", "/a/"), None);
     }
+    let router = short(&rig).traefik_api_urls(&urls).attach().unwrap();
     drop(two);
     check_add(&router, ErrorKind::NotLoaded, &[&second.api_url()]);
     let one_is_enough = short(&rig).traefik_api_urls([second.api_url(), rig.api_url()]);
@@ -279,7 +287,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
     let secure = |tls: Tls| {
         let url = format!("https://127.0.0.1:{}", rig.api);
         let (cert, key) = files.clone();
-        short(&rig)
+        rig.builder()
             .traefik_api_url(url)
             .ssl(cert, key)
             .traefik_api_tls(tls)
@@ -294,7 +302,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
     }
     for tls in [Tls::new().ca_pem(another), Tls::new()] {
         check(
-            secure(tls).attach(),
+            secure(tls).check_route_timeout(SHORT).attach(),
             ErrorKind::Unauthorized,
             &["https://127.0.0.1", "certificate"],
         );

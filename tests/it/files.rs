@@ -20,6 +20,7 @@ on_each_file! {
     a_file_that_does_not_parse_is_told_with_its_line_and_left_alone,
     a_lock_that_somebody_holds_is_told_in_time_and_the_file_left_alone,
     a_full_disk_leaves_the_file_as_it_was,
+    a_file_that_is_replaced_under_a_running_router_is_used_from_then_on,
     a_file_that_is_removed_under_a_running_router_is_written_again,
 }
 
@@ -119,7 +120,42 @@ fn what_others_wrote_stays_byte_for_byte_and_is_served(kind: Kind) {
     }
     check_hand_written(&rig, &hand);
     router.stop().unwrap();
+    assert_eq!(
+        rig.rules_text(),
+        text,
+        "nothing of ours is left without routes"
+    );
+    let rules = rig
+        .rules()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_string();
+    assert_eq!(rig.files(), [rules]);
+}
+
+fn a_file_that_is_replaced_under_a_running_router_is_used_from_then_on(kind: Kind) {
+    let rig = Rig::new(kind);
+    let [hand, echo] = [(); 2].map(|()| Echo::start());
+    let router = rig.start();
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    let text = hand_written(kind, &hand.url());
+    rig.write_rules(&text);
+    assert!(
+        router.get_all_routes().unwrap().is_empty(),
+        "the file says what there is"
+    );
+    router.delete_route("/never/was/").unwrap();
+    rig.write_rules(&text);
+    router.add_route("/b/", echo.url(), json!(2)).unwrap();
+    check_hand_written(&rig, &hand);
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    assert_eq!(rig.landed("h", "/a/"), None);
     assert_eq!(without_ours(&rig.rules_text()), text);
+    rig.write_rules("");
+    router.add_route("/c/", echo.url(), json!(3)).unwrap();
+    assert_eq!(rig.landed("h", "/c/"), Some(echo.port));
 }
 
 fn an_edit_by_hand_under_a_running_router_stays(kind: Kind) {

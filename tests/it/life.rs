@@ -17,6 +17,7 @@ use crate::support::{
 
 on_each_backend! {
     stop_ends_traefik_and_leaves_nothing_behind,
+    a_stop_among_other_calls_is_the_last_to_write,
     routes_stay_in_the_store_for_the_next_start,
 }
 
@@ -62,6 +63,45 @@ fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
     assert_eq!(error.kind(), ErrorKind::Process);
     drop(router);
     assert_eq!(rig.files(), [""; 0]);
+}
+
+fn a_stop_among_other_calls_is_the_last_to_write(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    let churn = |thread: usize| {
+        // Deletes what it adds, until it is told that there is no Traefik any more.
+        let spec = format!("/t{thread}/");
+        loop {
+            let added = router.add_route(&spec, echo.url(), json!(null));
+            let deleted = added.and_then(|_| router.delete_route(&spec));
+            if let Err(error) = deleted {
+                break error.kind();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|thread| scope.spawn(move || churn(thread)))
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        router.stop().unwrap();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), ErrorKind::Process);
+        }
+    });
+    let stopped = rig.files();
+    assert!(!rig.path("traefik.toml").exists());
+    let routes = router.get_all_routes().unwrap();
+    let text = rig.rules_text();
+    assert_eq!(
+        stopped.is_empty() && text.is_empty(),
+        routes.is_empty(),
+        "{stopped:?} {routes:?}"
+    );
+    assert!(
+        !text.contains("route_api"),
+        "the API's router is left behind"
+    );
 }
 
 fn routes_stay_in_the_store_for_the_next_start(kind: Kind) {
@@ -144,7 +184,7 @@ fn the_static_configuration_can_be_yaml() {
     router.add_route("/a/", "http://h", json!(null)).unwrap();
     assert!(file.exists());
     router.stop().unwrap();
-    assert_eq!(rig.files(), ["rules.toml", "rules.toml.lock"]);
+    assert_eq!(rig.files(), ["rules.toml"]);
 }
 
 #[test]

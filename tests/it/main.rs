@@ -19,4 +19,5 @@ mod hostile;
 mod life;
 mod processes;
 mod protocols;
+mod regressions;
 mod routing;

@@ -1,5 +1,6 @@
 //! What a developer of `traefik-router` runs, as `cargo xtask COMMAND`.
 
+mod compare;
 mod demo;
 mod suite;
 mod terminal;
@@ -15,6 +16,11 @@ cargo xtask COMMAND
   demo              show what the crate does: a real Traefik, real requests
   demo --etcd       ... and what two Traefiks with their routes in etcd do
   test              get what the tests need, run them all, check every feature
+  compare           measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side;
+                    writes target/compare.json, .md and .svg
+  compare --quick   ... within five minutes, with fewer samples and tables
+                    --routes 0,100  --backend toml,yaml,etcd  --no-peer
+                    --only add (or change, delete, apply, concurrent, reads)
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
@@ -30,6 +36,8 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["demo", "--etcd"] => demo::etcd::run(),
         ["test"] => suite::run(),
+        ["compare", options @ ..] => compare::run(options),
+        [compare::OURS, options @ ..] => compare::run_ours(options),
         ["tools", options @ ..] => tools::run(options),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

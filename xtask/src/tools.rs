@@ -101,12 +101,13 @@ fn etcd(series: &str, what: &str, unpack: impl Fn(&Path) -> Result<PathBuf>) -> 
 }
 
 /// jupyterhub-traefik-proxy in a virtual environment; the tool is its Python.
-fn peer() -> Result<Tool> {
+pub(crate) fn peer() -> Result<Tool> {
     let home = folder().join("jupyterhub-traefik-proxy");
     let python = home.join("bin/python");
     let version = |python: &Path| {
-        let code =
-            "from importlib.metadata import version as v; print(v('jupyterhub-traefik-proxy'))";
+        // Without an etcd client (one that works) it is not complete.
+        let code = "from importlib.metadata import version as v; import etcd3, ruamel.yaml; \
+                    print(v('jupyterhub-traefik-proxy'))";
         output_of(Command::new(python).args(["-c", code]))
     };
     if version(&python).is_none_or(|version| version != "2.1.0") {
@@ -118,12 +119,14 @@ fn peer() -> Result<Tool> {
                 fs::remove_dir_all(&home)?;
             }
             check(Command::new("python3").args(["-m", "venv"]).arg(&home)).map_err(needs_pip)?;
-            let constraints = pins("peer-constraints.txt");
+            let mut wheel = wheel.into_os_string();
+            wheel.push("[etcd,yaml]");
             let mut install = Command::new(&python);
             check(
                 quiet_pip(&mut install, "install")
                     .arg("--constraint")
-                    .args([&constraints, &wheel]),
+                    .arg(pins("peer-constraints.txt"))
+                    .arg(wheel),
             )
         })?;
     }

@@ -5,6 +5,7 @@ mod table_file;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -14,10 +15,13 @@ use serde_json::{Value, json};
 
 use self::lock::Lock;
 use self::table_file::TableFile;
+use super::record::Header;
 use super::{Backend, Commit, Setup};
 use crate::atomic::{self, FileId};
+use crate::config::FOREVER;
 use crate::config::text::Syntax;
 use crate::error::Result;
+use crate::random;
 use crate::route::{Change, Table, slug};
 
 /// A [`Backend`] that keeps the routes in a file, `.toml`, `.yaml` or `.yml` (the latter two with
@@ -34,7 +38,6 @@ use crate::route::{Change, Table, slug};
 ///
 /// The file has to exist before Traefik starts, or Traefik never looks at it again;
 /// [`open`](Backend::open) creates it.
-#[derive(Debug)]
 pub struct FileBackend {
     path: PathBuf,
     lock_timeout: Duration,
@@ -45,7 +48,6 @@ pub struct FileBackend {
 }
 
 /// The file as it was last read or written.
-#[derive(Debug)]
 struct State {
     /// The file's own place, behind all symbolic links.
     path: PathBuf,
@@ -68,7 +70,7 @@ impl FileBackend {
 
     /// How long to wait for another writer to let go of the file. Defaults to 10 seconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout;
+        self.lock_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -117,8 +119,12 @@ impl FileBackend {
                 );
                 state
             }
-            _ => {
-                let state = self.load(path)?;
+            known => {
+                let mut state = self.load(path)?;
+                if let Some(known) = known {
+                    let inherited = state.file.inherit(&known.file.header);
+                    inherited.map_err(|error| error.context(state.path.display()))?;
+                }
                 self.publish(&state);
                 state
             }
@@ -129,11 +135,17 @@ impl FileBackend {
     fn load(&self, path: PathBuf) -> Result<State> {
         let syntax = Syntax::of(&self.path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let marker = format!("traefik-router-generation-{}", slug(&name));
+        // Other files may have the same name, and Traefik may load several.
+        let namespace = random::hex::<5>()?;
+        let marker = format!("traefik-router-generation-{}-{namespace}", slug(&name));
+        let mut fresh = Header::new(&namespace, marker);
         let (id, file) = match atomic::read(&path)? {
-            None => (None, TableFile::empty(syntax, marker)),
+            None => {
+                fresh.created = true;
+                (None, TableFile::empty(syntax, fresh))
+            }
             Some((text, id)) => {
-                let file = TableFile::parse(syntax, &text, &marker)
+                let file = TableFile::parse(syntax, &text, &fresh)
                     .map_err(|error| error.context(path.display()))?;
                 (Some(id), file)
             }
@@ -147,6 +159,17 @@ impl FileBackend {
     }
 }
 
+impl fmt::Debug for FileBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is in the file holds a password's hash, and may hold a private key.
+        f.debug_struct("FileBackend")
+            .field("path", &self.path)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
 impl State {
     fn save(&mut self) -> Result<()> {
         let text = self
@@ -154,6 +177,7 @@ impl State {
             .render()
             .map_err(|error| error.context(self.path.display()))?;
         self.id = Some(atomic::replace(&self.path, &text)?);
+        self.file.inherited = false;
         Ok(())
     }
 }
@@ -200,7 +224,7 @@ impl Backend for FileBackend {
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
         self.locked(|state, _lock| {
             let changes = edit(&state.file.routes);
-            if !changes.is_empty() {
+            if !changes.is_empty() || state.file.inherited {
                 state
                     .file
                     .apply(&changes)
@@ -222,7 +246,7 @@ impl Backend for FileBackend {
                 state.file.header.advance();
                 state.file.render()?
             };
-            if !text.trim().is_empty() {
+            if !text.trim().is_empty() || !state.file.header.created {
                 atomic::replace(&state.path, &text)?;
             } else if state.id.is_some() {
                 fs::remove_file(&state.path).map_err(failed)?;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::backend::Setup;
 use crate::backend::record::{Header, parse};
 use crate::config::dynamic::{entries, is_api_name, marker, router, service};
+use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table, router_name, service_name};
@@ -18,14 +19,12 @@ const OURS: &str = "traefik_router";
 /// The map in which jupyterhub-traefik-proxy keeps its routes.
 const LEGACY: &str = "jupyterhub";
 
-/// A file holds one table, so its names need no telling apart.
-const NAMESPACE: &str = "";
-
 /// A file's content, taken apart.
-#[derive(Debug)]
 pub(super) struct TableFile {
     syntax: Syntax,
     pub(super) header: Header,
+    /// Whether the header is one that the file itself has lost.
+    pub(super) inherited: bool,
     pub(super) routes: Table,
     /// The file without what is ours.
     foreign: String,
@@ -40,14 +39,12 @@ pub(super) struct TableFile {
 }
 
 /// What a route becomes in the file.
-#[derive(Debug)]
 struct Lines {
     router: String,
     record: String,
     service: String,
 }
 
-#[derive(Debug)]
 struct Frame {
     pieces: Vec<Piece<Part>>,
     has_routes: bool,
@@ -64,11 +61,12 @@ enum Part {
 }
 
 impl TableFile {
-    /// A file that is not there yet.
-    pub(super) fn empty(syntax: Syntax, marker: String) -> Self {
+    /// A file that has nothing in it yet but will have this header.
+    pub(super) fn empty(syntax: Syntax, header: Header) -> Self {
         Self {
             syntax,
-            header: Header::new(marker),
+            header,
+            inherited: false,
             routes: Table::new(),
             foreign: String::new(),
             foreign_names: HashSet::new(),
@@ -79,13 +77,13 @@ impl TableFile {
         }
     }
 
-    /// Takes a file apart. `marker` is the name to use where the file has none yet.
-    pub(super) fn parse(syntax: Syntax, text: &str, marker: &str) -> Result<Self> {
-        if let Some(file) = Self::parse_marked(syntax, text)? {
+    /// Takes a file apart; `fresh` is the header to use where it has none yet.
+    pub(super) fn parse(syntax: Syntax, text: &str, fresh: &Header) -> Result<Self> {
+        if let Some(file) = Self::parse_marked(syntax, text, fresh)? {
             return Ok(file);
         }
         let tree = syntax.parse(text).map_err(corrupt)?;
-        let mut file = Self::empty(syntax, marker.into());
+        let mut file = Self::empty(syntax, fresh.clone());
         let record = tree
             .get(&[OURS, "routes"])
             .map(Node::to_value)
@@ -95,14 +93,15 @@ impl TableFile {
             file.set_routes(routes);
         }
         let legacy = LegacyRoutes::in_file(&tree)?;
+        let namespace = file.header.namespace.clone();
         let routers = file
             .routes
             .iter()
-            .map(|route| router_name(NAMESPACE, &route.spec))
+            .map(|route| router_name(&namespace, &route.spec))
             .collect();
         let is_ours = |path: &[&str]| file.owns(&routers, path) || legacy.owns(path);
         let foreign = tree.text_without(text, &is_ours);
-        file.set_foreign(unmarked(&foreign))?;
+        file.set_foreign(unmarked(syntax, foreign))?;
         for route in legacy.routes {
             if file.routes.get(&route.spec).is_none() {
                 file.set(&Change::from(route));
@@ -113,7 +112,7 @@ impl TableFile {
 
     /// The quick way: a file is what we would write for what its marked parts hold. `None` if it
     /// is not.
-    fn parse_marked(syntax: Syntax, text: &str) -> Result<Option<Self>> {
+    fn parse_marked(syntax: Syntax, text: &str, fresh: &Header) -> Result<Option<Self>> {
         let Some((foreign, parts)) = cut(text) else {
             return Ok(None);
         };
@@ -122,7 +121,7 @@ impl TableFile {
         let Some((header, routes)) = parse(records)? else {
             return Ok(None);
         };
-        let mut file = Self::empty(syntax, String::new());
+        let mut file = Self::empty(syntax, fresh.clone());
         file.header = header;
         file.set_routes(routes);
         if file.set_foreign(foreign).is_err() || file.foreign_has_legacy() {
@@ -135,15 +134,62 @@ impl TableFile {
     /// Stores a setup; see [`Backend::open`](crate::Backend::open).
     pub(super) fn set_up(&mut self, setup: &Setup) -> Result<()> {
         self.header.entrypoint.clone_from(&setup.entrypoint);
-        self.header.base = setup.base_over(&self.header.base, self.has_foreign_certificate);
-        entries(&self.header.base)?;
         if setup.base.is_some() {
             let is_api = |path: &[&str]| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name));
             self.drop_foreign(&is_api)?;
         }
-        self.frame = None;
+        let base = setup.base_over(&self.header.base, self.has_foreign_certificate);
+        self.header.base = self.without_theirs(&base)?;
         self.set_routes(self.routes.clone());
+        // Whether there is room for routes is to be known before there are any.
+        self.frame = None;
+        self.weave(true)?;
         Ok(())
+    }
+
+    /// A base without what the file has already, by somebody else's hand.
+    fn without_theirs(&self, base: &Value) -> Result<Value> {
+        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
+        let mut ours = json!({});
+        for entry in entries(base)? {
+            let path = [&*entry.section, &[entry.name]].concat();
+            match tree.get(&path).map(Node::to_value) {
+                None => {
+                    let nest = |value, key: &&str| json!({ *key: value });
+                    let entry = path.iter().rev().fold(entry.value.clone(), nest);
+                    merge(&mut ours, &entry);
+                }
+                Some(theirs) if theirs == *entry.value => {}
+                Some(_) => {
+                    return Err(Error::new(
+                        ErrorKind::InvalidConfig,
+                        format!(
+                            "the file already sets {} to something else than the extra dynamic \
+                             configuration does; remove it from one of them",
+                            path.join(".")
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(ours)
+    }
+
+    /// Takes over the header of what the file was before somebody replaced it by one that has
+    /// nothing of ours.
+    pub(super) fn inherit(&mut self, old: &Header) -> Result<()> {
+        if self.header.generation > 0 {
+            return Ok(());
+        }
+        self.inherited = true;
+        self.header.generation = old.generation;
+        self.header.marker.clone_from(&old.marker);
+        self.header.namespace.clone_from(&old.namespace);
+        let has_base = old.base != json!({});
+        self.set_up(&Setup {
+            base: has_base.then(|| old.base.clone()),
+            ..Setup::new(&old.entrypoint)
+        })
     }
 
     /// Takes our setup out again. What is left may be empty.
@@ -161,13 +207,14 @@ impl TableFile {
         for change in changes {
             self.set(change);
         }
+        let namespace = self.header.namespace.clone();
         // An entry of the same name that somebody wrote, or that a lost record left behind.
         let mut clashes = HashSet::new();
         for change in changes {
             if let Change::Set(route) = change {
                 for (section, name) in [
-                    ("routers", router_name(NAMESPACE, &route.spec)),
-                    ("services", service_name(NAMESPACE, &route.target)),
+                    ("routers", router_name(&namespace, &route.spec)),
+                    ("services", service_name(&namespace, &route.target)),
                 ] {
                     let entry = (section.to_string(), name);
                     if self.foreign_names.contains(&entry) {
@@ -191,18 +238,20 @@ impl TableFile {
         let frame = match self.frame.take() {
             Some(frame) if frame.has_routes == has_routes => frame,
             _ => Frame {
-                pieces: self.weave()?,
+                pieces: self.weave(has_routes)?,
                 has_routes,
             },
         };
-        let text = self.write(&frame.pieces);
+        let text = self.write(&frame.pieces, usize::MAX);
         self.frame = Some(frame);
         Ok(text)
     }
 
-    fn write(&self, pieces: &[Piece<Part>]) -> String {
+    /// The text with at most so many routes.
+    fn write(&self, pieces: &[Piece<Part>], limit: usize) -> String {
         let syntax = self.syntax;
-        let mut out = String::with_capacity(self.foreign.len() + 512 * self.routes.len() + 8192);
+        let mut out =
+            String::with_capacity(self.foreign.len() + 512 * self.routes.len().min(limit) + 8192);
         let line = |indent: usize, line: &str, out: &mut String| {
             out.extend(std::iter::repeat_n(' ', indent));
             out.push_str(line);
@@ -221,12 +270,12 @@ impl TableFile {
                         );
                     }
                     Part::Routers => {
-                        for lines in self.lines.values() {
+                        for lines in self.lines.values().take(limit) {
                             line(*indent, &lines.router, &mut out);
                         }
                     }
                     Part::Services => {
-                        for (_, text) in self.services.values() {
+                        for (_, text) in self.services.values().take(limit) {
                             line(*indent, text, &mut out);
                         }
                     }
@@ -235,7 +284,7 @@ impl TableFile {
                         line(*indent, &open, &mut out);
                         line(indent + 2, &json_line(&self.header), &mut out);
                         out.push('\n');
-                        for lines in self.lines.values() {
+                        for lines in self.lines.values().take(limit) {
                             line(indent + 2, &lines.record, &mut out);
                         }
                         line(0, close, &mut out);
@@ -247,7 +296,7 @@ impl TableFile {
     }
 
     /// Lays our sections out among what is in the file.
-    fn weave(&self) -> Result<Vec<Piece<Part>>> {
+    fn weave(&self, has_routes: bool) -> Result<Vec<Piece<Part>>> {
         let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
         let mut sections: BTreeMap<Vec<String>, Vec<Part>> = BTreeMap::new();
         let mut add = |path: &[&str], part| {
@@ -255,27 +304,17 @@ impl TableFile {
             sections.entry(path).or_default().push(part);
         };
         for entry in entries(&self.header.base)? {
-            let path = [&*entry.section, &[entry.name]].concat();
-            match tree.get(&path).map(Node::to_value) {
-                None => add(
-                    &entry.section,
-                    Part::Line(self.syntax.entry(entry.name, entry.value)),
-                ),
-                Some(theirs) if theirs == *entry.value => {}
-                Some(_) => {
-                    return Err(Error::new(
-                        ErrorKind::InvalidConfig,
-                        format!(
-                            "the file already sets {} to something else than the extra dynamic \
-                             configuration does; remove it from one of them",
-                            path.join(".")
-                        ),
-                    ));
-                }
+            // What somebody has written by hand since then comes first.
+            if tree
+                .get(&[&*entry.section, &[entry.name]].concat())
+                .is_none()
+            {
+                let line = self.syntax.entry(entry.name, entry.value);
+                add(&entry.section, Part::Line(line));
             }
         }
         add(&["http", "middlewares"], Part::Marker);
-        if !self.routes.is_empty() {
+        if has_routes {
             add(&["http", "routers"], Part::Routers);
             add(&["http", "services"], Part::Services);
         }
@@ -284,7 +323,28 @@ impl TableFile {
             .into_iter()
             .map(|(path, parts)| Section { path, parts })
             .collect();
-        self.syntax.weave(&self.foreign, &sections).map_err(corrupt)
+        let pieces = self
+            .syntax
+            .weave(&self.foreign, &sections)
+            .map_err(corrupt)?;
+        self.check(&pieces)?;
+        Ok(pieces)
+    }
+
+    /// Whether a file that is put together like this can be read again.
+    fn check(&self, pieces: &[Piece<Part>]) -> Result<()> {
+        let text = self.write(pieces, 1);
+        let tree = self.syntax.parse(&text).map_err(|why| {
+            corrupt(format!(
+                "routes can't be added to it as it is written: {why}"
+            ))
+        })?;
+        let marker = tree.get(&["http", "middlewares", &self.header.marker]);
+        if marker.is_none() || tree.get(&[OURS, "routes"]).is_none() {
+            let why = "routes can't be added to it: what is added would not stand where it belongs";
+            return Err(corrupt(why.into()));
+        }
+        Ok(())
     }
 
     fn set_routes(&mut self, routes: Table) {
@@ -301,7 +361,7 @@ impl TableFile {
     fn set(&mut self, change: &Change) {
         let old = self.lines.remove(change.spec());
         if let Change::Set(route) = change {
-            let config = router(NAMESPACE, route);
+            let config = router(&self.header.namespace, route);
             let value = json!({
                 "rule": config.rule,
                 "priority": config.priority,

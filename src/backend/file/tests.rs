@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::table_file::TableFile;
 use crate::backend::Setup;
+use crate::backend::record::Header;
 use crate::config::text::{Syntax, unmarked};
 use crate::error::ErrorKind;
 use crate::route::{Change, Route};
@@ -42,6 +43,10 @@ fn samples() -> Vec<(Syntax, &'static str)> {
     samples.collect()
 }
 
+fn parse(syntax: Syntax, text: &str, marker: &str) -> crate::Result<TableFile> {
+    TableFile::parse(syntax, text, &Header::new(marker, marker.into()))
+}
+
 fn route(spec: &str, target: &str) -> Change {
     let data = json!({"user": "zoë", "{{x}}": ["'''", null]});
     Route::new(spec, target, data).unwrap().into()
@@ -56,8 +61,7 @@ fn routes() -> Vec<Change> {
 }
 
 fn with_routes(syntax: Syntax, text: &str) -> TableFile {
-    let mut file =
-        TableFile::parse(syntax, text, "marker").unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let mut file = parse(syntax, text, "marker").unwrap_or_else(|e| panic!("{e}\n{text}"));
     let extra = json!({"headers": {"customRequestHeaders": {"X": "😀 {{z}}"}}});
     let setup = Setup {
         base: Some(json!({"http": {"middlewares": {"extra": extra}}})),
@@ -123,7 +127,7 @@ fn what_others_wrote_stays() {
             2
         );
 
-        let mut again = TableFile::parse(syntax, &written, "other").unwrap();
+        let mut again = parse(syntax, &written, "other").unwrap();
         assert_eq!((&again.routes, &again.header), (&file.routes, &file.header));
         assert_eq!(again.render().unwrap(), written);
 
@@ -150,8 +154,8 @@ fn what_others_wrote_stays() {
 fn our_entries_are_known_by_name_where_the_marks_are_lost() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
-        let unmarked = unmarked(&file.render().unwrap());
-        let mut again = TableFile::parse(syntax, &unmarked, "other").unwrap();
+        let unmarked = unmarked(syntax, file.render().unwrap());
+        let mut again = parse(syntax, &unmarked, "other").unwrap();
         assert_eq!(
             (&again.routes, &again.header),
             (&file.routes, &file.header),
@@ -182,7 +186,7 @@ fn edits_between_our_marks_keep_what_is_not_ours() {
         "[http.routers]\n",
         "[http.routers]\nmine = {rule = 'x', service = 's'} # by hand\n",
     );
-    let mut again = TableFile::parse(Syntax::Toml, &edited, "other").unwrap();
+    let mut again = parse(Syntax::Toml, &edited, "other").unwrap();
     assert_eq!(again.routes, file.routes);
     assert!(
         again
@@ -192,7 +196,7 @@ fn edits_between_our_marks_keep_what_is_not_ours() {
     );
 
     let appended = format!("{written}mine = 1\n[http.routers.mine]\nrule = 'x'\n");
-    let mut again = TableFile::parse(Syntax::Toml, &appended, "other").unwrap();
+    let mut again = parse(Syntax::Toml, &appended, "other").unwrap();
     assert_eq!(again.routes, file.routes);
     let now = value(Syntax::Toml, &again.render().unwrap());
     assert_eq!(
@@ -205,6 +209,25 @@ fn edits_between_our_marks_keep_what_is_not_ours() {
 }
 
 #[test]
+fn what_looks_like_our_marks_inside_of_a_text_stays() {
+    let text = "x = '''\na\n# traefik-router: begin\nb\n# traefik-router: end\nc\n'''\n";
+    let mut file = with_routes(Syntax::Toml, text);
+    let written = file.render().unwrap();
+    for text in [
+        written.clone(),
+        written.replace("'x'", "'y'") + "# by hand\n",
+    ] {
+        let again = parse(Syntax::Toml, &text, "other").unwrap();
+        assert_eq!(again.routes, file.routes);
+        let x = value(Syntax::Toml, again.foreign())["x"].clone();
+        assert_eq!(
+            x,
+            "a\n# traefik-router: begin\nb\n# traefik-router: end\nc\n"
+        );
+    }
+}
+
+#[test]
 fn an_entry_of_the_same_name_gives_way() {
     let mut file = with_routes(Syntax::Toml, "");
     let written = file.render().unwrap();
@@ -213,7 +236,7 @@ fn an_entry_of_the_same_name_gives_way() {
         .split_inclusive('\n')
         .filter(|line| !line.contains("\"spec\":\"/user/a@b/\""))
         .collect();
-    let mut again = TableFile::parse(Syntax::Toml, &orphaned, "other").unwrap();
+    let mut again = parse(Syntax::Toml, &orphaned, "other").unwrap();
     assert_eq!(again.routes.len(), 2);
     again.apply(&routes()).unwrap();
     assert_eq!(
@@ -243,15 +266,22 @@ fn inline_and_dotted_tables_are_opened() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn braces_in_the_way_are_refused() {
+fn what_takes_no_entries_is_refused_before_anything_is_written() {
     for text in [
         "http: {routers: {mine: {rule: x}}}\n",
         "http:\n  routers: {mine: {rule: x}}\n",
         "a: &x\n  routers:\nhttp: *x\n",
+        "http: ~\n",
+        "http:\n  routers: null # none yet\n",
+        "? http\n: middlewares:\n    a: {}\n",
+        "http:\n  !!map\n  a: 1\n",
+        "b: &b\n  x: 1\nhttp:\n  <<: *b\n",
+        "http:\r  routers:\r",
     ] {
-        let error = with_routes(Syntax::Yaml, text).render().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
-        assert!(error.to_string().contains("indented lines"), "{error}");
+        let file = parse(Syntax::Yaml, text, "m");
+        let written = file.and_then(|mut file| file.set_up(&Setup::new("web")));
+        let error = written.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
     }
 }
 
@@ -282,7 +312,7 @@ fn refusals_name_the_line() {
     ]
     .concat();
     for (syntax, text, why) in bad {
-        let error = TableFile::parse(syntax, text, "m").unwrap_err();
+        let error = parse(syntax, text, "m").err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
         assert!(error.to_string().contains(why), "{text}: {error}");
     }
@@ -291,7 +321,7 @@ fn refusals_name_the_line() {
 #[test]
 fn an_extra_configuration_does_not_override_what_somebody_wrote() {
     let text = "[http.middlewares.extra]\ncompress = {}\n";
-    let mut file = TableFile::parse(Syntax::Toml, text, "m").unwrap();
+    let mut file = parse(Syntax::Toml, text, "m").unwrap();
     let extra = json!({"http": {"middlewares": {"extra": {"retry": {"attempts": 2}}}}});
     let setup = Setup {
         base: Some(extra),
@@ -327,14 +357,14 @@ proptest! {
             file.apply(&[change]).unwrap();
             let written = file.render().unwrap();
             if reparse {
-                let again = TableFile::parse(syntax, &written, "other").unwrap();
+                let again = parse(syntax, &written, "other").unwrap();
                 prop_assert_eq!(&again.routes, &file.routes);
                 file = again;
             }
             let now = value(syntax, &written);
             prop_assert!(holds(&now, &value(syntax, text)));
             for route in &file.routes {
-                let router = &now["http"]["routers"][crate::route::router_name("", &route.spec)];
+                let router = &now["http"]["routers"][crate::route::router_name(&file.header.namespace, &route.spec)];
                 let service = &now["http"]["services"][router["service"].as_str().unwrap()];
                 let url = &service["loadBalancer"]["servers"][0]["url"];
                 prop_assert_eq!(url.as_str(), Some(route.target.as_str()));

@@ -15,15 +15,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom as _, SystemRandom};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
 use super::{Backend, Commit, Setup};
+use crate::config::FOREVER;
 use crate::config::dynamic::{entries, is_api_name};
 use crate::error::{Error, ErrorKind, Result, Stored};
-use crate::route::{self, Change, RouteSpec, Table};
+use crate::route::{Change, RouteSpec, Table};
 
 pub use etcd::Etcd;
 pub use memory::MemoryStore;
@@ -72,7 +72,8 @@ impl<S: KvStore> KvBackend<S> {
             store: Arc::new(store),
             keys: Keys::new("traefik", "jupyterhub"),
             conflict_timeout: Duration::from_secs(10),
-            writer: random_name(),
+            // Without random bytes two writers may take each other's lost commits for their own.
+            writer: crate::random::hex::<8>().unwrap_or_default(),
             seen: Mutex::default(),
             heartbeat: Mutex::new(None),
         }
@@ -94,7 +95,7 @@ impl<S: KvStore> KvBackend<S> {
 
     /// For how long to try again when other writers keep committing first. Defaults to 10 seconds.
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
-        self.conflict_timeout = timeout;
+        self.conflict_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -256,6 +257,15 @@ impl<S: KvStore> KvBackend<S> {
     }
 }
 
+impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvBackend")
+            .field("store", &self.store)
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One change of a route, as a part of a transaction.
 struct Step {
     spec: Option<RouteSpec>,
@@ -279,10 +289,6 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.store.provider()
     }
 
-    fn router_name(&self, spec: &RouteSpec) -> String {
-        route::router_name(self.keys.namespace(), spec)
-    }
-
     fn static_config(&self) -> Result<Value> {
         self.store.static_config(self.keys.traefik())
     }
@@ -295,9 +301,8 @@ impl<S: KvStore> Backend for KvBackend<S> {
         let commit = self.write(&mut |state| {
             let certificate = self.store.read_tree(&self.keys.default_certificate())?;
             let legacy = legacy::read(&self.keys, &*self.store)?;
-            let elsewhere = !certificate.is_empty() && !state.has_certificate();
             let mut steps = vec![self.others_api(setup)?];
-            steps.extend(state.set_up(setup, elsewhere)?);
+            steps.extend(state.set_up(setup, !certificate.is_empty())?);
             for (route, transaction) in legacy {
                 let spec = Some(route.spec.clone());
                 let mut step = Step { spec, transaction };
@@ -355,14 +360,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
     fn close(&self) -> Result<()> {
         self.seen().setup = None;
         *self.heart() = None;
-        self.write(&mut |state| {
-            let setup = Setup {
-                base: Some(json!({})),
-                ..Setup::new(state.entrypoint())
-            };
-            // As if there were another certificate: or else ours would be kept.
-            state.set_up(&setup, true)
-        })?;
+        self.write(&mut TableKeys::tear_down)?;
         let mut seen = self.seen();
         let state = self.refresh(&mut seen)?;
         if state.table().is_empty() {
@@ -371,23 +369,4 @@ impl<S: KvStore> Backend for KvBackend<S> {
         }
         Ok(())
     }
-}
-
-impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is stored holds the hash of a password and a private key.
-        f.debug_struct("KvBackend")
-            .field("store", &self.store)
-            .field("keys", &self.keys)
-            .finish_non_exhaustive()
-    }
-}
-
-fn random_name() -> String {
-    let mut bytes = [0; 8];
-    // Without random bytes two writers may take each other's lost commits for their own.
-    if SystemRandom::new().fill(&mut bytes).is_err() {
-        bytes = (std::process::id() as u64).to_be_bytes();
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

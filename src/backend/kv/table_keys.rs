@@ -109,7 +109,6 @@ impl Keys {
 }
 
 /// The table as it is stored, and as changes leave it.
-#[derive(Debug)]
 pub(super) struct TableKeys {
     keys: Keys,
     version: u64,
@@ -125,7 +124,10 @@ impl TableKeys {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
         let (version, header) = match tree.get(&header_key) {
-            None => (0, Header::new(marker_name(keys.namespace()))),
+            None => (
+                0,
+                Header::new(keys.namespace(), marker_name(keys.namespace())),
+            ),
             Some(entry) => {
                 let header = parse_line(&entry.value).map_err(|error| at(&header_key, error))?;
                 (entry.version, header)
@@ -173,10 +175,6 @@ impl TableKeys {
 
     pub(super) fn table(&self) -> &Table {
         &self.table
-    }
-
-    pub(super) fn entrypoint(&self) -> &str {
-        &self.header.entrypoint
     }
 
     pub(super) fn commit(&self) -> Commit {
@@ -267,28 +265,12 @@ impl TableKeys {
                 && setup.base.as_ref().is_some_and(|base| !is_empty(base))
     }
 
-    /// Whether a default certificate that is stored is of our making.
-    pub(super) fn has_certificate(&self) -> bool {
-        self.header.base.pointer("/tls/stores/default").is_some()
-    }
-
-    /// Stores a setup; see [`Backend::open`](crate::Backend::open). It keeps or makes no
-    /// certificate where somebody else has set one up.
-    pub(super) fn set_up(&mut self, setup: &Setup, elsewhere: bool) -> Result<Vec<Step>> {
-        let old = self.base_keys(&self.header.base)?;
-        self.header.base = setup.base_over(&self.header.base, elsewhere);
-        entries(&self.header.base)?;
-        let new = self.base_keys(&self.header.base)?;
-        let mut transaction = Transaction::new();
-        transaction.delete = old
-            .into_keys()
-            .filter(|key| !new.contains_key(key))
-            .collect();
-        transaction.set = new;
-        let mut steps = vec![Step {
-            spec: None,
-            transaction,
-        }];
+    /// Stores a setup; see [`Backend::open`](crate::Backend::open).
+    pub(super) fn set_up(&mut self, setup: &Setup, certificate: bool) -> Result<Vec<Step>> {
+        let ours = self.header.base.pointer("/tls/stores/default").is_some();
+        let base = setup.base_over(&self.header.base, certificate && !ours);
+        entries(&base)?;
+        let mut steps = self.replace_base(base)?;
         if self.header.entrypoint != setup.entrypoint {
             self.header.entrypoint.clone_from(&setup.entrypoint);
             for route in &self.table {
@@ -303,6 +285,27 @@ impl TableKeys {
             }
         }
         Ok(steps)
+    }
+
+    /// Takes our setup out again.
+    pub(super) fn tear_down(&mut self) -> Result<Vec<Step>> {
+        self.replace_base(json!({}))
+    }
+
+    fn replace_base(&mut self, base: Value) -> Result<Vec<Step>> {
+        let old = self.base_keys(&self.header.base)?;
+        let new = self.base_keys(&base)?;
+        self.header.base = base;
+        let mut transaction = Transaction::new();
+        transaction.delete = old
+            .into_keys()
+            .filter(|key| !new.contains_key(key))
+            .collect();
+        transaction.set = new;
+        Ok(vec![Step {
+            spec: None,
+            transaction,
+        }])
     }
 
     fn base_keys(&self, base: &Value) -> Result<BTreeMap<String, String>> {

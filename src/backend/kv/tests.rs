@@ -95,7 +95,7 @@ fn the_keys_are_what_traefik_reads() {
         .commit(&mut |_| vec![add(1), Change::add("/r2/", "http://t1/base", ()).unwrap()])
         .unwrap();
     let keys = backend.store().store.dump();
-    let router = backend.router_name(&RouteSpec::new("/r1/").unwrap());
+    let router = crate::route::router_name("", &RouteSpec::new("/r1/").unwrap());
     let at = |part: &str| keys[&format!("traefik/http/routers/{router}/{part}")].clone();
     assert_eq!(at("rule"), "PathPrefix(\"/r1/\") || Path(\"/r1\")");
     assert_eq!((&*at("priority"), &*at("entryPoints/0")), ("18", "web"));

@@ -370,15 +370,32 @@ pub(crate) fn cut(text: &str) -> Option<(String, Vec<&str>)> {
     begun.is_none().then_some((rest, parts))
 }
 
-/// `text` without our marks.
-pub(crate) fn unmarked(text: &str) -> String {
+/// `text` without our marks. What looks like one inside of somebody's string stays.
+pub(crate) fn unmarked(syntax: Syntax, text: String) -> String {
     let is_mark = |line: &str| {
         let line = line.trim();
         line.starts_with(BEGIN) || line == END_LINE.trim_end()
     };
-    text.split_inclusive('\n')
+    let value = |text: &str| syntax.parse(text).map(|tree| tree.to_value());
+    let bare: String = text
+        .split_inclusive('\n')
         .filter(|line| !is_mark(line))
-        .collect()
+        .collect();
+    if bare.len() == text.len() || value(&bare) == value(&text) {
+        return bare;
+    }
+    let mut text = text;
+    let mut at = 0;
+    while let Some(line) = text[at..].split_inclusive('\n').next() {
+        let end = at + line.len();
+        let without = format!("{}{}", &text[..at], &text[end..]);
+        if is_mark(line) && value(&without) == value(&text) {
+            text = without;
+        } else {
+            at = end;
+        }
+    }
+    text
 }
 
 /// The whole lines that `range` touches.

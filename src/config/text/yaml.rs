@@ -7,13 +7,16 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::{Map, Value};
 
 use super::json::flow_line;
-use super::{Kind, Node, Piece, Place, whole_lines};
+use super::{Kind, Node, Piece, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
-    let lines: Vec<usize> = line_starts(text);
+    if text.replace("\r\n", "\n").contains('\r') {
+        return Err("a carriage return ends a line by itself; end lines with line feeds".into());
+    }
+    let offsets = || text.char_indices().map(|(at, _)| at).collect();
     let mut reader = Reader {
         text,
-        lines,
+        offsets: (!text.is_ascii()).then(offsets),
         events: Parser::new_from_str(text),
         anchors: BTreeMap::new(),
     };
@@ -36,8 +39,8 @@ impl From<ScanError> for Problem {
 
 struct Reader<'t> {
     text: &'t str,
-    /// The offset of each line.
-    lines: Vec<usize>,
+    /// The offset of each character, where they are not all bytes.
+    offsets: Option<Vec<usize>>,
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     /// Values that an alias can stand for.
     anchors: BTreeMap<usize, Value>,
@@ -48,7 +51,7 @@ impl<'t> Reader<'t> {
         match self.events.next_event() {
             Some(event) => Ok(event?),
             None => Err(Problem::Other(
-                self.lines.len(),
+                line_number(self.text, self.text.len()),
                 "the file ends too early".into(),
             )),
         }
@@ -125,7 +128,8 @@ impl<'t> Reader<'t> {
                 };
                 let end = self.content_end(span);
                 let mut node = leaf(value);
-                if matches!(node.kind, Kind::Leaf(Value::Null)) && anchor == 0 {
+                // A null that is written out can't be followed by entries.
+                if span.start.index() == span.end.index() && anchor == 0 {
                     let at = whole_lines(self.text, end..end).end;
                     node.place = Place::Lines {
                         at,
@@ -176,6 +180,10 @@ impl<'t> Reader<'t> {
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
+                // Our keys would hide those that a merge brings in.
+                if entries.iter().any(|(key, _)| key == "<<") {
+                    place = Place::Nowhere;
+                }
                 let end = if flow { self.content_end(span) } else { last };
                 return Ok((
                     Node {
@@ -222,15 +230,13 @@ impl<'t> Reader<'t> {
 
     /// The offset of a marker, which counts characters.
     fn offset(&self, marker: saphyr_parser::Marker) -> usize {
-        let start = self
-            .lines
-            .get(marker.line() - 1)
-            .copied()
-            .unwrap_or(self.text.len());
-        let line = &self.text[start..];
-        line.char_indices()
-            .nth(marker.col())
-            .map_or(self.text.len(), |(at, _)| start + at)
+        match &self.offsets {
+            None => marker.index().min(self.text.len()),
+            Some(offsets) => offsets
+                .get(marker.index())
+                .copied()
+                .unwrap_or(self.text.len()),
+        }
     }
 
     /// Where a span's text ends, without the line breaks and blanks behind it.
@@ -239,12 +245,6 @@ impl<'t> Reader<'t> {
         let trimmed = self.text[start..end.max(start)].trim_end_matches([' ', '\n', '\r']);
         start + trimmed.len()
     }
-}
-
-fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0)
-        .chain(text.match_indices('\n').map(|(at, _)| at + 1))
-        .collect()
 }
 
 /// A plain scalar as YAML 1.2's core schema reads it.

@@ -1,0 +1,231 @@
+//! The library, in a process of its own, so that its CPU and memory are nobody else's.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hint::black_box;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use traefik_router::{Applied, Builder, Change, Etcd, FileBackend, KvBackend, Route, Router};
+
+use super::stats;
+use crate::Result;
+
+pub(super) const PASSWORD: &str = "compare-password";
+const THREADS: usize = 64;
+
+/// The route of this number; `target` is another number.
+pub(super) fn route(n: usize, target: usize) -> Result<Route> {
+    let (spec, url) = (format!("/user/n{n}/"), url(target));
+    Ok(Route::new(spec, url, json!({"user": format!("n{n}")}))?)
+}
+
+fn url(n: usize) -> String {
+    format!("http://10.{}.{}.{}:8888", n >> 16, n >> 8 & 255, n & 255)
+}
+
+/// The target of the changed route.
+pub(super) fn other(n: usize) -> usize {
+    n + 500_000
+}
+
+pub(super) fn builder(backend: &str, folder: &Path, etcd: &str) -> Result<Builder> {
+    Ok(match backend {
+        "etcd" => Router::builder(KvBackend::new(Etcd::new([etcd])?)),
+        _ => Router::builder(FileBackend::new(folder.join(format!("rules.{backend}")))),
+    })
+}
+
+/// Arguments: backend, folder, port, API's port, etcd's URL or `-`, number of routes, Traefik.
+pub(crate) fn run(arguments: &[&str]) -> Result {
+    match serve(arguments) {
+        Ok(()) => {}
+        Err(error) => println!("{}", json!({"error": error.to_string()})),
+    }
+    Ok(())
+}
+
+fn serve(arguments: &[&str]) -> Result {
+    let &[backend, folder, public, api, etcd, routes, traefik] = arguments else {
+        return Err("wrong arguments".into());
+    };
+    let folder = PathBuf::from(folder);
+    let routes: usize = routes.parse()?;
+    let router = builder(backend, &folder, etcd)?
+        .public_url(format!("http://127.0.0.1:{public}"))
+        .traefik_api_url(format!("http://127.0.0.1:{api}"))
+        .traefik_api_password(PASSWORD)
+        .static_config_file(folder.join("traefik.toml"))
+        .traefik_bin(traefik)
+        .start()?;
+    let side = Side { router, routes };
+    side.reset()?;
+    println!("{}", json!({"ready": true}));
+    for line in std::io::stdin().lock().lines() {
+        let answer = side.run(&line?);
+        let answer = answer.unwrap_or_else(|error| json!({"error": error.to_string()}));
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+struct Side {
+    router: Router,
+    routes: usize,
+}
+
+impl Side {
+    fn reset(&self) -> Result {
+        let routes = (0..self.routes)
+            .map(|n| route(n, n))
+            .collect::<Result<Vec<_>>>()?;
+        self.router.reconcile(routes)?;
+        Ok(())
+    }
+
+    fn run(&self, command: &str) -> Result<Value> {
+        let (name, count) = command.split_once(' ').unwrap_or((command, "0"));
+        let (n, count): (usize, usize) = (self.routes, count.parse()?);
+        let spec = format!("/user/n{n}/");
+        let data = || json!({"user": format!("n{n}")});
+        match name {
+            "add" => timed(|| Ok(self.router.add_route(&spec, url(n), data())?)),
+            "change" => timed(|| Ok(self.router.add_route(&spec, url(other(n)), data())?)),
+            "delete" => timed(|| Ok(self.router.delete_route(&spec)?)),
+            "bulk" => {
+                let changes = (n + 1..=n + count)
+                    .map(|n| Ok(Change::from(route(n, n)?)))
+                    .collect::<Result<Vec<_>>>()?;
+                timed(|| Ok(self.router.apply(changes)?))
+            }
+            "concurrent" => self.concurrent(count),
+            "reset" => {
+                self.reset()?;
+                Ok(json!({}))
+            }
+            "reads" => self.reads(),
+            "usage" => usage(),
+            _ => Err(format!("no such command: {command}").into()),
+        }
+    }
+
+    /// Many threads, each adding routes one by one.
+    fn concurrent(&self, count: usize) -> Result<Value> {
+        let next = AtomicUsize::new(0);
+        let add = || -> Result<Vec<(f64, u64)>, String> {
+            let mut calls = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return Ok(calls);
+                }
+                let n = self.routes + 1 + n;
+                let start = Instant::now();
+                let done = self
+                    .router
+                    .add_route(format!("/user/n{n}/"), url(n), json!({}))
+                    .map_err(|error| error.to_string())?;
+                calls.push((start.elapsed().as_secs_f64() * 1e3, done.generation));
+            }
+        };
+        let start = Instant::now();
+        let calls = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(add)).collect();
+            let calls = threads.into_iter().map(|thread| match thread.join() {
+                Ok(calls) => calls,
+                Err(_) => Err("a thread has panicked".into()),
+            });
+            calls.collect::<Result<Vec<_>, String>>()
+        })?
+        .concat();
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        let generations: BTreeSet<u64> = calls.iter().map(|(_, generation)| *generation).collect();
+        let mut times: Vec<f64> = calls.into_iter().map(|(ms, _)| ms).collect();
+        Ok(json!({
+            "ms": ms,
+            "p99_ms": stats::quantile(&mut times, 0.99),
+            "max_ms": stats::quantile(&mut times, 1.0),
+            "generations": generations.len(),
+        }))
+    }
+
+    fn reads(&self) -> Result<Value> {
+        let half = self.routes / 2;
+        let (spec, path) = (format!("/user/n{half}/"), format!("/user/n{half}/lab?a=b"));
+        let get = median(1_000, || {
+            self.router.get_route(&spec).is_ok_and(|r| r.is_some())
+        })?;
+        let resolve = median(1_000, || {
+            let found = self.router.resolve("hub.example.org", &path);
+            found.is_ok_and(|route| route.is_some())
+        })?;
+        let get_all = median(50, || {
+            let all = self.router.get_all_routes();
+            all.is_ok_and(|all| {
+                all.iter().filter(|route| route.data.is_object()).count() >= self.routes
+            })
+        })?;
+        Ok(json!({"get": get, "resolve": resolve, "get_all": get_all}))
+    }
+}
+
+/// Milliseconds, of many.
+fn median(samples: usize, job: impl Fn() -> bool) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..samples {
+        let start = Instant::now();
+        if !black_box(job()) {
+            return Err("a route that is there was not read".into());
+        }
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(stats::quantile(&mut times, 0.5))
+}
+
+fn timed(job: impl FnOnce() -> Result<Applied>) -> Result<Value> {
+    let (cpu, start) = (thread_cpu()?, Instant::now());
+    let applied = job()?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    if applied.added.len() + applied.changed.len() + applied.deleted.len() == 0 {
+        return Err("nothing was changed".into());
+    }
+    Ok(json!({
+        "ms": ms,
+        "stored_ms": applied.stored_after.as_secs_f64() * 1e3,
+        "cpu_ms": thread_cpu()? - cpu,
+    }))
+}
+
+/// The CPU that this thread has used, in milliseconds.
+fn thread_cpu() -> Result<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let spent = text.split(' ').next().unwrap_or_default();
+    Ok(spent.parse::<f64>()? / 1e6)
+}
+
+/// CPU of the whole process, dead threads included, and its memory.
+fn usage() -> Result<Value> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |n: usize| -> f64 {
+        fields
+            .get(n)
+            .and_then(|field| field.parse().ok())
+            .unwrap_or(0.0)
+    };
+    let status = fs::read_to_string("/proc/self/status")?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    Ok(json!({
+        "cpu_ms": (ticks(11) + ticks(12)) * 10.0,
+        "rss_mb": resident.ok_or("no VmRSS")? * 1024.0 / 1e6,
+    }))
+}
