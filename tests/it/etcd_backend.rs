@@ -146,3 +146,21 @@ fn check_all_served(router: &Router, rigs: &[&Rig]) {
         }
     }
 }
+
+#[test]
+fn a_router_that_stops_does_not_take_the_other_ones_api_along() {
+    let rig = Rig::new(Kind::Etcd);
+    let second = rig.sibling();
+    let echo = Echo::start();
+    let builder = second.builder().static_config_file(rig.path("second.toml"));
+    let (one, two) = (rig.start(), builder.start().unwrap());
+    two.add_route("/a/", echo.url(), json!(1)).unwrap();
+    two.stop().unwrap();
+    one.add_route("/b/", echo.url(), json!(2)).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    assert!(one.status().is_healthy());
+    one.reconcile([]).unwrap();
+    one.stop().unwrap();
+    assert_eq!(rig.rules_text(), "");
+}

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: what the crate does, shown on a real Traefik with real requests.
 
+pub(crate) mod etcd;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

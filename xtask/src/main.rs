@@ -14,6 +14,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   demo              show what the crate does: a real Traefik, real requests
+  demo --etcd       ... and what two Traefiks with their routes in etcd do
   test              get what the tests need, run them all, check every feature
   compare           measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side;
                     writes target/compare.json, .md and .svg
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["demo"] => demo::run(),
+        ["demo", "--etcd"] => demo::etcd::run(),
         ["test"] => suite::run(),
         ["compare", options @ ..] => compare::run(options),
         [compare::OURS, options @ ..] => compare::run_ours(options),

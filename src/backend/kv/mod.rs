@@ -147,15 +147,16 @@ impl<S: KvStore> KvBackend<S> {
         })
     }
 
-    /// What a table lacks that was there when this handle opened the store.
+    /// What a table lacks that was there when this handle opened the store: it is gone, or another
+    /// Router that was stopped has taken the API's router along.
     fn restore(&self, opened: Option<&(Setup, u64)>, state: &mut TableKeys) -> Result<Vec<Step>> {
         match opened {
-            Some((setup, version)) if state.version() == 0 => {
-                log::warn!(
-                    "the table below {} is gone; it is begun anew",
-                    self.keys.private()
-                );
-                self.store.catch_up(&self.keys.scratch(), *version)?;
+            Some((setup, version)) if state.lacks(setup) => {
+                if state.version() == 0 {
+                    let below = self.keys.private();
+                    log::warn!("the table below {below} is gone; it is begun anew");
+                    self.store.catch_up(&self.keys.scratch(), *version)?;
+                }
                 state.set_up(setup, false)
             }
             _ => Ok(Vec::new()),
@@ -300,9 +301,8 @@ impl<S: KvStore> Backend for KvBackend<S> {
         let commit = self.write(&mut |state| {
             let certificate = self.store.read_tree(&self.keys.default_certificate())?;
             let legacy = legacy::read(&self.keys, &*self.store)?;
-            let elsewhere = !certificate.is_empty() && !state.has_certificate();
             let mut steps = vec![self.others_api(setup)?];
-            steps.extend(state.set_up(setup, elsewhere)?);
+            steps.extend(state.set_up(setup, !certificate.is_empty())?);
             for (route, transaction) in legacy {
                 let spec = Some(route.spec.clone());
                 let mut step = Step { spec, transaction };

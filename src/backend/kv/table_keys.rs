@@ -257,15 +257,19 @@ impl TableKeys {
         Ok(())
     }
 
-    /// Whether a default certificate that is stored is of our making.
-    pub(super) fn has_certificate(&self) -> bool {
-        self.header.base.pointer("/tls/stores/default").is_some()
+    /// Whether there is nothing of what this setup has stored.
+    pub(super) fn lacks(&self, setup: &Setup) -> bool {
+        let is_empty = |base: &Value| base.as_object().is_none_or(serde_json::Map::is_empty);
+        self.version == 0
+            || is_empty(&self.header.base)
+                && setup.base.as_ref().is_some_and(|base| !is_empty(base))
     }
 
-    /// Stores a setup; see [`Backend::open`](crate::Backend::open). It keeps or makes no
-    /// certificate where somebody else has set one up.
-    pub(super) fn set_up(&mut self, setup: &Setup, elsewhere: bool) -> Result<Vec<Step>> {
-        let base = setup.base_over(&self.header.base, elsewhere);
+    /// Stores a setup; see [`Backend::open`](crate::Backend::open). `certificate` says whether a
+    /// default one is stored, ours or another's.
+    pub(super) fn set_up(&mut self, setup: &Setup, certificate: bool) -> Result<Vec<Step>> {
+        let ours = self.header.base.pointer("/tls/stores/default").is_some();
+        let base = setup.base_over(&self.header.base, certificate && !ours);
         entries(&base)?;
         let mut steps = self.replace_base(base)?;
         if self.header.entrypoint != setup.entrypoint {
