@@ -5,6 +5,8 @@ mod outages;
 mod security;
 mod sizes;
 mod speed;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

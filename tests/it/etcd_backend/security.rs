@@ -1,14 +1,14 @@
-//! Users, passwords, tokens and TLS, for us and for the Traefik that we start.
+//! Users, passwords and tokens, for us and for the Traefik that we start.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{ErrorKind, Etcd, KvBackend, Router, Stored};
+use traefik_router::{ErrorKind, Etcd, KvBackend, Stored};
 
-use super::{providers, routes_in};
+use super::routes_in;
 use crate::etcd_server::{Cluster, Grant, add_user, binaries, enable_auth, forget_tokens};
-use crate::support::{Echo, External, Kind, Rig, processes_naming};
+use crate::support::{Echo, Kind, Rig, processes_naming};
 
 const OURS: Grant = ("READWRITE", "jupyterhub/", "jupyterhub0");
 const TRAEFIKS: Grant = ("READWRITE", "traefik", "traefil");
@@ -30,7 +30,7 @@ fn cluster_with_users(binary: &std::path::Path, args: &[&str]) -> Cluster {
 
 /// Fails before Traefik starts, and leaves nothing behind.
 #[track_caller]
-fn does_not_start(etcd: Etcd, kind: ErrorKind, says: &[&str]) {
+pub(super) fn does_not_start(etcd: Etcd, kind: ErrorKind, says: &[&str]) {
     let rig = Rig::new(Kind::Toml);
     let error = rig.builder_over(KvBackend::new(etcd)).start().unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
@@ -66,8 +66,10 @@ fn etcd_and_the_credentials_are_checked_before_traefik_starts() {
         let gone = Etcd::new(["http://127.0.0.1:9"]).unwrap();
         let gone = gone.timeout(Duration::from_secs(1));
         does_not_start(gone, ErrorKind::Unavailable, &["http://127.0.0.1:9"]);
-        let tls = Etcd::new([url.replace("http", "https")]).unwrap();
-        does_not_start(tls, ErrorKind::Unavailable, &["must begin with http://"]);
+        if cfg!(feature = "tls") {
+            let tls = Etcd::new([url.replace("http", "https")]).unwrap();
+            does_not_start(tls, ErrorKind::Unavailable, &["must begin with http://"]);
+        }
     }
 }
 
@@ -152,69 +154,5 @@ fn without_a_heartbeat_traefik_loses_touch_with_etcd_3_4() {
             binary.display(),
             hears_after_a_pause(&binary, Duration::ZERO)
         );
-    }
-}
-
-/// The gateway can't be asked for this by a raw request that shows no certificate.
-#[cfg(feature = "tls")]
-fn etcdctl(
-    etcd: &std::path::Path,
-    cluster: &Cluster,
-    pki: &crate::etcd_client::tls::Pki,
-    args: &[&str],
-) {
-    let files = pki.folder.path();
-    let mut command = std::process::Command::new(etcd.with_file_name("etcdctl"));
-    command
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", cluster.url()])
-        .arg("--cacert")
-        .arg(files.join("ca.pem"))
-        .arg("--cert")
-        .arg(files.join("cert.pem"))
-        .arg("--key")
-        .arg(files.join("key.pem"))
-        .args(args);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-}
-
-#[cfg(feature = "tls")]
-#[test]
-fn traefik_reads_through_tls_with_the_same_certificates_and_password() {
-    use crate::etcd_client::tls::Pki;
-    use traefik_router::Tls;
-
-    let pki = Pki::new();
-    // With a Common Name etcd would take it for a user.
-    let (cert, key) = pki.sign(None);
-    let tls = Tls::new().ca_pem(pki.ca_pem.as_str()).client_pem(cert, key);
-    for binary in binaries() {
-        let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
-        let etcd = || routes_in(&cluster).tls(tls.clone()).unwrap();
-        etcdctl(&binary, &cluster, &pki, &["user", "add", "root:pw-root"]);
-        etcdctl(&binary, &cluster, &pki, &["auth", "enable"]);
-        let etcd = || etcd().user("root", "pw-root");
-        let rig = Rig::new(Kind::Toml);
-        let echo = Echo::start();
-        let router = rig.builder_over(KvBackend::new(etcd())).start().unwrap();
-        router.add_route("/a/", echo.url(), json!(1)).unwrap();
-        assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
-        let second = Rig::new(Kind::Toml);
-        let config = External::config_with(&second, &providers(etcd()));
-        let _traefik = External::start_with(&second, "tls", &config);
-        let both = Router::builder(KvBackend::new(etcd()))
-            .traefik_api_urls([rig.api_url(), second.api_url()])
-            .traefik_api_password(crate::support::rig::PASSWORD);
-        let both = both.attach().unwrap();
-        both.add_route("/b/", echo.url(), json!(1)).unwrap();
-        assert_eq!(second.landed("h", "/b/"), Some(echo.port));
-
-        let untrusted = routes_in(&cluster).user("root", "pw-root");
-        does_not_start(untrusted, ErrorKind::Unauthorized, &["Tls::ca_pem"]);
-        let plain = Etcd::new([cluster.url().replace("https", "http")]).unwrap();
-        does_not_start(plain, ErrorKind::Unavailable, &["must begin with https://"]);
-        drop(both);
-        router.stop().unwrap();
     }
 }
