@@ -235,7 +235,7 @@ impl Builder {
         self
     }
 
-    /// What Traefik logs: `DEBUG`, `INFO`, `WARN` or `ERROR`. It goes to this program's log, with
+    /// What Traefik logs: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL` or `PANIC`. It goes to this program's log, with
     /// the target `traefik`. Defaults to `ERROR`.
     pub fn traefik_log_level(mut self, level: impl Into<String>) -> Self {
         self.log_level = level.into();
@@ -284,6 +284,15 @@ impl Builder {
                 "the API of a Traefik that we start is served without TLS; begin traefik_api_url \
                  with http://",
             ));
+        }
+        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
+        if !levels.contains(&&*self.log_level.to_uppercase()) {
+            // Traefik would start all the same, and log what it likes.
+            return Err(invalid(&format!(
+                "traefik_log_level {:?} is none that Traefik has: {}",
+                self.log_level,
+                levels.join(", ")
+            )));
         }
         let entrypoint = self.entrypoint_name(public.tls)?;
         if entrypoint == self.api_entrypoint {

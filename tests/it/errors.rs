@@ -318,7 +318,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
 fn options_that_contradict_each_other_are_told_before_anything_is_written() {
     let rig = Rig::new(Kind::Toml);
     let api = rig.api_url();
-    let builders: [(Builder, &str); 8] = [
+    let builders: [(Builder, &str); 9] = [
         (rig.builder().public_url("ftp://h"), "public_url"),
         (rig.builder().public_url("http://127.0.0.1:0"), "public_url"),
         (
@@ -343,6 +343,10 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
             "traefik_entrypoint",
         ),
         (rig.builder().traefik_entrypoint("auth_api"), "must differ"),
+        (
+            rig.builder().traefik_log_level("NONSENSE"),
+            "traefik_log_level",
+        ),
     ];
     for (builder, says) in builders {
         let error = check(builder.start(), ErrorKind::InvalidConfig, &[says]);
