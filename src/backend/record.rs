@@ -29,6 +29,9 @@ pub(crate) struct Header {
     /// Whether the store was made for this table, and goes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) created: bool,
+    /// Whose turn it is to commit, where writers were in each other's way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) turn: Option<String>,
     /// The last commits, each as its writer names it: a writer that lost the answer to a commit
     /// finds out here whether it was made. For stores that are asked over a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,6 +57,7 @@ impl Header {
             created: false,
             entrypoint: String::new(),
             base: Value::Object(serde_json::Map::new()),
+            turn: None,
             recent: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! Calls that come while a commit is under way share the next one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -121,7 +121,7 @@ impl Turn<'_> {
         let start = Instant::now();
         let mut plan = Plan::default();
         let commit = store(&mut |table| {
-            plan = Plan::of(self.jobs, table);
+            plan = Plan::of(self.jobs, table).after(std::mem::take(&mut plan));
             std::mem::take(&mut plan.changes)
         });
         let stored_after = start.elapsed();
@@ -218,6 +218,31 @@ impl Plan {
             .map(|(spec, _)| (*spec).clone())
             .collect();
         plan
+    }
+
+    /// This plan, made anew after a part of an `earlier` one was stored: what it does not say any
+    /// more is done.
+    fn after(mut self, earlier: Self) -> Self {
+        let known: HashSet<_> = self.set.iter().cloned().collect();
+        let further = earlier.set.into_iter().filter(|spec| !known.contains(spec));
+        self.set.extend(further);
+        for (now, before) in self.applied.iter_mut().zip(earlier.applied) {
+            let said: HashSet<_> = [&now.added, &now.changed, &now.deleted]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect();
+            let done = |specs: Vec<RouteSpec>| {
+                specs
+                    .into_iter()
+                    .filter(|spec| !said.contains(spec))
+                    .collect::<Vec<_>>()
+            };
+            now.added.extend(done(before.added));
+            now.changed.extend(done(before.changed));
+            now.deleted.extend(done(before.deleted));
+        }
+        self
     }
 
     fn add<'c>(&mut self, changes: &'c [Change], overlay: &mut Overlay<'_>) -> Applied {

@@ -166,3 +166,34 @@ fn a_router_that_stops_does_not_take_the_other_ones_api_along() {
     one.stop().unwrap();
     assert_eq!(rig.rules_text(), "");
 }
+
+/// A writer with much to write lost to one that writes little and often, every time.
+#[test]
+fn a_large_batch_is_stored_beside_a_busy_writer_and_told_whole() {
+    let cluster = Cluster::start(&crate::etcd_server::binaries().pop().unwrap());
+    let router = || {
+        let backend = KvBackend::new(routes_in(&cluster));
+        Router::builder(backend).offline().unwrap()
+    };
+    let (large, small) = (router(), router());
+    let changes = (0..1000)
+        .map(|n| Change::add(format!("/large/{n}/"), format!("http://h{n}"), json!(n)).unwrap());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let mut count = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                small
+                    .add_route("/small/", "http://s", json!(count))
+                    .unwrap();
+                count += 1;
+            }
+            count
+        });
+        let applied = large.apply(changes);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(applied.unwrap().added.len(), 1000);
+        assert!(busy.join().unwrap() > 1);
+    });
+    assert_eq!(small.get_all_routes().unwrap().len(), 1001);
+}

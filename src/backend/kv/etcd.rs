@@ -238,20 +238,29 @@ impl KvStore for Etcd {
         Ok(())
     }
 
+    fn is_behind(&self, version: u64) -> Result<bool> {
+        let now = self.client.range(&Range::key("traefik-router"))?;
+        Ok(now.revision < revision(version))
+    }
+
     fn wait(&self, key: &str, version: u64, timeout: Duration) -> Result<()> {
-        let mut slot = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut watch = match slot.take() {
-            Some((watched, watch)) if watched == key => watch,
-            _ => {
-                let range = WatchRange::key(key).from_revision(revision(version) + 1);
-                self.client.watch(range)?
-            }
+        let from = revision(version) + 1;
+        // Others who wait meanwhile open watches of their own.
+        let slot = || self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = slot()
+            .take()
+            .filter(|(watched, watch)| watched == key && watch.revision() <= from);
+        let mut watch = match kept {
+            Some((_, watch)) => watch,
+            None => self
+                .client
+                .watch(WatchRange::key(key).from_revision(from))?,
         };
         match watch.next(timeout.min(LONGEST_WATCH)) {
             // The next one begins from what is stored then.
             Ok(None) if timeout >= LONGEST_WATCH => Ok(()),
             Ok(_) => {
-                *slot = Some((key.into(), watch));
+                *slot() = Some((key.into(), watch));
                 Ok(())
             }
             // What changed is read anyway; the next watch begins from there.

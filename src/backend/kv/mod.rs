@@ -167,14 +167,18 @@ impl<S: KvStore> KvBackend<S> {
     fn write(&self, plan: &mut dyn FnMut(&mut TableKeys) -> Result<Vec<Step>>) -> Result<Commit> {
         let deadline = Instant::now() + self.conflict_timeout;
         let mut pause = Duration::from_millis(1);
-        let mut stored = BTreeSet::new();
+        let mut attempt = Attempt::default();
         let mut seen = self.seen();
         let opened = seen.setup.clone().map(|setup| (setup, seen.version));
         loop {
             let outcome = self.refresh(&mut seen).and_then(|state| {
+                if !self.has_turn(state, &mut attempt)? {
+                    return Ok(None);
+                }
                 let mut steps = self.restore(opened.as_ref(), state)?;
                 steps.extend(plan(state)?);
-                let commit = self.write_steps(state, steps, &mut stored)?;
+                let commit = self.write_steps(state, steps, &mut attempt)?;
+                attempt.contended |= commit.is_none();
                 Ok(commit.map(|commit| (commit, !state.table().is_empty())))
             });
             match outcome {
@@ -186,25 +190,51 @@ impl<S: KvStore> KvBackend<S> {
                 Ok(None) if Instant::now() < deadline => {}
                 Ok(None) => {
                     seen.state = None;
-                    let message = format!(
-                        "other writers kept changing the table below {} for {:?}",
-                        self.keys.private(),
-                        self.conflict_timeout
-                    );
-                    return Err(with_partial(
-                        Error::new(ErrorKind::Conflict, message),
-                        stored,
-                    ));
+                    let conflict = || {
+                        let message = format!(
+                            "other writers kept changing the table below {} for {:?}",
+                            self.keys.private(),
+                            self.conflict_timeout
+                        );
+                        Error::new(ErrorKind::Conflict, message)
+                    };
+                    let error = attempt.lost.take().unwrap_or_else(conflict);
+                    return Err(with_partial(error, attempt.stored));
                 }
                 Err(error) => {
                     seen.state = None;
-                    return Err(with_partial(error, stored));
+                    return Err(with_partial(error, attempt.stored));
                 }
             }
             seen.state = None;
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
+    }
+
+    /// Whether it is ours to commit now. A writer that was overtaken takes the turn, which is
+    /// quick, and the others let it commit, which may not be.
+    fn has_turn(&self, state: &mut TableKeys, attempt: &mut Attempt) -> Result<bool> {
+        if let Some(turn) = state.turn_of_another(&self.writer) {
+            let (known, since) = attempt
+                .waited
+                .get_or_insert_with(|| (turn.into(), Instant::now()));
+            if known != turn {
+                (*known, *since) = (turn.into(), Instant::now());
+            }
+            if since.elapsed() < LONGEST_TURN {
+                return Ok(false);
+            }
+            log::warn!("another writer has not used its turn to commit; going on without it");
+        }
+        if attempt.contended {
+            let claim = state.take_turn(Some(&self.writer));
+            match self.store.transact(&claim)? {
+                Some(version) => state.set_version(version),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Writes steps in as few transactions as they fit in. `None` if somebody else wrote first.
@@ -212,8 +242,13 @@ impl<S: KvStore> KvBackend<S> {
         &self,
         state: &mut TableKeys,
         steps: Vec<Step>,
-        stored: &mut BTreeSet<RouteSpec>,
+        attempt: &mut Attempt,
     ) -> Result<Option<Commit>> {
+        if steps.is_empty() && attempt.contended {
+            if let Some(version) = self.store.transact(&state.take_turn(None))? {
+                state.set_version(version);
+            }
+        }
         let mut steps = steps.into_iter().peekable();
         while steps.peek().is_some() {
             let mut specs = Vec::new();
@@ -227,34 +262,92 @@ impl<S: KvStore> KvBackend<S> {
                 transaction.then(step.transaction);
                 specs.extend(step.spec);
             }
-            let seal = state.seal(&self.writer, &mut transaction)?;
-            match self.transact(&transaction, &seal)? {
-                Some(version) => state.set_version(version),
-                None => return Ok(None),
+            let last = steps.peek().is_none();
+            let seal = state.seal(&self.writer, last, &mut transaction)?;
+            match self.transact(&transaction, &seal, &mut attempt.lost)? {
+                Made::Now(version) => state.set_version(version),
+                Made::Before if last => {
+                    // What others have made of it since is read when it is asked for.
+                    attempt.stored.extend(specs);
+                    state.set_version(0);
+                    break;
+                }
+                Made::Before => {
+                    attempt.stored.extend(specs);
+                    return Ok(None);
+                }
+                Made::Not => return Ok(None),
             }
-            stored.extend(specs);
+            attempt.stored.extend(specs);
         }
         Ok(Some(state.commit()))
     }
 
     /// Makes a transaction. If its answer is lost, or the store sent it twice and answers for the
     /// second, the header tells what became of it.
-    fn transact(&self, transaction: &Transaction, seal: &str) -> Result<Option<u64>> {
-        let answer = self.store.transact(transaction);
-        match &answer {
-            Ok(None) => {}
+    fn transact(
+        &self,
+        transaction: &Transaction,
+        seal: &str,
+        lost: &mut Option<Error>,
+    ) -> Result<Made> {
+        let unknown = match self.store.transact(transaction) {
+            Ok(Some(version)) => return Ok(Made::Now(version)),
+            Ok(None) => None,
             Err(error) if *error.stored() == Stored::Unknown => {
                 log::debug!("the answer to a transaction was lost: {error}");
+                Some(error)
             }
-            _ => return answer,
-        }
-        let Ok(header) = self.store.get(&self.keys.header()) else {
-            return answer;
+            Err(error) => return Err(error),
         };
-        // If it is still on its way, the next one has the same expectation: only one is made.
-        let made = header.filter(|header| TableKeys::header_has(&header.value, seal));
-        Ok(made.map(|header| header.version))
+        let header = match (self.store.get(&self.keys.header()), unknown.clone()) {
+            (Ok(header), _) => header,
+            (Err(_), Some(unknown)) => return Err(unknown),
+            (Err(error), None) => return Err(error),
+        };
+        let version = header.as_ref().map_or(0, |header| header.version);
+        if let Some(header) = header {
+            if transaction.set.get(&self.keys.header()) == Some(&header.value) {
+                return Ok(Made::Now(header.version));
+            }
+            if TableKeys::header_has(&header.value, seal) {
+                return Ok(Made::Before);
+            }
+        }
+        // If it is still on its way, the next one has the same expectation: only one is made. Once
+        // somebody else has committed, it can't be made any more.
+        let expected = transaction
+            .expect
+            .as_ref()
+            .map_or(0, |(_, version)| *version);
+        *lost = unknown.filter(|_| version == expected);
+        Ok(Made::Not)
     }
+}
+
+/// For how long others wait for a writer that has taken the turn.
+const LONGEST_TURN: Duration = Duration::from_secs(3);
+
+/// What a commit has met with so far.
+#[derive(Default)]
+struct Attempt {
+    /// Routes of a batch in parts that are stored.
+    stored: BTreeSet<RouteSpec>,
+    /// Whether others have committed first.
+    contended: bool,
+    /// Whose turn we wait for, and since when.
+    waited: Option<(String, Instant)>,
+    /// The error of a transaction that may still be made.
+    lost: Option<Error>,
+}
+
+/// What became of a transaction.
+enum Made {
+    /// It was made, and the header has this version.
+    Now(u64),
+    /// It was made, and somebody else has committed since.
+    Before,
+    Not,
 }
 
 impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
@@ -322,14 +415,14 @@ impl<S: KvStore> Backend for KvBackend<S> {
 
     fn read(&self) -> Result<Table> {
         let mut seen = self.seen();
-        let expected = seen.routes && seen.setup.is_some();
+        let (expected, version) = (seen.routes && seen.setup.is_some(), seen.version);
         let state = self.refresh(&mut seen)?;
-        if state.version() == 0 && expected {
+        // A table whose last Router has ended in good order is an empty one.
+        if state.version() == 0 && expected && self.store.is_behind(version)? {
             return Err(Error::new(
                 ErrorKind::Store,
                 format!(
-                    "the table below {} is gone: somebody deleted it, or the store was restored \
-                     empty; the next change begins a new one, so bring all routes back with \
+                    "the table below {} is gone: the store was restored to before it was there; the next change begins a new one, so bring all routes back with \
                      `reconcile`",
                     self.keys.private()
                 ),
@@ -358,9 +451,11 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn close(&self) -> Result<()> {
-        self.seen().setup = None;
+        let setup = self.seen().setup.take();
         *self.heart() = None;
-        self.write(&mut TableKeys::tear_down)?;
+        if setup.is_none_or(|setup| setup.base.is_some()) {
+            self.write(&mut TableKeys::tear_down)?;
+        }
         let mut seen = self.seen();
         let state = self.refresh(&mut seen)?;
         if state.table().is_empty() {

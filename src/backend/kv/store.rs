@@ -57,6 +57,16 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         1 << 20
     }
 
+    /// Whether the store is one that was restored to what it was before this version. Defaults to
+    /// `false`.
+    ///
+    /// # Errors
+    /// If the store can't be asked.
+    fn is_behind(&self, version: u64) -> Result<bool> {
+        let _ = version;
+        Ok(false)
+    }
+
     /// How often the generation has to be written again, unchanged, so that Traefik does not lose
     /// touch with the store. Defaults to never.
     ///

@@ -319,9 +319,16 @@ impl TableKeys {
 
     /// Completes a transaction with the next generation, and with the condition that nobody else
     /// has committed since. Returns what tells it from all others.
-    pub(super) fn seal(&mut self, writer: &str, transaction: &mut Transaction) -> Result<String> {
+    /// Unless it is the `last` of several, the turn stays with the writer.
+    pub(super) fn seal(
+        &mut self,
+        writer: &str,
+        last: bool,
+        transaction: &mut Transaction,
+    ) -> Result<String> {
         self.header.advance();
         let seal = format!("{writer}:{}", self.header.generation);
+        self.header.turn = (!last).then(|| seal.clone());
         self.header.recent.insert(0, seal.clone());
         self.header.recent.truncate(RECENT);
         let marker_key = self.keys.http("middlewares", &self.header.marker);
@@ -335,6 +342,23 @@ impl TableKeys {
             .insert(self.keys.header(), json_line(&self.header));
         transaction.expect = Some((self.keys.header(), self.version));
         Ok(seal)
+    }
+
+    /// Whose turn it is, if that is another writer than this one.
+    pub(super) fn turn_of_another(&self, writer: &str) -> Option<&str> {
+        let turn = self.header.turn.as_deref()?;
+        (turn.split(':').next() != Some(writer)).then_some(turn)
+    }
+
+    /// Takes the turn, or gives it back. Traefik hears nothing of it.
+    pub(super) fn take_turn(&mut self, writer: Option<&str>) -> Transaction {
+        self.header.turn = writer.map(|writer| format!("{writer}:{}", self.version));
+        let mut transaction = Transaction::new();
+        transaction
+            .set
+            .insert(self.keys.header(), json_line(&self.header));
+        transaction.expect = Some((self.keys.header(), self.version));
+        transaction
     }
 
     /// The keys of the marker, given the header's text.

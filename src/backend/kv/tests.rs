@@ -24,6 +24,8 @@ enum Fault {
     LostRequest,
     /// Somebody else commits first, once.
     Overtaken,
+    /// The answer is lost, and somebody else adds a route to `http://shared` before we ask.
+    LostAnswerThenOther,
 }
 
 impl KvStore for Faulty {
@@ -50,6 +52,12 @@ impl KvStore for Faulty {
                 Fault::Refused => Err(Error::new(ErrorKind::Store, "refused")),
                 Fault::LostRequest => Err(lost),
                 Fault::LostAnswer => self.store.transact(transaction).and(Err(lost)),
+                Fault::LostAnswerThenOther => {
+                    self.store.transact(transaction)?;
+                    let theirs = Change::add("/theirs/", "http://shared", ()).unwrap();
+                    KvBackend::new(self.store.clone()).commit(&mut |_| vec![theirs.clone()])?;
+                    Err(lost)
+                }
                 Fault::Overtaken => {
                     let other = KvBackend::new(self.store.clone());
                     other.commit(&mut |_| vec![add(999)])?;
@@ -289,4 +297,56 @@ fn closing_takes_the_certificate_along() {
             .values()
             .any(|value| value.contains("secret"))
     );
+}
+
+#[test]
+fn who_comes_between_the_parts_of_a_batch_loses_nothing() {
+    let backend = faulty(Some(1), Some((2, Fault::LostAnswerThenOther)));
+    backend
+        .commit(&mut |_| vec![Change::add("/old/", "http://shared", ()).unwrap()])
+        .unwrap();
+    backend
+        .commit(&mut |_| {
+            vec![
+                add(1),
+                Change::add("/old/", "http://elsewhere", ()).unwrap(),
+            ]
+        })
+        .unwrap();
+    assert_eq!(specs(&backend), ["/old/", "/r1/", "/theirs/"]);
+    let keys = backend.store().store.dump();
+    let services = keys
+        .values()
+        .filter(|value| *value == "http://shared")
+        .count();
+    assert_eq!(services, 1, "the service of /theirs/: {keys:#?}");
+}
+
+#[test]
+fn what_may_still_be_made_is_not_called_a_conflict() {
+    let backend = faulty(None, Some((1, Fault::LostRequest))).conflict_timeout(Duration::ZERO);
+    let error = backend.commit(&mut |_| vec![add(1)]).unwrap_err();
+    assert_eq!(*error.stored(), Stored::Unknown, "{error}");
+}
+
+#[test]
+fn a_table_whose_last_router_has_ended_is_an_empty_one() {
+    let store = MemoryStore::new();
+    let [a, b] = [(); 2].map(|()| KvBackend::new(store.clone()));
+    for backend in [&a, &b] {
+        backend.open(&Setup::new("web")).unwrap();
+    }
+    a.commit(&mut |_| vec![add(1)]).unwrap();
+    assert_eq!(b.read().unwrap().len(), 1);
+    a.commit(&mut |_| vec![Change::delete("/r1/").unwrap()])
+        .unwrap();
+    store.transact(&removal_of(&store)).unwrap();
+    assert!(b.read().unwrap().is_empty());
+}
+
+/// All keys of a store, to delete.
+fn removal_of(store: &MemoryStore) -> Transaction {
+    let mut transaction = Transaction::new();
+    transaction.delete.extend(store.dump().into_keys());
+    transaction
 }

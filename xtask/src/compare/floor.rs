@@ -101,13 +101,19 @@ impl Floor {
             None => record_file(&plan, &router)?,
             Some(etcd) => record_etcd(&plan, &router, etcd)?,
         };
-        let marker = match plan.backend {
-            "etcd" => "traefik-router-generation@etcd".into(),
-            file => format!("traefik-router-generation-rules-{file}@file"),
-        };
+        let mut api = Connection::new(api, Some(&credentials));
+        let (_, list) = api.get("/api/http/middlewares")?;
+        let list: serde_json::Value = serde_json::from_slice(list.as_ref())?;
+        let marker = list
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|middleware| middleware["name"].as_str())
+            .find(|name| name.starts_with("traefik-router-generation"))
+            .ok_or("Traefik has no marker of ours")?;
         Ok(Self {
-            api: Connection::new(api, Some(&credentials)),
             marker: format!("/api/http/middlewares/{}", marker.replace('@', "%40")),
+            api,
             generation: router.delete_route("/nothing/")?.generation,
             store,
             _traefik: traefik,
