@@ -103,7 +103,7 @@ impl Floor {
         };
         let mut api = Connection::new(api, Some(&credentials));
         let (_, list) = api.get("/api/http/middlewares")?;
-        let list: serde_json::Value = serde_json::from_slice(list.as_ref())?;
+        let list: serde_json::Value = serde_json::from_slice(list)?;
         let marker = list
             .as_array()
             .into_iter()
