@@ -143,7 +143,12 @@ impl Verifier {
             set.iter().map(|spec| (name(spec), spec)).collect();
         for (api, routers) in self.everywhere(|api, enough| {
             if self.wait(api, awaited, enough)? {
-                return Ok(Some(refused_of(api, &by_name)?));
+                // A connection may have died since; a Traefik that has ended is told as such.
+                let again = |_| {
+                    awaited.managed.map_or(Ok(()), Managed::check)?;
+                    refused_of(api, &by_name)
+                };
+                return Ok(Some(refused_of(api, &by_name).or_else(again)?));
             }
             Ok(None)
         })? {
