@@ -175,12 +175,8 @@ impl Job {
         if refused.is_empty() {
             return Ok(applied);
         }
-        match refused
-            .keys()
-            .find(is_ours)
-            .and_then(|spec| refused.get(spec))
-        {
-            Some(error) => Err(error.clone()),
+        match refused.iter().find(|(spec, _)| is_ours(spec)) {
+            Some((_, error)) => Err(error.clone()),
             None => Ok(applied),
         }
     }

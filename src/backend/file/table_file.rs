@@ -207,6 +207,9 @@ impl TableFile {
         for change in changes {
             self.set(change);
         }
+        if self.foreign_names.is_empty() {
+            return Ok(());
+        }
         let namespace = self.header.namespace.clone();
         // An entry of the same name that somebody wrote, or that a lost record left behind.
         let mut clashes = HashSet::new();
@@ -348,17 +351,21 @@ impl TableFile {
     }
 
     fn set_routes(&mut self, routes: Table) {
-        self.routes = Table::new();
         self.lines.clear();
         self.services.clear();
         for route in &routes {
-            self.set(&Change::Set(route.clone()));
+            self.set_lines(&Change::Set(route.clone()));
         }
         self.routes = routes;
     }
 
     /// Makes one change to the table and the lines for it.
     fn set(&mut self, change: &Change) {
+        self.set_lines(change);
+        self.routes.apply(change);
+    }
+
+    fn set_lines(&mut self, change: &Change) {
         let old = self.lines.remove(change.spec());
         if let Change::Set(route) = change {
             let config = router(&self.header.namespace, route);
@@ -386,7 +393,6 @@ impl TableFile {
                 }
             }
         }
-        self.routes.apply(change);
     }
 
     fn set_foreign(&mut self, foreign: String) -> Result<()> {

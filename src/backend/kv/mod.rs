@@ -181,32 +181,25 @@ impl<S: KvStore> KvBackend<S> {
                 attempt.contended |= commit.is_none();
                 Ok(commit.map(|commit| (commit, !state.table().is_empty())))
             });
-            match outcome {
-                Ok(Some((commit, routes))) => {
-                    seen.routes = routes;
-                    seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
-                    return Ok(commit);
-                }
-                Ok(None) if Instant::now() < deadline => {}
-                Ok(None) => {
-                    seen.state = None;
-                    let conflict = || {
-                        let message = format!(
-                            "other writers kept changing the table below {} for {:?}",
-                            self.keys.private(),
-                            self.conflict_timeout
-                        );
-                        Error::new(ErrorKind::Conflict, message)
-                    };
-                    let error = attempt.lost.take().unwrap_or_else(conflict);
-                    return Err(with_partial(error, attempt.stored));
-                }
-                Err(error) => {
-                    seen.state = None;
-                    return Err(with_partial(error, attempt.stored));
-                }
+            if let Ok(Some((commit, routes))) = outcome {
+                seen.routes = routes;
+                seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
+                return Ok(commit);
             }
             seen.state = None;
+            if outcome.is_err() || Instant::now() >= deadline {
+                let overtaken = || {
+                    let message = format!(
+                        "other writers kept changing the table below {} for {:?}",
+                        self.keys.private(),
+                        self.conflict_timeout
+                    );
+                    Error::new(ErrorKind::Conflict, message)
+                };
+                let lost = attempt.lost.take();
+                let error = outcome.err().or(lost).unwrap_or_else(overtaken);
+                return Err(with_partial(error, attempt.stored));
+            }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
@@ -264,21 +257,18 @@ impl<S: KvStore> KvBackend<S> {
             }
             let last = steps.peek().is_none();
             let seal = state.seal(&self.writer, last, &mut transaction)?;
-            match self.transact(&transaction, &seal, &mut attempt.lost)? {
-                Made::Now(version) => state.set_version(version),
-                Made::Before if last => {
-                    // What others have made of it since is read when it is asked for.
-                    attempt.stored.extend(specs);
-                    state.set_version(0);
-                    break;
-                }
-                Made::Before => {
-                    attempt.stored.extend(specs);
-                    return Ok(None);
-                }
+            let version = match self.transact(&transaction, &seal, &mut attempt.lost)? {
+                Made::Now(version) => Some(version),
+                Made::Before => None,
                 Made::Not => return Ok(None),
-            }
+            };
             attempt.stored.extend(specs);
+            match version {
+                Some(version) => state.set_version(version),
+                // What others have made of it since is read when it is asked for.
+                None if last => state.set_version(0),
+                None => return Ok(None),
+            }
         }
         Ok(Some(state.commit()))
     }
