@@ -57,6 +57,16 @@ struct Node {
     log: PathBuf,
 }
 
+/// Tells an etcd where it listens and which cluster it belongs to. The disk of a test machine is no
+/// concern of these tests.
+pub(crate) fn listen(command: &mut Command, url: &str, peer: &str, cluster: &str) {
+    command
+        .args(["--listen-client-urls", url, "--advertise-client-urls", url])
+        .args(["--listen-peer-urls", peer])
+        .args(["--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster", cluster, "--unsafe-no-fsync"]);
+}
+
 impl Cluster {
     pub(crate) fn start(binary: &Path) -> Self {
         Self::with(binary, 1, &[], None)
@@ -75,27 +85,9 @@ impl Cluster {
                 .args(["--name", &format!("n{n}")])
                 .arg("--data-dir")
                 .arg(folder.path().join(format!("n{n}")))
-                .args([
-                    "--listen-client-urls",
-                    &url,
-                    "--advertise-client-urls",
-                    &url,
-                ])
-                .args([
-                    "--listen-peer-urls",
-                    &peer(n),
-                    "--initial-advertise-peer-urls",
-                    &peer(n),
-                ])
-                .args([
-                    "--initial-cluster",
-                    &members.join(","),
-                    "--bcrypt-cost",
-                    "4",
-                ])
-                // The disk of a test machine is no concern of these tests.
-                .args(["--unsafe-no-fsync"])
+                .args(["--bcrypt-cost", "4"])
                 .args(args);
+            listen(&mut command, &url, &peer(n), &members.join(","));
             if let Some(tls) = tls {
                 command
                     .arg("--cert-file")

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use traefik_router::etcd::{Client, MAX_OPS, Op, Txn};
 
 use super::{eventually, ports};
-use crate::etcd_server::binaries;
+use crate::etcd_server::{binaries, listen};
 
 /// Ends etcd when the other end of its input is closed: however this process ends.
 const LEASHED: &str = r#"
@@ -34,23 +34,8 @@ fn start() -> Shared {
     let [url, peer] = [(); 2].map(|()| format!("http://127.0.0.1:{}", ports::free()));
     let binary = binaries().pop().unwrap();
     let mut command = leashed(&folder, &binary);
-    command
-        .arg("--data-dir")
-        .arg(folder.join("data"))
-        .args([
-            "--listen-client-urls",
-            &url,
-            "--advertise-client-urls",
-            &url,
-        ])
-        .args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ])
-        .args(["--initial-cluster", &format!("default={peer}")])
-        .arg("--unsafe-no-fsync");
+    command.arg("--data-dir").arg(folder.join("data"));
+    listen(&mut command, &url, &peer, &format!("default={peer}"));
     let mut shell = command.stdin(Stdio::piped()).spawn().unwrap();
     let leash = shell.stdin.take().unwrap();
     // It is waited for by whoever inherits it: it ends after this process.
