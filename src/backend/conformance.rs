@@ -34,7 +34,7 @@ pub fn check(handle: &Handle<'_>) {
         closing_keeps_routes,
     ] {
         check(handle);
-        ok(handle().commit(&mut |table| deletions(table)));
+        ok(handle().commit(&mut |table, _| deletions(table)));
     }
     ok(handle().close());
 }
@@ -42,7 +42,7 @@ pub fn check(handle: &Handle<'_>) {
 fn opens_and_keeps_routes(handle: &Handle<'_>) {
     let first = ok(handle().open(&setup()));
     assert!(ok(handle().read()).is_empty());
-    ok(handle().commit(&mut |_| vec![add("/kept/", json!(1))]));
+    ok(handle().commit(&mut |_, _| vec![add("/kept/", json!(1))]));
     let second = ok(handle().open(&setup()));
     assert!(second.generation > first.generation, "opening is a commit");
     assert_eq!(specs(&*handle()), ["/kept/"], "opening keeps routes");
@@ -53,9 +53,9 @@ fn opens_and_keeps_routes(handle: &Handle<'_>) {
 fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
     let (one, two) = (handle(), handle());
     ok(one.open(&setup()));
-    let first = ok(one.commit(&mut |_| vec![add("/a/", json!(1)), add("h.x/b/", json!(2))]));
+    let first = ok(one.commit(&mut |_, _| vec![add("/a/", json!(1)), add("h.x/b/", json!(2))]));
     assert_eq!(specs(&*two), ["/a/", "h.x/b/"]);
-    let second = ok(two.commit(&mut |table| {
+    let second = ok(two.commit(&mut |table, _| {
         assert_eq!(table.len(), 2, "an edit sees what other handles wrote");
         vec![
             Change::delete("/a/").unwrap_or_else(fail),
@@ -80,7 +80,7 @@ fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
 
 fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
     let first = ok(handle().open(&setup()));
-    let second = ok(handle().commit(&mut |_| Vec::new()));
+    let second = ok(handle().commit(&mut |_, _| Vec::new()));
     assert_eq!(first, second);
 }
 
@@ -113,7 +113,7 @@ fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {
         .collect();
     let backend = handle();
     ok(backend.open(&setup()));
-    ok(backend.commit(&mut |_| changes.clone()));
+    ok(backend.commit(&mut |_, _| changes.clone()));
     for backend in [&backend, &handle()] {
         let table = ok(backend.read());
         assert_eq!(table.len(), changes.len());
@@ -149,7 +149,7 @@ fn a_batch_is_seen_whole_or_not_at_all(handle: &Handle<'_>) {
         });
         let writer = handle();
         for round in 0..5 {
-            ok(writer.commit(&mut |_| batch(round)));
+            ok(writer.commit(&mut |_, _| batch(round)));
         }
         done.store(true, Ordering::Relaxed);
         reader
@@ -165,7 +165,7 @@ fn writers_lose_nothing(handle: &Handle<'_>) {
     let write = |writer: usize| {
         let backend = handle();
         let commit =
-            |n| ok(backend.commit(&mut |_| vec![add(&format!("/w{writer}/{n}/"), json!(n))]));
+            |n| ok(backend.commit(&mut |_, _| vec![add(&format!("/w{writer}/{n}/"), json!(n))]));
         (0..ROUTES)
             .map(|n| commit(n).generation)
             .collect::<Vec<_>>()
@@ -201,7 +201,7 @@ fn writers_lose_nothing(handle: &Handle<'_>) {
 fn closing_keeps_routes(handle: &Handle<'_>) {
     let backend = handle();
     let opened = ok(backend.open(&setup()));
-    ok(backend.commit(&mut |_| vec![add("/kept/", json!(1))]));
+    ok(backend.commit(&mut |_, _| vec![add("/kept/", json!(1))]));
     ok(backend.close());
     assert_eq!(specs(&*handle()), ["/kept/"]);
     let again = ok(handle().open(&setup()));

@@ -1,14 +1,15 @@
 //! Routes in memory: for tests, and to measure what the rest costs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::record::Header;
-use super::{Backend, Commit, Setup};
+use super::{Backend, Commit, Edit, Setup};
 use crate::error::Result;
-use crate::route::{Change, Table};
+use crate::route::Table;
 
 /// A [`Backend`] that no Traefik can read. Clones share one table.
 #[derive(Clone)]
@@ -52,23 +53,23 @@ impl Backend for MemoryBackend {
         header.entrypoint.clone_from(&setup.entrypoint);
         header.base = setup.base_over(&header.base, false);
         header.advance();
-        Ok(header.commit())
+        Ok(header.commit(None))
     }
 
     fn read(&self) -> Result<Table> {
         Ok(self.state().1.clone())
     }
 
-    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+    fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         let (header, table) = &mut *self.state();
-        let changes = edit(table);
+        let changes = edit(table, &BTreeSet::new());
         if !changes.is_empty() {
             header.advance();
             for change in &changes {
                 table.apply(change);
             }
         }
-        Ok(header.commit())
+        Ok(header.commit(None))
     }
 
     fn close(&self) -> Result<()> {

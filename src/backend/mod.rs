@@ -11,6 +11,7 @@ mod kv;
 mod memory;
 mod record;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,7 +23,11 @@ pub use kv::{Entry, Etcd, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
 
 use crate::error::Result;
-use crate::route::{Change, Table};
+use crate::route::{Change, RouteSpec, Table};
+
+/// Says what to change: given the table as it is stored, and those of the routes in its earlier
+/// answers that are stored already (only where a batch needs several transactions).
+pub type Edit<'a> = dyn FnMut(&Table, &BTreeSet<RouteSpec>) -> Vec<Change> + 'a;
 
 /// A store of routes that Traefik watches.
 ///
@@ -55,12 +60,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Changes the routes: `edit` sees the table as it is stored and answers with the changes to
     /// make. They are stored together, with a new generation: a reader of the store sees all of
-    /// them or none. `edit` may be asked again if somebody else wrote in between. With no changes
-    /// nothing is written and the generation is the stored one.
+    /// them or none. `edit` may be asked again if somebody else wrote in between; then its last
+    /// answer counts. With no changes nothing is written and the generation is the stored one.
     ///
     /// # Errors
     /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store.
-    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit>;
+    fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit>;
 
     /// Waits until the table may be another one than this handle has last read or written, at most
     /// for `timeout`. Defaults to a short sleep.
@@ -97,7 +102,7 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).read()
     }
 
-    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+    fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         (**self).commit(edit)
     }
 
@@ -121,6 +126,8 @@ pub struct Commit {
     /// What keeps the names of this table's routers and services apart from those of other tables
     /// that the same Traefik reads. May be empty.
     pub namespace: String,
+    /// The generation that the store had before, if this commit alone lies between the two.
+    pub follows: Option<u64>,
 }
 
 impl Commit {
@@ -130,6 +137,7 @@ impl Commit {
             marker: marker.into(),
             generation,
             namespace: String::new(),
+            follows: None,
         }
     }
 }

@@ -62,10 +62,11 @@ impl Header {
         }
     }
 
-    /// What to look for in Traefik.
-    pub(crate) fn commit(&self) -> Commit {
+    /// What to look for in Traefik. `follows` is as in [`Commit`].
+    pub(crate) fn commit(&self, follows: Option<u64>) -> Commit {
         Commit {
             namespace: self.namespace.clone(),
+            follows,
             ..Commit::new(self.marker.clone(), self.generation)
         }
     }

@@ -377,12 +377,14 @@ impl Builder {
         verifier
             .confirm_setup(&commit, Instant::now(), None)
             .map_err(|error| error.with_stored(Stored::All))?;
-        for (api, known) in verifier.everywhere(|api, _| api.entrypoints().map(Some))? {
+        for (traefik, known) in
+            verifier.everywhere(|traefik, _| traefik.api.entrypoints().map(Some))?
+        {
             if !known.iter().any(|known| known.name == entrypoint) {
                 let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
                 return Err(invalid(&format!(
                     "Traefik at {} has no entrypoint {entrypoint:?} (traefik_entrypoint); it has {}",
-                    api.url(),
+                    traefik.api.url(),
                     names.join(", ")
                 )));
             }

@@ -1,11 +1,11 @@
 //! Calls that come while a commit is under way share the next one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Applied;
-use crate::backend::Commit;
+use crate::backend::{Commit, Edit};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Effect, Route, RouteSpec, Table};
 
@@ -17,11 +17,20 @@ pub(super) enum Request {
 }
 
 /// Asks the backend for a commit.
-pub(super) type Store<'a> = dyn Fn(&mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> + 'a;
-/// Waits until Traefik serves a commit that set these routes, begun at this instant; what it refuses
-/// comes back.
+pub(super) type Store<'a> = dyn Fn(&mut Edit<'_>) -> Result<Commit> + 'a;
+/// Waits until Traefik serves a commit that was begun at this instant; what it refuses comes back.
 pub(super) type Confirm<'a> =
-    dyn Fn(&Commit, &[RouteSpec], Instant) -> Result<HashMap<RouteSpec, Error>> + 'a;
+    dyn Fn(&Commit, &Wanted, Instant) -> Result<HashMap<RouteSpec, Error>> + 'a;
+
+/// What a commit is to bring about.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// The routes whose router must be there afterwards.
+    pub(super) set: Vec<RouteSpec>,
+    /// The route, if it is one alone that was not there before or had another target: seeing its
+    /// router proves the commit.
+    pub(super) sole: Option<Arc<Route>>,
+}
 
 /// The requests that wait for a commit. One caller at a time commits for all that wait.
 #[derive(Debug, Default)]
@@ -120,13 +129,13 @@ impl Turn<'_> {
     fn run(&self, store: &Store<'_>, confirm: &Confirm<'_>) {
         let start = Instant::now();
         let mut plan = Plan::default();
-        let commit = store(&mut |table| {
-            plan = Plan::of(self.jobs, table).after(std::mem::take(&mut plan));
+        let commit = store(&mut |table, stored| {
+            plan = Plan::of(self.jobs, table).after(std::mem::take(&mut plan), stored);
             std::mem::take(&mut plan.changes)
         });
         let stored_after = start.elapsed();
         let confirmed = commit.and_then(|commit| {
-            let refused = confirm(&commit, &plan.set, start)
+            let refused = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
             Ok((commit, refused))
         });
@@ -186,8 +195,7 @@ impl Job {
 #[derive(Default)]
 struct Plan {
     changes: Vec<Change>,
-    /// The routes whose router must be there afterwards.
-    set: Vec<RouteSpec>,
+    wanted: Wanted,
     /// What each request does.
     applied: Vec<Applied>,
 }
@@ -209,19 +217,21 @@ impl Plan {
             };
             plan.applied.push(applied);
         }
-        plan.set = (overlay.changed.iter())
-            .filter(|(_, route)| route.is_some())
-            .map(|(spec, _)| (*spec).clone())
-            .collect();
+        let set = || overlay.changed.values().flatten();
+        plan.wanted.set = set().map(|route| route.spec.clone()).collect();
+        plan.wanted.sole = set().next().cloned().filter(|route| {
+            let before = table.get(&route.spec);
+            set().count() == 1 && before.is_none_or(|before| before.target != route.target)
+        });
         plan
     }
 
-    /// This plan, made anew after a part of an `earlier` one was stored: what it does not say any
-    /// more is done.
-    fn after(mut self, earlier: Self) -> Self {
-        let known: HashSet<_> = self.set.iter().cloned().collect();
-        let further = earlier.set.into_iter().filter(|spec| !known.contains(spec));
-        self.set.extend(further);
+    /// This plan, made anew after those of an `earlier` one's routes were `stored`.
+    fn after(mut self, earlier: Self, stored: &BTreeSet<RouteSpec>) -> Self {
+        let known: HashSet<_> = self.wanted.set.iter().cloned().collect();
+        let further = earlier.wanted.set.into_iter();
+        let further = further.filter(|spec| !known.contains(spec) && stored.contains(spec));
+        self.wanted.set.extend(further);
         for (now, before) in self.applied.iter_mut().zip(earlier.applied) {
             let said: HashSet<_> = [&now.added, &now.changed, &now.deleted]
                 .into_iter()
@@ -231,7 +241,7 @@ impl Plan {
             let done = |specs: Vec<RouteSpec>| {
                 specs
                     .into_iter()
-                    .filter(|spec| !said.contains(spec))
+                    .filter(|spec| !said.contains(spec) && stored.contains(spec))
                     .collect::<Vec<_>>()
             };
             now.added.extend(done(before.added));
@@ -327,7 +337,7 @@ mod tests {
             let applied = commits.submit(
                 Request::Changes(vec![change]),
                 &|edit| {
-                    edit(&Table::new());
+                    edit(&Table::new(), &BTreeSet::new());
                     gate.0.lock().unwrap().recv().unwrap();
                     Ok(Commit::new("m", 1))
                 },

@@ -196,7 +196,6 @@ impl Router {
             apis: self
                 .verifier
                 .apis()
-                .iter()
                 .map(|api| (api.url().to_string(), api.version()))
                 .collect(),
         }
@@ -230,9 +229,9 @@ impl Router {
                 )),
                 _ => self.backend.commit(edit),
             },
-            &|commit, set, begun| {
+            &|commit, wanted, begun| {
                 self.verifier
-                    .confirm(commit, set, begun, self.managed.as_ref())
+                    .confirm(commit, wanted, begun, self.managed.as_ref())
             },
         )
     }

@@ -4,17 +4,21 @@
 //! configuration into effect at once, for its API and for requests alike; an API that shows the
 //! generation therefore proves every change of that commit, deletions included, with one small
 //! answer.
+//!
+//! The commonest commit sets one route. Where a Traefik is known to have loaded the commit before
+//! it, the new router proves it as well, and the same answer tells whether Traefik refuses it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+use super::commit::Wanted;
 use super::managed::Managed;
 use crate::backend::Commit;
 use crate::config::dynamic::generation;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{RouteSpec, router_name};
+use crate::route::{RouteSpec, router_name, service_name};
 use crate::traefik::{Api, RouterInfo};
 
 /// For how long an API may refuse our password.
@@ -27,9 +31,12 @@ const NEW_PASSWORD_PATIENCE: Duration = Duration::from_secs(3);
 /// read what somebody was still writing.
 const REJECTION_PATIENCE: Duration = Duration::from_millis(500);
 
+/// For how long beyond the usual a router is waited for before the marker is.
+const PROOF_PATIENCE: Duration = Duration::from_millis(20);
+
 #[derive(Debug)]
 pub(super) struct Verifier {
-    apis: Vec<Api>,
+    traefiks: Vec<Traefik>,
     provider: String,
     timeout: Duration,
     /// How many Traefiks have to serve a change; `None` means all.
@@ -38,9 +45,17 @@ pub(super) struct Verifier {
     last_took: AtomicU64,
 }
 
+#[derive(Debug)]
+pub(super) struct Traefik {
+    pub(super) api: Api,
+    /// The last generation that it was seen to have loaded.
+    loaded: AtomicU64,
+}
+
 /// A commit that Traefik is to load.
 struct Awaited<'a> {
     commit: &'a Commit,
+    wanted: &'a Wanted,
     managed: Option<&'a Managed>,
     begun: Instant,
     /// When it was stored.
@@ -52,18 +67,30 @@ struct Awaited<'a> {
 impl<'a> Awaited<'a> {
     fn new(
         commit: &'a Commit,
+        wanted: &'a Wanted,
         begun: Instant,
         managed: Option<&'a Managed>,
         patience: Duration,
     ) -> Self {
         Self {
             commit,
+            wanted,
             managed,
             begun,
             start: Instant::now(),
             patience,
         }
     }
+}
+
+/// Whether a Traefik has loaded a commit.
+enum Loaded {
+    /// It has, as its marker shows.
+    Yes,
+    /// It has, as this router shows.
+    Proven(Vec<RouterInfo>),
+    /// Others are enough.
+    Whatever,
 }
 
 /// What an API said last.
@@ -81,8 +108,12 @@ impl Verifier {
         timeout: Duration,
         quorum: Option<usize>,
     ) -> Self {
+        let traefiks = apis.into_iter().map(|api| Traefik {
+            api,
+            loaded: AtomicU64::new(0),
+        });
         Self {
-            apis,
+            traefiks: traefiks.collect(),
             provider: provider.into(),
             timeout,
             quorum,
@@ -90,28 +121,26 @@ impl Verifier {
         }
     }
 
-    pub(super) fn apis(&self) -> &[Api] {
-        &self.apis
+    pub(super) fn apis(&self) -> impl Iterator<Item = &Api> {
+        self.traefiks.iter().map(|traefik| &traefik.api)
     }
 
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Waits until every Traefik serves `commit`. Returns those of the routes in `set` that one
+    /// Waits until every Traefik serves `commit`. Returns those of the `wanted` routes that one
     /// refuses, each with its error. A Traefik that we have `managed` to start tells what it has
     /// logged since the commit was `begun`: it may read what is stored before we look.
     pub(super) fn confirm(
         &self,
         commit: &Commit,
-        set: &[RouteSpec],
+        wanted: &Wanted,
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<HashMap<RouteSpec, Error>> {
-        self.await_commit(
-            set,
-            &Awaited::new(commit, begun, managed, UNAUTHORIZED_PATIENCE),
-        )
+        let patience = UNAUTHORIZED_PATIENCE;
+        self.await_commit(&Awaited::new(commit, wanted, begun, managed, patience))
     }
 
     /// The same for the commit of a setup, which may come with a new password.
@@ -121,78 +150,80 @@ impl Verifier {
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<()> {
-        self.await_commit(
-            &[],
-            &Awaited::new(commit, begun, managed, NEW_PASSWORD_PATIENCE),
-        )?;
+        let (wanted, patience) = (Wanted::default(), NEW_PASSWORD_PATIENCE);
+        self.await_commit(&Awaited::new(commit, &wanted, begun, managed, patience))?;
         Ok(())
     }
 
-    fn await_commit(
-        &self,
-        set: &[RouteSpec],
-        awaited: &Awaited<'_>,
-    ) -> Result<HashMap<RouteSpec, Error>> {
+    fn await_commit(&self, awaited: &Awaited<'_>) -> Result<HashMap<RouteSpec, Error>> {
         let mut refused = HashMap::new();
-        if self.apis.is_empty() {
+        if self.traefiks.is_empty() {
             return Ok(refused);
         }
-        let namespace = &awaited.commit.namespace;
-        let name = |spec| format!("{}@{}", router_name(namespace, spec), self.provider);
-        let by_name: HashMap<String, &RouteSpec> =
-            set.iter().map(|spec| (name(spec), spec)).collect();
-        for (api, routers) in self.everywhere(|api, enough| {
-            if self.wait(api, awaited, enough)? {
-                // A connection may have died since; a Traefik that has ended is told as such.
-                let again = |_| {
-                    awaited.managed.map_or(Ok(()), Managed::check)?;
-                    refused_of(api, &by_name)
-                };
-                return Ok(Some(refused_of(api, &by_name).or_else(again)?));
+        let named = |spec| (self.router_name(awaited.commit, spec), spec);
+        let by_name: HashMap<String, &RouteSpec> = awaited.wanted.set.iter().map(named).collect();
+        for (traefik, routers) in self.everywhere(|traefik, enough| {
+            match self.wait(traefik, awaited, enough)? {
+                Loaded::Proven(router) => Ok(Some(router)),
+                Loaded::Yes => {
+                    let refused = || refused_of(&traefik.api, &by_name);
+                    // A connection may have died since; a Traefik that has ended is told as such.
+                    let again = |_| {
+                        awaited.managed.map_or(Ok(()), Managed::check)?;
+                        refused()
+                    };
+                    refused().or_else(again).map(Some)
+                }
+                Loaded::Whatever => Ok(None),
             }
-            Ok(None)
         })? {
-            for router in routers {
+            for router in routers.iter().filter(|router| router.status == "disabled") {
                 if let Some(spec) = by_name.get(&router.name) {
-                    refused.insert((*spec).clone(), refusal(api, spec, &router));
+                    refused.insert((*spec).clone(), refusal(&traefik.api, spec, router));
                 }
             }
         }
         Ok(refused)
     }
 
+    fn router_name(&self, commit: &Commit, spec: &RouteSpec) -> String {
+        let name = router_name(&commit.namespace, spec);
+        format!("{name}@{}", self.provider)
+    }
+
     /// Asks all Traefiks at once; what as many of them answered as have to. `ask` may answer
     /// nothing once it sees that others were enough.
     pub(super) fn everywhere<T: Send>(
         &self,
-        ask: impl Fn(&Api, &AtomicBool) -> Result<Option<T>> + Sync,
-    ) -> Result<Vec<(&Api, T)>> {
+        ask: impl Fn(&Traefik, &AtomicBool) -> Result<Option<T>> + Sync,
+    ) -> Result<Vec<(&Traefik, T)>> {
         let enough = AtomicBool::new(false);
-        if let [api] = &*self.apis {
-            return Ok(ask(api, &enough)?
-                .map(|answer| (api, answer))
+        if let [traefik] = &*self.traefiks {
+            return Ok(ask(traefik, &enough)?
+                .map(|answer| (traefik, answer))
                 .into_iter()
                 .collect());
         }
-        let needed = self.quorum.unwrap_or(self.apis.len()).min(self.apis.len());
+        let all = self.traefiks.len();
+        let needed = self.quorum.unwrap_or(all).min(all);
         let (have, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let ask = |api| {
-            let answer = ask(api, &enough);
+        let ask = |traefik| {
+            let answer = ask(traefik, &enough);
             let (count, limit) = match &answer {
                 Ok(_) => (&have, needed),
-                Err(_) => (&failed, self.apis.len() - needed + 1),
+                Err(_) => (&failed, all - needed + 1),
             };
             if count.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
                 enough.store(true, Ordering::Relaxed);
             }
-            (api, answer)
+            (traefik, answer)
         };
         let outcomes: Vec<_> = std::thread::scope(|scope| {
             let ask = &ask;
             let threads: Vec<_> = self
-                .apis
+                .traefiks
                 .iter()
-                .map(|api| scope.spawn(move || ask(api)))
+                .map(|traefik| scope.spawn(move || ask(traefik)))
                 .collect();
             let join = |thread: ScopedJoinHandle<'_, _>| {
                 thread
@@ -202,24 +233,58 @@ impl Verifier {
             threads.into_iter().map(join).collect()
         });
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
-        for (api, outcome) in outcomes {
+        for (traefik, outcome) in outcomes {
             match outcome {
-                Ok(answer) => answers.extend(answer.map(|answer| (api, answer))),
+                Ok(answer) => answers.extend(answer.map(|answer| (traefik, answer))),
                 Err(error) => failures.push(error),
             }
         }
         match failures.into_iter().next() {
             Some(error) if answers.len() < needed => Err(error.context(format!(
-                "{} of {} Traefiks serve the change, {needed} have to",
-                answers.len(),
-                self.apis.len()
+                "{} of {all} Traefiks serve the change, {needed} have to",
+                answers.len()
             ))),
             _ => Ok(answers),
         }
     }
 
-    /// Waits until a Traefik has loaded the commit; false if that is no longer asked for.
-    fn wait(&self, api: &Api, awaited: &Awaited<'_>, enough: &AtomicBool) -> Result<bool> {
+    /// Waits until a Traefik has loaded the commit.
+    fn wait(
+        &self,
+        traefik: &Traefik,
+        awaited: &Awaited<'_>,
+        enough: &AtomicBool,
+    ) -> Result<Loaded> {
+        let loaded = self.poll(&traefik.api, awaited, self.proof(traefik, awaited), enough)?;
+        if !matches!(loaded, Loaded::Whatever) {
+            let generation = awaited.commit.generation;
+            traefik.loaded.store(generation, Ordering::Relaxed);
+            let took = awaited.start.elapsed().as_micros();
+            let took = took.try_into().unwrap_or(u64::MAX);
+            self.last_took.store(took, Ordering::Relaxed);
+        }
+        Ok(loaded)
+    }
+
+    /// The router that proves the commit, and the service that it then has. Had Traefik not loaded
+    /// the commit before, it might show that router from an earlier time.
+    fn proof(&self, traefik: &Traefik, awaited: &Awaited<'_>) -> Option<(String, String)> {
+        let commit = awaited.commit;
+        let route = awaited.wanted.sole.as_ref()?;
+        let loaded = traefik.loaded.load(Ordering::Relaxed);
+        (commit.follows == Some(loaded)).then(|| {
+            let service = service_name(&commit.namespace, &route.target);
+            (self.router_name(commit, &route.spec), service)
+        })
+    }
+
+    fn poll(
+        &self,
+        api: &Api,
+        awaited: &Awaited<'_>,
+        mut proof: Option<(String, String)>,
+        enough: &AtomicBool,
+    ) -> Result<Loaded> {
         let Awaited {
             commit,
             managed,
@@ -227,22 +292,34 @@ impl Verifier {
             ..
         } = *awaited;
         let deadline = start + self.timeout;
+        let expected = Duration::from_micros(self.last_took.load(Ordering::Relaxed));
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
         let mut before = None;
         loop {
-            let seen = match api.middleware_by(&marker, deadline) {
-                Ok(None) => Seen::NoMarker,
-                Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
-                    Some(generation) if generation >= commit.generation => {
-                        let took = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
-                        self.last_took.store(took, Ordering::Relaxed);
-                        return Ok(true);
+            // Somebody may have deleted the route by now, and only the marker tells what is wrong.
+            if start.elapsed() > PROOF_PATIENCE + 2 * expected {
+                proof = None;
+            }
+            let seen = match &proof {
+                Some((router, service)) => match api.router_by(router, deadline) {
+                    Ok(Some(router)) if router.service == *service => {
+                        return Ok(Loaded::Proven(vec![router]));
                     }
-                    Some(generation) => Seen::Generation(generation),
-                    None => Seen::NoMarker,
+                    Ok(_) => Seen::Generation(commit.follows.unwrap_or_default()),
+                    Err(error) => Seen::Failure(error),
                 },
-                Err(error) => Seen::Failure(error),
+                None => match api.middleware_by(&marker, deadline) {
+                    Ok(None) => Seen::NoMarker,
+                    Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
+                        Some(generation) if generation >= commit.generation => {
+                            return Ok(Loaded::Yes);
+                        }
+                        Some(generation) => Seen::Generation(generation),
+                        None => Seen::NoMarker,
+                    },
+                    Err(error) => Seen::Failure(error),
+                },
             };
             managed.map_or(Ok(()), Managed::check)?;
             match &seen {
@@ -255,7 +332,7 @@ impl Verifier {
                 _ => unauthorized_since = None,
             }
             if enough.load(Ordering::Relaxed) {
-                return Ok(false);
+                return Ok(Loaded::Whatever);
             }
             let now = Instant::now();
             let rejected = now - start >= REJECTION_PATIENCE
@@ -271,7 +348,6 @@ impl Verifier {
                 });
             }
             before = Some(seen);
-            let expected = Duration::from_micros(self.last_took.load(Ordering::Relaxed));
             std::thread::sleep(pause(now - start, expected).min(deadline - now));
         }
     }
@@ -313,27 +389,28 @@ impl Verifier {
     }
 }
 
-/// The routers that Traefik refuses, at least those of these names.
+/// The routers of these names that Traefik refuses, and perhaps others.
 fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<RouterInfo>> {
     let mut names = by_name.keys();
     match (names.next(), names.next()) {
         (None, _) => Ok(Vec::new()),
         (Some(name), None) => {
             let router = api.router(name)?;
-            Ok(router
-                .filter(|router| router.status == "disabled")
-                .into_iter()
-                .collect())
+            Ok(router.into_iter().collect())
         }
         _ => api.refused_routers(),
     }
 }
 
-/// Few polls until it may be there: each takes CPU from the reload that it waits for. Then every
-/// twentieth of the time that has passed.
+/// Few polls until it may be there: each takes CPU from the reload that it waits for. Then one
+/// after each sixteenth of the time that has passed.
 fn pause(elapsed: Duration, expected: Duration) -> Duration {
-    let part = if elapsed < expected / 2 { 2 } else { 20 };
-    (elapsed / part).clamp(Duration::from_micros(100), Duration::from_millis(100))
+    let likely = expected * 3 / 4;
+    let pause = match likely.checked_sub(elapsed) {
+        Some(left) => elapsed.min(left),
+        None => elapsed / 16,
+    };
+    pause.clamp(Duration::from_micros(100), Duration::from_millis(100))
 }
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.

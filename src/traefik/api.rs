@@ -235,6 +235,11 @@ impl Api {
         self.named("middlewares", name, Some(deadline))
     }
 
+    /// The same for a router.
+    pub(crate) fn router_by(&self, name: &str, deadline: Instant) -> Result<Option<RouterInfo>> {
+        self.named("routers", name, Some(deadline))
+    }
+
     fn named<T: DeserializeOwned>(
         &self,
         kind: &str,

@@ -377,7 +377,9 @@ fn a_full_disk_leaves_the_file_as_it_was(kind: Kind) {
 pub(crate) fn write_to_a_full_disk(arguments: &Value) {
     let backend = FileBackend::new(arguments["rules"].as_str().unwrap());
     let change = traefik_router::Change::add("/full/", "http://127.0.0.1:1", json!(1)).unwrap();
-    let error = backend.commit(&mut |_| vec![change.clone()]).unwrap_err();
+    let error = backend
+        .commit(&mut |_, _| vec![change.clone()])
+        .unwrap_err();
     say(format!("{:?} {:?}: {error}", error.kind(), error.stored()));
 }
 

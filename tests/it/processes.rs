@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use traefik_router::traefik::Middleware;
 use traefik_router::{Backend as _, Change};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Echo, External, Kind, Rig, on_each_backend};
+use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
 
 const ROUTES_EACH: usize = 200;
 
@@ -19,6 +20,8 @@ on_each_backend! {
     threads_share_commits_and_every_route_is_served,
     a_writer_that_is_killed_leaves_the_store_whole_and_no_lock,
     a_watch_tells_what_another_router_changed,
+    a_router_from_before_is_not_taken_for_the_new_one,
+    a_route_that_is_deleted_before_it_was_served_holds_nobody_up,
 }
 
 fn two_processes_that_write_one_store_lose_no_route(kind: Kind) {
@@ -180,7 +183,7 @@ pub(crate) fn scribble(arguments: &Value) {
     let start = backend.read().unwrap().len();
     for n in start.. {
         let change = Change::add(format!("/n/{n}/"), "http://h", json!(null)).unwrap();
-        backend.commit(&mut |_| vec![change.clone()]).unwrap();
+        backend.commit(&mut |_, _| vec![change.clone()]).unwrap();
         if n == start {
             say("scribbling");
         }
@@ -199,4 +202,47 @@ fn a_watch_tells_what_another_router_changed(kind: Kind) {
     let changes = watch.next(Duration::from_secs(10)).unwrap();
     assert_eq!(changes, [Change::delete("/a/").unwrap()]);
     assert_eq!(watch.table(), &theirs.get_all_routes().unwrap());
+}
+
+fn shown_generation(rig: &Rig) -> u64 {
+    let marker = |middleware: &Middleware| middleware.name.starts_with("traefik-router-generation");
+    let middlewares = rig.api().middlewares().unwrap();
+    let marker = middlewares.into_iter().find(marker).unwrap();
+    let headers = &marker.settings["headers"]["customRequestHeaders"];
+    let generation = headers["X-Traefik-Router-Generation"].as_str().unwrap();
+    generation.parse().unwrap()
+}
+
+/// A router that Traefik still shows from before somebody deleted the route proves nothing.
+fn a_router_from_before_is_not_taken_for_the_new_one(kind: Kind) {
+    let rig = Rig::new(kind);
+    let late = Duration::from_secs(2);
+    let router = rig.builder().traefik_providers_throttle_duration(late);
+    let router = router.start().unwrap();
+    let other = rig.builder().offline().unwrap();
+    let echo = Echo::start();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    router.add_route("/x/", echo.url(), ()).unwrap();
+    other.delete_route("/x/").unwrap();
+    let applied = router.add_route("/x/", echo.url(), ()).unwrap();
+    assert_eq!(applied.added.len(), 1);
+    assert!(shown_generation(&rig) >= applied.generation);
+    assert_eq!(rig.landed("h", "/x/"), Some(echo.port));
+}
+
+/// A change that is overtaken before Traefik has seen it is over with the next commit.
+fn a_route_that_is_deleted_before_it_was_served_holds_nobody_up(kind: Kind) {
+    let rig = Rig::new(kind);
+    let late = Duration::from_secs(2);
+    let router = rig.builder().traefik_providers_throttle_duration(late);
+    let router = router.start().unwrap();
+    let other = rig.builder().offline().unwrap();
+    router.add_route("/a/", "http://127.0.0.1:1", ()).unwrap();
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| router.add_route("/x/", "http://127.0.0.1:1", ()));
+        eventually("stored", || other.get_route("/x/").unwrap().is_some());
+        other.delete_route("/x/").unwrap();
+        let applied = adding.join().unwrap().unwrap();
+        assert!(shown_generation(&rig) > applied.generation);
+    });
 }

@@ -5,6 +5,7 @@ mod table_file;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,13 @@ use serde_json::{Value, json};
 use self::lock::Lock;
 use self::table_file::TableFile;
 use super::record::Header;
-use super::{Backend, Commit, Setup};
+use super::{Backend, Commit, Edit, Setup};
 use crate::atomic::{self, FileId};
 use crate::config::FOREVER;
 use crate::config::text::Syntax;
 use crate::error::Result;
 use crate::random;
-use crate::route::{Change, Table, slug};
+use crate::route::{Table, slug};
 
 /// A [`Backend`] that keeps the routes in a file, `.toml`, `.yaml` or `.yml` (the latter two with
 /// the feature `yaml`).
@@ -172,11 +173,9 @@ impl fmt::Debug for FileBackend {
 
 impl State {
     fn save(&mut self) -> Result<()> {
-        let text = self
-            .file
-            .render()
-            .map_err(|error| error.context(self.path.display()))?;
-        self.id = Some(atomic::replace(&self.path, &text)?);
+        let text = self.file.render();
+        let text = text.map_err(|error| error.context(self.path.display()))?;
+        self.id = Some(atomic::replace(&self.path, text)?);
         self.file.inherited = false;
         Ok(())
     }
@@ -206,7 +205,7 @@ impl Backend for FileBackend {
                 .map_err(|error| error.context(state.path.display()))?;
             state.file.header.advance();
             state.save()?;
-            Ok(state.file.header.commit())
+            Ok(state.file.header.commit(None))
         })
     }
 
@@ -221,9 +220,10 @@ impl Backend for FileBackend {
         Ok(self.refresh(&mut state, path)?.file.routes.clone())
     }
 
-    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
+    fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         self.locked(|state, _lock| {
-            let changes = edit(&state.file.routes);
+            let changes = edit(&state.file.routes, &BTreeSet::new());
+            let before = state.file.header.generation;
             if !changes.is_empty() || state.file.inherited {
                 // Or else the change would be made on a copy of the whole table.
                 *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -234,7 +234,8 @@ impl Backend for FileBackend {
                 state.file.header.advance();
                 state.save()?;
             }
-            Ok(state.file.header.commit())
+            let follows = (before < state.file.header.generation).then_some(before);
+            Ok(state.file.header.commit(follows))
         })
     }
 
@@ -242,14 +243,15 @@ impl Backend for FileBackend {
         self.locked(|state, lock| {
             let failed = |error| atomic::failed("remove", &state.path, error);
             state.file.tear_down();
+            let created = state.file.header.created;
             let text = if state.file.routes.is_empty() {
-                state.file.foreign().to_string()
+                state.file.foreign()
             } else {
                 state.file.header.advance();
                 state.file.render()?
             };
-            if !text.trim().is_empty() || !state.file.header.created {
-                atomic::replace(&state.path, &text)?;
+            if !text.trim().is_empty() || !created {
+                atomic::replace(&state.path, text)?;
             } else if state.id.is_some() {
                 fs::remove_file(&state.path).map_err(failed)?;
             }

@@ -36,6 +36,8 @@ pub(super) struct TableFile {
     services: BTreeMap<String, (usize, String)>,
     /// The file as it was last put together, with holes for what each commit changes.
     frame: Option<Frame>,
+    /// The file's text, kept for its memory: to get a large piece anew costs more than to fill it.
+    text: String,
 }
 
 /// What a route becomes in the file.
@@ -74,6 +76,7 @@ impl TableFile {
             lines: BTreeMap::new(),
             services: BTreeMap::new(),
             frame: None,
+            text: String::new(),
         }
     }
 
@@ -236,7 +239,7 @@ impl TableFile {
     }
 
     /// The text of the file.
-    pub(super) fn render(&mut self) -> Result<String> {
+    pub(super) fn render(&mut self) -> Result<&str> {
         let has_routes = !self.routes.is_empty();
         let frame = match self.frame.take() {
             Some(frame) if frame.has_routes == has_routes => frame,
@@ -245,16 +248,17 @@ impl TableFile {
                 has_routes,
             },
         };
-        let text = self.write(&frame.pieces, usize::MAX);
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        self.write(&frame.pieces, usize::MAX, &mut text);
+        self.text = text;
         self.frame = Some(frame);
-        Ok(text)
+        Ok(&self.text)
     }
 
-    /// The text with at most so many routes.
-    fn write(&self, pieces: &[Piece<Part>], limit: usize) -> String {
+    /// Writes the text with at most so many routes.
+    fn write(&self, pieces: &[Piece<Part>], limit: usize, out: &mut String) {
         let syntax = self.syntax;
-        let mut out =
-            String::with_capacity(self.foreign.len() + 512 * self.routes.len().min(limit) + 8192);
         let line = |indent: usize, line: &str, out: &mut String| {
             out.extend(std::iter::repeat_n(' ', indent));
             out.push_str(line);
@@ -263,39 +267,34 @@ impl TableFile {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Part { part, indent } => match part {
-                    Part::Line(text) => line(*indent, text, &mut out),
+                    Part::Line(text) => line(*indent, text, out),
                     Part::Marker => {
                         let value = marker(self.header.generation);
-                        line(
-                            *indent,
-                            &syntax.entry(&self.header.marker, &value),
-                            &mut out,
-                        );
+                        line(*indent, &syntax.entry(&self.header.marker, &value), out);
                     }
                     Part::Routers => {
                         for lines in self.lines.values().take(limit) {
-                            line(*indent, &lines.router, &mut out);
+                            line(*indent, &lines.router, out);
                         }
                     }
                     Part::Services => {
                         for (_, text) in self.services.values().take(limit) {
-                            line(*indent, text, &mut out);
+                            line(*indent, text, out);
                         }
                     }
                     Part::Records => {
                         let (open, close) = syntax.long_text("routes");
-                        line(*indent, &open, &mut out);
-                        line(indent + 2, &json_line(&self.header), &mut out);
+                        line(*indent, &open, out);
+                        line(indent + 2, &json_line(&self.header), out);
                         out.push('\n');
                         for lines in self.lines.values().take(limit) {
-                            line(indent + 2, &lines.record, &mut out);
+                            line(indent + 2, &lines.record, out);
                         }
-                        line(0, close, &mut out);
+                        line(0, close, out);
                     }
                 },
             }
         }
-        out
     }
 
     /// Lays our sections out among what is in the file.
@@ -336,7 +335,8 @@ impl TableFile {
 
     /// Whether a file that is put together like this can be read again.
     fn check(&self, pieces: &[Piece<Part>]) -> Result<()> {
-        let text = self.write(pieces, 1);
+        let mut text = String::new();
+        self.write(pieces, 1, &mut text);
         let tree = self.syntax.parse(&text).map_err(|why| {
             corrupt(format!(
                 "routes can't be added to it as it is written: {why}"

@@ -102,7 +102,7 @@ fn holds(whole: &Value, part: &Value) -> bool {
 fn what_others_wrote_stays() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
-        let written = file.render().unwrap();
+        let written = file.render().unwrap().to_string();
         let now = value(syntax, &written);
         assert!(holds(&now, &value(syntax, text)), "{text}\n---\n{written}");
         assert!(!written.contains("{{"), "{written}");
@@ -129,7 +129,7 @@ fn what_others_wrote_stays() {
 
         let mut again = parse(syntax, &written, "other").unwrap();
         assert_eq!((&again.routes, &again.header), (&file.routes, &file.header));
-        assert_eq!(again.render().unwrap(), written);
+        assert_eq!(again.render().unwrap().to_string(), written);
 
         let deletions: Vec<_> = again
             .routes
@@ -138,7 +138,7 @@ fn what_others_wrote_stays() {
             .collect();
         again.apply(&deletions).unwrap();
         again.tear_down();
-        let emptied = again.render().unwrap();
+        let emptied = again.render().unwrap().to_string();
         let (rest, _) = crate::config::text::cut(&emptied).unwrap();
         let newline = if text.is_empty() || text.ends_with('\n') {
             ""
@@ -154,14 +154,14 @@ fn what_others_wrote_stays() {
 fn our_entries_are_known_by_name_where_the_marks_are_lost() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
-        let unmarked = unmarked(syntax, file.render().unwrap());
+        let unmarked = unmarked(syntax, file.render().unwrap().to_string());
         let mut again = parse(syntax, &unmarked, "other").unwrap();
         assert_eq!(
             (&again.routes, &again.header),
             (&file.routes, &file.header),
             "{unmarked}"
         );
-        let written = again.render().unwrap();
+        let written = again.render().unwrap().to_string();
         assert!(
             holds(&value(syntax, &written), &value(syntax, text)),
             "{written}"
@@ -181,7 +181,7 @@ fn our_entries_are_known_by_name_where_the_marks_are_lost() {
 #[test]
 fn edits_between_our_marks_keep_what_is_not_ours() {
     let mut file = with_routes(Syntax::Toml, "");
-    let written = file.render().unwrap();
+    let written = file.render().unwrap().to_string();
     let edited = written.replace(
         "[http.routers]\n",
         "[http.routers]\nmine = {rule = 'x', service = 's'} # by hand\n",
@@ -198,7 +198,7 @@ fn edits_between_our_marks_keep_what_is_not_ours() {
     let appended = format!("{written}mine = 1\n[http.routers.mine]\nrule = 'x'\n");
     let mut again = parse(Syntax::Toml, &appended, "other").unwrap();
     assert_eq!(again.routes, file.routes);
-    let now = value(Syntax::Toml, &again.render().unwrap());
+    let now = value(Syntax::Toml, &again.render().unwrap().to_string());
     assert_eq!(
         (
             &now["http"]["routers"]["mine"]["rule"],
@@ -212,7 +212,7 @@ fn edits_between_our_marks_keep_what_is_not_ours() {
 fn what_looks_like_our_marks_inside_of_a_text_stays() {
     let text = "x = '''\na\n# traefik-router: begin\nb\n# traefik-router: end\nc\n'''\n";
     let mut file = with_routes(Syntax::Toml, text);
-    let written = file.render().unwrap();
+    let written = file.render().unwrap().to_string();
     for text in [
         written.clone(),
         written.replace("'x'", "'y'") + "# by hand\n",
@@ -230,7 +230,7 @@ fn what_looks_like_our_marks_inside_of_a_text_stays() {
 #[test]
 fn an_entry_of_the_same_name_gives_way() {
     let mut file = with_routes(Syntax::Toml, "");
-    let written = file.render().unwrap();
+    let written = file.render().unwrap().to_string();
     // A record that was deleted by hand leaves its router behind.
     let orphaned: String = written
         .split_inclusive('\n')
@@ -240,7 +240,7 @@ fn an_entry_of_the_same_name_gives_way() {
     assert_eq!(again.routes.len(), 2);
     again.apply(&routes()).unwrap();
     assert_eq!(
-        value(Syntax::Toml, &again.render().unwrap())["http"],
+        value(Syntax::Toml, &again.render().unwrap().to_string())["http"],
         value(Syntax::Toml, &written)["http"]
     );
 }
@@ -253,7 +253,10 @@ fn inline_and_dotted_tables_are_opened() {
         "[http]\nrouters.mine.rule = 'x'\nservices = {s = {weighted = {}}}\n",
         "[http]\nrouters = {mine = {rule = 'x'}}\n",
     ] {
-        let written = with_routes(Syntax::Toml, text).render().unwrap();
+        let written = with_routes(Syntax::Toml, text)
+            .render()
+            .unwrap()
+            .to_string();
         let now = value(Syntax::Toml, &written);
         assert!(holds(&now, &value(Syntax::Toml, text)), "{written}");
         assert_eq!(
@@ -355,7 +358,7 @@ proptest! {
                 route(&spec, &format!("http://t{target}"))
             };
             file.apply(&[change]).unwrap();
-            let written = file.render().unwrap();
+            let written = file.render().unwrap().to_string();
             if reparse {
                 let again = parse(syntax, &written, "other").unwrap();
                 prop_assert_eq!(&again.routes, &file.routes);

@@ -210,8 +210,12 @@ impl KvStore for Etcd {
         .chain(transaction.delete.iter().map(Op::delete))
         .chain(transaction.delete_trees.iter().map(Op::delete_prefix));
         let mut txn = Txn::pack(ops, self.max_operations)?;
-        if let Some((key, version)) = &transaction.expect {
-            txn = txn.when(Compare::mod_revision(key, Is::Equal, revision(*version)));
+        if let Some((key, entry)) = &transaction.expect {
+            let version = entry.as_ref().map_or(0, |entry| entry.version);
+            txn = txn.when(Compare::mod_revision(key, Is::Equal, revision(version)));
+            if let Some(entry) = entry {
+                txn = txn.when(Compare::value(key, Is::Equal, &entry.value));
+            }
         }
         let result = self.client.txn(&txn)?;
         Ok(result.succeeded.then_some(result.revision.unsigned_abs()))

@@ -34,7 +34,7 @@ fn beat(store: &impl KvStore, keys: &Keys) -> Result<()> {
     if let Some(entry) = store.get(&header)? {
         let mut transaction = Transaction::new();
         transaction.set = TableKeys::marker_of(keys, &entry.value)?;
-        transaction.expect = Some((header, entry.version));
+        transaction.expect = Some((header, Some(entry)));
         store.transact(&transaction)?;
     }
     Ok(())

@@ -73,8 +73,8 @@ impl KvStore for MemoryStore {
 
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
         let keys = &mut *self.keys();
-        if let Some((key, version)) = &transaction.expect {
-            if keys.entries.get(key).map_or(0, |entry| entry.version) != *version {
+        if let Some((key, entry)) = &transaction.expect {
+            if keys.entries.get(key) != entry.as_ref() {
                 return Ok(None);
             }
         }

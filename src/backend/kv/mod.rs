@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
-use super::{Backend, Commit, Setup};
+use super::{Backend, Commit, Edit, Setup};
 use crate::config::FOREVER;
 use crate::config::dynamic::{entries, is_api_name};
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -164,21 +164,38 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     /// Makes a commit of what `plan` wants, until no other writer comes between.
-    fn write(&self, plan: &mut dyn FnMut(&mut TableKeys) -> Result<Vec<Step>>) -> Result<Commit> {
+    ///
+    /// The first attempt is made on the table as this handle knows it, without asking: if that is
+    /// not what is stored any more, the transaction fails.
+    fn write(&self, plan: &mut Plan<'_>) -> Result<Commit> {
         let deadline = Instant::now() + self.conflict_timeout;
         let mut pause = Duration::from_millis(1);
         let mut attempt = Attempt::default();
         let mut seen = self.seen();
         let opened = seen.setup.clone().map(|setup| (setup, seen.version));
+        let mut unasked = seen
+            .state
+            .as_ref()
+            .is_some_and(|state| state.version() != 0);
         loop {
-            let outcome = self.refresh(&mut seen).and_then(|state| {
+            let state = match &mut seen.state {
+                Some(state) if unasked => Ok(state),
+                _ => self.refresh(&mut seen),
+            };
+            let outcome = state.and_then(|state| {
                 if !self.has_turn(state, &mut attempt)? {
                     return Ok(None);
                 }
                 let mut steps = self.restore(opened.as_ref(), state)?;
-                steps.extend(plan(state)?);
+                steps.extend(plan(state, &attempt.stored)?);
+                if unasked && steps.is_empty() {
+                    let header = self.store.get(&self.keys.header())?;
+                    if !state.is_at(header.as_ref()) {
+                        return Ok(None);
+                    }
+                }
                 let commit = self.write_steps(state, steps, &mut attempt)?;
-                attempt.contended |= commit.is_none();
+                attempt.contended |= commit.is_none() && !unasked;
                 Ok(commit.map(|commit| (commit, !state.table().is_empty())))
             });
             if let Ok(Some((commit, routes))) = outcome {
@@ -187,6 +204,9 @@ impl<S: KvStore> KvBackend<S> {
                 return Ok(commit);
             }
             seen.state = None;
+            if std::mem::take(&mut unasked) && outcome.is_ok() {
+                continue;
+            }
             if outcome.is_err() || Instant::now() >= deadline {
                 let overtaken = || {
                     let message = format!(
@@ -223,7 +243,7 @@ impl<S: KvStore> KvBackend<S> {
         if attempt.contended {
             let claim = state.take_turn(Some(&self.writer));
             match self.store.transact(&claim)? {
-                Some(version) => state.set_version(version),
+                Some(version) => state.set_version(Some(version)),
                 None => return Ok(false),
             }
         }
@@ -239,10 +259,12 @@ impl<S: KvStore> KvBackend<S> {
     ) -> Result<Option<Commit>> {
         if steps.is_empty() && attempt.contended {
             if let Some(version) = self.store.transact(&state.take_turn(None))? {
-                state.set_version(version);
+                state.set_version(Some(version));
             }
         }
         let mut steps = steps.into_iter().peekable();
+        let mut before = attempt.stored.is_empty().then(|| state.generation());
+        let mut follows = None;
         while steps.peek().is_some() {
             let mut specs = Vec::new();
             let mut transaction = Transaction::new();
@@ -262,15 +284,16 @@ impl<S: KvStore> KvBackend<S> {
                 Made::Before => None,
                 Made::Not => return Ok(None),
             };
+            follows = version.and(before.take());
             attempt.stored.extend(specs);
             match version {
-                Some(version) => state.set_version(version),
+                Some(version) => state.set_version(Some(version)),
                 // What others have made of it since is read when it is asked for.
-                None if last => state.set_version(0),
+                None if last => state.set_version(None),
                 None => return Ok(None),
             }
         }
-        Ok(Some(state.commit()))
+        Ok(Some(state.commit(follows)))
     }
 
     /// Makes a transaction. If its answer is lost, or the store sent it twice and answers for the
@@ -309,7 +332,8 @@ impl<S: KvStore> KvBackend<S> {
         let expected = transaction
             .expect
             .as_ref()
-            .map_or(0, |(_, version)| *version);
+            .and_then(|(_, header)| Some(header.as_ref()?.version))
+            .unwrap_or(0);
         *lost = unknown.filter(|_| version == expected);
         Ok(Made::Not)
     }
@@ -349,6 +373,9 @@ impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
     }
 }
 
+/// What to write, given the table as it is stored and the routes that are stored already.
+type Plan<'a> = dyn FnMut(&mut TableKeys, &BTreeSet<RouteSpec>) -> Result<Vec<Step>> + 'a;
+
 /// One change of a route, as a part of a transaction.
 struct Step {
     spec: Option<RouteSpec>,
@@ -381,7 +408,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.store
             .check(&[self.keys.traefik(), &self.keys.private_tree()])?;
         let interval = self.store.heartbeat()?;
-        let commit = self.write(&mut |state| {
+        let commit = self.write(&mut |state, _| {
             let certificate = self.store.read_tree(&self.keys.default_certificate())?;
             let legacy = legacy::read(&self.keys, &*self.store)?;
             let mut steps = vec![self.others_api(setup)?];
@@ -421,9 +448,9 @@ impl<S: KvStore> Backend for KvBackend<S> {
         Ok(state.table().clone())
     }
 
-    fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {
-        self.write(&mut |state| {
-            let changes = edit(state.table());
+    fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+        self.write(&mut |state, stored| {
+            let changes = edit(state.table(), stored);
             let step = |change: &Change| {
                 let transaction = state.apply(change)?;
                 Ok(Step {
@@ -444,7 +471,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
         let setup = self.seen().setup.take();
         *self.heart() = None;
         if setup.is_none_or(|setup| setup.base.is_some()) {
-            self.write(&mut TableKeys::tear_down)?;
+            self.write(&mut |state, _| state.tear_down())?;
         }
         let mut seen = self.seen();
         let state = self.refresh(&mut seen)?;

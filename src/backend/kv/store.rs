@@ -123,8 +123,8 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Transaction {
-    /// A key that must have this version, 0 meaning that it must not be there.
-    pub expect: Option<(String, u64)>,
+    /// A key that must be as it is here, by its version and its value, or not be there.
+    pub expect: Option<(String, Option<Entry>)>,
     /// Keys to set.
     pub set: BTreeMap<String, String>,
     /// Keys to delete, none of which is set as well.

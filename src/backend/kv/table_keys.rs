@@ -111,7 +111,8 @@ impl Keys {
 /// The table as it is stored, and as changes leave it.
 pub(super) struct TableKeys {
     keys: Keys,
-    version: u64,
+    /// The header as it is stored.
+    stored: Option<Entry>,
     header: Header,
     table: Table,
     /// How many routes use a service.
@@ -123,15 +124,10 @@ impl TableKeys {
     pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>) -> Result<Self> {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
-        let (version, header) = match tree.get(&header_key) {
-            None => (
-                0,
-                Header::new(keys.namespace(), marker_name(keys.namespace())),
-            ),
-            Some(entry) => {
-                let header = parse_line(&entry.value).map_err(|error| at(&header_key, error))?;
-                (entry.version, header)
-            }
+        let stored = tree.get(&header_key).cloned();
+        let header = match &stored {
+            None => Header::new(keys.namespace(), marker_name(keys.namespace())),
+            Some(entry) => parse_line(&entry.value).map_err(|error| at(&header_key, error))?,
         };
         let routes = keys.route("");
         let table = tree
@@ -147,7 +143,7 @@ impl TableKeys {
         }
         Ok(Self {
             keys: keys.clone(),
-            version,
+            stored,
             header,
             table,
             users,
@@ -155,30 +151,34 @@ impl TableKeys {
     }
 
     pub(super) fn version(&self) -> u64 {
-        self.version
+        self.stored.as_ref().map_or(0, |header| header.version)
     }
 
     /// Whether this is the table with this header. A store that was restored may come to the same
     /// version again.
     pub(super) fn is_at(&self, header: Option<&Entry>) -> bool {
-        match header {
-            None => self.version == 0,
-            Some(header) => {
-                header.version == self.version && header.value == json_line(&self.header)
-            }
-        }
+        self.stored.as_ref() == header
     }
 
-    pub(super) fn set_version(&mut self, version: u64) {
-        self.version = version;
+    /// What was made of it is stored, with this version; or, with none, is to be read again.
+    pub(super) fn set_version(&mut self, version: Option<u64>) {
+        self.stored = version.map(|version| Entry::new(json_line(&self.header), version));
+    }
+
+    fn expect(&self) -> Option<(String, Option<Entry>)> {
+        Some((self.keys.header(), self.stored.clone()))
     }
 
     pub(super) fn table(&self) -> &Table {
         &self.table
     }
 
-    pub(super) fn commit(&self) -> Commit {
-        self.header.commit()
+    pub(super) fn generation(&self) -> u64 {
+        self.header.generation
+    }
+
+    pub(super) fn commit(&self, follows: Option<u64>) -> Commit {
+        self.header.commit(follows)
     }
 
     /// About how much the header adds to each transaction.
@@ -260,7 +260,7 @@ impl TableKeys {
     /// Whether there is nothing of what this setup has stored.
     pub(super) fn lacks(&self, setup: &Setup) -> bool {
         let is_empty = |base: &Value| base.as_object().is_none_or(serde_json::Map::is_empty);
-        self.version == 0
+        self.stored.is_none()
             || is_empty(&self.header.base)
                 && setup.base.as_ref().is_some_and(|base| !is_empty(base))
     }
@@ -340,7 +340,7 @@ impl TableKeys {
         transaction
             .set
             .insert(self.keys.header(), json_line(&self.header));
-        transaction.expect = Some((self.keys.header(), self.version));
+        transaction.expect = self.expect();
         Ok(seal)
     }
 
@@ -352,12 +352,12 @@ impl TableKeys {
 
     /// Takes the turn, or gives it back. Traefik hears nothing of it.
     pub(super) fn take_turn(&mut self, writer: Option<&str>) -> Transaction {
-        self.header.turn = writer.map(|writer| format!("{writer}:{}", self.version));
+        self.header.turn = writer.map(|writer| format!("{writer}:{}", self.version()));
         let mut transaction = Transaction::new();
         transaction
             .set
             .insert(self.keys.header(), json_line(&self.header));
-        transaction.expect = Some((self.keys.header(), self.version));
+        transaction.expect = self.expect();
         transaction
     }
 
@@ -381,7 +381,7 @@ impl TableKeys {
         let mut transaction = Transaction::new();
         transaction.delete.insert(self.keys.header());
         transaction.delete_trees.insert(format!("{marker}/"));
-        transaction.expect = Some((self.keys.header(), self.version));
+        transaction.expect = self.expect();
         transaction
     }
 }

@@ -55,12 +55,12 @@ impl KvStore for Faulty {
                 Fault::LostAnswerThenOther => {
                     self.store.transact(transaction)?;
                     let theirs = Change::add("/theirs/", "http://shared", ()).unwrap();
-                    KvBackend::new(self.store.clone()).commit(&mut |_| vec![theirs.clone()])?;
+                    KvBackend::new(self.store.clone()).commit(&mut |_, _| vec![theirs.clone()])?;
                     Err(lost)
                 }
                 Fault::Overtaken => {
                     let other = KvBackend::new(self.store.clone());
-                    other.commit(&mut |_| vec![add(999)])?;
+                    other.commit(&mut |_, _| vec![add(999)])?;
                     self.store.transact(transaction)
                 }
             },
@@ -100,7 +100,7 @@ fn the_keys_are_what_traefik_reads() {
     let backend = faulty(None, None);
     backend.open(&Setup::new("web")).unwrap();
     backend
-        .commit(&mut |_| vec![add(1), Change::add("/r2/", "http://t1/base", ()).unwrap()])
+        .commit(&mut |_, _| vec![add(1), Change::add("/r2/", "http://t1/base", ()).unwrap()])
         .unwrap();
     let keys = backend.store().store.dump();
     let router = crate::route::router_name("", &RouteSpec::new("/r1/").unwrap());
@@ -123,10 +123,10 @@ fn the_keys_are_what_traefik_reads() {
     );
 
     backend
-        .commit(&mut |_| vec![Change::add("/r1/", "http://new", ()).unwrap()])
+        .commit(&mut |_, _| vec![Change::add("/r1/", "http://new", ()).unwrap()])
         .unwrap();
     backend
-        .commit(&mut |_| vec![Change::delete("/r2/").unwrap()])
+        .commit(&mut |_, _| vec![Change::delete("/r2/").unwrap()])
         .unwrap();
     let keys = backend.store().store.dump();
     assert!(
@@ -134,7 +134,7 @@ fn the_keys_are_what_traefik_reads() {
         "a stale service: {keys:?}"
     );
     backend
-        .commit(&mut |_| vec![Change::delete("/r1/").unwrap()])
+        .commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
         .unwrap();
     let left: Vec<_> = backend.store().store.dump().into_keys().collect();
     assert_eq!(left.len(), 2, "the marker and the header: {left:?}");
@@ -144,13 +144,13 @@ fn the_keys_are_what_traefik_reads() {
 fn a_large_batch_goes_in_parts_that_split_no_route() {
     let backend = faulty(Some(8000), None);
     let changes: Vec<_> = (0..50).map(add).collect();
-    backend.commit(&mut |_| changes.clone()).unwrap();
+    backend.commit(&mut |_, _| changes.clone()).unwrap();
     let transactions = backend.store().transactions.load(Ordering::Relaxed);
     assert!((4..40).contains(&transactions), "{transactions}");
     assert_eq!(specs(&backend).len(), 50);
 
     let backend = faulty(Some(8000), Some((3, Fault::Refused)));
-    let error = backend.commit(&mut |_| changes.clone()).unwrap_err();
+    let error = backend.commit(&mut |_, _| changes.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     let Stored::Some(stored) = error.stored() else {
         panic!("{error:?}")
@@ -158,7 +158,7 @@ fn a_large_batch_goes_in_parts_that_split_no_route() {
     let stored: Vec<_> = stored.iter().map(ToString::to_string).collect();
     assert!(!stored.is_empty());
     assert_eq!(stored, specs(&backend), "the error names what is stored");
-    backend.commit(&mut |_| changes.clone()).unwrap();
+    backend.commit(&mut |_, _| changes.clone()).unwrap();
     assert_eq!(specs(&backend).len(), 50);
 }
 
@@ -166,7 +166,7 @@ fn a_large_batch_goes_in_parts_that_split_no_route() {
 fn lost_answers_are_found_out() {
     for fault in [Fault::LostAnswer, Fault::LostRequest] {
         let backend = faulty(None, Some((1, fault)));
-        let commit = backend.commit(&mut |table| {
+        let commit = backend.commit(&mut |table, _| {
             if table.is_empty() {
                 vec![add(1)]
             } else {
@@ -175,7 +175,7 @@ fn lost_answers_are_found_out() {
         });
         assert_eq!(
             commit.unwrap(),
-            backend.commit(&mut |_| Vec::new()).unwrap(),
+            backend.commit(&mut |_, _| Vec::new()).unwrap(),
             "{fault:?}"
         );
         assert_eq!(specs(&backend), ["/r1/"], "{fault:?}");
@@ -187,7 +187,7 @@ fn a_commit_that_was_overtaken_is_made_again_on_what_is_stored_now() {
     let backend = faulty(None, Some((1, Fault::Overtaken)));
     let mut seen = Vec::new();
     backend
-        .commit(&mut |table| {
+        .commit(&mut |table, _| {
             seen.push(table.len());
             vec![add(1)]
         })
@@ -203,14 +203,14 @@ fn tables_with_different_prefixes_share_nothing() {
         ["/hub-a/", "hub-b"].map(|prefix| KvBackend::new(store.clone()).jupyterhub_prefix(prefix));
     for backend in [&a, &b] {
         backend.open(&Setup::new("web")).unwrap();
-        backend.commit(&mut |_| vec![add(1)]).unwrap();
+        backend.commit(&mut |_, _| vec![add(1)]).unwrap();
     }
     assert_ne!(a.read().unwrap().len(), 0);
-    let marker = |backend: &KvBackend<_>| backend.commit(&mut |_| Vec::new()).unwrap().marker;
+    let marker = |backend: &KvBackend<_>| backend.commit(&mut |_, _| Vec::new()).unwrap().marker;
     assert_ne!(marker(&a), marker(&b));
     let count = |what: &str| store.dump().keys().filter(|key| key.contains(what)).count();
     let (routers, services) = (count("/routers/"), count("/services/"));
-    b.commit(&mut |_| vec![Change::delete("/r1/").unwrap()])
+    b.commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
         .unwrap();
     assert_eq!(
         (count("/routers/"), count("/services/")),
@@ -243,7 +243,7 @@ fn prefixes_that_make_traefik_reload_twice_are_refused() {
 fn another_entrypoint_moves_all_routes() {
     let backend = faulty(None, None);
     backend.open(&Setup::new("http")).unwrap();
-    backend.commit(&mut |_| vec![add(1), add(2)]).unwrap();
+    backend.commit(&mut |_, _| vec![add(1), add(2)]).unwrap();
     backend.open(&Setup::new("https")).unwrap();
     let keys = backend.store().store.dump();
     let entrypoints: Vec<_> = keys
@@ -288,7 +288,7 @@ fn closing_takes_the_certificate_along() {
         ..Setup::new("http")
     };
     backend.open(&setup).unwrap();
-    backend.commit(&mut |_| vec![add(1)]).unwrap();
+    backend.commit(&mut |_, _| vec![add(1)]).unwrap();
     let stored = |backend: &KvBackend<Faulty>| backend.store().store.dump();
     assert!(stored(&backend).values().any(|value| value == "secret"));
     backend.close().unwrap();
@@ -303,10 +303,10 @@ fn closing_takes_the_certificate_along() {
 fn who_comes_between_the_parts_of_a_batch_loses_nothing() {
     let backend = faulty(Some(1), Some((2, Fault::LostAnswerThenOther)));
     backend
-        .commit(&mut |_| vec![Change::add("/old/", "http://shared", ()).unwrap()])
+        .commit(&mut |_, _| vec![Change::add("/old/", "http://shared", ()).unwrap()])
         .unwrap();
     backend
-        .commit(&mut |_| {
+        .commit(&mut |_, _| {
             vec![
                 add(1),
                 Change::add("/old/", "http://elsewhere", ()).unwrap(),
@@ -325,7 +325,7 @@ fn who_comes_between_the_parts_of_a_batch_loses_nothing() {
 #[test]
 fn what_may_still_be_made_is_not_called_a_conflict() {
     let backend = faulty(None, Some((1, Fault::LostRequest))).conflict_timeout(Duration::ZERO);
-    let error = backend.commit(&mut |_| vec![add(1)]).unwrap_err();
+    let error = backend.commit(&mut |_, _| vec![add(1)]).unwrap_err();
     assert_eq!(*error.stored(), Stored::Unknown, "{error}");
 }
 
@@ -336,9 +336,9 @@ fn a_table_whose_last_router_has_ended_is_an_empty_one() {
     for backend in [&a, &b] {
         backend.open(&Setup::new("web")).unwrap();
     }
-    a.commit(&mut |_| vec![add(1)]).unwrap();
+    a.commit(&mut |_, _| vec![add(1)]).unwrap();
     assert_eq!(b.read().unwrap().len(), 1);
-    a.commit(&mut |_| vec![Change::delete("/r1/").unwrap()])
+    a.commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
         .unwrap();
     store.transact(&removal_of(&store)).unwrap();
     assert!(b.read().unwrap().is_empty());

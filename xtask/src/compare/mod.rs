@@ -233,11 +233,12 @@ impl Run {
         let single = SINGLE.iter().any(|case| self.options.wants(case));
         let large = routes > 1_000;
         let rounds = match (quick, routes) {
-            (true, ..=1_000) => 6,
+            (true, ..=100) => 60,
+            (true, ..=1_000) => 15,
             (true, _) => 3,
-            (false, ..=100) => 30,
-            (false, ..=1_000) => 20,
-            (false, _) => 7,
+            (false, ..=100) => 200,
+            (false, ..=1_000) => 40,
+            (false, _) => 9,
         };
         let peer_rounds = match (quick, routes) {
             _ if self.programs.peer.is_none() => 0,
@@ -275,7 +276,7 @@ impl Run {
         let before = sides.ours.ask("usage")?;
         let mut rows = SINGLE.map(|case| Row::new(case, backend, routes));
         for round in 0..amount.rounds {
-            if round % 5 == 0 {
+            if round % 20 == 0 {
                 let rounds = amount.rounds;
                 self.say(&format!(
                     "{backend}, {routes} routes: round {round} of {rounds}"
