@@ -80,12 +80,12 @@ mod tests {
     fn names_are_readable_and_apart() {
         let name = |spec: &str| router_name("", &RouteSpec::new(spec).unwrap());
         assert!(
-            name("/user/Zoë Q/").starts_with("user-zo-c3-ab-20q-"),
+            name("/user/Zoë Q/").ends_with("-user-zo-c3-ab-20q"),
             "{}",
             name("/user/Zoë Q/")
         );
-        assert!(name("/").starts_with("root-"));
-        assert!(name("h.x/a").starts_with("h-x-a-"));
+        assert!(name("/").ends_with("-root"));
+        assert!(name("h.x/a").ends_with("-h-x-a"));
         assert_ne!(name("/UserA/"), name("/usera/"));
         let root = RouteSpec::new("/").unwrap();
         assert_ne!(router_name("", &root), router_name("other", &root));
@@ -96,6 +96,6 @@ mod tests {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         );
         let service = service_name("", &Target::new("http://127.0.0.1:9001").unwrap());
-        assert!(service.starts_with("127-0-0-1-9001-"), "{service}");
+        assert!(service.ends_with("-127-0-0-1-9001"), "{service}");
     }
 }

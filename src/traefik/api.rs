@@ -59,7 +59,7 @@ pub struct EntryPoint {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RouterInfo {
-    /// The name, with its provider: `user-zoe-…@file`.
+    /// The name, with its provider: `…-user-zoe@file`.
     pub name: String,
     /// The rule that requests have to match.
     #[serde(default)]
@@ -210,7 +210,7 @@ impl Api {
         self.all("/api/http/middlewares", "")
     }
 
-    /// The HTTP router of this name, such as `user-zoe-…@file`, if there is one.
+    /// The HTTP router of this name, such as `…-user-zoe@file`, if there is one.
     ///
     /// # Errors
     /// As [`version`](Self::version).

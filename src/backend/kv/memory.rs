@@ -40,6 +40,12 @@ impl MemoryStore {
             .collect()
     }
 
+    /// Makes it what it was at first, its count of versions too.
+    #[cfg(test)]
+    pub(super) fn restore(&self) {
+        *self.keys() = Keys::default();
+    }
+
     fn keys(&self) -> MutexGuard<'_, Keys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
