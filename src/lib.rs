@@ -158,6 +158,7 @@ pub mod backend;
 mod config;
 mod error;
 pub mod etcd;
+mod finding;
 pub mod guide;
 mod http;
 mod random;
@@ -167,6 +168,7 @@ pub mod traefik;
 
 pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
+pub use finding::{Finding, Level};
 pub use http::Tls;
 pub use route::{Change, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};

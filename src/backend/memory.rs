@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::record::Header;
-use super::{Backend, Commit, Setup};
+use super::{Backend, Commit, Contents, Setup};
 use crate::error::Result;
 use crate::route::{Change, Table};
 
@@ -57,6 +57,11 @@ impl Backend for MemoryBackend {
 
     fn read(&self) -> Result<Table> {
         Ok(self.state().1.clone())
+    }
+
+    fn inspect(&self) -> Result<Option<Contents>> {
+        let (header, table) = &*self.state();
+        Ok(Some(header.contents(table.clone())))
     }
 
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {

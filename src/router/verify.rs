@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use super::managed::Managed;
 use crate::backend::Commit;
-use crate::config::dynamic::generation;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{RouteSpec, router_name};
 use crate::traefik::{Api, RouterInfo};
@@ -231,17 +230,14 @@ impl Verifier {
         let mut unauthorized_since = None;
         let mut before = None;
         loop {
-            let seen = match api.middleware_by(&marker, deadline) {
+            let seen = match api.generation_by(&marker, deadline) {
+                Ok(Some(generation)) if generation >= commit.generation => {
+                    let took = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+                    self.last_took.store(took, Ordering::Relaxed);
+                    return Ok(true);
+                }
+                Ok(Some(generation)) => Seen::Generation(generation),
                 Ok(None) => Seen::NoMarker,
-                Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
-                    Some(generation) if generation >= commit.generation => {
-                        let took = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
-                        self.last_took.store(took, Ordering::Relaxed);
-                        return Ok(true);
-                    }
-                    Some(generation) => Seen::Generation(generation),
-                    None => Seen::NoMarker,
-                },
                 Err(error) => Seen::Failure(error),
             };
             managed.map_or(Ok(()), Managed::check)?;
@@ -337,7 +333,7 @@ fn pause(elapsed: Duration, expected: Duration) -> Duration {
 }
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.
-fn providers(api: &Api) -> Result<Vec<String>> {
+pub(super) fn providers(api: &Api) -> Result<Vec<String>> {
     let overview = api.clone().timeout(Duration::from_secs(1)).overview()?;
     let names = overview["providers"].as_array();
     let names = names.map(Vec::as_slice).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
+mod diagnose;
 mod lock;
 mod table_file;
 #[cfg(test)]
@@ -16,11 +17,12 @@ use serde_json::{Value, json};
 use self::lock::Lock;
 use self::table_file::TableFile;
 use super::record::Header;
-use super::{Backend, Commit, Setup};
+use super::{Backend, Commit, Contents, Setup};
 use crate::atomic::{self, FileId};
 use crate::config::FOREVER;
 use crate::config::text::Syntax;
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::random;
 use crate::route::{Change, Table, slug};
 
@@ -219,6 +221,18 @@ impl Backend for FileBackend {
         let path = atomic::resolve(&self.path)?;
         let mut state = self.state();
         Ok(self.refresh(&mut state, path)?.file.routes.clone())
+    }
+
+    fn inspect(&self) -> Result<Option<Contents>> {
+        let state = self.load(atomic::resolve(&self.path)?)?;
+        let contents = state.id.map(|_| state.file.contents());
+        contents
+            .transpose()
+            .map_err(|error| error.context(state.path.display()))
+    }
+
+    fn diagnose(&self) -> Vec<Finding> {
+        self.findings()
     }
 
     fn commit(&self, edit: &mut dyn FnMut(&Table) -> Vec<Change>) -> Result<Commit> {

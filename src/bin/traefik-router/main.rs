@@ -2,6 +2,7 @@
 
 mod chp;
 mod shell;
+mod store;
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 /// Change a running Traefik's routes, and know when they are served.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, after_help = shell::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
