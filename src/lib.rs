@@ -56,6 +56,8 @@
 //!   before that Traefik starts, so that [`offline`](Builder::offline) or an empty file comes first.
 //! - [`offline`](Builder::offline) works on the store alone, and waits for nobody.
 //!
+//! [`Builder::diagnose`] tells what of all this is not as it should be, without changing anything.
+//!
 //! With `attach` mind who may read the file: a new one is for its owner only. Where Traefik runs as
 //! another user, create it beforehand with the owner and the mode that suit; they stay.
 //!

@@ -43,7 +43,10 @@ fn permissions(path: &Path) -> Option<Finding> {
             "chmod o-r {shown}; if Traefik runs as another user, give it the file by its group"
         ))
     } else {
-        Finding::ok("permissions", format!("{shown} can't be read by everybody"))
+        Finding::ok(
+            "permissions",
+            format!("{shown} is not readable by everybody"),
+        )
     })
 }
 

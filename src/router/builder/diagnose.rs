@@ -180,18 +180,21 @@ fn unanswered(error: &crate::Error) -> Finding {
 
 /// What is in the store, and what is missing there.
 fn stored(contents: &Contents) -> Vec<Finding> {
-    let count = contents.routes.len();
+    let count = match contents.routes.len() {
+        1 => "1 route".to_string(),
+        count => format!("{count} routes"),
+    };
     let mut findings = vec![match &contents.commit {
         Some(commit) => Finding::ok(
             "store",
             format!(
-                "{count} routes on the entrypoint {:?}, generation {}",
+                "{count} on the entrypoint {:?}, generation {}",
                 contents.entrypoint, commit.generation
             ),
         ),
         None => Finding::warning(
             "store",
-            format!("{count} routes, and no Router has opened it"),
+            format!("{count}, and no Router has opened the store yet"),
         )
         .advice("add a route, or start a Router; that makes it ready"),
     }];

@@ -86,7 +86,7 @@ fn secret(file: &Path) -> Option<Finding> {
         false => Finding::new(
             Level::Ok,
             "permissions",
-            format!("{shown} can't be read by others"),
+            format!("{shown} is not readable by others"),
         ),
     })
 }

@@ -48,16 +48,23 @@ impl Failure {
     /// What has failed before a change was made.
     pub(super) fn before_change(error: &Error) -> Self {
         if error.is_invalid_input() {
-            Self::usage(error.to_string())
-        } else {
-            Self::failed(error.to_string())
+            return Self::usage(error.to_string());
         }
+        let what = match error.stored() {
+            Stored::Nothing => "nothing was changed",
+            _ => "no route was changed, since what is there already is not served",
+        };
+        Self::failed(format!("{what}: {error}"))
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::before_change(&error)
+        if error.is_invalid_input() {
+            Self::usage(error.to_string())
+        } else {
+            Self::failed(error.to_string())
+        }
     }
 }
 

@@ -232,31 +232,29 @@ fn make(
         true => "waiting for Traefik",
         false => "storing",
     });
-    let router = open(told, stored, waits).map_err(|error| {
-        let failure = Failure::before_change(&error);
-        Failure {
-            message: failure
-                .message
-                .map(|why| format!("nothing was changed: {why}")),
-            ..failure
-        }
-    })?;
+    let router = open(told, stored, waits)?;
     let applied = router.apply([change]);
     drop(progress);
     let applied = applied.map_err(|error| Failure::of_change(&error))?;
     tell(&applied, waits, json)
 }
 
-fn open(told: &Told, stored: Option<&Contents>, waits: bool) -> traefik_router::Result<Router> {
-    let mut builder = told.builder()?;
+/// Opens the store for a change. The routes stay on their entrypoint unless another one is asked for.
+fn open(told: &Told, stored: Option<&Contents>, waits: bool) -> Result<Router, Failure> {
     let known = stored.map(|stored| &*stored.entrypoint);
-    if let (None, Some(name)) = (told.entrypoint(), known.filter(|name| !name.is_empty())) {
+    let entrypoint = told.entrypoint().or(known.filter(|name| !name.is_empty()));
+    let mut builder = told.builder()?;
+    if let Some(name) = entrypoint {
         builder = builder.traefik_entrypoint(name);
     }
-    match waits {
-        true => builder.attach(),
-        false => builder.offline(),
-    }
+    let opened = if waits {
+        // Before anything is written.
+        told.check_apis(entrypoint)?;
+        builder.attach()
+    } else {
+        builder.offline()
+    };
+    opened.map_err(|error| Failure::before_change(&error))
 }
 
 fn tell(applied: &Applied, waits: bool, json: bool) -> Result<(), Failure> {

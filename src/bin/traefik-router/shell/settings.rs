@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
+use traefik_router::traefik::Api;
 use traefik_router::{Builder, Router, Tls};
 
 use super::failure::Failure;
@@ -414,9 +415,9 @@ impl Told {
     }
 
     /// The API at each URL.
-    pub(super) fn apis(&self) -> traefik_router::Result<Vec<traefik_router::traefik::Api>> {
+    pub(super) fn apis(&self) -> traefik_router::Result<Vec<Api>> {
         let api = |url| {
-            let mut api = traefik_router::traefik::Api::with_tls(url, &self.api_tls)?;
+            let mut api = Api::with_tls(url, &self.api_tls)?;
             if let Some(Seconds(timeout)) = self.settings.api_timeout {
                 api = api.timeout(timeout);
             }
@@ -427,6 +428,33 @@ impl Told {
             Ok(api)
         };
         self.api_urls().iter().map(api).collect()
+    }
+
+    /// Whether as many Traefiks as have to serve a change answer, and have this entrypoint.
+    pub(super) fn check_apis(&self, entrypoint: Option<&str>) -> Result<(), Failure> {
+        let apis = self.apis()?;
+        let needed = self.settings.quorum.unwrap_or(apis.len());
+        let check = |api: &Api| {
+            let known = api
+                .entrypoints()
+                .map_err(|error| Failure::before_change(&error))?;
+            match entrypoint {
+                Some(name) if known.iter().all(|known| known.name != name) => {
+                    let names: Vec<_> = known.into_iter().map(|known| known.name).collect();
+                    Err(Failure::usage(format!(
+                        "nothing was changed: Traefik at {} has no entrypoint {name:?}; it has {}",
+                        api.url(),
+                        names.join(", ")
+                    )))
+                }
+                _ => Ok(()),
+            }
+        };
+        let (fine, failures): (Vec<_>, Vec<_>) = apis.iter().map(check).partition(Result::is_ok);
+        match failures.into_iter().find_map(Result::err) {
+            Some(failure) if fine.len() < needed => Err(failure),
+            _ => Ok(()),
+        }
     }
 
     /// The library's options, as they were told.
@@ -563,6 +591,16 @@ mod tests {
                 !error.contains("hunter2") || text.contains("timeout"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn every_option_is_in_the_guide() {
+        let guide = include_str!("../../../../docs/shell.md");
+        let command = Settings::augment_args(clap::Command::new("x"));
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let named = guide.contains(&format!("`{option}`")) || option == "config";
+            assert!(named, "{option}");
         }
     }
 

@@ -56,7 +56,11 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
         }))?;
     } else {
         output.line(&match &stored {
-            Some(stored) => format!("{} routes in {}", stored.routes.len(), told.store),
+            Some(stored) => {
+                let count = stored.routes.len();
+                let plural = if count == 1 { "" } else { "s" };
+                format!("{count} route{plural} in {}", told.store)
+            }
             None => format!("no table of routes in {}", told.store),
         })?;
         if answers.is_empty() {
