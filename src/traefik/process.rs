@@ -242,11 +242,12 @@ pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut text = String::new();
-    if let Some(output) = child.stdout.take() {
-        let read = output.take(64 * 1024).read_to_string(&mut text);
-        read.map_err(|error| failed("can't be read").with_source(error))?;
-    }
+    // What it has said waits in the pipe. The pipe's end may not come if others hold it open.
+    let mut said = [0; 4096];
+    let read = child.stdout.take().map(|mut output| output.read(&mut said));
+    let read = read.unwrap_or(Ok(0));
+    let length = read.map_err(|error| failed("can't be read").with_source(error))?;
+    let text = String::from_utf8_lossy(&said[..length]);
     let line = text.lines().find_map(|line| line.strip_prefix("Version:"));
     line.map(|version| version.trim().to_string())
         .ok_or_else(|| failed("does not answer as Traefik does"))

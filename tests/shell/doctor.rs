@@ -216,6 +216,19 @@ fn what_is_wrong_with_the_file_itself() {
 }
 
 #[test]
+fn a_program_that_does_not_end_is_not_waited_for() {
+    let place = Place::new();
+    let run = |script: &str| {
+        fs::write(place.path("odd"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(place.path("odd"), fs::Permissions::from_mode(0o755)).unwrap();
+        place.run("doctor --json --backend toml:r.toml --traefik-bin ./odd --api-timeout 0.5")
+    };
+    finds(&run("exec sleep 60"), "traefik", "warning", "does not end");
+    let said = run("sleep 5 & echo 'Version: 3.1.4'");
+    finds(&said, "traefik", "ok", "Traefik 3.1.4");
+}
+
+#[test]
 fn a_program_that_is_not_traefik() {
     let place = Place::new();
     place

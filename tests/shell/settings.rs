@@ -73,6 +73,14 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
     ] {
         place.run(&arguments).failed(2, "user name and");
     }
+    let away =
+        "doctor --backend etcd:http://127.0.0.1:1 --etcd-user me --api-url http://127.0.0.1:1";
+    let env = [
+        ("ETCD_PASSWORD", PASSWORD),
+        ("TRAEFIK_API_PASSWORD", PASSWORD),
+    ];
+    let said = place.run_with(&away.split(' ').collect::<Vec<_>>(), &env);
+    assert!(said.code == 1 && said.out.contains("problem"), "{said:?}");
 }
 
 #[test]

@@ -102,7 +102,12 @@ impl Output {
 
 /// A text in which nothing can speak to a terminal.
 pub(super) fn shown(text: &str) -> String {
-    let escaped = |char: char| match char.is_control() {
+    // Besides control characters, those that turn the direction of writing.
+    let speaks = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let escaped = |char| match speaks(char) {
         true => char.escape_unicode().to_string(),
         false => char.to_string(),
     };
@@ -118,7 +123,8 @@ fn wants_colour() -> bool {
 pub(super) fn complain(message: &str) {
     let colour = io::stderr().is_terminal() && wants_colour();
     let error = Output { colour }.styled("error:", Style::Red);
-    drop(writeln!(io::stderr(), "{error} {}", shown(message)));
+    let lines: Vec<_> = message.lines().map(shown).collect();
+    drop(writeln!(io::stderr(), "{error} {}", lines.join("\n")));
 }
 
 /// A line on the terminal for as long as something lasts.
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_speaks_to_the_terminal() {
-        let text = "a\u{1b}[31m\u{9b}b\nc";
-        assert_eq!(shown(text), "a\\u{1b}[31m\\u{9b}b\\u{a}c");
+        let text = "a\u{1b}[31m\u{9b}b\nc\u{202e}é";
+        assert_eq!(shown(text), "a\\u{1b}[31m\\u{9b}b\\u{a}c\\u{202e}é");
     }
 }

@@ -582,15 +582,12 @@ mod tests {
             ),
             ("\n\nhunter2\n", "line 3: "),
             ("timeout = -1\n", "line 1: -1 is no number of seconds"),
-            ("timeout = \"hunter2\"\n", "line 1: invalid type"),
+            ("timeout = \"soon\"\n", "line 1: invalid type"),
             ("api-url = \"http://x\"\n", "line 1: invalid type"),
         ] {
             let error = Settings::parse(text).err().unwrap();
             assert!(error.starts_with(expected), "{error}");
-            assert!(
-                !error.contains("hunter2") || text.contains("timeout"),
-                "{error}"
-            );
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 
