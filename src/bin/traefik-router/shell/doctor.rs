@@ -10,7 +10,7 @@ use traefik_router::{Finding, Level};
 use super::Common;
 use super::failure::{FAILED, Failure};
 use super::output::{Output, Progress, Style, shown};
-use super::settings::Told;
+use super::told::Told;
 
 pub(super) const HELP: &str = "\
 Examples:

@@ -7,6 +7,7 @@ mod output;
 mod routes;
 mod settings;
 mod status;
+mod told;
 
 use std::process::ExitCode;
 

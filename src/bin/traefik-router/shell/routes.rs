@@ -11,7 +11,7 @@ use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
 use super::Common;
 use super::failure::Failure;
 use super::output::{Output, Progress};
-use super::settings::Told;
+use super::told::Told;
 
 #[derive(Subcommand)]
 pub(crate) enum RoutesCommand {
