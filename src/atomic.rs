@@ -196,29 +196,45 @@ fn temp_prefix(path: &Path) -> String {
 
 /// Removes what writers that were killed left behind. Only while no writer is at work.
 pub(crate) fn remove_stale_temps(path: &Path) {
+    for temp in temps(path) {
+        match fs::remove_file(&temp) {
+            Ok(()) => log::info!("removed {}, left by a killed writer", temp.display()),
+            Err(error) => log::warn!("can't remove {}: {error}", temp.display()),
+        }
+    }
+}
+
+/// The temporary files of writers of `path`: of one at work, or of some that were killed.
+pub(crate) fn temps(path: &Path) -> Vec<PathBuf> {
     let prefix = temp_prefix(path);
-    let Ok(entries) = fs::read_dir(folder_of(path)) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+    let is_ours = |name: &str| {
         let middle = name
             .strip_prefix(&prefix)
             .and_then(|name| name.strip_suffix(TEMP_ENDING));
-        let is_ours = |middle: &str| {
+        middle.is_some_and(|middle| {
             middle.split('.').count() == 2
                 && middle.split('.').all(|part| part.parse::<u64>().is_ok())
-        };
-        if middle.is_some_and(is_ours) {
-            match fs::remove_file(entry.path()) {
-                Ok(()) => log::info!(
-                    "removed {}, left by a killed writer",
-                    entry.path().display()
-                ),
-                Err(error) => log::warn!("can't remove {}: {error}", entry.path().display()),
-            }
-        }
+        })
+    };
+    let entries = fs::read_dir(folder_of(path)).into_iter().flatten();
+    entries
+        .flatten()
+        .filter(|entry| is_ours(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Whether others than the owner and the group may read the file.
+pub(crate) fn is_readable_by_all(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        metadata.permissions().mode() & 0o004 != 0
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
     }
 }
 

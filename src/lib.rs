@@ -56,6 +56,8 @@
 //!   before that Traefik starts, so that [`offline`](Builder::offline) or an empty file comes first.
 //! - [`offline`](Builder::offline) works on the store alone, and waits for nobody.
 //!
+//! [`Builder::diagnose`] tells what of all this is not as it should be, without changing anything.
+//!
 //! With `attach` mind who may read the file: a new one is for its owner only. Where Traefik runs as
 //! another user, create it beforehand with the owner and the mode that suit; they stay.
 //!
@@ -158,6 +160,7 @@ pub mod backend;
 mod config;
 mod error;
 pub mod etcd;
+mod finding;
 pub mod guide;
 mod http;
 mod random;
@@ -167,6 +170,7 @@ pub mod traefik;
 
 pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
+pub use finding::{Finding, Level};
 pub use http::Tls;
 pub use route::{Change, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};

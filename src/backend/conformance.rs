@@ -28,6 +28,7 @@ pub fn check(handle: &Handle<'_>) {
         opens_and_keeps_routes,
         changes_are_seen_by_every_handle,
         nothing_to_do_writes_nothing,
+        looking_changes_nothing,
         data_comes_back_as_it_went_in,
         a_batch_is_seen_whole_or_not_at_all,
         writers_lose_nothing,
@@ -82,6 +83,22 @@ fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
     let first = ok(handle().open(&setup()));
     let second = ok(handle().commit(&mut |_, _| Vec::new()));
     assert_eq!(first, second);
+}
+
+fn looking_changes_nothing(handle: &Handle<'_>) {
+    ok(handle().open(&setup()));
+    let stored = ok(handle().commit(&mut |_, _| vec![add("/a/", json!(1))]));
+    let Some(seen) = ok(handle().inspect()) else {
+        panic!("a store that was opened is there");
+    };
+    assert_eq!(seen.routes, ok(handle().read()));
+    if let Some(commit) = seen.commit {
+        assert_eq!(commit, stored);
+        assert_eq!(seen.entrypoint, setup().entrypoint);
+    }
+    handle().diagnose();
+    let now = ok(handle().commit(&mut |_, _| Vec::new()));
+    assert_eq!(now, stored, "looking is no commit");
 }
 
 fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {

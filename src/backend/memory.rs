@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::record::Header;
-use super::{Backend, Commit, Edit, Setup};
+use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::error::Result;
 use crate::route::Table;
 
@@ -58,6 +58,11 @@ impl Backend for MemoryBackend {
 
     fn read(&self) -> Result<Table> {
         Ok(self.state().1.clone())
+    }
+
+    fn inspect(&self) -> Result<Option<Contents>> {
+        let (header, table) = &*self.state();
+        Ok(Some(header.contents(table.clone())))
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {

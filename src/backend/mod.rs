@@ -6,6 +6,7 @@
 //! Whoever writes another one runs [`conformance::check`] on it.
 
 pub mod conformance;
+mod contents;
 mod file;
 mod kv;
 mod memory;
@@ -18,11 +19,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use crate::config::dynamic::Setup;
+pub use contents::Contents;
 pub use file::FileBackend;
 pub use kv::{Entry, Etcd, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
 
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
 
 /// Says what to change: given the table as it is stored, and those of the routes in its earlier
@@ -57,6 +60,22 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If the store can't be read, or holds what we can't understand.
     fn read(&self) -> Result<Table>;
+
+    /// What the store holds, for whoever only looks: unlike [`open`](Self::open) this writes nothing
+    /// and creates nothing. `None` if the store is not there yet. Defaults to what
+    /// [`read`](Self::read) tells.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn inspect(&self) -> Result<Option<Contents>> {
+        Ok(Some(Contents::new(self.read()?)))
+    }
+
+    /// What of this store's own would keep a Router or Traefik from working with it, or tells others
+    /// what they should not know. Writes nothing. Defaults to no findings.
+    fn diagnose(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// Changes the routes: `edit` sees the table as it is stored and answers with the changes to
     /// make. They are stored together, with a new generation: a reader of the store sees all of
@@ -100,6 +119,14 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn read(&self) -> Result<Table> {
         (**self).read()
+    }
+
+    fn inspect(&self) -> Result<Option<Contents>> {
+        (**self).inspect()
+    }
+
+    fn diagnose(&self) -> Vec<Finding> {
+        (**self).diagnose()
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {

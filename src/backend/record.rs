@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Commit;
+use super::{Commit, Contents};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Route, Table};
 
@@ -68,6 +68,17 @@ impl Header {
             namespace: self.namespace.clone(),
             follows,
             ..Commit::new(self.marker.clone(), self.generation)
+        }
+    }
+
+    /// What a store with this header and these routes holds.
+    pub(crate) fn contents(&self, routes: Table) -> Contents {
+        Contents {
+            routes,
+            legacy_routes: 0,
+            commit: (self.generation > 0).then(|| self.commit(None)),
+            entrypoint: self.entrypoint.clone(),
+            config: self.base.clone(),
         }
     }
 

@@ -17,6 +17,9 @@ use crate::route::{Route, Target, priority, router_name, rule, service_name};
 const API_AUTH: &str = "auth_api";
 const API_ROUTER: &str = "route_api";
 
+/// Where the default certificate is, as a JSON pointer.
+const CERTIFICATE: &str = "/tls/stores/default";
+
 /// What a [`Router`](crate::Router) wants to be in the dynamic configuration beside its routes.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
@@ -64,7 +67,6 @@ impl Setup {
                 }
             }
         }
-        const CERTIFICATE: &str = "/tls/stores/default";
         if base.pointer(CERTIFICATE).is_none() && !certificate_elsewhere {
             let generated = self.fallback_certificate.as_ref().map(
                 |(cert, key)| json!({"defaultCertificate": {"certFile": cert, "keyFile": key}}),
@@ -118,6 +120,20 @@ pub(crate) fn base(
 /// entry of this name is replaced whoever wrote it.
 pub(crate) fn is_api_name(name: &str) -> bool {
     name == API_ROUTER || name == API_AUTH
+}
+
+/// Whether a dynamic configuration says what the default certificate is.
+pub(crate) fn has_default_certificate(config: &Value) -> bool {
+    config.pointer(CERTIFICATE).is_some()
+}
+
+/// The hashes that guard Traefik's API in a dynamic configuration.
+pub(crate) fn password_hashes(config: &Value) -> Vec<&str> {
+    let users = config["http"]["middlewares"][API_AUTH]["basicAuth"]["users"].as_array();
+    let pairs = users.into_iter().flatten().filter_map(Value::as_str);
+    pairs
+        .filter_map(|user| Some(user.split_once(':')?.1))
+        .collect()
 }
 
 /// The hash of a password that needs no slow one, because nobody can guess it. Traefik checks it

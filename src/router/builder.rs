@@ -1,5 +1,7 @@
 //! Setting up a [`Router`].
 
+mod diagnose;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use crate::backend::{Backend, Setup};
 use crate::config::FOREVER;
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
+use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::Tls;
 use crate::traefik::Api;
@@ -26,6 +29,8 @@ use crate::traefik::process::Launch;
 /// - [`start`](Self::start) a Traefik of our own,
 /// - [`attach`](Self::attach) to one that somebody else runs,
 /// - stay [`offline`](Self::offline) and work on the store alone.
+///
+/// [`diagnose`](Self::diagnose) tells what would be in the way.
 ///
 /// Options bear the names that jupyterhub-traefik-proxy documents.
 #[must_use = "a Router is made by `start`, `attach` or `offline`"]
@@ -272,34 +277,11 @@ impl Builder {
     ///
     /// Whatever was made until then is removed again.
     pub fn start(mut self) -> Result<Router> {
-        let [api_url] = &*self.api_urls else {
-            return Err(invalid(
-                "a Traefik that we start has one API URL (traefik_api_urls)",
-            ));
-        };
-        let public = Listen::parse("public_url", &self.public_url)?;
-        let api = Listen::parse("traefik_api_url", api_url)?;
-        if api.tls {
-            return Err(invalid(
-                "the API of a Traefik that we start is served without TLS; begin traefik_api_url \
-                 with http://",
-            ));
-        }
-        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
-        if !levels.contains(&&*self.log_level.to_uppercase()) {
-            // Traefik would start all the same, and log what it likes.
-            return Err(invalid(&format!(
-                "traefik_log_level {:?} is none that Traefik has: {}",
-                self.log_level,
-                levels.join(", ")
-            )));
-        }
-        let entrypoint = self.entrypoint_name(public.tls)?;
-        if entrypoint == self.api_entrypoint {
-            return Err(invalid(
-                "traefik_entrypoint and traefik_api_entrypoint must differ",
-            ));
-        }
+        let Entrypoints {
+            public,
+            api,
+            entrypoint,
+        } = self.entrypoints()?;
         if self.api_password.is_none() {
             if self.api_hashed_password.is_some() {
                 return Err(invalid(
@@ -314,16 +296,8 @@ impl Builder {
         api.check_free("traefik_api_url")?;
 
         let started = self.backend.open(&setup).and_then(|commit| {
-            let config = StaticConfig {
-                entrypoint: public.entrypoint(&entrypoint),
-                api: api.entrypoint(&self.api_entrypoint),
-                throttle: self.throttle,
-                grace: self.stop_timeout,
-                log_level: &self.log_level,
-                provider: self.backend.static_config()?,
-                extra: &self.extra_static_config,
-            };
-            let file = StaticFile::write(&self.static_config_file, &config.to_value())?;
+            let config = self.static_config(&public, &api, &entrypoint)?;
+            let file = StaticFile::write(&self.static_config_file, &config)?;
             let path = file.path().to_path_buf();
             let launch = Launch {
                 program: &self.traefik_bin,
@@ -413,6 +387,84 @@ impl Builder {
             verifier,
             commits: Commits::default(),
             managed: None,
+        })
+    }
+
+    /// What [`start`](Self::start) would write to
+    /// [`static_config_file`](Self::static_config_file), but for the comment that marks the file as
+    /// one of ours, to be removed. The file is neither written nor looked at: its name only says
+    /// which syntax. Unless `with_secrets`, `REDACTED` stands for the store's password and private
+    /// key.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) as [`start`](Self::start), or if the store's place
+    /// can't be told to Traefik.
+    pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
+        let syntax = Syntax::of(&self.static_config_file)?;
+        let Entrypoints {
+            public,
+            api,
+            entrypoint,
+        } = self.entrypoints()?;
+        let mut config = self.static_config(&public, &api, &entrypoint)?;
+        let provider = format!("/providers/{}", self.backend.provider());
+        for secret in ["/password", "/tls/key"] {
+            if let Some(value) = config.pointer_mut(&format!("{provider}{secret}")) {
+                if !with_secrets {
+                    *value = json!("REDACTED");
+                }
+            }
+        }
+        Ok(syntax.document(&config))
+    }
+
+    fn static_config(&self, public: &Listen, api: &Listen, entrypoint: &str) -> Result<Value> {
+        let config = StaticConfig {
+            entrypoint: public.entrypoint(entrypoint),
+            api: api.entrypoint(&self.api_entrypoint),
+            throttle: self.throttle,
+            grace: self.stop_timeout,
+            log_level: &self.log_level,
+            provider: self.backend.static_config()?,
+            extra: &self.extra_static_config,
+        };
+        Ok(config.to_value())
+    }
+
+    /// Where a Traefik that we start listens.
+    fn entrypoints(&self) -> Result<Entrypoints> {
+        let [api_url] = &*self.api_urls else {
+            return Err(invalid(
+                "a Traefik that we start has one API URL (traefik_api_urls)",
+            ));
+        };
+        let public = Listen::parse("public_url", &self.public_url)?;
+        let api = Listen::parse("traefik_api_url", api_url)?;
+        if api.tls {
+            return Err(invalid(
+                "the API of a Traefik that we start is served without TLS; begin traefik_api_url \
+                 with http://",
+            ));
+        }
+        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
+        if !levels.contains(&&*self.log_level.to_uppercase()) {
+            // Traefik would start all the same, and log what it likes.
+            return Err(invalid(&format!(
+                "traefik_log_level {:?} is none that Traefik has: {}",
+                self.log_level,
+                levels.join(", ")
+            )));
+        }
+        let entrypoint = self.entrypoint_name(public.tls)?;
+        if entrypoint == self.api_entrypoint {
+            return Err(invalid(
+                "traefik_entrypoint and traefik_api_entrypoint must differ",
+            ));
+        }
+        Ok(Entrypoints {
+            public,
+            api,
+            entrypoint,
         })
     }
 
@@ -516,6 +568,13 @@ impl Builder {
             self.quorum,
         ))
     }
+}
+
+/// Where a Traefik that we start listens, and the name of the entrypoint for routes.
+struct Entrypoints {
+    public: Listen,
+    api: Listen,
+    entrypoint: String,
 }
 
 impl fmt::Debug for Builder {

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use super::commit::Wanted;
 use super::managed::Managed;
 use crate::backend::Commit;
-use crate::config::dynamic::generation;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{RouteSpec, router_name, service_name};
 use crate::traefik::{Api, RouterInfo};
@@ -309,15 +308,12 @@ impl Verifier {
                     Ok(_) => Seen::Generation(commit.follows.unwrap_or_default()),
                     Err(error) => Seen::Failure(error),
                 },
-                None => match api.middleware_by(&marker, deadline) {
+                None => match api.generation_by(&marker, deadline) {
+                    Ok(Some(generation)) if generation >= commit.generation => {
+                        return Ok(Loaded::Yes);
+                    }
+                    Ok(Some(generation)) => Seen::Generation(generation),
                     Ok(None) => Seen::NoMarker,
-                    Ok(Some(middleware)) => match generation(&middleware.settings.into()) {
-                        Some(generation) if generation >= commit.generation => {
-                            return Ok(Loaded::Yes);
-                        }
-                        Some(generation) => Seen::Generation(generation),
-                        None => Seen::NoMarker,
-                    },
                     Err(error) => Seen::Failure(error),
                 },
             };
@@ -414,7 +410,7 @@ fn pause(elapsed: Duration, expected: Duration) -> Duration {
 }
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.
-fn providers(api: &Api) -> Result<Vec<String>> {
+pub(super) fn providers(api: &Api) -> Result<Vec<String>> {
     let overview = api.clone().timeout(Duration::from_secs(1)).overview()?;
     let names = overview["providers"].as_array();
     let names = names.map(Vec::as_slice).unwrap_or_default();

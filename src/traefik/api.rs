@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::config::dynamic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Answer, Http, Tls};
 
@@ -226,13 +227,23 @@ impl Api {
         self.named("middlewares", name, None)
     }
 
-    /// [`middleware`](Self::middleware), with an answer by `deadline`.
-    pub(crate) fn middleware_by(
-        &self,
-        name: &str,
-        deadline: Instant,
-    ) -> Result<Option<Middleware>> {
-        self.named("middlewares", name, Some(deadline))
+    /// The generation that Traefik has loaded of a store; `None` if it has loaded nothing of it.
+    /// `marker` is the [`Commit::marker`](crate::backend::Commit::marker) with its provider, such as
+    /// `…@file`.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn generation(&self, marker: &str) -> Result<Option<u64>> {
+        Ok(generation(self.middleware(marker)?))
+    }
+
+    /// [`generation`](Self::generation), with an answer by `deadline`.
+    pub(crate) fn generation_by(&self, marker: &str, deadline: Instant) -> Result<Option<u64>> {
+        Ok(generation(self.named(
+            "middlewares",
+            marker,
+            Some(deadline),
+        )?))
     }
 
     /// The same for a router.
@@ -323,6 +334,10 @@ impl fmt::Debug for Api {
             .field("timeout", &self.timeout)
             .finish()
     }
+}
+
+fn generation(marker: Option<Middleware>) -> Option<u64> {
+    dynamic::generation(&marker?.settings.into())
 }
 
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);

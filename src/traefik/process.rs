@@ -218,6 +218,41 @@ fn watched(program: &Path, _stop_timeout: Duration) -> Command {
 }
 
 /// The program's absolute path: a bare name is looked for on PATH, as a shell would.
+/// The version that a program says it is, such as `3.7.15`.
+pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
+    let program = find_program(program)?;
+    let failed = |why: &str| {
+        let message = format!("`{} version` {why}", program.display());
+        Error::new(ErrorKind::Process, message)
+    };
+    let mut child = Command::new(&program)
+        .arg("version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed("can't be run").with_source(error))?;
+    let deadline = Instant::now() + timeout;
+    while !matches!(child.try_wait(), Ok(Some(_))) {
+        if Instant::now() >= deadline {
+            // Whether it could be ended or not, it has not answered.
+            drop(child.kill());
+            drop(child.wait());
+            return Err(failed("does not end"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What it has said waits in the pipe. The pipe's end may not come if others hold it open.
+    let mut said = [0; 4096];
+    let read = child.stdout.take().map(|mut output| output.read(&mut said));
+    let read = read.unwrap_or(Ok(0));
+    let length = read.map_err(|error| failed("can't be read").with_source(error))?;
+    let text = String::from_utf8_lossy(&said[..length]);
+    let line = text.lines().find_map(|line| line.strip_prefix("Version:"));
+    line.map(|version| version.trim().to_string())
+        .ok_or_else(|| failed("does not answer as Traefik does"))
+}
+
 fn find_program(program: &Path) -> Result<PathBuf> {
     let found = if program.components().count() > 1 {
         fs::canonicalize(program).ok()

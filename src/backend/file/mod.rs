@@ -1,5 +1,6 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
+mod diagnose;
 mod lock;
 mod table_file;
 #[cfg(test)]
@@ -17,11 +18,12 @@ use serde_json::{Value, json};
 use self::lock::Lock;
 use self::table_file::TableFile;
 use super::record::Header;
-use super::{Backend, Commit, Edit, Setup};
+use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::atomic::{self, FileId};
 use crate::config::FOREVER;
 use crate::config::text::Syntax;
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::random;
 use crate::route::{Table, slug};
 
@@ -218,6 +220,18 @@ impl Backend for FileBackend {
         let path = atomic::resolve(&self.path)?;
         let mut state = self.state();
         Ok(self.refresh(&mut state, path)?.file.routes.clone())
+    }
+
+    fn inspect(&self) -> Result<Option<Contents>> {
+        let state = self.load(atomic::resolve(&self.path)?)?;
+        let contents = state.id.map(|_| state.file.contents());
+        contents
+            .transpose()
+            .map_err(|error| error.context(state.path.display()))
+    }
+
+    fn diagnose(&self) -> Vec<Finding> {
+        self.findings()
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::backend::Setup;
 use crate::backend::record::{Header, parse};
+use crate::backend::{Contents, Setup};
 use crate::config::dynamic::{entries, is_api_name, marker, router, service};
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
@@ -26,6 +26,8 @@ pub(super) struct TableFile {
     /// Whether the header is one that the file itself has lost.
     pub(super) inherited: bool,
     pub(super) routes: Table,
+    /// How many of them jupyterhub-traefik-proxy had written into the text that was parsed.
+    legacy_routes: usize,
     /// The file without what is ours.
     foreign: String,
     /// The routers and services in `foreign`.
@@ -70,6 +72,7 @@ impl TableFile {
             header,
             inherited: false,
             routes: Table::new(),
+            legacy_routes: 0,
             foreign: String::new(),
             foreign_names: HashSet::new(),
             has_foreign_certificate: false,
@@ -105,6 +108,7 @@ impl TableFile {
         let is_ours = |path: &[&str]| file.owns(&routers, path) || legacy.owns(path);
         let foreign = tree.text_without(text, &is_ours);
         file.set_foreign(unmarked(syntax, foreign))?;
+        file.legacy_routes = legacy.routes.len();
         for route in legacy.routes {
             if file.routes.get(&route.spec).is_none() {
                 file.set(&Change::from(route));
@@ -199,6 +203,23 @@ impl TableFile {
     pub(super) fn tear_down(&mut self) {
         self.header.base = json!({});
         self.frame = None;
+    }
+
+    /// What the file holds.
+    pub(super) fn contents(&self) -> Result<Contents> {
+        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
+        let mut config = json!({});
+        for path in [&["http", "middlewares"][..], &["tls", "stores"]] {
+            if let Some(theirs) = tree.get(path).map(Node::to_value) {
+                merge(&mut config, &json!({path[0]: {path[1]: theirs}}));
+            }
+        }
+        merge(&mut config, &self.header.base);
+        Ok(Contents {
+            legacy_routes: self.legacy_routes,
+            config,
+            ..self.header.contents(self.routes.clone())
+        })
     }
 
     /// The file without what is ours.

@@ -1,5 +1,6 @@
 //! Routes in a key-value store that several Traefiks watch and several programs write.
 
+mod diagnose;
 mod etcd;
 mod flatten;
 mod heartbeat;
@@ -19,10 +20,11 @@ use serde_json::Value;
 
 use self::heartbeat::Heartbeat;
 use self::table_keys::{Keys, TableKeys};
-use super::{Backend, Commit, Edit, Setup};
+use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::config::FOREVER;
 use crate::config::dynamic::{entries, is_api_name};
 use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
 
 pub use etcd::Etcd;
@@ -446,6 +448,14 @@ impl<S: KvStore> Backend for KvBackend<S> {
             ));
         }
         Ok(state.table().clone())
+    }
+
+    fn inspect(&self) -> Result<Option<Contents>> {
+        self.contents()
+    }
+
+    fn diagnose(&self) -> Vec<Finding> {
+        self.findings()
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {

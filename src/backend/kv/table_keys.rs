@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::flatten::flatten;
 use super::{Entry, Step, Transaction};
 use crate::backend::record::{Header, parse_line};
-use crate::backend::{Commit, Setup};
+use crate::backend::{Commit, Contents, Setup};
 use crate::config::dynamic::{entries, marker, router, service};
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
@@ -171,6 +171,11 @@ impl TableKeys {
 
     pub(super) fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// What a store with this table holds.
+    pub(super) fn contents(&self) -> Contents {
+        self.header.contents(self.table.clone())
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -1,0 +1,80 @@
+//! What may be wrong with the file itself and with what stands beside it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::lock::Lock;
+use super::{FileBackend, with_ending};
+use crate::atomic;
+use crate::error::ErrorKind;
+use crate::finding::{Finding, Level};
+
+/// No commit of a healthy writer takes this long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+impl FileBackend {
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        // What else keeps it from being read is told by whoever reads it.
+        let Ok(path) = atomic::resolve(&self.path) else {
+            return Vec::new();
+        };
+        let mut findings: Vec<_> = permissions(&path).into_iter().collect();
+        let lock = lock(&with_ending(&path, ".lock"));
+        // They are those of a writer at work otherwise.
+        if lock.level == Level::Ok {
+            findings.extend(left_behind(&path));
+        }
+        findings.push(lock);
+        findings
+    }
+}
+
+fn permissions(path: &Path) -> Option<Finding> {
+    let metadata = fs::metadata(path).ok()?;
+    let shown = path.display();
+    let open = atomic::is_readable_by_all(&metadata);
+    Some(if open {
+        let message = format!(
+            "{shown} can be read by everybody on this machine; it holds the hash of the API's \
+             password, and may hold a private key"
+        );
+        Finding::warning("permissions", message).advice(format!(
+            "chmod o-r {shown}; if Traefik runs as another user, give it the file by its group"
+        ))
+    } else {
+        Finding::ok(
+            "permissions",
+            format!("{shown} is not readable by everybody"),
+        )
+    })
+}
+
+/// Whether somebody holds on to the lock. Where there is no file for it, nobody does.
+fn lock(path: &Path) -> Finding {
+    let acquired = match path.exists() {
+        true => Lock::acquire(path, LOCK_PATIENCE).map(drop),
+        false => Ok(()),
+    };
+    match acquired {
+        Ok(()) => Finding::ok("lock", "no writer holds the lock"),
+        Err(error) => Finding::problem("lock", error.to_string()).advice(match error.kind() {
+            ErrorKind::Locked => "if that program hangs, end it; the lock is let go with it",
+            _ => "run as the user that writes the routes, or make the file accessible",
+        }),
+    }
+}
+
+fn left_behind(path: &Path) -> Option<Finding> {
+    let temps = atomic::temps(path);
+    let first = temps.first()?;
+    let message = format!(
+        "{} temporary files of writers that were killed, such as {}",
+        temps.len(),
+        first.display()
+    );
+    Some(
+        Finding::warning("leftovers", message)
+            .advice("they do no harm; the next Router that opens the store removes them"),
+    )
+}

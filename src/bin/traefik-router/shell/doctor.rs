@@ -1,0 +1,111 @@
+//! `traefik-router doctor`
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+use traefik_router::{Finding, Level};
+
+use super::Common;
+use super::failure::{FAILED, Failure};
+use super::output::{Output, Progress, Style, shown};
+use super::told::Told;
+
+pub(super) const HELP: &str = "\
+Examples:
+  traefik-router doctor --backend toml:rules.toml --api-url http://127.0.0.1:8099
+  traefik-router doctor --json | jq '.findings[] | select(.level == \"problem\")'
+
+Changes nothing. Exits with 1 if something is a problem; warnings are none.";
+
+pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
+    let told = common.settings.told()?;
+    let progress = Progress::show("looking");
+    let mut findings: Vec<_> = told
+        .secret_files
+        .iter()
+        .filter_map(|file| secret(file))
+        .collect();
+    findings.extend(told.builder()?.diagnose());
+    findings.extend(unasked(&told));
+    drop(progress);
+    let count = |level| findings.iter().filter(|one| one.level == level).count();
+    let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+    let output = Output::new();
+    if common.json {
+        output.json(&json!({
+            "findings": findings,
+            "problems": problems,
+            "warnings": warnings,
+        }))?;
+    } else {
+        for finding in &findings {
+            output.text(&lines(&output, finding))?;
+        }
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        output.line(&format!(
+            "\n{problems} problem{}, {warnings} warning{}",
+            plural(problems),
+            plural(warnings)
+        ))?;
+    }
+    Ok(ExitCode::from(if problems == 0 { 0 } else { FAILED }))
+}
+
+fn lines(output: &Output, finding: &Finding) -> String {
+    let level = format!("{:<7}", finding.level);
+    let level = match finding.level {
+        Level::Ok => output.styled(&level, Style::Green),
+        Level::Warning => output.styled(&level, Style::Yellow),
+        Level::Problem => output.styled(&level, Style::Red),
+        _ => level,
+    };
+    let mut lines = format!(
+        "{level}  {:<13}  {}\n",
+        finding.check,
+        shown(&finding.message)
+    );
+    if let Some(advice) = &finding.advice {
+        lines.push_str(&format!("{:24}{}\n", "", shown(advice)));
+    }
+    lines
+}
+
+/// Whether others can read a file with a secret.
+fn secret(file: &Path) -> Option<Finding> {
+    let metadata = fs::metadata(file).ok()?;
+    let shown = file.display();
+    Some(match readable_by_others(&metadata) {
+        true => Finding::new(
+            Level::Warning,
+            "permissions",
+            format!("{shown} holds a secret, and others can read it"),
+        )
+        .advice(format!("chmod 600 {shown}")),
+        false => Finding::new(
+            Level::Ok,
+            "permissions",
+            format!("{shown} is not readable by others"),
+        ),
+    })
+}
+
+#[cfg(unix)]
+fn readable_by_others(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    metadata.permissions().mode() & 0o044 != 0
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_: &fs::Metadata) -> bool {
+    false
+}
+
+fn unasked(told: &Told) -> Option<Finding> {
+    told.api_urls().is_empty().then(|| {
+        let message = "no Traefik was asked: no --api-url was given";
+        Finding::new(Level::Note, "api", message)
+            .advice("give it to see whether what is stored is served")
+    })
+}

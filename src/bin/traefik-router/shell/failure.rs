@@ -1,0 +1,80 @@
+//! Why a command has failed, and with which exit code.
+
+use std::io;
+
+use traefik_router::{Error, Stored};
+
+/// Something went wrong, or is not as it should be.
+pub(super) const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_ROUTE: u8 = 3;
+const NOT_SERVED: u8 = 4;
+
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: u8,
+    /// `None` if nobody is there to read it.
+    pub(super) message: Option<String>,
+}
+
+impl Failure {
+    fn new(code: u8, message: String) -> Self {
+        Self {
+            code,
+            message: Some(message),
+        }
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(FAILED, message.into())
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message.into())
+    }
+
+    pub(super) fn no_route(message: impl Into<String>) -> Self {
+        Self::new(NO_ROUTE, message.into())
+    }
+
+    /// A change that has failed, perhaps after it was stored.
+    pub(super) fn of_change(error: &Error) -> Self {
+        match error.stored() {
+            Stored::Nothing => Self::before_change(error),
+            _ => Self::new(NOT_SERVED, error.to_string()),
+        }
+    }
+
+    /// What has failed before a change was made.
+    pub(super) fn before_change(error: &Error) -> Self {
+        if error.is_invalid_input() {
+            return Self::usage(error.to_string());
+        }
+        let what = match error.stored() {
+            Stored::Nothing => "nothing was changed",
+            _ => "no route was changed, since what is there already is not served",
+        };
+        Self::failed(format!("{what}: {error}"))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if error.is_invalid_input() {
+            Self::usage(error.to_string())
+        } else {
+            Self::failed(error.to_string())
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // `| head` has read enough.
+        let gone = error.kind() == io::ErrorKind::BrokenPipe;
+        Self {
+            code: if gone { 0 } else { FAILED },
+            message: (!gone).then(|| format!("can't write the output: {error}")),
+        }
+    }
+}

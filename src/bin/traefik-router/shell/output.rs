@@ -1,0 +1,161 @@
+//! What goes to the terminal, or through a pipe to another program.
+
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+/// Standard output.
+pub(super) struct Output {
+    colour: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Style {
+    Bold,
+    Green,
+    Yellow,
+    Red,
+}
+
+impl Output {
+    /// Coloured on a terminal, unless the environment says otherwise.
+    pub(super) fn new() -> Self {
+        Self {
+            colour: io::stdout().is_terminal() && wants_colour(),
+        }
+    }
+
+    pub(super) fn plain() -> Self {
+        Self { colour: false }
+    }
+
+    pub(super) fn text(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    pub(super) fn line(&self, line: &str) -> io::Result<()> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// JSON, in which nothing can speak to a terminal.
+    pub(super) fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(value)?;
+        let mut safe = String::with_capacity(text.len());
+        for char in text.chars() {
+            match char {
+                char if char.is_control() && char != '\n' => {
+                    safe.push_str(&format!("\\u{:04x}", u32::from(char)));
+                }
+                char => safe.push(char),
+            }
+        }
+        self.line(&safe)
+    }
+
+    pub(super) fn styled(&self, text: &str, style: Style) -> String {
+        let code = match style {
+            Style::Bold => 1,
+            Style::Green => 32,
+            Style::Yellow => 33,
+            Style::Red => 31,
+        };
+        match self.colour {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.into(),
+        }
+    }
+
+    /// Columns that are as wide as their widest cell; the last one is as wide as it likes.
+    pub(super) fn table<const N: usize>(
+        &self,
+        header: [&str; N],
+        rows: &[[String; N]],
+    ) -> io::Result<()> {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| row.each_ref().map(|cell| shown(cell)))
+            .collect();
+        let width = |column: usize| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells.max().unwrap_or(0).max(header[column].chars().count())
+        };
+        let widths: [usize; N] = std::array::from_fn(width);
+        let padded = |row: &[String; N]| {
+            let cells = row.iter().zip(widths);
+            let cells: Vec<_> = cells
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            cells.join("  ").trim_end().to_string()
+        };
+        let header = padded(&header.map(str::to_string));
+        let mut text = self.styled(&header, Style::Bold) + "\n";
+        for row in &rows {
+            text.push_str(&padded(row));
+            text.push('\n');
+        }
+        self.text(&text)
+    }
+}
+
+/// A text in which nothing can speak to a terminal.
+pub(super) fn shown(text: &str) -> String {
+    // Besides control characters, those that turn the direction of writing.
+    let speaks = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let escaped = |char| match speaks(char) {
+        true => char.escape_unicode().to_string(),
+        false => char.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+fn wants_colour() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Tells what went wrong. There is nobody to tell that this did not work either.
+pub(super) fn complain(message: &str) {
+    let colour = io::stderr().is_terminal() && wants_colour();
+    let error = Output { colour }.styled("error:", Style::Red);
+    let lines: Vec<_> = message.lines().map(shown).collect();
+    drop(writeln!(io::stderr(), "{error} {}", lines.join("\n")));
+}
+
+/// A line on the terminal for as long as something lasts.
+pub(super) struct Progress(bool);
+
+impl Progress {
+    pub(super) fn show(doing: &str) -> Self {
+        let terminal =
+            io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|t| t != "dumb");
+        if terminal {
+            drop(write!(io::stderr(), "{doing} …"));
+        }
+        Self(terminal)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.0 {
+            drop(write!(io::stderr(), "\r\x1b[K"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_speaks_to_the_terminal() {
+        let text = "a\u{1b}[31m\u{9b}b\nc\u{202e}é";
+        assert_eq!(shown(text), "a\\u{1b}[31m\\u{9b}b\\u{a}c\\u{202e}é");
+    }
+}

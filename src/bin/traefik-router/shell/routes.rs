@@ -1,0 +1,311 @@
+//! `traefik-router routes …`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use traefik_router::backend::Contents;
+use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
+
+use super::Common;
+use super::failure::Failure;
+use super::output::{Output, Progress};
+use super::told::Told;
+
+#[derive(Subcommand)]
+pub(crate) enum RoutesCommand {
+    /// All routes.
+    #[command(after_help = "\
+Examples:
+  traefik-router routes list --backend toml:rules.toml
+  traefik-router routes list --json | jq -r '.[].target'")]
+    List(Common),
+    /// One route, by its routespec.
+    #[command(after_help = "\
+Examples:
+  traefik-router routes get /user/zoe/
+  traefik-router routes get docs.example.org/ --json
+
+Exits with 3 if there is none.")]
+    Get {
+        /// `[host]/path/`.
+        routespec: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Add a route, or replace the one that has the same routespec. With --api-url it returns when
+    /// Traefik serves it.
+    #[command(after_help = "\
+Examples:
+  traefik-router routes add /user/zoe/ http://127.0.0.1:9001
+  traefik-router routes add docs.example.org/ http://docs:80 --data '{\"owner\": \"zoe\"}'
+
+Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
+    Add {
+        /// `[host]/path/`.
+        routespec: String,
+        /// The URL of the server that requests go to.
+        target: String,
+        /// JSON to keep with the route.
+        #[arg(long, value_name = "JSON")]
+        data: Option<String>,
+        #[command(flatten)]
+        change: ChangeOptions,
+    },
+    /// Delete a route. With --api-url it returns when Traefik no longer serves it.
+    #[command(after_help = "\
+Example:
+  traefik-router routes delete /user/zoe/
+
+Exits with 3 if there is none, and with 4 if it is no longer stored, but Traefik was not seen to
+stop serving it.")]
+    Delete {
+        /// `[host]/path/`.
+        routespec: String,
+        #[command(flatten)]
+        change: ChangeOptions,
+    },
+    /// The route that a request for this URL takes.
+    #[command(after_help = "\
+Examples:
+  traefik-router routes resolve https://hub.example.org/user/zoe/lab
+  traefik-router routes resolve /user/zoe/lab
+
+Asks the store, not Traefik. Exits with 3 if no route is for it.")]
+    Resolve {
+        /// A URL, or the path of one.
+        url: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ChangeOptions {
+    /// Store the change, and ask no Traefik whether it serves it.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
+    match command {
+        RoutesCommand::List(common) => list(common)?,
+        RoutesCommand::Get { routespec, common } => {
+            let spec = RouteSpec::new(routespec)?;
+            let (json, contents) = look(common)?;
+            let route = contents.routes.get(&spec);
+            show(json, route, || format!("there is no route {spec}"))?;
+        }
+        RoutesCommand::Resolve { url, common } => {
+            let (host, path) = request(&url);
+            let (json, contents) = look(common)?;
+            let route = contents.routes.resolve(host, path)?;
+            show(json, route, || format!("no route is for {url}"))?;
+        }
+        RoutesCommand::Add {
+            routespec,
+            target,
+            data,
+            change,
+        } => {
+            let data = parse(data.as_deref())?;
+            let route = Route::new(routespec, target, data)?;
+            let told = change.common.settings.told()?;
+            let stored = told.store.open()?.inspect()?;
+            make(
+                &told,
+                stored.as_ref(),
+                route.into(),
+                change.no_wait,
+                change.common.json,
+            )?;
+        }
+        RoutesCommand::Delete { routespec, change } => {
+            let spec = RouteSpec::new(routespec)?;
+            let told = change.common.settings.told()?;
+            let stored = stored(&told)?;
+            if stored.routes.get(&spec).is_none() {
+                return Err(Failure::no_route(format!("there is no route {spec}")));
+            }
+            make(
+                &told,
+                Some(&stored),
+                Change::Delete(spec),
+                change.no_wait,
+                change.common.json,
+            )?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(common: Common) -> Result<(), Failure> {
+    let (json, contents) = look(common)?;
+    let output = Output::new();
+    if json {
+        let routes: Vec<_> = contents.routes.iter().map(|route| as_json(route)).collect();
+        output.json(&routes)?;
+        return Ok(());
+    }
+    table(&output, contents.routes.iter().map(|route| &**route))
+}
+
+/// What is stored, without a change to it.
+fn look(common: Common) -> Result<(bool, Contents), Failure> {
+    let told = common.settings.told()?;
+    Ok((common.json, stored(&told)?))
+}
+
+fn stored(told: &Told) -> Result<Contents, Failure> {
+    let store = &told.store;
+    store.open()?.inspect()?.ok_or_else(|| {
+        Failure::failed(format!(
+            "there are no routes in {store}: check --backend; `routes add` begins a new table"
+        ))
+    })
+}
+
+fn show(
+    json: bool,
+    route: Option<&std::sync::Arc<Route>>,
+    none: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let output = Output::new();
+    match route {
+        Some(route) if json => output.json(&as_json(route))?,
+        Some(route) => table(&output, std::iter::once(&**route))?,
+        None => return Err(Failure::no_route(none())),
+    }
+    Ok(())
+}
+
+fn table<'a>(output: &Output, routes: impl Iterator<Item = &'a Route>) -> Result<(), Failure> {
+    let data = |route: &Route| match &route.data {
+        Value::Null => String::new(),
+        data => data.to_string(),
+    };
+    let row = |route: &'a Route| {
+        [
+            route.spec.to_string(),
+            route.target.to_string(),
+            data(route),
+        ]
+    };
+    let rows: Vec<_> = routes.map(row).collect();
+    output.table(["ROUTE", "TARGET", "DATA"], &rows)?;
+    Ok(())
+}
+
+fn as_json(route: &Route) -> Value {
+    json!({"routespec": route.spec, "target": route.target, "data": route.data})
+}
+
+fn parse(data: Option<&str>) -> Result<Value, Failure> {
+    match data {
+        None => Ok(Value::Null),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| Failure::usage(format!("--data is not JSON: {error}"))),
+    }
+}
+
+/// The `Host` header and the path of a request for this URL.
+fn request(url: &str) -> (&str, &str) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    (host, if path.starts_with('/') { path } else { "/" })
+}
+
+/// Makes a change, and tells what came of it.
+fn make(
+    told: &Told,
+    stored: Option<&Contents>,
+    change: Change,
+    no_wait: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let waits = !no_wait && !told.api_urls().is_empty();
+    let progress = Progress::show(match waits {
+        true => "waiting for Traefik",
+        false => "storing",
+    });
+    let router = open(told, stored, waits)?;
+    let applied = router.apply([change]);
+    drop(progress);
+    let applied = applied.map_err(|error| Failure::of_change(&error))?;
+    tell(&applied, waits, json)
+}
+
+/// Opens the store for a change. The routes stay on their entrypoint unless another one is asked for.
+fn open(told: &Told, stored: Option<&Contents>, waits: bool) -> Result<Router, Failure> {
+    let known = stored.map(|stored| &*stored.entrypoint);
+    let entrypoint = told.entrypoint().or(known.filter(|name| !name.is_empty()));
+    let mut builder = told.builder()?;
+    if let Some(name) = entrypoint {
+        builder = builder.traefik_entrypoint(name);
+    }
+    let opened = if waits {
+        // Before anything is written.
+        told.check_apis(entrypoint)?;
+        builder.attach()
+    } else {
+        builder.offline()
+    };
+    opened.map_err(|error| Failure::before_change(&error))
+}
+
+fn tell(applied: &Applied, waits: bool, json: bool) -> Result<(), Failure> {
+    let output = Output::new();
+    let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
+    let served = waits.then(|| millis(applied.served_after));
+    if json {
+        output.json(&json!({
+            "added": applied.added,
+            "changed": applied.changed,
+            "deleted": applied.deleted,
+            "generation": applied.generation,
+            "stored_ms": millis(applied.stored_after),
+            "served_ms": served,
+        }))?;
+        return Ok(());
+    }
+    let groups = [
+        ("added", &applied.added),
+        ("changed", &applied.changed),
+        ("deleted", &applied.deleted),
+    ];
+    let all = groups
+        .iter()
+        .flat_map(|(done, specs)| specs.iter().map(move |spec| (done, spec)));
+    let mut done: Vec<_> = all.map(|(done, spec)| format!("{done} {spec}")).collect();
+    if done.is_empty() {
+        done.push("nothing to change".into());
+    }
+    let how = match served {
+        Some(served) => format!("served after {served} ms"),
+        None => "stored; no Traefik was asked whether it serves it".into(),
+    };
+    output.line(&format!("{}: {how}", done.join(", ")))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests() {
+        for (url, expected) in [
+            ("/user/zoe?x=/", ("", "/user/zoe?x=/")),
+            ("http://h.x:8000/a/b", ("h.x:8000", "/a/b")),
+            ("wss://u:p@h.x", ("h.x", "/")),
+            ("h.x/a", ("h.x", "/a")),
+            ("https://h.x?q=/a", ("h.x", "/")),
+        ] {
+            assert_eq!(request(url), expected, "{url}");
+        }
+    }
+}

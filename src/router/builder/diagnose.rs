@@ -1,0 +1,411 @@
+//! What is right and what is wrong with a set-up, found out without changing anything.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Builder;
+use crate::backend::{Commit, Contents};
+use crate::config::dynamic::{has_default_certificate, password_hashes};
+use crate::error::{ErrorKind, Result};
+use crate::finding::{Finding, Level};
+use crate::route::router_name;
+use crate::router::verify::providers;
+use crate::traefik::{Api, Version, process};
+
+/// A Traefik with its own default `providersThrottleDuration` takes 2 seconds to load a change.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
+/// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.
+const DEAR_BCRYPT: u32 = 7;
+
+impl Builder {
+    /// Checks what has to be right for routes to be served: the program, the store, and each
+    /// Traefik at [`traefik_api_urls`](Self::traefik_api_urls). Changes and starts nothing but
+    /// `traefik version`.
+    ///
+    /// Lasts at most about three times [`traefik_api_timeout`](Self::traefik_api_timeout) and three
+    /// seconds for each Traefik, beside the store's own bounds.
+    pub fn diagnose(&self) -> Vec<Finding> {
+        let mut findings = vec![self.program()];
+        findings.extend(self.backend.diagnose());
+        let contents = match self.backend.inspect() {
+            Ok(contents) => contents,
+            Err(error) => {
+                let advice = "nothing can be served or changed before it can be read";
+                findings.push(Finding::problem("store", error.to_string()).advice(advice));
+                return findings;
+            }
+        };
+        match &contents {
+            Some(contents) => findings.extend(stored(contents)),
+            None => findings.push(
+                Finding::problem("store", "there is no table of routes there").advice(
+                    "check the name; if it is right, add a route, or start a Router: a Traefik \
+                     that starts before the store is there may never look at it again",
+                ),
+            ),
+        }
+        match self.verifier() {
+            Ok(verifier) => {
+                for api in verifier.apis() {
+                    findings.extend(self.traefik(api, contents.as_ref()));
+                }
+            }
+            Err(error) => findings.push(Finding::problem("options", error.to_string())),
+        }
+        findings
+    }
+
+    fn program(&self) -> Finding {
+        match process::version_of(&self.traefik_bin, self.api_timeout) {
+            Ok(version) => supported(
+                "traefik",
+                &version,
+                format!("Traefik {version} is installed"),
+            ),
+            Err(error) => Finding::warning("traefik", error.to_string())
+                .advice("needed on this machine only where Traefik is to be started from here"),
+        }
+    }
+
+    /// What the Traefik behind one API says.
+    fn traefik(&self, api: &Api, contents: Option<&Contents>) -> Vec<Finding> {
+        let Version {
+            version,
+            start_date,
+            ..
+        } = match api.version() {
+            Ok(version) => version,
+            Err(error) => return vec![unanswered(&error)],
+        };
+        let message = format!(
+            "Traefik {version} answers at {}, since {start_date}",
+            api.url()
+        );
+        let mut findings = vec![supported("api", &version, message)];
+        let asked = self.guard(api).and_then(|guard| {
+            findings.push(guard);
+            self.loaded(api, contents, &mut findings)
+        });
+        if let Err(error) = asked {
+            findings.push(unanswered(&error));
+        }
+        findings
+    }
+
+    /// Whether the API asks for a password. That ours is right is known by now.
+    fn guard(&self, api: &Api) -> Result<Finding> {
+        let stranger = Api::with_tls(api.url(), &self.api_tls)?.timeout(self.api_timeout);
+        match stranger.version() {
+            Ok(_) => Ok(Finding::warning(
+                "password",
+                format!("the API at {} answers without a password", api.url()),
+            )
+            .advice(
+                "whoever reaches it sees all routes and targets: guard it by basicAuth, or let \
+                 nobody else reach it",
+            )),
+            Err(error) if error.kind() == ErrorKind::Unauthorized => Ok(Finding::ok(
+                "password",
+                format!(
+                    "the API at {} asks for a password, and ours is right",
+                    api.url()
+                ),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether Traefik serves what is stored.
+    fn loaded(
+        &self,
+        api: &Api,
+        contents: Option<&Contents>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let url = api.url();
+        let provider = self.backend.provider();
+        let running = providers(api)?;
+        let runs = running.contains(&provider.to_lowercase());
+        let all = running.join(", ");
+        findings.push(if runs {
+            Finding::ok("provider", format!("{url} runs the provider {provider:?}"))
+        } else {
+            let message = format!("{url} does not run the provider {provider:?}, but: {all}");
+            Finding::problem("provider", message).advice(
+                "set it up in its static configuration; restart it if the store was not there \
+                 when it started",
+            )
+        });
+        let Some(contents) = contents else {
+            return Ok(());
+        };
+        if !contents.entrypoint.is_empty() {
+            findings.push(entrypoint(api, &contents.entrypoint)?);
+        }
+        match &contents.commit {
+            Some(commit) if runs => findings.push(generation(api, commit, provider)?),
+            _ => {}
+        }
+        findings.extend(refused(api, contents, provider)?);
+        let message = format!("the providersThrottleDuration of {url} can't be seen from outside");
+        findings.push(Finding::new(Level::Note, "throttle", message).advice(
+            "if changes take about two seconds, set providers.providersThrottleDuration = \"0s\" \
+             in its static configuration",
+        ));
+        Ok(())
+    }
+}
+
+/// Whether a Traefik is one that this crate knows how to serve.
+fn supported(check: &'static str, version: &str, message: String) -> Finding {
+    let major = version.trim_start_matches('v').split('.').next();
+    match major.and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major < 3 => {
+            Finding::problem(check, message).advice("it is too old: install Traefik 3")
+        }
+        _ => Finding::ok(check, message),
+    }
+}
+
+fn unanswered(error: &crate::Error) -> Finding {
+    let finding = Finding::problem("api", error.to_string());
+    match error.kind() {
+        ErrorKind::Unauthorized => finding,
+        ErrorKind::Protocol => {
+            finding.advice("check the URL, and that Traefik has a router for its API there")
+        }
+        _ => finding.advice("check the URL, and that Traefik runs and its API listens there"),
+    }
+}
+
+/// What is in the store, and what is missing there.
+fn stored(contents: &Contents) -> Vec<Finding> {
+    let count = match contents.routes.len() {
+        1 => "1 route".to_string(),
+        count => format!("{count} routes"),
+    };
+    let mut findings = vec![match &contents.commit {
+        Some(commit) => Finding::ok(
+            "store",
+            format!(
+                "{count} on the entrypoint {:?}, generation {}",
+                contents.entrypoint, commit.generation
+            ),
+        ),
+        None => Finding::warning(
+            "store",
+            format!("{count}, and no Router has opened the store yet"),
+        )
+        .advice("add a route, or start a Router; that makes it ready"),
+    }];
+    if contents.legacy_routes > 0 {
+        let message = format!(
+            "{} routes of jupyterhub-traefik-proxy",
+            contents.legacy_routes
+        );
+        findings.push(Finding::warning("legacy", message).advice(
+            "the next change takes them over; see that jupyterhub-traefik-proxy no longer runs",
+        ));
+    }
+    findings.push(if has_default_certificate(&contents.config) {
+        Finding::ok("certificate", "a default certificate is set")
+    } else {
+        let message = "no default certificate is stored: where Traefik has none from elsewhere \
+                       either, it makes an RSA key at every change, which takes it some 40 ms";
+        Finding::warning("certificate", message).advice(
+            "set tls.stores.default.defaultCertificate; a Router that sets up the dynamic \
+             configuration does",
+        )
+    });
+    findings.extend(password_hashes(&contents.config).into_iter().map(hash));
+    findings
+}
+
+fn hash(hash: &str) -> Finding {
+    const CHECK: &str = "password-hash";
+    let kind = hash.split('$').nth(1).unwrap_or_default();
+    let cost = hash
+        .split('$')
+        .nth(2)
+        .and_then(|cost| cost.parse::<u32>().ok());
+    match (kind, cost) {
+        ("2a" | "2b" | "2y", Some(cost)) if cost >= DEAR_BCRYPT => {
+            // 265 ms at cost 12, and twice as much with each step.
+            let millis = 265.0 * f64::from(cost.min(31)).exp2() / 12_f64.exp2();
+            let message = format!(
+                "the API's password is kept as bcrypt of cost {cost}: each request to the API, and \
+                 each change takes at least one, costs Traefik about {millis:.0} ms"
+            );
+            Finding::warning(CHECK, message)
+                .advice("choose a random password and keep it as {SHA}, or bcrypt with a cost of 5")
+        }
+        ("2a" | "2b" | "2y", Some(cost)) => Finding::ok(
+            CHECK,
+            format!("the API's password is kept as bcrypt of cost {cost}"),
+        ),
+        ("apr1", _) => Finding::ok(CHECK, "the API's password is kept as $apr1$"),
+        _ if hash.starts_with("{SHA}") => Finding::ok(
+            CHECK,
+            "the API's password is kept as {SHA}: right for a random one",
+        ),
+        _ => Finding::problem(
+            CHECK,
+            "the API's password is kept in no way that Traefik knows",
+        )
+        .advice("keep it as {SHA}, $apr1$ or bcrypt"),
+    }
+}
+
+fn entrypoint(api: &Api, name: &str) -> Result<Finding> {
+    let url = api.url();
+    let known = api.entrypoints()?;
+    if known.iter().any(|entrypoint| entrypoint.name == name) {
+        let message = format!("{url} has the entrypoint {name:?}");
+        return Ok(Finding::ok("entrypoint", message));
+    }
+    let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
+    let message = format!(
+        "{url} has no entrypoint {name:?}, which the routes are for; it has {}",
+        names.join(", ")
+    );
+    Ok(Finding::problem("entrypoint", message)
+        .advice("add it to its static configuration, or choose another one for the routes"))
+}
+
+/// Whether Traefik reads the store that we read: it shows what was last written there.
+fn generation(api: &Api, commit: &Commit, provider: &str) -> Result<Finding> {
+    const CHECK: &str = "generation";
+    let url = api.url();
+    let marker = format!("{}@{provider}", commit.marker);
+    let deadline = Instant::now() + RELOAD_PATIENCE;
+    loop {
+        let loaded = api.generation(&marker)?;
+        if loaded.is_some_and(|loaded| loaded >= commit.generation) {
+            let message = format!("{url} has loaded generation {}", commit.generation);
+            return Ok(Finding::ok(CHECK, message));
+        }
+        if Instant::now() >= deadline {
+            let stored = commit.generation;
+            return Ok(match loaded {
+                Some(loaded) => Finding::problem(
+                    CHECK,
+                    format!("{url} still has generation {loaded}, and {stored} is stored"),
+                )
+                .advice(
+                    "it rejects what is stored now, and its log says why; or it watches no \
+                     longer: restart it",
+                ),
+                None => Finding::problem(CHECK, format!("{url} has loaded nothing of this store"))
+                    .advice(
+                        "it reads another file or prefix than this one, or rejects what is in it",
+                    ),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The routers that Traefik refuses, with its own words.
+fn refused(api: &Api, contents: &Contents, provider: &str) -> Result<Vec<Finding>> {
+    const CHECK: &str = "routers";
+    let url = api.url();
+    let routers = api.refused_routers()?;
+    if routers.is_empty() {
+        return Ok(vec![Finding::ok(CHECK, format!("{url} refuses no router"))]);
+    }
+    let namespace = contents.commit.as_ref().map(|commit| &*commit.namespace);
+    let name = |spec| {
+        format!(
+            "{}@{provider}",
+            router_name(namespace.unwrap_or_default(), spec)
+        )
+    };
+    let ours: HashMap<_, _> = contents
+        .routes
+        .iter()
+        .map(|route| (name(&route.spec), &route.spec))
+        .collect();
+    let finding = |router: crate::traefik::RouterInfo| {
+        let words = router.error.join("; ");
+        match ours.get(&router.name) {
+            Some(spec) => {
+                Finding::problem(CHECK, format!("{url} refuses the route {spec}: {words}"))
+                    .advice("mend what it says, or delete the route")
+            }
+            None => Finding::warning(
+                CHECK,
+                format!(
+                    "{url} refuses the router {}, which is not ours: {words}",
+                    router.name
+                ),
+            )
+            .advice("mend it where it was written"),
+        }
+    };
+    Ok(routers.into_iter().map(finding).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn hashes_by_what_they_cost() {
+        for (text, level, says) in [
+            ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", Level::Ok, "{SHA}"),
+            ("$apr1$x$y", Level::Ok, "$apr1$"),
+            ("$2y$05$secret", Level::Ok, "cost 5"),
+            ("$2b$12$secret", Level::Warning, "about 265 ms"),
+            ("$2a$10$secret", Level::Warning, "about 66 ms"),
+            ("$6$secret", Level::Problem, "no way that Traefik knows"),
+            ("secret", Level::Problem, "no way that Traefik knows"),
+        ] {
+            let found = hash(text);
+            assert_eq!(found.level, level, "{text}");
+            assert!(found.message.contains(says), "{}", found.message);
+            assert!(!found.message.contains("secret"), "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn versions() {
+        for (version, level) in [
+            ("3.7.15", Level::Ok),
+            ("v3.0.0", Level::Ok),
+            ("dev", Level::Ok),
+            ("2.11.0", Level::Problem),
+        ] {
+            assert_eq!(supported("api", version, String::new()).level, level);
+        }
+    }
+
+    #[test]
+    fn what_a_store_lacks() {
+        let levels = |contents: &Contents| -> Vec<_> {
+            let found = stored(contents);
+            found.iter().map(|one| (one.check, one.level)).collect()
+        };
+        let mut contents = Contents {
+            legacy_routes: 2,
+            ..Contents::default()
+        };
+        assert_eq!(
+            levels(&contents),
+            [
+                ("store", Level::Warning),
+                ("legacy", Level::Warning),
+                ("certificate", Level::Warning)
+            ]
+        );
+        contents = Contents {
+            commit: Some(Commit::new("m", 1)),
+            config: json!({"tls": {"stores": {"default": {"defaultCertificate": {}}}}}),
+            ..Contents::default()
+        };
+        assert_eq!(
+            levels(&contents),
+            [("store", Level::Ok), ("certificate", Level::Ok)]
+        );
+    }
+}

@@ -1,0 +1,255 @@
+//! What the doctor finds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use traefik_router::Router;
+use traefik_router::etcd::Client;
+
+use crate::ports;
+use crate::support::{Place, Said, eventually, tool, traefik_bin};
+
+/// An etcd of its own. Ends when it is dropped.
+pub(crate) struct Etcd {
+    pub(crate) url: String,
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Etcd {
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let [url, peer] = [(); 2].map(|()| format!("http://127.0.0.1:{}", ports::free()));
+        let child = Command::new(tool("ETCD_BIN", "etcd", "target/tools/etcd-3.5/etcd"))
+            .args(["--data-dir".as_ref(), dir.path().join("data").as_os_str()])
+            .args([
+                "--listen-client-urls",
+                &url,
+                "--advertise-client-urls",
+                &url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args([
+                "--initial-cluster",
+                &format!("default={peer}"),
+                "--unsafe-no-fsync",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let etcd = Self {
+            url,
+            child,
+            _dir: dir,
+        };
+        let client = Client::new([&etcd.url]).unwrap();
+        eventually("etcd serves", || client.status().is_ok());
+        etcd
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The findings on one thing: their levels and messages.
+fn on(said: &Said, check: &str) -> Vec<(String, String)> {
+    let told = said.json();
+    let findings = told["findings"].as_array().unwrap();
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_string();
+    let on_it = findings.iter().filter(|one| one["check"] == check);
+    on_it
+        .map(|one| {
+            let level = text(one, "level");
+            assert!(
+                level == "ok" || one["advice"].is_string() || check == "api",
+                "{one}"
+            );
+            (level, text(one, "message"))
+        })
+        .collect()
+}
+
+#[track_caller]
+fn finds(said: &Said, check: &str, level: &str, says: &str) {
+    let found = on(said, check);
+    assert!(
+        found
+            .iter()
+            .any(|(is, message)| is == level && message.contains(says)),
+        "{check} {level} {says}: {said:?}"
+    );
+}
+
+#[test]
+fn a_good_set_up_has_no_problem() {
+    let place = Place::new();
+    let _router = place.start();
+    place.configure("");
+    fs::set_permissions(place.path("password"), fs::Permissions::from_mode(0o600)).unwrap();
+    place.run("routes add /a/ http://t").done();
+    let said = place.run("doctor --json");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(
+        (&said.json()["problems"], &said.json()["warnings"]),
+        (&0.into(), &0.into()),
+        "{said:?}"
+    );
+    for (check, says) in [
+        ("traefik", "Traefik 3."),
+        ("permissions", "password"),
+        ("lock", "no writer"),
+        ("store", "1 route on the entrypoint \"http\""),
+        ("certificate", "is set"),
+        ("password-hash", "{SHA}"),
+        ("api", "Traefik 3."),
+        ("password", "ours is right"),
+        ("provider", "\"file\""),
+        ("entrypoint", "\"http\""),
+        ("generation", "has loaded generation"),
+        ("routers", "refuses no router"),
+    ] {
+        finds(&said, check, "ok", says);
+    }
+    finds(&said, "throttle", "note", "can't be seen");
+    let text = place.run("doctor").done();
+    assert!(
+        text.contains("ok       generation     ") && text.contains("0 problems, 0 warnings"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_traefik_does_not_serve_is_a_problem() {
+    let place = Place::new();
+    let _traefik = place.start_external("other.toml", "0s");
+    place.configure("");
+    place.run("routes add /a/ http://t --no-wait").done();
+    let said = place.run("doctor --json");
+    assert_eq!(said.code, 1);
+    finds(
+        &said,
+        "generation",
+        "problem",
+        "has loaded nothing of this store",
+    );
+    finds(&said, "password", "warning", "answers without a password");
+    finds(&said, "certificate", "warning", "no default certificate");
+    finds(&said, "permissions", "warning", "password holds a secret");
+    place
+        .run("routes add /a/ http://t --no-wait --entrypoint gone")
+        .done();
+    finds(
+        &place.run("doctor --json"),
+        "entrypoint",
+        "problem",
+        "no entrypoint \"gone\"",
+    );
+}
+
+#[test]
+fn refused_routers_are_told_in_traefiks_words() {
+    let place = Place::new();
+    let router = place.start();
+    place.configure("");
+    place.run("routes add /a/ http://t").done();
+    // Another program sets the table up for an entrypoint that this Traefik does not have.
+    let other = traefik_router::FileBackend::new(place.path("rules.toml"));
+    let other = Router::builder(other).traefik_entrypoint("vanished");
+    other.offline().unwrap();
+    let text = place.text("rules.toml");
+    let foreign = "[http.routers.mine]\nrule = \"Nonsense(\"\nservice = \"x\"\n\n";
+    fs::write(place.path("new"), format!("{foreign}{text}")).unwrap();
+    fs::rename(place.path("new"), place.path("rules.toml")).unwrap();
+    eventually("both are refused", || {
+        let said = place.run("doctor --json");
+        on(&said, "routers").len() == 2
+    });
+    let said = place.run("doctor --json");
+    assert_eq!(said.code, 1);
+    finds(&said, "routers", "problem", "the route /a/: ");
+    finds(&said, "routers", "problem", "vanished");
+    finds(&said, "routers", "warning", "mine@file, which is not ours");
+    drop(router);
+}
+
+#[test]
+fn what_is_wrong_with_the_file_itself() {
+    let place = Place::new();
+    place.write("rules.toml", include_str!("../data/legacy.toml"));
+    let bin = format!("--traefik-bin {}", traefik_bin().display());
+    let run = || place.run(&format!("doctor --json --backend toml:rules.toml {bin}"));
+    let said = run();
+    finds(&said, "permissions", "warning", "can be read by everybody");
+    finds(&said, "legacy", "warning", "5 routes");
+    finds(&said, "password-hash", "warning", "bcrypt of cost 12");
+    assert!(!said.out.contains("$2b$"), "{said:?}");
+    finds(&said, "api", "note", "no Traefik was asked");
+    assert_eq!(said.code, 0);
+
+    place.write(".rules.toml.1.2.tmp", "");
+    finds(&run(), "leftovers", "warning", ".rules.toml.1.2.tmp");
+    let lock = fs::File::create(place.path("rules.toml.lock")).unwrap();
+    fs2::FileExt::lock_exclusive(&lock).unwrap();
+    let said = run();
+    assert_eq!(said.code, 1);
+    finds(&said, "lock", "problem", "fuser");
+    assert!(on(&said, "leftovers").is_empty(), "a writer may be at work");
+    drop(lock);
+
+    place.write("rules.toml", "[http\n");
+    finds(&run(), "store", "problem", "line 1");
+    fs::remove_file(place.path("rules.toml")).unwrap();
+    finds(&run(), "store", "problem", "there is no table");
+}
+
+#[test]
+fn a_program_that_does_not_end_is_not_waited_for() {
+    let place = Place::new();
+    let run = |script: &str| {
+        fs::write(place.path("odd"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(place.path("odd"), fs::Permissions::from_mode(0o755)).unwrap();
+        place.run("doctor --json --backend toml:r.toml --traefik-bin ./odd --api-timeout 0.5")
+    };
+    finds(&run("exec sleep 60"), "traefik", "warning", "does not end");
+    let said = run("sleep 5 & echo 'Version: 3.1.4'");
+    finds(&said, "traefik", "ok", "Traefik 3.1.4");
+}
+
+#[test]
+fn a_program_that_is_not_traefik() {
+    let place = Place::new();
+    place
+        .run("routes add /a/ http://t --backend toml:rules.toml")
+        .done();
+    let run = |bin: &str| {
+        place.run(&format!(
+            "doctor --json --backend toml:rules.toml --traefik-bin {bin}"
+        ))
+    };
+    finds(
+        &run("/bin/true"),
+        "traefik",
+        "warning",
+        "does not answer as Traefik does",
+    );
+    finds(&run("./none"), "traefik", "warning", "there is no program");
+    let script = place.path("old");
+    fs::write(&script, "#!/bin/sh\necho 'Version: 2.11.0'\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = run("./old");
+    finds(&said, "traefik", "problem", "2.11.0");
+    assert_eq!(said.code, 1);
+}

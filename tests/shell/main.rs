@@ -1,0 +1,222 @@
+//! The program's shell, from outside.
+
+#![allow(clippy::unwrap_used)]
+
+mod doctor;
+#[path = "../it/support/ports.rs"]
+mod ports;
+mod settings;
+mod support;
+mod traefik;
+
+use serde_json::json;
+
+use support::Place;
+
+const STORE: &str = "--backend toml:rules.toml";
+
+fn with_routes() -> Place {
+    let place = Place::new();
+    place
+        .run(&format!(
+            "routes add /user/zoe/ http://127.0.0.1:9001 {STORE} --data {{\"user\":\"zoe\"}}"
+        ))
+        .done();
+    place
+        .run(&format!("routes add docs.example.org/ http://docs {STORE}"))
+        .done();
+    place
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    let place = Place::new();
+    let help = place.run("--help").done();
+    assert!(
+        help.contains("Exit codes") && help.contains("Examples:"),
+        "{help}"
+    );
+    for command in [
+        "routes list",
+        "routes get",
+        "routes add",
+        "routes delete",
+        "routes resolve",
+        "status",
+        "doctor",
+        "config static",
+        "completions",
+    ] {
+        let help = place.run(&format!("{command} --help")).done();
+        assert!(help.contains("Example"), "{command}: {help}");
+    }
+    place.run("routes lst").failed(2, "lst");
+    place.run("status --bogus").failed(2, "--bogus");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.run(&format!("completions {shell}")).done();
+        assert!(script.contains("resolve"), "{shell}");
+    }
+}
+
+#[test]
+fn a_table_for_people() {
+    let place = with_routes();
+    assert_eq!(
+        place.run(&format!("routes list {STORE}")).done(),
+        "\
+ROUTE              TARGET                 DATA
+/user/zoe/         http://127.0.0.1:9001  {\"user\":\"zoe\"}
+docs.example.org/  http://docs
+"
+    );
+}
+
+#[test]
+fn json_for_programs() {
+    let place = with_routes();
+    let zoe = json!({"routespec": "/user/zoe/", "target": "http://127.0.0.1:9001", "data": {"user": "zoe"}});
+    let docs = json!({"routespec": "docs.example.org/", "target": "http://docs", "data": null});
+    let json = |command: &str| place.run(&format!("{command} --json {STORE}")).json();
+    assert_eq!(json("routes list"), json!([zoe, docs]));
+    assert_eq!(json("routes get /user/zoe"), zoe);
+    assert_eq!(json("routes resolve http://DOCS.example.org:80/x?y"), docs);
+    assert_eq!(json("routes resolve /user/zoe/lab"), zoe);
+    let added = json("routes add /user/zoe/ http://127.0.0.1:9002");
+    assert_eq!(added["changed"], json!(["/user/zoe/"]));
+    assert_eq!(
+        (&added["added"], &added["served_ms"]),
+        (&json!([]), &json!(null))
+    );
+    assert!(added["generation"].as_u64().unwrap() > 0 && added["stored_ms"].is_number());
+    assert_eq!(
+        json("routes delete /user/zoe/")["deleted"],
+        json!(["/user/zoe/"])
+    );
+    assert_eq!(json("routes list"), json!([docs]));
+}
+
+#[test]
+fn what_is_not_there_exits_with_3() {
+    let place = with_routes();
+    let before = place.text("rules.toml");
+    for command in [
+        "routes get /nobody/",
+        "routes delete /nobody/",
+        "routes resolve /nobody/",
+    ] {
+        place.run(&format!("{command} {STORE}")).failed(3, "nobody");
+    }
+    assert_eq!(place.text("rules.toml"), before);
+}
+
+#[test]
+fn bad_input_exits_with_2_and_changes_nothing() {
+    let place = Place::new();
+    for (command, says) in [
+        ("routes add /a/ ftp://t", "use http, https or h2c"),
+        ("routes add a`b/ http://t", "a`b"),
+        ("routes add /a/ http://t --data {", "--data is not JSON"),
+        ("routes add /a/ http://t --entrypoint a.b", "a.b"),
+        ("routes list --timeout soon", "soon"),
+    ] {
+        place.run(&format!("{command} {STORE}")).failed(2, says);
+    }
+    place
+        .run("routes list")
+        .failed(2, "say where routes are kept");
+    place
+        .run("routes list --backend rules.toml")
+        .failed(2, "does not begin with");
+    assert_eq!(place.files(), Vec::<String>::new());
+    let place = with_routes();
+    place
+        .run(&format!("routes resolve /%zz {STORE}"))
+        .failed(2, "%zz");
+}
+
+#[test]
+fn whoever_only_looks_changes_nothing() {
+    let place = Place::new();
+    for command in [
+        "routes list",
+        "routes get /a/",
+        "routes resolve /a/",
+        "routes delete /a/",
+    ] {
+        place
+            .run(&format!("{command} {STORE}"))
+            .failed(1, "`routes add` begins a new table");
+    }
+    assert_eq!(place.run(&format!("status {STORE}")).code, 1);
+    assert_eq!(place.run(&format!("doctor {STORE}")).code, 1);
+    assert_eq!(place.files(), Vec::<String>::new());
+
+    let legacy = include_str!("../data/legacy.toml");
+    place.write("rules.toml", legacy);
+    let listed = place.run(&format!("routes list --json {STORE}"));
+    assert_eq!(listed.json().as_array().unwrap().len(), 5);
+    for command in [
+        "routes get /user/zoe/",
+        "routes resolve /user/zoe/x",
+        "status",
+        "doctor",
+    ] {
+        assert_eq!(
+            place.run(&format!("{command} {STORE}")).code,
+            0,
+            "{command}"
+        );
+    }
+    assert_eq!(place.files(), ["rules.toml"]);
+    assert_eq!(place.text("rules.toml"), legacy);
+}
+
+#[test]
+fn data_can_not_speak_to_the_terminal() {
+    let place = Place::new();
+    let data = "\"\\u001b]0;x\\u0007\u{9b}31m\"";
+    place
+        .run_with(
+            &[
+                "routes",
+                "add",
+                "/a/",
+                "http://t",
+                "--data",
+                data,
+                "--backend",
+                "toml:rules.toml",
+            ],
+            &[],
+        )
+        .done();
+    for command in ["routes list", "routes list --json"] {
+        let out = place.run(&format!("{command} {STORE}")).done();
+        assert!(
+            out.chars().all(|char| char == '\n' || !char.is_control()),
+            "{out:?}"
+        );
+    }
+    let listed = place.run(&format!("routes list --json {STORE}")).json();
+    assert_eq!(listed[0]["data"], "\u{1b}]0;x\u{7}\u{9b}31m");
+}
+
+#[test]
+fn a_change_leaves_routes_on_their_entrypoint() {
+    let place = Place::new();
+    place
+        .run(&format!("routes add /a/ http://t {STORE} --entrypoint web"))
+        .done();
+    place
+        .run(&format!("routes add /b/ http://t {STORE}"))
+        .done();
+    let text = place.text("rules.toml");
+    assert!(text.contains("'web'") && !text.contains("'http'"), "{text}");
+    place
+        .run(&format!(
+            "routes add /b/ http://t {STORE} --entrypoint http"
+        ))
+        .done();
+    let text = place.text("rules.toml");
+    assert!(!text.contains("'web'"), "{text}");
+}

@@ -1,0 +1,126 @@
+//! Changes that a real Traefik serves, or does not.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Place, eventually};
+
+#[test]
+fn a_change_returns_when_it_is_served() {
+    let place = Place::new();
+    let router = place.start();
+    place.configure("");
+    let added = place
+        .run("routes add /user/zoe/ http://127.0.0.1:9001 --json")
+        .json();
+    assert_eq!(added["added"], json!(["/user/zoe/"]));
+    assert!(added["served_ms"].as_f64().unwrap() > 0.0, "{added}");
+    assert_eq!(router.get_all_routes().unwrap().len(), 1);
+    let text = place.run("routes delete /user/zoe/").done();
+    assert!(
+        text.starts_with("deleted /user/zoe/: served after "),
+        "{text}"
+    );
+
+    let status = place.run("status --json");
+    let told = status.json();
+    assert_eq!((status.code, &told["healthy"]), (0, &json!(true)), "{told}");
+    assert_eq!(told["store"]["routes"], 0);
+    assert_eq!(
+        told["traefiks"][0]["generation"],
+        told["store"]["generation"]
+    );
+    assert_eq!(told["traefiks"][0]["current"], true);
+    assert!(place.run("status").done().contains("serves what is stored"));
+}
+
+#[test]
+fn a_wrong_password_or_a_dead_api_changes_nothing() {
+    let place = Place::new();
+    let router = place.start();
+    place.configure("");
+    place.run("routes add /a/ http://t").done();
+    let before = place.text("rules.toml");
+    fs::write(place.path("wrong"), "another").unwrap();
+    let wrong = "--api-password-file wrong";
+    place
+        .run(&format!("routes add /b/ http://t {wrong}"))
+        .failed(1, "nothing was changed");
+    place
+        .run("routes add /b/ http://t --entrypoint vanished")
+        .failed(2, "has no entrypoint \"vanished\"");
+    let status = place.run(&format!("status --json {wrong}"));
+    assert_eq!(status.code, 1);
+    assert!(
+        status.json()["traefiks"][0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("401")
+    );
+    // The environment's password stands above the configuration file's.
+    let by_variable = place.run_with(&["status"], &[("TRAEFIK_API_PASSWORD", "another")]);
+    assert_eq!(by_variable.code, 1, "{by_variable:?}");
+    assert_eq!(place.text("rules.toml"), before);
+    router.stop().unwrap();
+    place
+        .run("routes add /b/ http://t")
+        .failed(1, "Connection refused");
+    assert_eq!(place.run("status").code, 1);
+    assert!(!place.text("rules.toml").contains("/b/"));
+    place.run("routes add /b/ http://t --no-wait").done();
+    assert!(place.text("rules.toml").contains("/b/"));
+}
+
+#[test]
+fn what_is_stored_and_not_served_exits_with_4() {
+    let place = Place::new();
+    // Opening the store is a change, which a Traefik that has rested takes at once; the route comes
+    // too soon after.
+    let _traefik = place.start_external("rules.toml", "6s");
+    place.configure("");
+    std::thread::sleep(Duration::from_millis(6500));
+    place
+        .run("routes add /a/ http://t --timeout 2")
+        .failed(4, "generation");
+    assert!(place.run("routes list").done().contains("/a/"));
+    eventually("it is served all the same", || {
+        place.run("status").code == 0
+    });
+}
+
+#[test]
+fn a_traefik_that_reads_something_else_gets_no_route() {
+    let place = Place::new();
+    let _traefik = place.start_external("other.toml", "0s");
+    place.configure("");
+    place
+        .run("routes add /a/ http://t --timeout 0.5")
+        .failed(1, "no route was changed");
+    assert_eq!(place.run("routes list --json").json(), json!([]));
+}
+
+#[test]
+fn etcd_keeps_routes_too() {
+    let etcd = crate::doctor::Etcd::start();
+    let place = Place::new();
+    let store = format!("--backend etcd:{}", etcd.url);
+    place
+        .run(&format!("routes list {store}"))
+        .failed(1, "`routes add` begins a new table");
+    place
+        .run(&format!("routes add /a/ http://t {store}"))
+        .done();
+    let listed = place.run(&format!("routes list --json {store}")).json();
+    assert_eq!(listed[0]["routespec"], "/a/");
+    let doctor = place.run(&format!("doctor {store}"));
+    assert_eq!(doctor.code, 0, "{doctor:?}");
+    assert!(
+        doctor.out.contains("traefik/ and jupyterhub/ can be read"),
+        "{doctor:?}"
+    );
+    let away = place.run("doctor --backend etcd:http://127.0.0.1:1");
+    assert_eq!(away.code, 1);
+    assert!(away.out.contains("problem  prefixes"), "{away:?}");
+}
