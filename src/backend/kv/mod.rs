@@ -48,6 +48,7 @@ pub struct KvBackend<S> {
     store: Arc<S>,
     keys: Keys,
     conflict_timeout: Duration,
+    max_age: Duration,
     /// Tells this handle's commits from others'.
     writer: String,
     seen: Mutex<Seen>,
@@ -65,6 +66,8 @@ struct Seen {
     routes: bool,
     /// The version that it had then.
     version: u64,
+    /// When the store last told, or was told, what the state is.
+    heard: Option<Instant>,
 }
 
 impl<S: KvStore> KvBackend<S> {
@@ -74,6 +77,7 @@ impl<S: KvStore> KvBackend<S> {
             store: Arc::new(store),
             keys: Keys::new("traefik", "jupyterhub"),
             conflict_timeout: Duration::from_secs(10),
+            max_age: Duration::ZERO,
             // Without random bytes two writers may take each other's lost commits for their own.
             writer: crate::random::hex::<8>().unwrap_or_default(),
             seen: Mutex::default(),
@@ -101,6 +105,15 @@ impl<S: KvStore> KvBackend<S> {
         self
     }
 
+    /// How old an answer of [`read`](Backend::read) may be: within this time after a read or a
+    /// commit the next reads come from memory, and what others have changed meanwhile is not in
+    /// them. Commits are never made on what is old. Defaults to zero: each read asks the store,
+    /// which on a network takes some tenths of a millisecond.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
     /// The store.
     pub fn store(&self) -> &S {
         &self.store
@@ -112,7 +125,9 @@ impl<S: KvStore> KvBackend<S> {
 
     /// The table as it is stored now.
     fn refresh<'a>(&self, seen: &'a mut Seen) -> Result<&'a mut TableKeys> {
+        let now = Instant::now();
         let header = self.store.get(&self.keys.header())?;
+        seen.heard = Some(now);
         let known = seen.state.take();
         let state = match known.filter(|state| state.is_at(header.as_ref())) {
             Some(state) => state,
@@ -201,6 +216,7 @@ impl<S: KvStore> KvBackend<S> {
                 Ok(commit.map(|commit| (commit, !state.table().is_empty())))
             });
             if let Ok(Some((commit, routes))) = outcome {
+                seen.heard = Some(Instant::now());
                 seen.routes = routes;
                 seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
                 return Ok(commit);
@@ -434,6 +450,11 @@ impl<S: KvStore> Backend for KvBackend<S> {
 
     fn read(&self) -> Result<Table> {
         let mut seen = self.seen();
+        if let (Some(state), Some(heard)) = (&seen.state, seen.heard) {
+            if heard.elapsed() < self.max_age && state.version() != 0 {
+                return Ok(state.table().clone());
+            }
+        }
         let (expected, version) = (seen.routes && seen.setup.is_some(), seen.version);
         let state = self.refresh(&mut seen)?;
         // A table whose last Router has ended in good order is an empty one.

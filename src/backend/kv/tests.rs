@@ -387,3 +387,19 @@ fn the_same_version_is_not_enough() {
         .unwrap();
     assert_eq!(store.dump(), before);
 }
+
+#[test]
+fn reads_may_be_as_old_as_is_allowed() {
+    let store = MemoryStore::new();
+    let open = |age| KvBackend::new(store.clone()).max_age(age);
+    let (fresh, relaxed) = (open(Duration::ZERO), open(Duration::from_secs(3600)));
+    let length = |backend: &KvBackend<MemoryStore>| backend.read().unwrap().len();
+    fresh.commit(&mut |_, _| vec![add(1)]).unwrap();
+    assert_eq!((length(&fresh), length(&relaxed)), (1, 1));
+    fresh.commit(&mut |_, _| vec![add(2)]).unwrap();
+    assert_eq!((length(&fresh), length(&relaxed)), (2, 1));
+    relaxed
+        .commit(&mut |table, _| vec![add(1 + table.len())])
+        .unwrap();
+    assert_eq!((length(&fresh), length(&relaxed)), (3, 3));
+}
