@@ -14,7 +14,7 @@ fn requests_reach_the_target_as_they_were_sent() {
         "/x",
         "/x/",
         "/x//a//b",
-        "/x/%2F/%41?q=%20&r",
+        "/x/%2F/%20?q=%20%41&r",
         "/x/a%3Bb;c",
         "/x/é",
     ] {
@@ -102,6 +102,7 @@ fn what_has_no_equal_is_told() {
         (&["--redirect-port", "80"], "--redirect-port needs"),
         (&["--custom-header", "none"], "--custom-header"),
         (&["--backend", "mysql:x"], "--backend"),
+        (&["--backend", "toml:routes.yaml"], "another ending"),
         (&["--default-target", "ftp://h"], "--default-target"),
     ] {
         let mut command = ours();

@@ -190,7 +190,9 @@ fn what_is_wrong_is_told_by_its_status() {
 
 #[test]
 fn without_a_token_everybody_may_change_routes() {
-    let open = |command: &mut Command| drop(command.env_remove("CONFIGPROXY_AUTH_TOKEN"));
+    let open = |command: &mut Command| {
+        command.env_remove("CONFIGPROXY_AUTH_TOKEN");
+    };
     let proxy = Proxy::start_with(open, &[]);
     assert_eq!(proxy.rest_as("", "GET", "/api/routes", "").status, 200);
     assert!(

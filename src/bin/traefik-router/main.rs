@@ -20,14 +20,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Stand in for configurable-http-proxy.
-    Chp(chp::Options),
+    Chp(Box<chp::Options>),
     #[command(flatten)]
     Shell(shell::Command),
 }
 
 fn main() -> ExitCode {
     match Cli::parse_from(arguments(std::env::args_os())).command {
-        Command::Chp(options) => chp::run(options),
+        Command::Chp(options) => chp::run(*options),
         Command::Shell(command) => shell::run(command),
     }
 }

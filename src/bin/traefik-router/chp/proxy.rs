@@ -279,7 +279,15 @@ fn backend(store: Option<&str>, folder: &Path) -> Result<Box<dyn Backend>, Strin
     let refuse = || format!("--backend {store:?}: give toml:FILE, yaml:FILE or etcd:URL");
     let (kind, place) = store.split_once(':').ok_or_else(refuse)?;
     match kind {
-        "toml" | "yaml" => Ok(Box::new(FileBackend::new(place))),
+        "toml" | "yaml" => {
+            let ending = Path::new(place).extension().unwrap_or_default();
+            if (kind == "toml") != (ending == "toml") {
+                return Err(format!(
+                    "--backend {store:?}: a {kind} file has another ending"
+                ));
+            }
+            Ok(Box::new(FileBackend::new(place)))
+        }
         "etcd" => {
             let etcd = Etcd::new(place.split(',')).map_err(|error| error.to_string())?;
             let secret = |name| std::env::var(name).ok();

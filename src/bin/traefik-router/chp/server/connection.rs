@@ -68,17 +68,7 @@ impl<W: Wire> Connection<'_, W> {
         };
         self.seat.set_waiting(false);
         let (is_head, keep_alive) = (head.method == "HEAD", head.keep_alive);
-        let Some(max_body) = self.handler.max_body else {
-            let has_body = head.framing != Framing::Sized(0);
-            let answer = (self.handler.answer)(&head.with_body(Vec::new()));
-            let keep_alive = keep_alive && !has_body;
-            self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
-            if has_body {
-                self.linger()?;
-            }
-            return Ok(keep_alive);
-        };
-        let body = self.body(&head, max_body)?;
+        let body = self.body(&head)?;
         let answer = (self.handler.answer)(&head.with_body(body));
         self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
         Ok(keep_alive)
@@ -106,8 +96,11 @@ impl<W: Wire> Connection<'_, W> {
         }
     }
 
-    fn body(&mut self, head: &Head, max: usize) -> Result<Vec<u8>, Failure> {
-        if matches!(head.framing, Framing::Sized(length) if length > max as u64) {
+    /// The request's body; nothing of it where it is not wanted, but it is read all the same: until
+    /// it is sent, most clients look for no answer.
+    fn body(&mut self, head: &Head) -> Result<Vec<u8>, Failure> {
+        let max = self.handler.max_body.map_or(u64::MAX, |max| max as u64);
+        if matches!(head.framing, Framing::Sized(length) if length > max) {
             return Err(Failure::Refuse(413));
         }
         if head.expects_continue && head.framing != Framing::Sized(0) {
@@ -115,12 +108,12 @@ impl<W: Wire> Connection<'_, W> {
         }
         self.wire.read_until(Instant::now() + BODY);
         match head.framing {
-            Framing::Sized(length) => self.take(length as usize),
+            Framing::Sized(length) => self.piece(length),
             Framing::Chunked => self.chunks(max),
         }
     }
 
-    fn chunks(&mut self, max: usize) -> Result<Vec<u8>, Failure> {
+    fn chunks(&mut self, max: u64) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
         loop {
             let size = self.chunk_size()?;
@@ -129,13 +122,30 @@ impl<W: Wire> Connection<'_, W> {
                 while !self.line()?.is_empty() {}
                 return Ok(body);
             }
-            if size > (max - body.len()) as u64 {
+            if size > max - body.len() as u64 {
                 return Err(Failure::Refuse(413));
             }
-            body.extend(self.take(size as usize)?);
+            body.extend(self.piece(size)?);
             if self.take(2)? != b"\r\n" {
                 return Err(Failure::Refuse(400));
             }
+        }
+    }
+
+    /// So many bytes of the body; read, but not kept, where the body is not wanted.
+    fn piece(&mut self, length: u64) -> Result<Vec<u8>, Failure> {
+        if self.handler.max_body.is_some() {
+            return self.take(length as usize);
+        }
+        let mut left = length;
+        loop {
+            let used = left.min(self.unread.len() as u64);
+            self.unread.drain(..used as usize);
+            left -= used;
+            if left == 0 {
+                return Ok(Vec::new());
+            }
+            self.fill_more()?;
         }
     }
 

@@ -25,7 +25,8 @@ type Answer = dyn Fn(&Request) -> Response + Send + Sync;
 /// What answers requests.
 pub(crate) struct Handler {
     answer: Box<Answer>,
-    /// How long a body may be; `None` means that it is not read at all.
+    /// How long a body may be; `None` means as long as it likes, since nothing of it is
+    /// kept.
     max_body: Option<usize>,
 }
 
