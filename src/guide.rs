@@ -2,3 +2,6 @@
 
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
+
+#[doc = include_str!("../docs/chp.md")]
+pub mod chp {}

@@ -4,6 +4,8 @@ mod chp;
 mod shell;
 mod store;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -19,14 +21,26 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Stand in for configurable-http-proxy.
-    Chp(chp::Options),
+    Chp(Box<chp::Options>),
     #[command(flatten)]
     Shell(shell::Command),
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Chp(options) => chp::run(options),
+    match Cli::parse_from(arguments(std::env::args_os())).command {
+        Command::Chp(options) => chp::run(*options),
         Command::Shell(command) => shell::run(command),
     }
+}
+
+/// The command line; a program that is called `configurable-http-proxy` is `chp`.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = given.collect();
+    let name = arguments
+        .first()
+        .and_then(|name| Path::new(name).file_stem());
+    if name.is_some_and(|name| name == "configurable-http-proxy") {
+        arguments.insert(1, "chp".into());
+    }
+    arguments
 }

@@ -1,0 +1,196 @@
+//! HTTPS in front, to the targets and for the REST API, with certificates on both sides.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+
+use crate::support::proxy::{TOKEN, ours};
+use crate::support::{Echo, Proxy, eventually};
+
+/// A CA, and what it has signed, as files.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        fs::write(folder.path().join("ca.crt"), pem).unwrap();
+        let issuer = Issuer::new(params, key);
+        Self { issuer, folder }
+    }
+
+    fn path(&self, name: &str) -> String {
+        let path: PathBuf = self.folder.path().join(name);
+        path.to_str().unwrap().into()
+    }
+
+    /// The files of a certificate for 127.0.0.1 and its key.
+    fn sign(&self, name: &str) -> [String; 2] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let files = [
+            self.path(&format!("{name}.crt")),
+            self.path(&format!("{name}.key")),
+        ];
+        fs::write(&files[0], cert.pem()).unwrap();
+        fs::write(&files[1], key.serialize_pem()).unwrap();
+        files
+    }
+
+    /// A client that trusts the CA, and shows this certificate.
+    fn client(&self, shows: Option<&[String; 2]>) -> ureq::Agent {
+        let pem = fs::read(self.path("ca.crt")).unwrap();
+        let root = Certificate::from_pem(&pem).unwrap().to_owned();
+        let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[root]));
+        if let Some([cert, key]) = shows {
+            let cert = Certificate::from_pem(&fs::read(cert).unwrap())
+                .unwrap()
+                .to_owned();
+            let key = PrivateKey::from_pem(&fs::read(key).unwrap()).unwrap();
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&[cert], key)));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .tls_config(tls.build());
+        config.build().new_agent()
+    }
+}
+
+#[test]
+fn both_ports_ask_for_certificates() {
+    let ca = Ca::new();
+    let other_ca = Ca::new();
+    let [server, client, stranger] = [ca.sign("server"), ca.sign("client"), other_ca.sign("x")];
+    let authority = ca.path("ca.crt");
+    let mut command = ours();
+    command.arg("chp");
+    for (prefix, [cert, key]) in [
+        ("ssl", &server),
+        ("api-ssl", &server),
+        ("client-ssl", &client),
+    ] {
+        command.args([
+            &format!("--{prefix}-cert"),
+            cert,
+            &format!("--{prefix}-key"),
+            key,
+        ]);
+        command.args([&format!("--{prefix}-ca"), &authority]);
+        command.args([
+            format!("--{prefix}-request-cert"),
+            format!("--{prefix}-reject-unauthorized"),
+        ]);
+    }
+    let proxy = Proxy::spawn(command, &[]);
+    let (friend, nobody) = (ca.client(Some(&client)), ca.client(None));
+    let routes = format!("https://127.0.0.1:{}/api/routes", proxy.api);
+    let token = format!("token {TOKEN}");
+    let list = |agent: &ureq::Agent| {
+        let answer = agent.get(&routes).header("authorization", &token).call();
+        answer.map(|answer| answer.status().as_u16())
+    };
+    eventually("it answers", || matches!(list(&friend), Ok(200)));
+    assert!(list(&nobody).is_err(), "a certificate is required");
+    assert!(
+        list(&ca.client(Some(&stranger))).is_err(),
+        "one of another CA is refused"
+    );
+
+    let health = format!("https://127.0.0.1:{}", proxy.port);
+    let url = format!("{health}/_chp_healthz");
+    assert_eq!(friend.get(&url).call().unwrap().status(), 200);
+    assert!(
+        nobody.get(&url).call().is_err(),
+        "a certificate is required"
+    );
+}
+
+#[test]
+fn targets_are_shown_our_certificate_and_have_to_show_theirs() {
+    let ca = Ca::new();
+    let [server, client] = [ca.sign("server"), ca.sign("client")];
+    let authority = ca.path("ca.crt");
+    // The REST API of another proxy is a target that requires a certificate.
+    let mut command = ours();
+    command.args([
+        "chp",
+        "--api-ssl-cert",
+        &server[0],
+        "--api-ssl-key",
+        &server[1],
+    ]);
+    command.args(["--api-ssl-ca", &authority, "--api-ssl-request-cert"]);
+    let target = Proxy::spawn(command, &[]);
+    let url = format!("https://127.0.0.1:{}", target.api);
+    eventually("it listens", || {
+        TcpStream::connect(("127.0.0.1", target.api)).is_ok()
+    });
+    let answer = |arguments: &[&str]| {
+        let proxy = Proxy::start(arguments);
+        proxy.add("/api", &url);
+        proxy.through("/api/routes").status
+    };
+    let shown = [
+        "--client-ssl-cert",
+        &client[0],
+        "--client-ssl-key",
+        &client[1],
+    ];
+    let trusts = ["--client-ssl-ca", &*authority];
+    eventually("it asks for the token", || {
+        answer(&[&shown[..], &trusts].concat()) == 403
+    });
+    assert_ne!(answer(&trusts), 403, "without our certificate");
+    assert_ne!(answer(&shown), 403, "without trust in theirs");
+    assert_eq!(answer(&[&shown[..], &["--insecure"]].concat()), 403);
+}
+
+#[test]
+fn http_is_redirected_to_https() {
+    let ca = Ca::new();
+    let [cert, key] = ca.sign("server");
+    let from = crate::support::ports::free();
+    let mut command = ours();
+    command.args([
+        "chp",
+        "--ssl-cert",
+        &cert,
+        "--ssl-key",
+        &key,
+        "--redirect-to",
+        "8443",
+    ]);
+    let proxy = Proxy::spawn(command, &["--redirect-port", &from.to_string()]);
+    proxy.wait_until_ready();
+    let echo = Echo::start();
+    proxy.add("/x", &echo.url());
+    let answer = ca
+        .client(None)
+        .get(format!("https://127.0.0.1:{}/x", proxy.port))
+        .call();
+    assert_eq!(answer.unwrap().status(), 200);
+    let mut stream = TcpStream::connect(("127.0.0.1", from)).unwrap();
+    stream
+        .write_all(b"GET /x?y HTTP/1.1\r\nHost: h.example\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
+    assert!(
+        answer.contains("Location: https://h.example:8443/x?y\r\n"),
+        "{answer}"
+    );
+}
