@@ -50,6 +50,9 @@ impl Backend for MemoryBackend {
     fn open(&self, setup: &Setup) -> Result<Commit> {
         let (header, _) = &mut *self.state();
         header.entrypoint.clone_from(&setup.entrypoint);
+        if let Some(service) = &setup.service {
+            header.service.clone_from(service);
+        }
         header.base = setup.base_over(&header.base, false);
         header.advance();
         Ok(header.commit())

@@ -23,6 +23,9 @@ pub(crate) struct Header {
     pub(crate) entrypoint: String,
     /// The part of the dynamic configuration that is ours and no route's.
     pub(crate) base: Value,
+    /// What every service has beside its server.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub(crate) service: Value,
     /// What keeps the names of this table apart from those of others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
@@ -57,6 +60,7 @@ impl Header {
             created: false,
             entrypoint: String::new(),
             base: Value::Object(serde_json::Map::new()),
+            service: Value::Null,
             turn: None,
             recent: Vec::new(),
         }

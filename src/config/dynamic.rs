@@ -25,6 +25,9 @@ pub struct Setup {
     pub entrypoint: String,
     /// Dynamic configuration as Traefik documents it; `None` leaves what is stored alone.
     pub base: Option<Value>,
+    /// More configuration of every service that a route becomes, as Traefik documents
+    /// `loadBalancer`; `None` leaves what is stored alone.
+    pub service: Option<Value>,
     /// PEM texts `(certificate, key)` to use where no default certificate is set up. Without one
     /// Traefik makes a new RSA key at every reload.
     pub fallback_certificate: Option<(String, String)>,
@@ -45,6 +48,7 @@ impl Setup {
         Self {
             entrypoint: entrypoint.into(),
             base: None,
+            service: None,
             fallback_certificate: None,
         }
     }
@@ -183,14 +187,18 @@ pub(crate) fn router(namespace: &str, route: &Route) -> RouterConfig {
     }
 }
 
-/// What a target becomes in `http.services`, under its [`service_name`].
-pub(crate) fn service(target: &Target) -> Value {
+/// What a target becomes in `http.services`, under its [`service_name`]; `more` is merged over it.
+pub(crate) fn service(target: &Target, more: &Value) -> Value {
     let server = if target.has_path() {
         json!({"url": target, "preservePath": true})
     } else {
         json!({"url": target})
     };
-    json!({"loadBalancer": {"servers": [server]}})
+    let mut service = json!({"loadBalancer": {"servers": [server]}});
+    if more.is_object() {
+        merge(&mut service["loadBalancer"], more);
+    }
+    service
 }
 
 /// The middleware that carries the generation. No router uses it; Traefik's API shows it.

@@ -47,6 +47,7 @@ pub struct Builder {
     setup_dynamic_config: bool,
     ssl: (Option<PathBuf>, Option<PathBuf>),
     extra_dynamic_config: Value,
+    extra_service_config: Option<Value>,
     traefik_bin: PathBuf,
     static_config_file: PathBuf,
     extra_static_config: Value,
@@ -76,6 +77,7 @@ impl Builder {
             setup_dynamic_config: true,
             ssl: (None, None),
             extra_dynamic_config: json!({}),
+            extra_service_config: None,
             traefik_bin: "traefik".into(),
             static_config_file: "traefik.toml".into(),
             extra_static_config: json!({}),
@@ -208,6 +210,14 @@ impl Builder {
         self
     }
 
+    /// More configuration of every service that a target becomes, as Traefik documents a service's
+    /// `loadBalancer`, merged over ours: `serversTransport`, `passHostHeader`, a health check. It
+    /// stays in the store until another Router sets it. Defaults to what is in the store.
+    pub fn extra_service_config(mut self, config: Value) -> Self {
+        self.extra_service_config = Some(config);
+        self
+    }
+
     /// The program to start: a path, or a name on PATH. Defaults to `traefik`.
     pub fn traefik_bin(mut self, program: impl Into<PathBuf>) -> Self {
         self.traefik_bin = program.into();
@@ -326,17 +336,14 @@ impl Builder {
             let file = StaticFile::write(&self.static_config_file, &config.to_value())?;
             let path = file.path().to_path_buf();
             let launch = Launch {
-                program: &self.traefik_bin,
-                config: &path,
-                env: &self.env,
+                program: self.traefik_bin.clone(),
+                config: path,
+                env: self.env.clone(),
                 stop_timeout: self.stop_timeout,
             };
             let begun = Instant::now();
-            let managed = Managed::start(file, &launch)?;
-            verifier.confirm_setup(&commit, begun, Some(&managed))?;
-            public.wait_until_open(verifier.timeout(), &managed)?;
-            // Somebody else's Traefik may have answered for ours, which could not listen there.
-            managed.check()?;
+            let managed = Managed::start(file, launch, public)?;
+            managed.wait_until_ready(&verifier, &commit, begun)?;
             Ok(managed)
         });
         let managed = started.inspect_err(|_| {
@@ -434,6 +441,10 @@ impl Builder {
     fn setup(&self, entrypoint: &str) -> Result<Setup> {
         for (option, config) in [
             ("extra_dynamic_config", &self.extra_dynamic_config),
+            (
+                "extra_service_config",
+                self.extra_service_config.as_ref().unwrap_or(&json!({})),
+            ),
             ("extra_static_config", &self.extra_static_config),
         ] {
             if !config.is_object() {
@@ -459,6 +470,7 @@ impl Builder {
                 files,
                 &self.extra_dynamic_config,
             )),
+            service: self.extra_service_config.clone(),
             fallback_certificate: Some(made_up_certificate()?),
             ..Setup::new(entrypoint)
         })

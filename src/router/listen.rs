@@ -9,6 +9,7 @@ use crate::config::static_config::Entrypoint;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where an entrypoint listens, taken from a URL.
+#[derive(Debug)]
 pub(super) struct Listen {
     pub(super) tls: bool,
     host: String,

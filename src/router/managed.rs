@@ -8,7 +8,10 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::ProcessStatus;
+use super::listen::Listen;
+use super::verify::Verifier;
 use crate::atomic;
+use crate::backend::Commit;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::traefik::process::{Launch, Process};
@@ -20,6 +23,8 @@ const FIRST_LINE: &str =
 pub(super) struct Managed {
     process: Mutex<State>,
     static_file: StaticFile,
+    launch: Launch,
+    public: Listen,
 }
 
 #[derive(Debug)]
@@ -35,12 +40,41 @@ enum State {
 pub(super) struct StaticFile(PathBuf);
 
 impl Managed {
-    pub(super) fn start(static_file: StaticFile, launch: &Launch<'_>) -> Result<Self> {
-        let process = Process::start(launch)?;
+    pub(super) fn start(static_file: StaticFile, launch: Launch, public: Listen) -> Result<Self> {
+        let process = Process::start(&launch)?;
         Ok(Self {
             process: Mutex::new(State::Started(process)),
             static_file,
+            launch,
+            public,
         })
+    }
+
+    /// Starts Traefik again if it has ended by itself; says whether it had.
+    pub(super) fn restart(&self) -> Result<bool> {
+        match &mut *self.state() {
+            State::Ended | State::Stopped => Err(stopped()),
+            State::Started(process) => {
+                let has_ended = process.exit().is_some();
+                if has_ended {
+                    *process = Process::start(&self.launch)?;
+                }
+                Ok(has_ended)
+            }
+        }
+    }
+
+    /// Waits until Traefik, started when it was `begun`, serves `commit` on its entrypoint.
+    pub(super) fn wait_until_ready(
+        &self,
+        verifier: &Verifier,
+        commit: &Commit,
+        begun: Instant,
+    ) -> Result<()> {
+        verifier.confirm_setup(commit, begun, Some(self))?;
+        self.public.wait_until_open(verifier.timeout(), self)?;
+        // Somebody else's Traefik may have answered for ours, which could not listen there.
+        self.check()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -64,9 +98,7 @@ impl Managed {
     /// Fails if Traefik has ended.
     pub(super) fn check(&self) -> Result<()> {
         match &mut *self.state() {
-            State::Ended | State::Stopped => {
-                Err(Error::new(ErrorKind::Process, "Traefik was stopped"))
-            }
+            State::Ended | State::Stopped => Err(stopped()),
             State::Started(process) => process.check(),
         }
     }
@@ -112,6 +144,10 @@ impl Managed {
         }
         Ok(())
     }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Process, "Traefik was stopped")
 }
 
 impl StaticFile {

@@ -8,7 +8,7 @@ mod verify;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -199,6 +199,29 @@ impl Router {
                 .iter()
                 .map(|api| (api.url().to_string(), api.version()))
                 .collect(),
+        }
+    }
+
+    /// Starts the Traefik that this Router has started once more if it has ended by itself, with the
+    /// same static configuration, and returns when it serves the routes in the store. Says whether
+    /// that was so; while Traefik runs, or is somebody else's, there is nothing to do and this costs
+    /// next to nothing.
+    ///
+    /// Changes that are made meanwhile fail with [`Process`](ErrorKind::Process) or wait; what they
+    /// have stored is served afterwards.
+    ///
+    /// # Errors
+    /// [`Process`](ErrorKind::Process) if Traefik can't be started, ends at once, or was stopped by
+    /// [`Router::stop`]; and as [`Router::add_route`] if it does not load the store.
+    pub fn revive(&self) -> Result<bool> {
+        let begun = Instant::now();
+        match &self.managed {
+            Some(managed) if managed.restart()? => {
+                let commit = self.backend.commit(&mut |_| Vec::new())?;
+                managed.wait_until_ready(&self.verifier, &commit, begun)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -56,18 +57,27 @@ pub(crate) struct Process {
 }
 
 /// How to start Traefik.
-#[derive(Debug)]
-pub(crate) struct Launch<'a> {
-    pub(crate) program: &'a Path,
-    pub(crate) config: &'a Path,
-    pub(crate) env: &'a [(OsString, OsString)],
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) stop_timeout: Duration,
 }
 
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment may hold secrets.
+        f.debug_struct("Launch")
+            .field("program", &self.program)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Process {
-    pub(crate) fn start(launch: &Launch<'_>) -> Result<Self> {
-        let program = find_program(launch.program)?;
-        let config = fs::canonicalize(launch.config).map_err(|error| {
+    pub(crate) fn start(launch: &Launch) -> Result<Self> {
+        let program = find_program(&launch.program)?;
+        let config = fs::canonicalize(&launch.config).map_err(|error| {
             Error::new(
                 ErrorKind::Process,
                 format!("can't read {}", launch.config.display()),

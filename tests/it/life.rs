@@ -19,6 +19,8 @@ on_each_backend! {
     stop_ends_traefik_and_leaves_nothing_behind,
     a_stop_among_other_calls_is_the_last_to_write,
     routes_stay_in_the_store_for_the_next_start,
+    a_traefik_that_ended_by_itself_is_revived_with_its_routes,
+    every_service_gets_the_extra_configuration,
 }
 
 fn pid_of(router: &Router) -> u32 {
@@ -63,6 +65,74 @@ fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
     assert_eq!(error.kind(), ErrorKind::Process);
     drop(router);
     assert_eq!(rig.files(), [""; 0]);
+}
+
+fn a_traefik_that_ended_by_itself_is_revived_with_its_routes(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    assert!(!router.revive().unwrap(), "it runs");
+    let pid = pid_of(&router);
+    let mut kill = Command::new("kill");
+    assert!(
+        kill.args(["-KILL", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    eventually("it has ended", || {
+        matches!(router.status().process, Some(ProcessStatus::Ended(_)))
+    });
+    let error = router.add_route("/b/", echo.url(), json!(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process, "{error}");
+    assert!(router.revive().unwrap());
+    assert_ne!(pid_of(&router), pid);
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+    assert_eq!(rig.landed("h", "/b/x"), Some(echo.port), "it was stored");
+    router.delete_route("/a/").unwrap();
+    assert_eq!(rig.landed("h", "/a/x"), None);
+    router.stop().unwrap();
+    let error = router.revive().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process, "{error}");
+}
+
+fn every_service_gets_the_extra_configuration(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let seen_host = |path| rig.get("asked.example", path).echo()["headers"]["host"].clone();
+    let target = json!(echo.url().trim_start_matches("http://"));
+    {
+        let router = rig.start();
+        router.add_route("/old/", echo.url(), json!(1)).unwrap();
+        assert_eq!(seen_host("/old/"), "asked.example");
+    }
+    {
+        let own_host = json!({"passHostHeader": false});
+        let router = rig
+            .builder()
+            .extra_service_config(own_host)
+            .start()
+            .unwrap();
+        router
+            .add_route("/new/", format!("{}/base", echo.url()), json!(1))
+            .unwrap();
+        for path in ["/old/", "/new/"] {
+            assert_eq!(seen_host(path), target, "{path}");
+        }
+    }
+    {
+        let router = rig.start();
+        assert_eq!(seen_host("/old/"), target, "it stays in the store");
+        router.delete_route("/old/").unwrap();
+        router.delete_route("/new/").unwrap();
+    }
+    let router = rig
+        .builder()
+        .extra_service_config(json!({}))
+        .start()
+        .unwrap();
+    router.add_route("/old/", echo.url(), json!(1)).unwrap();
+    assert_eq!(seen_host("/old/"), "asked.example");
 }
 
 fn a_stop_among_other_calls_is_the_last_to_write(kind: Kind) {

@@ -134,6 +134,9 @@ impl TableFile {
     /// Stores a setup; see [`Backend::open`](crate::Backend::open).
     pub(super) fn set_up(&mut self, setup: &Setup) -> Result<()> {
         self.header.entrypoint.clone_from(&setup.entrypoint);
+        if let Some(service) = &setup.service {
+            self.header.service.clone_from(service);
+        }
         if setup.base.is_some() {
             let is_api = |path: &[&str]| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name));
             self.drop_foreign(&is_api)?;
@@ -188,6 +191,7 @@ impl TableFile {
         let has_base = old.base != json!({});
         self.set_up(&Setup {
             base: has_base.then(|| old.base.clone()),
+            service: Some(old.service.clone()),
             ..Setup::new(&old.entrypoint)
         })
     }
@@ -375,7 +379,10 @@ impl TableFile {
                 "service": config.service,
                 "entryPoints": [self.header.entrypoint],
             });
-            let service_line = || self.syntax.entry(&config.service, &service(&route.target));
+            let service_line = || {
+                let value = service(&route.target, &self.header.service);
+                self.syntax.entry(&config.service, &value)
+            };
             let users = self.services.entry(config.service.clone());
             users.or_insert_with(|| (0, service_line())).0 += 1;
             let lines = Lines {

@@ -1,6 +1,6 @@
 //! A table as keys: which keys stand for it, and what a change does to them. Does no I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -229,7 +229,7 @@ impl TableKeys {
             let mut next = Transaction::new();
             flatten(
                 &self.keys.http("services", name),
-                &service(target),
+                &service(target, &self.header.service),
                 &mut next.set,
             )?;
             into.then(next);
@@ -246,7 +246,7 @@ impl TableKeys {
             let mut gone = BTreeMap::new();
             flatten(
                 &self.keys.http("services", &name),
-                &service(target),
+                &service(target, &self.header.service),
                 &mut gone,
             )?;
             into.then(Transaction {
@@ -272,6 +272,11 @@ impl TableKeys {
         let base = setup.base_over(&self.header.base, certificate && !ours);
         entries(&base)?;
         let mut steps = self.replace_base(base)?;
+        if let Some(service) = &setup.service {
+            if *service != self.header.service {
+                steps.extend(self.replace_services(service)?);
+            }
+        }
         if self.header.entrypoint != setup.entrypoint {
             self.header.entrypoint.clone_from(&setup.entrypoint);
             for route in &self.table {
@@ -284,6 +289,31 @@ impl TableKeys {
                     transaction,
                 });
             }
+        }
+        Ok(steps)
+    }
+
+    /// Gives every service another configuration beside its server.
+    fn replace_services(&mut self, more: &Value) -> Result<Vec<Step>> {
+        let old = std::mem::replace(&mut self.header.service, more.clone());
+        let mut done = HashSet::new();
+        let mut steps = Vec::new();
+        for route in &self.table {
+            let name = service_name(self.keys.namespace(), &route.target);
+            let key = self.keys.http("services", &name);
+            if !done.insert(name) {
+                continue;
+            }
+            let (mut gone, mut transaction) = (BTreeMap::new(), Transaction::new());
+            flatten(&key, &service(&route.target, &old), &mut gone)?;
+            let value = service(&route.target, more);
+            flatten(&key, &value, &mut transaction.set)?;
+            gone.retain(|key, _| !transaction.set.contains_key(key));
+            transaction.delete = gone.into_keys().collect();
+            steps.push(Step {
+                spec: Some(route.spec.clone()),
+                transaction,
+            });
         }
         Ok(steps)
     }

@@ -3,6 +3,8 @@
 mod chp;
 mod shell;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,8 +26,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    match Cli::parse_from(arguments(std::env::args_os())).command {
         Command::Chp(options) => chp::run(options),
         Command::Shell(command) => shell::run(command),
     }
+}
+
+/// The command line; a program that is called `configurable-http-proxy` is `chp`.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = given.collect();
+    let name = arguments
+        .first()
+        .and_then(|name| Path::new(name).file_stem());
+    if name.is_some_and(|name| name == "configurable-http-proxy") {
+        arguments.insert(1, "chp".into());
+    }
+    arguments
 }

@@ -1,12 +1,109 @@
 //! `traefik-router chp`: takes configurable-http-proxy's place.
 
+mod api;
+mod logger;
+mod metrics;
+mod options;
+mod pages;
+mod proxy;
+mod relay;
+mod routes;
+mod server;
+mod settings;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
 
-use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
-#[derive(Args)]
-pub(crate) struct Options {}
+pub(crate) use self::options::Options;
+use self::proxy::Proxy;
 
-pub(crate) fn run(_options: Options) -> ExitCode {
-    ExitCode::FAILURE
+/// What the program waits for.
+enum Event {
+    Started(Box<Proxy>),
+    /// A signal tells it to end.
+    Told(i32),
+    Failed(String),
+}
+
+pub(crate) fn run(options: Options) -> ExitCode {
+    if let Err(error) = logger::start(&options.log_level) {
+        return complain(&error);
+    }
+    match serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal ends the program.
+fn serve(options: Options) -> Result<(), String> {
+    let (tell, events) = mpsc::channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
+    let told = tell.clone();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            // Nobody listens any more where the program ends already.
+            told.send(Event::Told(signal)).ok();
+        }
+    });
+    let folder = tempfile::Builder::new().prefix("traefik-router-").tempdir();
+    let folder = folder.map_err(|error| format!("can't make a temporary folder: {error}"))?;
+    let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
+    let place = folder.path().to_path_buf();
+    std::thread::spawn(move || {
+        let event = match Proxy::start(&options, &place, tell.clone()) {
+            Ok(proxy) => Event::Started(Box::new(proxy)),
+            Err(error) => Event::Failed(error),
+        };
+        tell.send(event).ok();
+    });
+    let mut running = None;
+    loop {
+        match events.recv().map_err(|error| error.to_string())? {
+            Event::Started(proxy) => running = Some(proxy),
+            Event::Failed(error) => return Err(error),
+            Event::Told(signal) => {
+                log::warn!(
+                    "{}",
+                    if signal == SIGINT {
+                        "Interrupted"
+                    } else {
+                        "Terminated"
+                    }
+                );
+                return running.map_or(Ok(()), |proxy| proxy.stop());
+            }
+        }
+    }
+}
+
+/// Before there is a log.
+fn complain(error: &str) -> ExitCode {
+    clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{error}\n")).exit()
+}
+
+/// The file with the process id; it goes when this does.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> Result<Self, String> {
+        std::fs::write(&path, std::process::id().to_string())
+            .map_err(|error| format!("--pid-file {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            log::warn!("{}: {error}", self.0.display());
+        }
+    }
 }

@@ -1,0 +1,187 @@
+//! The REST API.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use traefik_router::{Applied, Error, ErrorKind};
+
+use super::metrics::Metrics;
+use super::routes::Routes;
+use super::server::{Request, Response};
+
+/// A longer body is refused; JupyterHub's have some hundred bytes.
+pub(super) const MAX_BODY: usize = 1 << 20;
+
+pub(super) struct Api {
+    pub(super) routes: Arc<Routes>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Without one, everybody may change routes.
+    pub(super) token: Option<String>,
+}
+
+impl Api {
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        let answer = self.answer_for(request);
+        self.metrics.answered(&request.method, answer.status);
+        let level = match answer.status {
+            ..400 => log::Level::Info,
+            400..500 => log::Level::Warn,
+            _ => log::Level::Error,
+        };
+        let why = if answer.status < 400 {
+            "".into()
+        } else {
+            String::from_utf8_lossy(&answer.body)
+        };
+        log::log!(
+            level,
+            "{} {} {} {why}",
+            answer.status,
+            request.method,
+            request.path()
+        );
+        answer
+    }
+
+    fn answer_for(&self, request: &Request) -> Response {
+        let Some(path) = request.path().strip_prefix("/api/routes") else {
+            return Response::text(404, "Not Found");
+        };
+        if !path.is_empty() && !path.starts_with('/') {
+            return Response::text(404, "Not Found");
+        }
+        let method = &*request.method;
+        if !["GET", "POST", "DELETE"].contains(&method) {
+            return Response::text(405, "Method not supported");
+        }
+        if !self.is_authorized(request) {
+            return Response::empty(403);
+        }
+        let answer = match method {
+            "GET" => self.get(path, request.query()),
+            "POST" => self.post(path, &request.body),
+            _ => self.delete(path),
+        };
+        answer.unwrap_or_else(|error| Response::text(status(&error), error.to_string()))
+    }
+
+    fn get(&self, path: &str, query: &str) -> Result<Response, Error> {
+        if !path.trim_matches('/').is_empty() {
+            let data = self.routes.get(path)?;
+            return Ok(data.map_or(Response::empty(404), |data| Response::json(200, &data)));
+        }
+        let parameters = query.split('&').filter_map(|pair| pair.split_once('='));
+        let mut since =
+            parameters.filter(|(name, _)| ["inactive_since", "inactiveSince"].contains(name));
+        // No route tells when it was last active.
+        let any = since.any(|(_, time)| !time.is_empty());
+        Ok(Response::json(200, &self.routes.all(|_| !any)?))
+    }
+
+    fn post(&self, path: &str, body: &[u8]) -> Result<Response, Error> {
+        let data: Map<String, Value> = match serde_json::from_slice(body) {
+            Ok(Value::Object(data)) => data,
+            Ok(_) => Map::new(),
+            Err(error) => {
+                return Ok(Response::text(400, format!("Body not valid JSON: {error}")));
+            }
+        };
+        let Some(target) = data
+            .get("target")
+            .and_then(Value::as_str)
+            .map(str::to_string)
+        else {
+            return Ok(Response::text(400, "Must specify 'target' as string"));
+        };
+        let applied = self.routes.add(path, data, &target)?;
+        self.note(&applied);
+        log::info!("Route added {} -> {target}", shown(path));
+        Ok(Response::empty(201))
+    }
+
+    fn delete(&self, path: &str) -> Result<Response, Error> {
+        let Some(applied) = self.routes.delete(path)? else {
+            return Ok(Response::empty(404));
+        };
+        self.note(&applied);
+        log::info!("Route removed {}", shown(path));
+        Ok(Response::empty(204))
+    }
+
+    fn note(&self, applied: &Applied) {
+        self.metrics.applied(applied);
+    }
+
+    fn is_authorized(&self, request: &Request) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let given = request.header("authorization").and_then(token_in);
+        given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes()))
+    }
+}
+
+/// A path as one would tell it.
+fn shown(path: &str) -> String {
+    format!("/{}", super::routes::decode(path).trim_matches('/'))
+}
+
+/// The first word that follows `token` and white space, wherever that is.
+fn token_in(header: &str) -> Option<&str> {
+    let mut after = header
+        .match_indices("token")
+        .map(|(at, word)| &header[at + word.len()..]);
+    after.find_map(|rest| {
+        let word = rest.trim_start();
+        (word.len() < rest.len() && !word.is_empty()).then(|| word.split_whitespace().next())?
+    })
+}
+
+/// Compares in a time that tells nothing of where the difference is.
+fn is_equal(given: &[u8], expected: &[u8]) -> bool {
+    let differences = given
+        .iter()
+        .zip(expected)
+        .fold(0, |all, (a, b)| all | (a ^ b));
+    given.len() == expected.len() && std::hint::black_box(differences) == 0
+}
+
+/// JupyterHub tries again for half a minute what was answered with 500 or more.
+fn status(error: &Error) -> u16 {
+    match error.kind() {
+        ErrorKind::InvalidRoute => 400,
+        ErrorKind::Refused | ErrorKind::Corrupt | ErrorKind::InvalidConfig => 500,
+        _ => 503,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens() {
+        for (header, token) in [
+            ("token secret", Some("secret")),
+            ("token \t secret", Some("secret")),
+            ("Bearer x, token secret more", Some("secret")),
+            ("mytoken secret", Some("secret")),
+            ("tokentoken secret", Some("secret")),
+            ("Token secret", None),
+            ("token", None),
+            ("token ", None),
+            ("tokensecret", None),
+            ("secret", None),
+        ] {
+            assert_eq!(token_in(header), token, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn equal_texts() {
+        assert!(is_equal(b"abc", b"abc"));
+        assert!(!is_equal(b"abd", b"abc"));
+        assert!(!is_equal(b"ab", b"abc"));
+        assert!(!is_equal(b"", b"abc"));
+    }
+}

@@ -1,0 +1,67 @@
+//! The log: lines on standard output, as configurable-http-proxy writes them.
+
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+struct Logger;
+
+/// Logs what is of this level or above.
+///
+/// # Errors
+/// If there is no such level.
+pub(super) fn start(level: &str) -> Result<(), String> {
+    let filter = match &*level.to_lowercase() {
+        "debug" | "silly" | "verbose" => LevelFilter::Debug,
+        "info" | "http" => LevelFilter::Info,
+        "warn" => LevelFilter::Warn,
+        "error" => LevelFilter::Error,
+        _ => {
+            return Err(format!(
+                "--log-level {level:?}: use debug, info, warn or error"
+            ));
+        }
+    };
+    log::set_logger(&Logger).map_err(|error| error.to_string())?;
+    log::set_max_level(filter);
+    Ok(())
+}
+
+impl Log for Logger {
+    /// Of the libraries below only what is wrong: what they tell beyond that may hold secrets.
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("traefik") || metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let source = match record.target() {
+            "traefik" => "Traefik",
+            _ => "ConfigProxy",
+        };
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug | Level::Trace => "debug",
+        };
+        let line = format!("{} [{source}] {level}: {}\n", clock(), record.args());
+        // Whoever reads the log may be gone.
+        std::io::stdout().lock().write_all(line.as_bytes()).ok();
+    }
+
+    fn flush(&self) {}
+}
+
+/// The time of day, UTC.
+fn clock() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let (seconds, millis) = (now.as_secs() % 86_400, now.subsec_millis());
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
+}

@@ -1,0 +1,162 @@
+//! What the proxy counts, in Prometheus' text format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use traefik_router::Applied;
+
+/// The upper bounds of the histograms' buckets, in seconds.
+const BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    stored: Mutex<Histogram>,
+    served: Mutex<Histogram>,
+    restarts: AtomicU64,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Histogram {
+    counts: [u64; BUCKETS.len()],
+    count: u64,
+    sum: f64,
+}
+
+impl Metrics {
+    /// Counts an answer of the REST API.
+    pub(super) fn answered(&self, method: &str, status: u16) {
+        // Any other method would make as many series as a client likes.
+        let known = ["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"];
+        let method = known.into_iter().find(|known| *known == method);
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests
+            .entry((method.unwrap_or("other"), status))
+            .or_default() += 1;
+    }
+
+    /// Counts a change of the routes.
+    pub(super) fn applied(&self, applied: &Applied) {
+        for (histogram, took) in [
+            (&self.stored, applied.stored_after),
+            (&self.served, applied.served_after),
+        ] {
+            let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
+            histogram.observe(took);
+        }
+    }
+
+    /// Counts a Traefik that was started again.
+    pub(super) fn restarted(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of it; `routes` is how many routes there are, if that is known.
+    pub(super) fn render(&self, routes: Option<usize>) -> String {
+        let mut out = String::new();
+        let mut line = |text: &str| {
+            out.push_str(text);
+            out.push('\n');
+        };
+        line("# HELP traefik_router_chp_api_requests_total Requests to the REST API.");
+        line("# TYPE traefik_router_chp_api_requests_total counter");
+        let requests = self
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for ((method, code), count) in requests {
+            line(&format!(
+                "traefik_router_chp_api_requests_total{{method=\"{method}\",code=\"{code}\"}} {count}"
+            ));
+        }
+        if let Some(routes) = routes {
+            line("# HELP traefik_router_chp_routes Routes in the table.");
+            line("# TYPE traefik_router_chp_routes gauge");
+            line(&format!("traefik_router_chp_routes {routes}"));
+        }
+        line("# HELP traefik_router_chp_change_seconds Time from a change's start to a stage.");
+        line("# TYPE traefik_router_chp_change_seconds histogram");
+        for (stage, histogram) in [("stored", &self.stored), ("served", &self.served)] {
+            let histogram = histogram
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            line(histogram.render(stage).trim_end());
+        }
+        line("# HELP traefik_router_chp_traefik_restarts_total Times that Traefik had ended.");
+        line("# TYPE traefik_router_chp_traefik_restarts_total counter");
+        let restarts = self.restarts.load(Ordering::Relaxed);
+        line(&format!(
+            "traefik_router_chp_traefik_restarts_total {restarts}"
+        ));
+        out
+    }
+}
+
+impl Histogram {
+    fn observe(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        self.count += 1;
+        self.sum += took;
+        for (count, bound) in self.counts.iter_mut().zip(BUCKETS) {
+            *count += u64::from(took <= bound);
+        }
+    }
+
+    fn render(&self, stage: &str) -> String {
+        let name = "traefik_router_chp_change_seconds";
+        let mut out = String::new();
+        let bounds = BUCKETS.iter().map(ToString::to_string);
+        let buckets = bounds.zip(self.counts).chain([("+Inf".into(), self.count)]);
+        for (bound, count) in buckets {
+            // Writing to a String can't fail.
+            writeln!(
+                out,
+                "{name}_bucket{{stage=\"{stage}\",le=\"{bound}\"}} {count}"
+            )
+            .ok();
+        }
+        writeln!(out, "{name}_sum{{stage=\"{stage}\"}} {}", self.sum).ok();
+        writeln!(out, "{name}_count{{stage=\"{stage}\"}} {}", self.count).ok();
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_as_prometheus_reads_them() {
+        let metrics = Metrics::default();
+        metrics.answered("POST", 201);
+        metrics.answered("POST", 201);
+        metrics.answered("BREW", 405);
+        metrics.restarted();
+        let mut applied = Applied::default();
+        applied.stored_after = Duration::from_millis(3);
+        applied.served_after = Duration::from_secs(20);
+        metrics.applied(&applied);
+        let text = metrics.render(Some(7));
+        for line in [
+            "traefik_router_chp_api_requests_total{method=\"POST\",code=\"201\"} 2",
+            "traefik_router_chp_api_requests_total{method=\"other\",code=\"405\"} 1",
+            "traefik_router_chp_routes 7",
+            "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.0025\"} 0",
+            "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.005\"} 1",
+            "traefik_router_chp_change_seconds_bucket{stage=\"served\",le=\"10\"} 0",
+            "traefik_router_chp_change_seconds_bucket{stage=\"served\",le=\"+Inf\"} 1",
+            "traefik_router_chp_change_seconds_sum{stage=\"served\"} 20",
+            "traefik_router_chp_change_seconds_count{stage=\"stored\"} 1",
+            "traefik_router_chp_traefik_restarts_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What Traefik has no page for: the health check and the error pages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+
+use super::options::Options;
+use super::server::{Request, Response, reason};
+
+pub(super) const HEALTH: &str = "/_chp_healthz";
+/// How long the server of error pages may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_PAGE: u64 = 16 << 20;
+
+/// Where error pages come from.
+pub(super) enum Source {
+    Plain,
+    /// A folder with `404.html`, `503.html`, `error.html`.
+    Folder(PathBuf),
+    /// A server, whose URL ends in a slash.
+    Server {
+        url: String,
+        agent: ureq::Agent,
+    },
+}
+
+pub(super) struct Pages {
+    pub(super) source: Source,
+    /// The first part of the path that Traefik asks for the page of a failed request by; nobody
+    /// else knows it.
+    pub(super) secret: String,
+}
+
+impl Pages {
+    /// Answers what no route is for, and what a route's target has failed to answer.
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        if request.path() == HEALTH {
+            return Response::json(200, &json!({"status": "OK"}));
+        }
+        let failed = request
+            .path()
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(&*self.secret));
+        match failed.and_then(|path| path.strip_prefix('/')?.parse().ok()) {
+            Some(status) => {
+                let query = request.query();
+                self.page(status, query.strip_prefix("url=").unwrap_or(query))
+            }
+            None => self.page(404, &encode(request.url())),
+        }
+    }
+
+    /// The page for a status and the URL that was asked for, which is encoded.
+    fn page(&self, status: u16, url: &str) -> Response {
+        let plain = || Response::text(status, reason(status));
+        match &self.source {
+            Source::Plain => plain(),
+            Source::Folder(folder) => {
+                let names = [format!("{status}.html"), "error.html".into()];
+                let mut found = names.iter().map(|name| fs::read(folder.join(name)));
+                match found.find_map(Result::ok) {
+                    Some(page) => Response::of(status, "text/html", page),
+                    None => plain(),
+                }
+            }
+            Source::Server { url: server, agent } => {
+                let asked = format!("{server}{status}?url={url}");
+                fetch(agent, &asked, status).unwrap_or_else(|error| {
+                    log::error!("Failed to get custom error page: {error}");
+                    plain()
+                })
+            }
+        }
+    }
+}
+
+fn fetch(agent: &ureq::Agent, url: &str, status: u16) -> Result<Response, ureq::Error> {
+    let mut answer = agent.get(url).call()?;
+    let content_type = answer.headers().get("content-type");
+    let content_type = content_type
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_string);
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(MAX_PAGE)
+        .read_to_vec()?;
+    Ok(Response {
+        status,
+        content_type,
+        body,
+    })
+}
+
+/// The client for the server of error pages; it shows the certificate that targets are shown.
+///
+/// # Errors
+/// Says which file is wrong.
+pub(super) fn agent(options: &Options) -> Result<ureq::Agent, String> {
+    let mut tls = TlsConfig::builder().disable_verification(options.insecure);
+    if let Some(ca) = &options.client_ssl_ca {
+        let roots = certificates(ca)?;
+        tls = tls.root_certs(RootCerts::new_with_certs(&roots));
+    }
+    if let (Some(cert), Some(key)) = (&options.client_ssl_cert, &options.client_ssl_key) {
+        let chain = certificates(cert)?;
+        let key = PrivateKey::from_pem(&read(key)?).map_err(|error| failed(key, &error))?;
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+    }
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .tls_config(tls.build());
+    Ok(config.build().new_agent())
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = read(file)?;
+    let items = parse_pem(&pem).map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Ok(Some(certificate)),
+        Ok(_) => Ok(None),
+        Err(error) => Err(failed(file, &error)),
+    });
+    items.filter_map(Result::transpose).collect()
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    fs::read(file).map_err(|error| failed(file, &error))
+}
+
+fn failed(file: &Path, error: &dyn std::error::Error) -> String {
+    format!("{}: {error}", file.display())
+}
+
+/// Percent-encodes what a query's value can't have.
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encode;
+
+    #[test]
+    fn a_url_within_a_query() {
+        assert_eq!(encode("/a?b=1&c=é"), "%2Fa%3Fb%3D1%26c%3D%C3%A9");
+    }
+}

@@ -1,0 +1,403 @@
+//! The proxy as a whole: Traefik, the REST API, the pages, the metrics.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use traefik_router::backend::Backend;
+use traefik_router::{Etcd, FileBackend, KvBackend, Route, Router};
+
+use super::Event;
+use super::api::{self, Api};
+use super::metrics::Metrics;
+use super::options::Options;
+use super::pages::{self, Pages, Source};
+use super::relay;
+use super::routes::{Routes, Rules, socket_of};
+use super::server::{Handler, Listener, Response, serve, tls};
+use super::settings::{Place, Settings};
+
+/// How many connections each of our servers keeps open.
+const API_CONNECTIONS: usize = 512;
+const PAGE_CONNECTIONS: usize = 256;
+const METRICS_CONNECTIONS: usize = 32;
+/// How long requests that are under way may go on once we are told to end.
+const GRACE: Duration = Duration::from_millis(200);
+/// How often to look whether Traefik runs.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often Traefik may end within [`TRIES_WITHIN`] before we give up.
+const TRIES: usize = 6;
+const TRIES_WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) struct Proxy {
+    routes: Arc<Routes>,
+    ended: Arc<AtomicBool>,
+    /// The socket files to remove.
+    sockets: Vec<PathBuf>,
+}
+
+impl Proxy {
+    /// Starts everything; returns when Traefik serves and the REST API answers. `folder` is ours.
+    ///
+    /// # Errors
+    /// Says what can't be started, and why.
+    pub(super) fn start(
+        options: &Options,
+        folder: &Path,
+        events: Sender<Event>,
+    ) -> Result<Self, String> {
+        if let Some(refusal) = options.refusal() {
+            return Err(refusal.into());
+        }
+        for line in options.without_effect() {
+            log::warn!("{line}; the option has no effect");
+        }
+        for name in [
+            "CONFIGPROXY_SSL_KEY_PASSPHRASE",
+            "CONFIGPROXY_API_SSL_KEY_PASSPHRASE",
+        ] {
+            if std::env::var_os(name).is_some() {
+                return Err(format!(
+                    "{name} is not supported: give keys without a passphrase"
+                ));
+            }
+        }
+        let token = std::env::var("CONFIGPROXY_AUTH_TOKEN")
+            .ok()
+            .filter(|token| !token.is_empty());
+        if token.is_none() {
+            log::warn!("REST API is not authenticated.");
+        }
+        let front = Front::listen(options)?;
+        let rules = Rules {
+            host_routing: options.host_routing,
+            no_prepend_path: options.no_prepend_path,
+            ..Rules::default()
+        };
+        let default = (options.default_target.iter())
+            .map(|target| {
+                let data = Map::from_iter([("target".to_string(), Value::from(&**target))]);
+                rules
+                    .route("/", data, target)
+                    .map_err(|error| format!("--default-target: {error}"))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let pages = Pages {
+            source: error_pages(options, &rules)?,
+            secret: secret()?,
+        };
+        let router = start_traefik(options, folder, &front, &pages, default)?;
+        let routes = Arc::new(Routes { router, rules });
+        let metrics = Arc::new(Metrics::default());
+        front.serve(&routes, &metrics, token, pages);
+        let ended = Arc::new(AtomicBool::new(false));
+        watch_over(&routes, &metrics, &ended, events);
+        tell(options);
+        Ok(Self {
+            routes,
+            ended,
+            sockets: [
+                &options.socket,
+                &options.api_socket,
+                &options.metrics_socket,
+            ]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect(),
+        })
+    }
+
+    /// Ends Traefik, and removes what was made for it.
+    pub(super) fn stop(&self) -> Result<(), String> {
+        self.ended.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            if let Err(error) = std::fs::remove_file(socket) {
+                log::warn!("{}: {error}", socket.display());
+            }
+        }
+        self.routes.router.stop().map_err(|error| error.to_string())
+    }
+}
+
+/// Where we listen, and where Traefik is to.
+struct Front {
+    api: Vec<Listener>,
+    api_tls: Option<Arc<rustls::ServerConfig>>,
+    metrics: Vec<Listener>,
+    pages: TcpListener,
+    pages_at: SocketAddr,
+    /// Where Traefik listens for requests.
+    public: (String, u16),
+    /// What is relayed to there.
+    socket: Option<Listener>,
+}
+
+impl Front {
+    fn listen(options: &Options) -> Result<Self, String> {
+        let api = match &options.api_socket {
+            Some(path) => vec![listen_on_socket("--api-socket", path)?],
+            None => listen_on_port("--api-port", &options.api_ip, options.api_port())?,
+        };
+        let metrics = match (&options.metrics_socket, options.metrics_port) {
+            (Some(path), _) => vec![listen_on_socket("--metrics-socket", path)?],
+            (None, Some(port)) => listen_on_port("--metrics-port", &options.metrics_ip, port)?,
+            (None, None) => Vec::new(),
+        };
+        let socket = options
+            .socket
+            .as_deref()
+            .map(|path| listen_on_socket("--socket", path));
+        let socket = socket.transpose()?;
+        let public = match &socket {
+            Some(_) => ("127.0.0.1".into(), free_port()?),
+            None => (options.ip.clone(), options.port),
+        };
+        let api_tls = match (&options.api_ssl_cert, &options.api_ssl_key) {
+            (Some(cert), Some(key)) => Some(tls::config(&tls::Files {
+                cert,
+                key,
+                client_ca: options
+                    .api_ssl_ca
+                    .as_deref()
+                    .filter(|_| options.api_ssl_request_cert),
+            })?),
+            _ => None,
+        };
+        let (pages, pages_at) = loopback()?;
+        Ok(Self {
+            api,
+            api_tls,
+            metrics,
+            pages,
+            pages_at,
+            public,
+            socket,
+        })
+    }
+
+    fn serve(
+        self,
+        routes: &Arc<Routes>,
+        metrics: &Arc<Metrics>,
+        token: Option<String>,
+        pages: Pages,
+    ) {
+        let handler = Handler::new(None, move |request| pages.answer(request));
+        serve(
+            vec![Listener::Tcp(self.pages)],
+            PAGE_CONNECTIONS,
+            None,
+            handler,
+        );
+
+        let (shown, routes_shown) = (Arc::clone(metrics), Arc::clone(routes));
+        let handler = Handler::new(None, move |request| match request.path() {
+            "/metrics" => {
+                let routes = routes_shown.router.get_all_routes();
+                let text = shown.render(routes.ok().map(|routes| routes.len()));
+                Response::of(200, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            _ => Response::text(404, "Not Found"),
+        });
+        serve(self.metrics, METRICS_CONNECTIONS, None, handler);
+
+        let api = Api {
+            routes: Arc::clone(routes),
+            metrics: Arc::clone(metrics),
+            token,
+        };
+        let handler = Handler::new(Some(api::MAX_BODY), move |request| api.answer(request));
+        serve(self.api, API_CONNECTIONS, self.api_tls, handler);
+
+        if let Some(socket) = self.socket {
+            relay::to_port(socket, SocketAddr::from(([127, 0, 0, 1], self.public.1)));
+        }
+    }
+}
+
+/// Starts Traefik with the routes that there are to begin with.
+fn start_traefik(
+    options: &Options,
+    folder: &Path,
+    front: &Front,
+    pages: &Pages,
+    default: Vec<Route>,
+) -> Result<Router, String> {
+    let store = options.backend.as_deref();
+    let failed = |error: traefik_router::Error| error.to_string();
+    if !options.keep_routes {
+        // Before Traefik reads it, so that it never serves what is gone.
+        let router = Router::builder(backend(store, folder)?)
+            .offline()
+            .map_err(failed)?;
+        router.reconcile([]).map_err(failed)?;
+    }
+    let backend = backend(store, folder)?;
+    let settings = Settings::new(
+        options,
+        &Place {
+            listen: (&front.public.0, front.public.1),
+            pages: front.pages_at,
+            secret: &pages.secret,
+            provider: backend.provider(),
+        },
+    )?;
+    let mut builder = Router::builder(backend)
+        .public_url(settings.public_url)
+        .traefik_api_url(format!("http://127.0.0.1:{}", free_port()?))
+        .extra_static_config(settings.static_config)
+        .extra_dynamic_config(settings.dynamic_config)
+        .extra_service_config(settings.service_config)
+        .static_config_file(folder.join("traefik.toml"))
+        .traefik_bin(&options.traefik_bin)
+        .traefik_log_level(if log::log_enabled!(log::Level::Debug) {
+            "INFO"
+        } else {
+            "ERROR"
+        })
+        .stop_timeout(GRACE);
+    if let (Some(cert), Some(key)) = (&options.ssl_cert, &options.ssl_key) {
+        builder = builder.ssl(cert, key);
+    }
+    let router = builder.start().map_err(failed)?;
+    router
+        .apply(default.into_iter().map(Into::into))
+        .map_err(failed)?;
+    Ok(router)
+}
+
+/// The store that `--backend` names.
+fn backend(store: Option<&str>, folder: &Path) -> Result<Box<dyn Backend>, String> {
+    let Some(store) = store else {
+        return Ok(Box::new(FileBackend::new(folder.join("routes.toml"))));
+    };
+    let refuse = || format!("--backend {store:?}: give toml:FILE, yaml:FILE or etcd:URL");
+    let (kind, place) = store.split_once(':').ok_or_else(refuse)?;
+    match kind {
+        "toml" | "yaml" => Ok(Box::new(FileBackend::new(place))),
+        "etcd" => {
+            let etcd = Etcd::new(place.split(',')).map_err(|error| error.to_string())?;
+            let secret = |name| std::env::var(name).ok();
+            let etcd = match (secret("ETCD_USERNAME"), secret("ETCD_PASSWORD")) {
+                (Some(user), Some(password)) => etcd.user(user, password),
+                _ => etcd,
+            };
+            Ok(Box::new(KvBackend::new(etcd)))
+        }
+        _ => Err(refuse()),
+    }
+}
+
+fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
+    if let Some(folder) = &options.error_path {
+        return Ok(Source::Folder(folder.clone()));
+    }
+    let Some(target) = &options.error_target else {
+        return Ok(Source::Plain);
+    };
+    let failed = |error: &dyn std::fmt::Display| format!("--error-target {target}: {error}");
+    let mut url = match socket_of(target) {
+        None => target.clone(),
+        Some((socket, path)) => {
+            let address = rules.relays.to(socket).map_err(|error| failed(&error))?;
+            format!("http://{address}{path}")
+        }
+    };
+    if !url.ends_with('/') {
+        url.push('/');
+    }
+    let agent = pages::agent(options)?;
+    Ok(Source::Server { url, agent })
+}
+
+/// Starts Traefik again whenever it has ended, until it ends too often.
+fn watch_over(
+    routes: &Arc<Routes>,
+    metrics: &Arc<Metrics>,
+    ended: &Arc<AtomicBool>,
+    events: Sender<Event>,
+) {
+    let (routes, metrics, ended) = (Arc::clone(routes), Arc::clone(metrics), Arc::clone(ended));
+    std::thread::spawn(move || {
+        let mut tries: Vec<Instant> = Vec::new();
+        while !ended.load(Ordering::Relaxed) {
+            std::thread::sleep(LOOK);
+            let failure = match routes.router.revive() {
+                Ok(false) => continue,
+                Ok(true) => {
+                    log::warn!("Traefik had ended and was started again");
+                    metrics.restarted();
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            if ended.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Some(error) = &failure {
+                log::error!("Traefik can't be started again: {error}");
+            }
+            tries.retain(|then| then.elapsed() < TRIES_WITHIN);
+            tries.push(Instant::now());
+            if tries.len() >= TRIES {
+                let message = format!("Traefik has ended {TRIES} times within a minute; giving up");
+                events.send(Event::Failed(message)).ok();
+                return;
+            }
+            std::thread::sleep(LOOK * (1 << tries.len()));
+        }
+    });
+}
+
+fn tell(options: &Options) {
+    let scheme = |tls| if tls { "https" } else { "http" };
+    let place = |socket: &Option<PathBuf>, ip: &str, port: u16| match socket {
+        Some(path) => path.display().to_string(),
+        None => format!("{ip}:{port}"),
+    };
+    log::info!(
+        "Proxying {}://{} to {}",
+        scheme(options.is_https()),
+        place(&options.socket, &options.ip, options.port),
+        options.default_target.as_deref().unwrap_or("(no default)")
+    );
+    log::info!(
+        "Proxy API at {}://{}/api/routes",
+        scheme(options.api_ssl_cert.is_some()),
+        place(&options.api_socket, &options.api_ip, options.api_port())
+    );
+}
+
+fn listen_on_port(option: &str, host: &str, port: u16) -> Result<Vec<Listener>, String> {
+    Listener::tcp(host, port)
+        .map_err(|error| format!("{option}: can't listen on {host}:{port}: {error}"))
+}
+
+fn listen_on_socket(option: &str, path: &Path) -> Result<Listener, String> {
+    Listener::unix(path).map_err(|error| format!("{option} {}: {error}", path.display()))
+}
+
+fn loopback() -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(("127.0.0.1", 0));
+    let both = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) =
+        both.map_err(|error| format!("no free port on 127.0.0.1: {error}"))?;
+    Ok((listener, address))
+}
+
+fn free_port() -> Result<u16, String> {
+    Ok(loopback()?.1.port())
+}
+
+/// What nobody can guess.
+fn secret() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    filled.map_err(|_| "the system gives no random bytes")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

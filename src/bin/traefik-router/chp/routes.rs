@@ -1,0 +1,245 @@
+//! configurable-http-proxy's view of the routes: paths that are decoded, one JSON object each.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use traefik_router::{Applied, Change, Result, Route, RouteSpec, Router};
+
+use super::relay::Relays;
+
+pub(super) struct Routes {
+    pub(super) router: Router,
+    pub(super) rules: Rules,
+}
+
+/// How paths and targets are read.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// Whether the first part of a path is a host.
+    pub(super) host_routing: bool,
+    /// Whether a target's path is left away.
+    pub(super) no_prepend_path: bool,
+    pub(super) relays: Relays,
+}
+
+impl Routes {
+    /// All routes that `wanted` wants, by their decoded paths.
+    pub(super) fn all(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let table = self.router.get_all_routes()?;
+        let shown = table
+            .iter()
+            .map(|route| (self.rules.key(&route.spec), shown(route)));
+        Ok(shown
+            .filter(|(_, data)| wanted(data))
+            .collect::<Map<_, _>>()
+            .into())
+    }
+
+    /// The data of the route with this path.
+    pub(super) fn get(&self, path: &str) -> Result<Option<Value>> {
+        Ok(self.find(path)?.map(|route| shown(&route)))
+    }
+
+    /// Adds a route; returns when it is served.
+    pub(super) fn add(
+        &self,
+        path: &str,
+        data: Map<String, Value>,
+        target: &str,
+    ) -> Result<Applied> {
+        self.router
+            .apply([Change::from(self.rules.route(path, data, target)?)])
+    }
+
+    /// Deletes a route, if it is there; returns when it is not served any more.
+    pub(super) fn delete(&self, path: &str) -> Result<Option<Applied>> {
+        match self.find(path)? {
+            None => Ok(None),
+            Some(route) => self.router.delete_route(&route.spec).map(Some),
+        }
+    }
+
+    fn find(&self, path: &str) -> Result<Option<Arc<Route>>> {
+        let table = self.router.get_all_routes()?;
+        if let Ok(spec) = self.rules.spec(path) {
+            if let Some(route) = table.get(&spec) {
+                return Ok(Some(Arc::clone(route)));
+            }
+        }
+        // A slash inside a name is a slash like others once it is decoded.
+        let key = format!("/{}", decode(path).trim_matches('/'));
+        let mut with_slash = table
+            .iter()
+            .filter(|route| route.spec.path().contains("%2F"));
+        Ok(with_slash
+            .find(|route| self.rules.key(&route.spec) == key)
+            .cloned())
+    }
+}
+
+impl Rules {
+    /// The route for what was posted.
+    pub(super) fn route(
+        &self,
+        path: &str,
+        mut data: Map<String, Value>,
+        target: &str,
+    ) -> Result<Route> {
+        let spec = self.spec(path)?;
+        if self.host_routing {
+            if let Some(host) = spec.host() {
+                data.insert("host".into(), host.into());
+            }
+        }
+        let mut route = Route::new(spec, self.target(target), Value::Null)?;
+        if route.target.as_str() == target {
+            data.remove("target");
+        }
+        route.data = data.into();
+        Ok(route)
+    }
+
+    /// What Traefik is told for a target: it knows no Unix sockets.
+    fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
+        let target = match socket_of(target) {
+            None => Cow::from(target),
+            Some((socket, path)) => match self.relays.to(socket) {
+                Ok(address) => format!("http://{address}{path}").into(),
+                Err(error) => {
+                    log::error!("no relay to {target}: {error}");
+                    target.into()
+                }
+            },
+        };
+        if self.no_prepend_path {
+            let end = target.match_indices('/').nth(2).map(|(at, _)| at);
+            return target[..end.unwrap_or(target.len())].to_string().into();
+        }
+        target
+    }
+
+    /// The routespec for an encoded path.
+    fn spec(&self, path: &str) -> Result<RouteSpec> {
+        let path = path.trim_matches('/');
+        if self.host_routing && !path.is_empty() {
+            RouteSpec::new(path)
+        } else {
+            RouteSpec::new(format!("/{path}"))
+        }
+    }
+
+    /// The decoded path for a routespec.
+    pub(super) fn key(&self, spec: &RouteSpec) -> String {
+        let slash = if self.host_routing && spec.host().is_some() {
+            "/"
+        } else {
+            ""
+        };
+        let key = format!("{slash}{}", decode(spec.as_str()));
+        match key.strip_suffix('/') {
+            Some(bare) if !bare.is_empty() => bare.into(),
+            _ => key,
+        }
+    }
+}
+
+/// The path of the Unix socket that a URL names, and the path behind it.
+pub(super) fn socket_of(url: &str) -> Option<(PathBuf, &str)> {
+    let rest = url
+        .strip_prefix("http+unix://")
+        .or(url.strip_prefix("unix+http://"))?;
+    let (socket, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    Some((decode(socket).into(), path))
+}
+
+/// What is told of a route.
+fn shown(route: &Route) -> Value {
+    let mut data = match &route.data {
+        Value::Object(data) => data.clone(),
+        _ => Map::new(),
+    };
+    data.entry("target")
+        .or_insert_with(|| route.target.as_str().into());
+    data.into()
+}
+
+/// Undoes percent-encoding.
+pub(super) fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let triple = (byte == b'%')
+            .then(|| std::str::from_utf8(tail.get(..2)?).ok())
+            .flatten();
+        let decoded = triple.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(decoded.unwrap_or(byte));
+        rest = if decoded.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_routespecs() {
+        for (host_routing, path, spec, key) in [
+            (false, "", "/", "/"),
+            (false, "/", "/", "/"),
+            (false, "/user/zoe", "/user/zoe/", "/user/zoe"),
+            (false, "/user/zoe/", "/user/zoe/", "/user/zoe"),
+            (false, "/user/a%40b%20c", "/user/a@b%20c/", "/user/a@b c"),
+            (false, "/user/50%25%3F", "/user/50%25%3F/", "/user/50%?"),
+            (false, "/user/%C3%A9", "/user/%C3%A9/", "/user/é"),
+            (true, "/", "/", "/"),
+            (
+                true,
+                "/Hub.Example.org",
+                "hub.example.org/",
+                "/hub.example.org",
+            ),
+            (
+                true,
+                "/u.example.org/user/u",
+                "u.example.org/user/u/",
+                "/u.example.org/user/u",
+            ),
+        ] {
+            let rules = Rules {
+                host_routing,
+                ..Rules::default()
+            };
+            let found = rules.spec(path).unwrap();
+            assert_eq!(found.as_str(), spec, "{path}");
+            assert_eq!(rules.key(&found), key, "{path}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let rules = |no_prepend_path| Rules {
+            no_prepend_path,
+            ..Rules::default()
+        };
+        for (no_prepend_path, given, target, kept) in [
+            (false, "http://h:1", "http://h:1", false),
+            (false, "http://h:1/", "http://h:1", true),
+            (false, "http://h:1/base", "http://h:1/base", false),
+            (true, "http://h:1/base", "http://h:1", true),
+        ] {
+            let data = Map::from_iter([("target".to_string(), given.into())]);
+            let route = rules(no_prepend_path).route("/x", data, given).unwrap();
+            assert_eq!(route.target.as_str(), target);
+            assert_eq!(route.data.get("target").is_some(), kept, "{given}");
+            assert_eq!(shown(&route)["target"], given);
+        }
+        assert_eq!(
+            socket_of("http+unix://%2Frun%2Fhub.sock/hub"),
+            Some(("/run/hub.sock".into(), "/hub"))
+        );
+        assert_eq!(socket_of("http://run/hub"), None);
+    }
+}

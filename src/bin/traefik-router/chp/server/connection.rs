@@ -1,0 +1,213 @@
+//! One connection: requests in, answers out, each wait with a deadline.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use super::message::{Framing, Head, Response, reason};
+use super::socket::Wire;
+use super::{Handler, Seat};
+
+/// How long a connection may wait for its next request.
+const IDLE: Duration = Duration::from_secs(75);
+/// How long a request's head may take, once it has begun.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long its body may take.
+const BODY: Duration = Duration::from_secs(30);
+/// How long, and how much, we read on after a refusal, so that the client can read it.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER: usize = 1 << 20;
+/// A chunk's size and extensions, or a trailer.
+const MAX_CHUNK_LINE: usize = 8 * 1024;
+
+pub(super) struct Connection<'a, W> {
+    pub(super) wire: W,
+    pub(super) seat: &'a Seat,
+    pub(super) handler: &'a Handler,
+    /// What was read and not used yet.
+    pub(super) unread: Vec<u8>,
+}
+
+enum Failure {
+    /// Answer with this status, then close.
+    Refuse(u16),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // What a socket's timeout is called depends on the system.
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Refuse(408),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl<W: Wire> Connection<'_, W> {
+    /// Serves requests until the client closes the connection, or has to be refused.
+    pub(super) fn serve(&mut self) -> io::Result<()> {
+        loop {
+            match self.serve_one() {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Failure::Io(error)) => return Err(error),
+                Err(Failure::Refuse(status)) => {
+                    let refusal = Response::text(status, reason(status));
+                    self.wire.write_all(&refusal.to_bytes(false, false))?;
+                    return self.linger();
+                }
+            }
+        }
+    }
+
+    /// Serves one request; says whether another one may follow.
+    fn serve_one(&mut self) -> Result<bool, Failure> {
+        self.seat.set_waiting(true);
+        let Some(head) = self.head()? else {
+            return Ok(false);
+        };
+        self.seat.set_waiting(false);
+        let (is_head, keep_alive) = (head.method == "HEAD", head.keep_alive);
+        let Some(max_body) = self.handler.max_body else {
+            let has_body = head.framing != Framing::Sized(0);
+            let answer = (self.handler.answer)(&head.with_body(Vec::new()));
+            let keep_alive = keep_alive && !has_body;
+            self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
+            if has_body {
+                self.linger()?;
+            }
+            return Ok(keep_alive);
+        };
+        let body = self.body(&head, max_body)?;
+        let answer = (self.handler.answer)(&head.with_body(body));
+        self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
+        Ok(keep_alive)
+    }
+
+    /// The next head; `None` if the connection ends before it.
+    fn head(&mut self) -> Result<Option<Head>, Failure> {
+        let idle_until = Instant::now() + IDLE;
+        while self.unread.is_empty() {
+            self.wire.read_until(idle_until);
+            match self.fill() {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => return Ok(None),
+                Err(error) => return Err(Failure::Io(error)),
+            }
+        }
+        self.wire.read_until(Instant::now() + HEAD);
+        loop {
+            if let Some((length, head)) = Head::parse(&self.unread).map_err(Failure::Refuse)? {
+                self.unread.drain(..length);
+                return Ok(Some(head));
+            }
+            self.fill_more()?;
+        }
+    }
+
+    fn body(&mut self, head: &Head, max: usize) -> Result<Vec<u8>, Failure> {
+        if matches!(head.framing, Framing::Sized(length) if length > max as u64) {
+            return Err(Failure::Refuse(413));
+        }
+        if head.expects_continue && head.framing != Framing::Sized(0) {
+            self.wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        self.wire.read_until(Instant::now() + BODY);
+        match head.framing {
+            Framing::Sized(length) => self.take(length as usize),
+            Framing::Chunked => self.chunks(max),
+        }
+    }
+
+    fn chunks(&mut self, max: usize) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.chunk_size()?;
+            if size == 0 {
+                // Trailers are read and forgotten.
+                while !self.line()?.is_empty() {}
+                return Ok(body);
+            }
+            if size > (max - body.len()) as u64 {
+                return Err(Failure::Refuse(413));
+            }
+            body.extend(self.take(size as usize)?);
+            if self.take(2)? != b"\r\n" {
+                return Err(Failure::Refuse(400));
+            }
+        }
+    }
+
+    fn chunk_size(&mut self) -> Result<u64, Failure> {
+        loop {
+            match httparse::parse_chunk_size(&self.unread) {
+                Ok(httparse::Status::Complete((length, size))) => {
+                    self.unread.drain(..length);
+                    return Ok(size);
+                }
+                Ok(httparse::Status::Partial) if self.unread.len() < MAX_CHUNK_LINE => {
+                    self.fill_more()?;
+                }
+                _ => return Err(Failure::Refuse(400)),
+            }
+        }
+    }
+
+    /// A line of the trailer, without its end.
+    fn line(&mut self) -> Result<Vec<u8>, Failure> {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
+                let line = self.take(end)?;
+                self.take(2)?;
+                return Ok(line);
+            }
+            if self.unread.len() >= MAX_CHUNK_LINE {
+                return Err(Failure::Refuse(431));
+            }
+            self.fill_more()?;
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
+        while self.unread.len() < length {
+            self.fill_more()?;
+        }
+        let rest = self.unread.split_off(length);
+        Ok(std::mem::replace(&mut self.unread, rest))
+    }
+
+    fn fill_more(&mut self) -> Result<(), Failure> {
+        match self.fill()? {
+            0 => Err(Failure::Io(ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 8 * 1024];
+        let length = self.wire.read(&mut buffer)?;
+        self.unread.extend_from_slice(&buffer[..length]);
+        Ok(length)
+    }
+
+    /// A connection that is closed with unread bytes is reset, and the answer may be lost.
+    fn linger(&mut self) -> io::Result<()> {
+        self.wire.flush()?;
+        self.seat.close_output()?;
+        self.wire.read_until(Instant::now() + LINGER);
+        let mut left = MAX_LINGER;
+        let mut buffer = [0; 8 * 1024];
+        while left > 0 {
+            match self.wire.read(&mut buffer) {
+                Ok(1..) => left = left.saturating_sub(buffer.len()),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}

@@ -1,0 +1,170 @@
+//! Sockets of both families, with a deadline instead of a timeout a read.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a client may take to read a piece of an answer.
+const WRITE: Duration = Duration::from_secs(30);
+
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Listens on every address that `host` stands for; the empty one means all there are.
+    pub(crate) fn tcp(host: &str, port: u16) -> io::Result<Vec<Self>> {
+        if matches!(host, "" | "*") {
+            let any = TcpListener::bind(("::", port)).or_else(|error| match error.kind() {
+                ErrorKind::AddrInUse => Err(error),
+                _ => TcpListener::bind(("0.0.0.0", port)),
+            });
+            return Ok(vec![Self::Tcp(any?)]);
+        }
+        let mut failure = io::Error::new(ErrorKind::NotFound, "no such address");
+        let mut listeners = Vec::new();
+        for address in (host, port).to_socket_addrs()? {
+            match TcpListener::bind(address) {
+                Ok(listener) => listeners.push(Self::Tcp(listener)),
+                // A host name may stand for an address family that this machine lacks.
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable => failure = error,
+                Err(error) => return Err(error),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(failure);
+        }
+        Ok(listeners)
+    }
+
+    /// Listens on a socket file; one that nobody listens on any more is replaced.
+    pub(crate) fn unix(path: &Path) -> io::Result<Self> {
+        let left_behind = |error: &io::Error| {
+            error.kind() == ErrorKind::AddrInUse && UnixStream::connect(path).is_err()
+        };
+        let listener = match UnixListener::bind(path) {
+            Err(error) if left_behind(&error) => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            other => other,
+        };
+        Ok(Self::Unix(listener?))
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+        }
+    }
+}
+
+impl Stream {
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        }
+    }
+
+    fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream
+                .set_read_timeout(read)
+                .and_then(|()| stream.set_write_timeout(write)),
+            Self::Unix(stream) => stream
+                .set_read_timeout(read)
+                .and_then(|()| stream.set_write_timeout(write)),
+        }
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).read(buffer),
+            Stream::Unix(stream) => (&*stream).read(buffer),
+        }
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).write(bytes),
+            Stream::Unix(stream) => (&*stream).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A stream that can be read until a deadline, however slowly its bytes come.
+pub(super) struct Socket {
+    stream: Arc<Stream>,
+    deadline: Instant,
+}
+
+impl Socket {
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        Self {
+            stream,
+            deadline: Instant::now(),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.stream.set_timeouts(Some(left), Some(WRITE))?;
+        (&*self.stream).read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.stream).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a connection is read from and written to: a socket, with TLS or without.
+pub(super) trait Wire: Read + Write {
+    fn read_until(&mut self, deadline: Instant);
+}
+
+impl Wire for Socket {
+    fn read_until(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+}
+
+impl Wire for rustls::StreamOwned<rustls::ServerConnection, Socket> {
+    fn read_until(&mut self, deadline: Instant) {
+        self.sock.deadline = deadline;
+    }
+}

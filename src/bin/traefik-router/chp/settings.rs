@@ -1,0 +1,175 @@
+//! What the options become in Traefik's static and dynamic configuration. Does no I/O.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::options::Options;
+use super::pages::HEALTH;
+
+/// The names of what is ours in Traefik beside the routes.
+const TRANSPORT: &str = "chp-targets";
+const PAGES: &str = "chp-pages";
+const ERRORS: &str = "chp-errors";
+const HEADERS: &str = "chp-headers";
+/// Above every route.
+const FIRST: i64 = i64::MAX - 1000;
+
+/// The configuration for a Traefik that stands in for configurable-http-proxy.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) public_url: String,
+    pub(super) static_config: Value,
+    pub(super) dynamic_config: Value,
+    pub(super) service_config: Value,
+}
+
+/// What only the running program knows.
+pub(super) struct Place<'a> {
+    /// Where Traefik listens: a host, perhaps the empty one, and a port.
+    pub(super) listen: (&'a str, u16),
+    /// Where our pages are, and the secret to ask for them with.
+    pub(super) pages: SocketAddr,
+    pub(super) secret: &'a str,
+    /// What Traefik calls the provider of the routes.
+    pub(super) provider: &'a str,
+}
+
+impl Settings {
+    /// # Errors
+    /// Says which option is wrong.
+    pub(super) fn new(options: &Options, place: &Place<'_>) -> Result<Self, String> {
+        let headers = custom_headers(&options.custom_header)?;
+        let scheme = if options.is_https() { "https" } else { "http" };
+        let (host, port) = place.listen;
+        let host = bracketed(host);
+        let mut static_config =
+            json!({"entryPoints": {scheme: entrypoint(options, place.provider)}});
+        if let Some(from) = options.redirect_port {
+            let to = options.redirect_to.unwrap_or(port);
+            static_config["entryPoints"]["redirect"] = json!({
+                "address": format!("{host}:{from}"),
+                "http": {"redirections": {"entryPoint": {
+                    "to": format!(":{to}"), "scheme": "https", "permanent": true,
+                }}},
+            });
+        }
+        let mut dynamic_config = pages(scheme, place);
+        if !headers.is_empty() {
+            let headers: serde_json::Map<_, _> = headers
+                .into_iter()
+                .map(|(name, value)| (name, value.into()))
+                .collect();
+            dynamic_config["http"]["middlewares"][HEADERS] =
+                json!({"headers": {"customRequestHeaders": headers}});
+        }
+        let mut service_config = json!({"passHostHeader": !options.change_origin});
+        if let Some(transport) = transport(options)? {
+            dynamic_config["http"]["serversTransports"] = json!({TRANSPORT: transport});
+            service_config["serversTransport"] = TRANSPORT.into();
+        }
+        if options.ssl_request_cert {
+            dynamic_config["tls"]["options"]["default"] = json!({"clientAuth": {
+                "caFiles": [options.ssl_ca.as_deref().map(absolute).transpose()?],
+                "clientAuthType": "RequireAndVerifyClientCert",
+            }});
+        }
+        Ok(Self {
+            public_url: format!("{scheme}://{host}:{port}"),
+            static_config,
+            dynamic_config,
+            service_config,
+        })
+    }
+}
+
+fn entrypoint(options: &Options, provider: &str) -> Value {
+    let mut middlewares = vec![format!("{ERRORS}@{provider}")];
+    if !options.custom_header.is_empty() {
+        middlewares.push(format!("{HEADERS}@{provider}"));
+    }
+    let mut entrypoint = json!({
+        "forwardedHeaders": {"insecure": true},
+        "http": {
+            "sanitizePath": false,
+            "middlewares": middlewares,
+            // Names may hold any of these.
+            "encodedCharacters": {
+                "allowEncodedSlash": true,
+                "allowEncodedBackSlash": true,
+                "allowEncodedSemicolon": true,
+                "allowEncodedPercent": true,
+                "allowEncodedQuestionMark": true,
+                "allowEncodedHash": true,
+            },
+        },
+    });
+    if let Some(millis) = options.keep_alive_timeout {
+        entrypoint["transport"]["respondingTimeouts"]["idleTimeout"] = format!("{millis}ms").into();
+    }
+    entrypoint
+}
+
+/// The routers that lead to our own pages: the health check before all routes, the page for what no
+/// route is for behind them, and the middleware for what a target fails to answer.
+fn pages(entrypoint: &str, place: &Place<'_>) -> Value {
+    let router = |rule: String, priority: i64| json!({"rule": rule, "priority": priority, "entryPoints": [entrypoint], "service": PAGES});
+    json!({"http": {
+        "routers": {
+            "chp-health": router(format!("Path(\"{HEALTH}\")"), FIRST),
+            "chp-no-route": router("PathPrefix(\"/\")".into(), 1),
+        },
+        "services": {PAGES: {"loadBalancer": {"servers": [{"url": format!("http://{}", place.pages)}]}}},
+        "middlewares": {ERRORS: {"errors": {
+            "status": ["502", "504"],
+            "statusRewrites": {"502": 503, "504": 503},
+            "service": PAGES,
+            "query": format!("/{}/{{status}}?url={{url}}", place.secret),
+        }}},
+    }})
+}
+
+/// How Traefik talks to targets, where that is not its default.
+fn transport(options: &Options) -> Result<Option<Value>, String> {
+    let mut transport = json!({});
+    if options.insecure {
+        transport["insecureSkipVerify"] = true.into();
+    }
+    if let Some(millis) = options.proxy_timeout {
+        transport["forwardingTimeouts"]["responseHeaderTimeout"] = format!("{millis}ms").into();
+    }
+    if let Some(ca) = &options.client_ssl_ca {
+        transport["rootCAs"] = json!([absolute(ca)?]);
+    }
+    if let (Some(cert), Some(key)) = (&options.client_ssl_cert, &options.client_ssl_key) {
+        transport["certificates"] =
+            json!([{"certFile": absolute(cert)?, "keyFile": absolute(key)?}]);
+    }
+    Ok((transport != json!({})).then_some(transport))
+}
+
+/// `NAME:VALUE`, as pairs.
+fn custom_headers(given: &[String]) -> Result<Vec<(String, String)>, String> {
+    let pair = |header: &String| match header.trim().split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
+        _ => Err(format!("--custom-header {header:?}: give NAME:VALUE")),
+    };
+    given.iter().map(pair).collect()
+}
+
+/// A host as it is written before a port.
+fn bracketed(host: &str) -> String {
+    match host {
+        "*" => String::new(),
+        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        host => host.into(),
+    }
+}
+
+fn absolute(path: &Path) -> Result<String, String> {
+    let found =
+        std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = found.into_os_string().into_string();
+    text.map_err(|path| format!("{}: its name is not UTF-8", path.display()))
+}
