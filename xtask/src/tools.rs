@@ -161,12 +161,7 @@ pub(crate) fn jupyterhub() -> Result<Tool> {
                 quiet_pip(&mut Command::new(&python), "install")
                     .arg("--constraint")
                     .arg(pins("jupyterhub-constraints.txt"))
-                    .args([
-                        "jupyterhub[test]",
-                        "jupyterlab",
-                        "notebook",
-                        "pytest-timeout",
-                    ]),
+                    .args(["jupyterhub[test]", "pytest-timeout"]),
             )?;
             // Its tests start servers, as whoever runs them.
             fs::create_dir_all(settings.parent().unwrap_or(&home))?;

@@ -16,6 +16,7 @@ const CHP: &str = "configurable-http-proxy";
 
 pub(crate) fn run(arguments: &[&str]) -> Result {
     let folder = Folder::new()?;
+    let _leftovers = Leftovers(folder.sub("bin")?);
     match arguments {
         ["--posts"] => posts::run(&Side::both(&folder)?, &folder),
         ["--names"] => script("names.py", &Side::both(&folder)?, &folder, &[]),
@@ -38,27 +39,28 @@ struct Side {
 
 impl Side {
     fn both(folder: &Folder) -> Result<[Self; 2]> {
-        Ok([Self::ours(folder)?, Self::real()?])
+        Ok([Self::ours(folder)?, Self::real(folder)?])
     }
 
     /// Our binary under the other one's name.
     fn ours(folder: &Folder) -> Result<Self> {
-        let programs = folder.sub("bin")?;
         let binary = build()?;
-        for name in [CHP, "traefik-router"] {
-            std::os::unix::fs::symlink(&binary, programs.join(name))?;
-        }
-        Self::new("traefik-router", &programs)
+        Self::new("traefik-router", &[CHP, "traefik-router"], &binary, folder)
     }
 
-    fn real() -> Result<Self> {
+    fn real(folder: &Folder) -> Result<Self> {
         let program = tools::configurable_http_proxy()?.path;
-        Self::new(CHP, program.parent().unwrap_or(&program))
+        Self::new(CHP, &[CHP], &program, folder)
     }
 
-    fn new(name: &'static str, programs: &Path) -> Result<Self> {
+    fn new(name: &'static str, names: &[&str], program: &Path, folder: &Folder) -> Result<Self> {
+        let programs = folder.sub("bin")?.join(name);
+        fs::create_dir(&programs)?;
+        for name in names {
+            std::os::unix::fs::symlink(program, programs.join(name))?;
+        }
         let python = tools::jupyterhub()?.path;
-        let mut path = vec![programs.to_path_buf()];
+        let mut path = vec![programs];
         path.extend(python.parent().map(Path::to_path_buf));
         let rest = std::env::var_os("PATH").unwrap_or_default();
         path.extend(std::env::split_paths(&rest));
@@ -79,6 +81,28 @@ impl Side {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUNBUFFERED", "1");
         command
+    }
+}
+
+/// Ends what JupyterHub's tests leave behind: whatever has this folder on its PATH.
+struct Leftovers(PathBuf);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = self.0.as_os_str().as_bytes();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            let mut parts = environment.windows(folder.len());
+            if parts.any(|part| part == folder) {
+                let kill = Command::new("kill")
+                    .arg("-KILL")
+                    .arg(process.file_name())
+                    .status();
+                drop(kill);
+            }
+        }
     }
 }
 

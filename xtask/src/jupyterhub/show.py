@@ -11,7 +11,6 @@ from playwright.sync_api import expect, sync_playwright
 CONFIG = """
 c.ConfigurableHTTPProxy.command = ["traefik-router", "chp"]
 c.Spawner.default_url = "/lab/tree/welcome.ipynb"
-c.Spawner.args = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 """
 
 NOTEBOOK = {
@@ -31,6 +30,10 @@ NOTEBOOK = {
     "nbformat_minor": 5,
 }
 
+# No question in front of the picture.
+SETTINGS = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+QUIET = {"fetchNews": "false", "checkForUpdates": False}
+
 # What a browser does of its own accord is not wanted here.
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
@@ -41,7 +44,8 @@ def main():
     if not chromium:
         sys.exit("Chromium is needed; on Debian: apt-get install chromium")
     with jupyterhub(CONFIG) as hub, sync_playwright() as playwright:
-        Path("home/welcome.ipynb").write_text(json.dumps(NOTEBOOK))
+        write("welcome.ipynb", NOTEBOOK)
+        write(SETTINGS, QUIET)
         browser = playwright.chromium.launch(
             executable_path=chromium, args=FLAGS, chromium_sandbox=False
         )
@@ -56,7 +60,7 @@ def main():
         page.wait_for_url("**/user/ada/lab/**")
         cell = page.locator(".jp-Notebook .jp-CodeCell").first
         cell.locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
+        page.keyboard.press("Control+Enter")
         expect(cell.locator(".jp-OutputArea-output")).to_have_text("2", timeout=90_000)
         kernels = [url for url in sockets if "/user/ada/api/kernels/" in url]
         assert kernels, f"no kernel's WebSocket among {sockets}"
@@ -64,6 +68,12 @@ def main():
         browser.close()
     print(f"  signed in, ran 1 + 1 through {kernels[0].split('?')[0]}")
     print(f"  {sys.argv[1]}, {Path(sys.argv[1]).stat().st_size // 1000} kB")
+
+
+def write(name, content):
+    path = Path("home") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
 
 
 main()

@@ -54,7 +54,7 @@ fn choose<'a>(mut options: &[&'a str], folder: &Folder) -> Result<(Vec<Side>, Op
     while let [option, rest @ ..] = options {
         options = rest;
         match (*option, rest) {
-            ("--real", _) => sides = Some(vec![Side::real()?]),
+            ("--real", _) => sides = Some(vec![Side::real(folder)?]),
             ("--ours", _) => sides = Some(vec![Side::ours(folder)?]),
             ("--only", [pattern, rest @ ..]) => {
                 only = Some(*pattern);
