@@ -1,1 +1,14 @@
+//! `traefik-router chp` from outside, as JupyterHub sees it.
 
+// A test that unwraps ends with the error's own text; a failed one shows the program's log.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+mod life;
+mod names;
+mod options;
+mod pages;
+mod rest;
+mod server;
+mod tls;

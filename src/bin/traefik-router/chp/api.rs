@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use traefik_router::{Applied, Error, ErrorKind};
 
 use super::metrics::Metrics;
-use super::routes::Routes;
+use super::routes::{Routes, decode};
 use super::server::{Request, Response};
 
 /// A longer body is refused; JupyterHub's have some hundred bytes.
@@ -73,9 +74,19 @@ impl Api {
         let parameters = query.split('&').filter_map(|pair| pair.split_once('='));
         let mut since =
             parameters.filter(|(name, _)| ["inactive_since", "inactiveSince"].contains(name));
-        // No route tells when it was last active.
-        let any = since.any(|(_, time)| !time.is_empty());
-        Ok(Response::json(200, &self.routes.all(|_| !any)?))
+        let routes = match since.find(|(_, time)| !time.is_empty()) {
+            None => self.routes.all(|_| true)?,
+            Some((_, time)) => {
+                let time = decode(time);
+                let Ok(since) = time.parse::<Timestamp>() else {
+                    let told = format!("Invalid datestamp '{time}' must be ISO8601.");
+                    return Ok(Response::text(400, told));
+                };
+                self.routes
+                    .all(|route| last_activity(route).is_some_and(|then| then < since))?
+            }
+        };
+        Ok(Response::json(200, &routes))
     }
 
     fn post(&self, path: &str, body: &[u8]) -> Result<Response, Error> {
@@ -121,9 +132,13 @@ impl Api {
     }
 }
 
+fn last_activity(route: &Value) -> Option<Timestamp> {
+    route["last_activity"].as_str()?.parse().ok()
+}
+
 /// A path as one would tell it.
 fn shown(path: &str) -> String {
-    format!("/{}", super::routes::decode(path).trim_matches('/'))
+    format!("/{}", decode(path).trim_matches('/'))
 }
 
 /// The first word that follows `token` and white space, wherever that is.

@@ -68,7 +68,12 @@ fn serve(options: Options) -> Result<(), String> {
     loop {
         match events.recv().map_err(|error| error.to_string())? {
             Event::Started(proxy) => running = Some(proxy),
-            Event::Failed(error) => return Err(error),
+            Event::Failed(error) => {
+                if let Some(Err(second)) = running.map(|proxy| proxy.stop()) {
+                    log::error!("{second}");
+                }
+                return Err(error);
+            }
             Event::Told(signal) => {
                 log::warn!(
                     "{}",

@@ -8,6 +8,7 @@ use serde_json::json;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::options::Options;
+use super::routes::decode;
 use super::server::{Request, Response, reason};
 
 pub(super) const HEALTH: &str = "/_chp_healthz";
@@ -47,13 +48,14 @@ impl Pages {
         match failed.and_then(|path| path.strip_prefix('/')?.parse().ok()) {
             Some(status) => {
                 let query = request.query();
-                self.page(status, query.strip_prefix("url=").unwrap_or(query))
+                let url = decode(query.strip_prefix("url=").unwrap_or(query));
+                self.page(status, path_of(&url))
             }
-            None => self.page(404, &encode(request.url())),
+            None => self.page(404, request.url()),
         }
     }
 
-    /// The page for a status and the URL that was asked for, which is encoded.
+    /// The page for a status and the path and query that were asked for.
     fn page(&self, status: u16, url: &str) -> Response {
         let plain = || Response::text(status, reason(status));
         match &self.source {
@@ -67,7 +69,7 @@ impl Pages {
                 }
             }
             Source::Server { url: server, agent } => {
-                let asked = format!("{server}{status}?url={url}");
+                let asked = format!("{server}{status}?url={}", encode(url));
                 fetch(agent, &asked, status).unwrap_or_else(|error| {
                     log::error!("Failed to get custom error page: {error}");
                     plain()
@@ -138,6 +140,15 @@ fn failed(file: &Path, error: &dyn std::error::Error) -> String {
     format!("{}: {error}", file.display())
 }
 
+/// The path and the query of a URL, which Traefik tells as a whole.
+fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map(|(_, rest)| rest);
+    match rest.filter(|_| !url.starts_with('/')) {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => url,
+    }
+}
+
 /// Percent-encodes what a query's value can't have.
 fn encode(text: &str) -> String {
     let mut out = String::new();
@@ -153,7 +164,18 @@ fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::encode;
+    use super::{encode, path_of};
+
+    #[test]
+    fn a_url_without_its_host() {
+        for (url, path) in [
+            ("http://h:1/a?b=c://d", "/a?b=c://d"),
+            ("https://h", "/"),
+            ("/a?b=http://c/d", "/a?b=http://c/d"),
+        ] {
+            assert_eq!(path_of(url), path);
+        }
+    }
 
     #[test]
     fn a_url_within_a_query() {

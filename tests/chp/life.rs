@@ -1,0 +1,191 @@
+//! The proxy starts, ends, and brings its Traefik back.
+
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::proxy::{is_alive, ours, signal};
+use crate::support::{Echo, Proxy, eventually};
+
+#[test]
+fn a_signal_ends_it_and_traefik_even_with_an_open_websocket() {
+    for name in ["TERM", "INT"] {
+        let mut proxy = Proxy::start(&[]);
+        let echo = Echo::websocket();
+        proxy.add("/ws", &echo.url());
+        let stream = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+        let url = format!("ws://127.0.0.1:{}/ws/kernel", proxy.port);
+        let (mut socket, _) = tungstenite::client(url, stream).unwrap();
+        socket.send("hello".into()).unwrap();
+        assert_eq!(socket.read().unwrap().to_text().unwrap(), "hello");
+        let traefik = proxy.traefik();
+        let begun = Instant::now();
+        proxy.signal(name);
+        assert!(proxy.wait_for_end().success());
+        println!("SIG{name} to the end: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(!is_alive(traefik));
+    }
+}
+
+#[test]
+fn killed_it_takes_traefik_along() {
+    let mut proxy = Proxy::start(&[]);
+    let traefik = proxy.traefik();
+    proxy.signal("KILL");
+    proxy.wait_for_end();
+    eventually("Traefik has ended", || !is_alive(traefik));
+}
+
+#[test]
+fn a_traefik_that_ends_is_started_again_with_its_routes() {
+    let (proxy, echo) = (Proxy::start(&[]), Echo::start());
+    proxy.add("/x", &echo.url());
+    let first = proxy.traefik();
+    signal(first, "KILL");
+    eventually("another Traefik serves", || {
+        TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
+            && proxy.log().contains("was started again")
+    });
+    assert_ne!(proxy.traefik(), first);
+    assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
+    proxy.add("/z", &echo.url());
+    assert_eq!(proxy.through("/z").landed(), Some(echo.port));
+}
+
+#[test]
+fn a_traefik_that_keeps_ending_is_given_up() {
+    let mut proxy = Proxy::start(&[]);
+    let mut killed = 0;
+    eventually("it has given up", || {
+        let traefik = proxy.traefik();
+        if traefik != killed && is_alive(traefik) {
+            signal(traefik, "KILL");
+            killed = traefik;
+        }
+        proxy.log().contains("giving up")
+    });
+    assert!(!proxy.wait_for_end().success());
+}
+
+#[test]
+fn a_restart_begins_without_routes_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let echo = Echo::start();
+    for (backend, ending) in [("toml", "toml"), ("yaml", "yml")] {
+        let store = format!(
+            "{backend}:{}",
+            folder.path().join(format!("r.{ending}")).display()
+        );
+        let stop = |mut proxy: Proxy| {
+            proxy.signal("TERM");
+            assert!(proxy.wait_for_end().success());
+        };
+        let proxy = Proxy::start(&["--backend", &store]);
+        proxy.add("/x", &echo.url());
+        stop(proxy);
+        let proxy = Proxy::start(&["--backend", &store, "--keep-routes"]);
+        assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+        assert_eq!(proxy.get("/x").json()["target"], echo.url());
+        stop(proxy);
+        let proxy = Proxy::start(&["--backend", &store, "--default-target", &echo.url()]);
+        let routes = proxy.get("").json();
+        assert_eq!(
+            routes.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["/"]
+        );
+        assert_eq!(proxy.through("/any").landed(), Some(echo.port));
+        stop(proxy);
+    }
+}
+
+#[test]
+fn under_the_name_of_configurable_http_proxy_it_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().join("configurable-http-proxy");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_traefik-router"), &name).unwrap();
+    let mut command = Command::new(&name);
+    for (key, value) in ours().get_envs() {
+        command.env(key, value.unwrap());
+    }
+    let pid_file = folder.path().join("pid");
+    let option = format!("--pid-file={}", pid_file.display());
+    let mut proxy = Proxy::spawn(command, &[&option]);
+    proxy.wait_until_ready();
+    let written = std::fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(written, proxy.child.id().to_string());
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    assert!(!pid_file.exists());
+}
+
+#[test]
+fn unix_sockets_serve_as_ports_do() {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+    let folder = tempfile::tempdir().unwrap();
+    let [public, api] = ["public", "api"].map(|name| folder.path().join(name));
+    let mut command = ours();
+    command.args(["chp", "--socket", public.to_str().unwrap()]);
+    command.args(["--api-socket", api.to_str().unwrap()]);
+    let mut proxy = Proxy::spawn(command, &[]);
+    let ask = |path: &std::path::Path, head: &str, body: &str| {
+        let mut stream = UnixStream::connect(path).unwrap();
+        let length = body.len();
+        let token = crate::support::proxy::TOKEN;
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\nHost: h\r\nAuthorization: token {token}\r\n\
+             Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    eventually("it listens", || {
+        UnixStream::connect(&public).is_ok() && UnixStream::connect(&api).is_ok()
+    });
+    assert!(ask(&api, "GET /api/routes", "").starts_with("HTTP/1.1 200 "));
+    // A target on a Unix socket, too.
+    let target = folder.path().join("target");
+    let listener = std::os::unix::net::UnixListener::bind(&target).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(stream.read(&mut [0; 4096]));
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nunix"));
+        }
+    });
+    let url = format!(
+        "http+unix://{}",
+        target.to_str().unwrap().replace('/', "%2F")
+    );
+    let posted = ask(
+        &api,
+        "POST /api/routes/x",
+        &format!("{{\"target\": \"{url}\"}}"),
+    );
+    assert!(posted.starts_with("HTTP/1.1 201 "), "{posted}");
+    assert!(
+        ask(&api, "GET /api/routes/x", "").contains(&url),
+        "it is told as it was given"
+    );
+    assert!(ask(&public, "GET /x/y", "").ends_with("unix"));
+    assert!(ask(&public, "GET /_chp_healthz", "").ends_with("{\"status\":\"OK\"}"));
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    assert!(!public.exists() && !api.exists());
+}
+
+#[test]
+fn a_port_in_use_is_told_at_once() {
+    let taken = crate::support::ports::listen();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for option in ["--port", "--api-port"] {
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, &[option, &port]);
+        assert!(!proxy.wait_for_end().success());
+        eventually("it says so", || proxy.log().contains(&port));
+    }
+}

@@ -1,0 +1,99 @@
+//! Names as JupyterHub writes them: each reaches its own server and no other.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Echo, Proxy};
+
+/// Percent-encodes all but letters, digits and `keep`.
+fn quoted(text: &str, keep: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || keep.as_bytes().contains(&byte);
+    let encoded = text.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+const CHARACTERS: &str = "!#$%&'()*+,/:;=?@[]~ é日";
+
+#[test]
+fn every_character_of_a_name_reaches_its_own_server_and_no_other() {
+    let proxy = Proxy::start(&[]);
+    let root = Echo::start();
+    proxy.add("", &root.url());
+    let names = CHARACTERS
+        .chars()
+        .flat_map(|one| [format!("a{one}b"), format!("{one}x{one}")]);
+    let mut servers = BTreeMap::new();
+    for name in names {
+        let echo = Echo::start();
+        // JupyterHub quotes the name, and then tells the path as it is.
+        proxy.add(&format!("/user/{}", quoted(&name, "@~-_.")), &echo.url());
+        servers.insert(name, echo);
+    }
+    for (name, echo) in &servers {
+        let encoded = quoted(name, "");
+        assert_eq!(
+            proxy.through(&format!("/user/{encoded}/x")).landed(),
+            Some(echo.port),
+            "{name}"
+        );
+        assert_eq!(
+            proxy.through(&format!("/user/{encoded}")).landed(),
+            Some(echo.port),
+            "{name}"
+        );
+        let lower = encoded.to_lowercase();
+        assert_eq!(
+            proxy.through(&format!("/user/{lower}/")).landed(),
+            Some(echo.port),
+            "{name}"
+        );
+        let decoded_once = quoted(name, "!$&'()*+,:;=@~");
+        assert_eq!(
+            proxy
+                .through(&format!("/user/{decoded_once}/x?a=b"))
+                .landed(),
+            Some(echo.port),
+            "{name} as {decoded_once}"
+        );
+        // A longer name is another's, and so is one that begins like it.
+        for other in [format!("/user/{encoded}x/"), format!("/user/x{encoded}/")] {
+            assert_eq!(proxy.through(&other).landed(), Some(root.port), "{other}");
+        }
+    }
+    let told = proxy.get("").json();
+    for (name, echo) in &servers {
+        assert_eq!(
+            told[format!("/user/{name}")]["target"],
+            echo.url(),
+            "{name}"
+        );
+        let path = format!("/user/{}", quoted(name, "@~-_."));
+        assert_eq!(proxy.rest("DELETE", &path, "").status, 204, "{name}");
+        let landed = proxy.through(&format!("{path}/x")).landed();
+        assert_eq!(landed, Some(root.port), "{name} is deleted");
+    }
+}
+
+#[test]
+fn hosts_are_the_first_part_of_the_path() {
+    let proxy = Proxy::start(&["--host-routing"]);
+    let [root, hub, user] = [(); 3].map(|()| Echo::start());
+    proxy.add("", &root.url());
+    proxy.add("/hub.example.org", &hub.url());
+    proxy.add("/zoe.example.org/user/zoe", &user.url());
+    let landed = |host, path| crate::support::client::get(proxy.port, host, path).landed();
+    assert_eq!(landed("hub.example.org:8000", "/hub/home"), Some(hub.port));
+    assert_eq!(landed("zoe.example.org", "/user/zoe/lab"), Some(user.port));
+    assert_eq!(landed("zoe.example.org", "/other"), Some(root.port));
+    assert_eq!(
+        landed("other.example.org", "/user/zoe/lab"),
+        Some(root.port)
+    );
+    let routes = proxy.get("").json();
+    let keys: Vec<_> = routes.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["/", "/hub.example.org", "/zoe.example.org/user/zoe"]);
+    assert_eq!(proxy.rest("DELETE", "/hub.example.org", "").status, 204);
+    assert_eq!(landed("hub.example.org", "/hub/home"), Some(root.port));
+}

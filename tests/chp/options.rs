@@ -1,0 +1,140 @@
+//! What each option does to requests.
+
+use serde_json::json;
+
+use crate::support::client::Request;
+use crate::support::proxy::ours;
+use crate::support::{Echo, Proxy, eventually, ports};
+
+#[test]
+fn requests_reach_the_target_as_they_were_sent() {
+    let (proxy, echo) = (Proxy::start(&[]), Echo::start());
+    proxy.add("/x", &echo.url());
+    for path in [
+        "/x",
+        "/x/",
+        "/x//a//b",
+        "/x/%2F/%41?q=%20&r",
+        "/x/a%3Bb;c",
+        "/x/é",
+    ] {
+        let seen = proxy.through(path).echo();
+        let expected = path.replace('é', "%C3%A9");
+        let found = seen["path"].as_str().unwrap().replace('é', "%C3%A9");
+        assert_eq!(found, expected);
+    }
+    let upload = vec![b'x'; 5 << 20];
+    let request = Request {
+        host: "hub.example:8000",
+        path: "/x/upload",
+        headers: &[
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-For", "10.1.2.3"),
+        ],
+        body: &upload,
+    };
+    let seen = request.send(proxy.port).echo();
+    assert_eq!(seen["body_len"], upload.len());
+    assert_eq!(seen["headers"]["host"], "hub.example:8000");
+    assert_eq!(seen["headers"]["x-forwarded-proto"], "https");
+    assert_eq!(seen["headers"]["x-forwarded-for"], "10.1.2.3, 127.0.0.1");
+}
+
+#[test]
+fn a_targets_path_is_put_in_front_unless_told_otherwise() {
+    let echo = Echo::start();
+    let target = format!("{}/base", echo.url());
+    let seen = |arguments: &[&str]| {
+        let proxy = Proxy::start(arguments);
+        proxy.add("/x", &target);
+        assert_eq!(proxy.get("/x").json()["target"], target);
+        proxy.through("/x/y").echo()["path"].clone()
+    };
+    assert_eq!(seen(&[]), "/base/x/y");
+    assert_eq!(seen(&["--no-prepend-path"]), "/x/y");
+}
+
+#[test]
+fn headers_are_added_and_changed() {
+    let echo = Echo::start();
+    let proxy = Proxy::start(&[
+        "--custom-header",
+        "X-One: 1",
+        "--custom-header=X-Two:two:2",
+        "--change-origin",
+    ]);
+    proxy.add("/x", &echo.url());
+    let headers = proxy.through("/x").echo()["headers"].clone();
+    assert_eq!(
+        [&headers["x-one"], &headers["x-two"]],
+        [&json!("1"), &json!("two:2")]
+    );
+    assert_eq!(headers["host"], format!("127.0.0.1:{}", echo.port));
+}
+
+#[test]
+fn a_target_that_does_not_answer_in_time_is_503() {
+    let proxy = Proxy::start(&["--proxy-timeout", "300"]);
+    let silent = Echo::serve(|stream, _| {
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        drop(stream);
+    });
+    proxy.add("/x", &silent.url());
+    assert_eq!(proxy.through("/x").status, 503);
+}
+
+#[test]
+fn what_has_no_equal_is_told() {
+    for (arguments, line) in [
+        (&["--auto-rewrite"][..], "--auto-rewrite is not supported"),
+        (
+            &["--protocol-rewrite", "https"],
+            "--protocol-rewrite is not supported",
+        ),
+        (
+            &["--no-include-prefix"],
+            "--no-include-prefix is not supported",
+        ),
+        (
+            &["--storage-backend", "x"],
+            "--storage-backend is not supported",
+        ),
+        (&["--redirect-port", "80"], "--redirect-port needs"),
+        (&["--custom-header", "none"], "--custom-header"),
+        (&["--backend", "mysql:x"], "--backend"),
+        (&["--default-target", "ftp://h"], "--default-target"),
+    ] {
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, arguments);
+        assert!(!proxy.wait_for_end().success());
+        eventually(line, || proxy.log().contains(line));
+    }
+    let proxy = Proxy::start(&[
+        "--timeout",
+        "5",
+        "--no-x-forward",
+        "--ssl-ciphers=X",
+        "--log-level",
+        "WARN",
+    ]);
+    for option in ["--timeout", "--no-x-forward", "--ssl-ciphers"] {
+        let log = proxy.log();
+        let told = |line: &&str| line.contains(option) && line.contains("has no effect");
+        assert_eq!(log.lines().filter(told).count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn options_come_with_a_space_or_a_sign_and_the_last_one_counts() {
+    let port = ports::free();
+    let mut command = ours();
+    command.args(["chp", "--ip="]);
+    let mut proxy = Proxy::spawn(
+        command,
+        &["--ip", "", &format!("--port={port}"), "--log-level=error"],
+    );
+    proxy.port = port;
+    proxy.wait_until_ready();
+    assert_eq!(proxy.log(), "");
+}

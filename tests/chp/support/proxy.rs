@@ -1,0 +1,240 @@
+//! A proxy in a process of its own, ours or the real configurable-http-proxy.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{self, Response};
+use super::{eventually, ports};
+
+pub(crate) const TOKEN: &str = "made-up-for-tests";
+
+/// Killed when it is dropped.
+pub(crate) struct Proxy {
+    pub(crate) child: Child,
+    pub(crate) port: u16,
+    pub(crate) api: u16,
+    log: Arc<Mutex<String>>,
+    agent: ureq::Agent,
+}
+
+/// An answer of the REST API.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+impl Proxy {
+    /// Ours, on ports of its own, ready.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(|_| {}, arguments)
+    }
+
+    /// The same with a change to its command.
+    pub(crate) fn start_with(change: impl FnOnce(&mut Command), arguments: &[&str]) -> Self {
+        let mut command = ours();
+        command.arg("chp");
+        change(&mut command);
+        let proxy = Self::spawn(command, arguments);
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    /// A program that takes configurable-http-proxy's options; it may not be ready yet.
+    pub(crate) fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+        let (port, api) = (ports::free(), ports::free());
+        command
+            .args(["--ip", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--api-ip", "127.0.0.1", "--api-port", &api.to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                *kept.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(20)))
+            .proxy(None);
+        let agent = config.build().new_agent();
+        Self {
+            child,
+            port,
+            api,
+            log,
+            agent,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&self) {
+        let open = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        eventually("it listens", || open(self.port) && open(self.api));
+        assert_eq!(self.get("").status, 200, "{}", self.log());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// A request to `/api/routes` and what follows it.
+    pub(crate) fn rest(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.rest_as(
+            &format!("token {TOKEN}"),
+            method,
+            &format!("/api/routes{path}"),
+            body,
+        )
+    }
+
+    pub(crate) fn rest_as(&self, as_whom: &str, method: &str, path: &str, body: &str) -> Answer {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://127.0.0.1:{}{path}", self.api))
+            .header("authorization", as_whom)
+            .body(body)
+            .unwrap();
+        let request = self
+            .agent
+            .configure_request(request)
+            .allow_non_standard_methods(true);
+        let mut answer = self.agent.run(request.build()).unwrap();
+        Answer {
+            status: answer.status().as_u16(),
+            body: answer.body_mut().read_to_string().unwrap(),
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.rest("GET", path, "")
+    }
+
+    /// Adds a route, which must be accepted.
+    #[track_caller]
+    pub(crate) fn add(&self, path: &str, target: &str) {
+        let answer = self.rest("POST", path, &json!({"target": target}).to_string());
+        assert_eq!(answer.status, 201, "{path}: {answer:?}");
+        assert_eq!(answer.body, "");
+    }
+
+    /// A request through the proxy.
+    pub(crate) fn through(&self, path: &str) -> Response {
+        client::get(self.port, "any.example", path)
+    }
+
+    /// Tells the program something by a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("it has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// The process id of its Traefik.
+    #[track_caller]
+    pub(crate) fn traefik(&self) -> u32 {
+        let log = self.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("started Traefik"))
+            .unwrap();
+        let id = line
+            .rsplit("process ")
+            .next()
+            .unwrap()
+            .trim_end_matches(')');
+        id.parse().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.log());
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Our program, with the Traefik to use.
+pub(crate) fn ours() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_traefik-router"));
+    command
+        .env("TRAEFIK_BIN", traefik_bin())
+        .env("CONFIGPROXY_AUTH_TOKEN", TOKEN);
+    command
+}
+
+pub(crate) fn signal(process: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    assert!(
+        kill.args(["-s", name, &process.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+pub(crate) fn is_alive(process: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = state.rsplit(')').next().unwrap_or_default();
+    !state.is_empty() && !state.trim_start().starts_with('Z')
+}
+
+/// Where Traefik is.
+fn traefik_bin() -> PathBuf {
+    find("TRAEFIK_BIN", "traefik", "target/tools/traefik")
+        .expect("traefik was not found: run `cargo xtask tools`, or set TRAEFIK_BIN")
+}
+
+/// The real configurable-http-proxy.
+pub(crate) fn real() -> Command {
+    let installed =
+        "target/tools/configurable-http-proxy/node_modules/.bin/configurable-http-proxy";
+    let program = find("CHP_BIN", "configurable-http-proxy", installed).expect(
+        "configurable-http-proxy was not found: run `cargo xtask tools --hub`, or set CHP_BIN",
+    );
+    let mut command = Command::new(program);
+    command.env("CONFIGPROXY_AUTH_TOKEN", TOKEN);
+    command
+}
+
+/// A program: named by the environment, on PATH, or among the tools.
+fn find(variable: &str, name: &str, tool: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(tool);
+    let mut found = on_path.chain([tool]);
+    found.find(|file| file.is_file())
+}

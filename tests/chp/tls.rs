@@ -1,0 +1,1 @@
+//! HTTPS in front, to the targets and for the REST API.
