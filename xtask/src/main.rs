@@ -2,6 +2,7 @@
 
 mod compare;
 mod demo;
+mod jupyterhub;
 mod suite;
 mod terminal;
 mod tools;
@@ -21,9 +22,16 @@ cargo xtask COMMAND
   compare --quick   ... within five minutes, with fewer samples and tables
                     --routes 0,100  --backend toml,yaml,etcd  --no-peer
                     --only add (or change, delete, apply, concurrent, reads)
+  jupyterhub        run JupyterHub's own tests with traefik-router for its proxy and with
+                    configurable-http-proxy, and compare
+                    --ours  --real  --only PATTERN (as pytest -k has it)
+  jupyterhub --posts  ... many routes at once through the REST API of both
+  jupyterhub --names  ... a server for each awkward user name, through both
+  jupyterhub --show   ... sign in and run a notebook in Chromium; writes docs/jupyterhub.png
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
+  tools --hub       ... and JupyterHub with its tests, and configurable-http-proxy
 
 A program named by TRAEFIK_BIN or ETCD_BIN is used as it is, or else one on PATH,
 or else the one in target/tools. Colours are off with NO_COLOR and outside a terminal.
@@ -38,6 +46,7 @@ fn main() -> ExitCode {
         ["test"] => suite::run(),
         ["compare", options @ ..] => compare::run(options),
         [compare::OURS, options @ ..] => compare::run_ours(options),
+        ["jupyterhub", options @ ..] => jupyterhub::run(options),
         ["tools", options @ ..] => tools::run(options),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

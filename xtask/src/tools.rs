@@ -19,7 +19,10 @@ pub(crate) struct Tool {
 }
 
 pub(crate) fn run(options: &[&str]) -> Result {
-    if let Some(unknown) = options.iter().find(|&&o| !matches!(o, "--all" | "--peer")) {
+    if let Some(unknown) = options
+        .iter()
+        .find(|&&o| !matches!(o, "--all" | "--peer" | "--hub"))
+    {
         return Err(format!("no such option: {unknown}; see cargo xtask --help").into());
     }
     show("traefik", &traefik()?);
@@ -29,6 +32,10 @@ pub(crate) fn run(options: &[&str]) -> Result {
     }
     if options.contains(&"--peer") {
         show("peer", &peer()?);
+    }
+    if options.contains(&"--hub") {
+        show("jupyterhub", &jupyterhub()?);
+        show("chp", &configurable_http_proxy()?);
     }
     Ok(())
 }
@@ -131,6 +138,63 @@ pub(crate) fn peer() -> Result<Tool> {
         })?;
     }
     fetched(python, version)
+}
+
+/// JupyterHub with its tests, and what they need, in a virtual environment; the tool is its Python.
+pub(crate) fn jupyterhub() -> Result<Tool> {
+    let pinned = "6.1.1";
+    let home = folder().join("jupyterhub");
+    let python = home.join("bin/python");
+    // The last thing that is written.
+    let settings = home.join("etc/jupyter/jupyter_server_config.json");
+    let version = |python: &Path| {
+        let code = "from importlib.metadata import version; print(version('jupyterhub'))";
+        output_of(Command::new(python).args(["-c", code])).filter(|_| settings.is_file())
+    };
+    if version(&python).is_none_or(|version| version != pinned) {
+        fetch(&format!("JupyterHub {pinned} from PyPI"), |_| {
+            if home.exists() {
+                fs::remove_dir_all(&home)?;
+            }
+            check(Command::new("python3").args(["-m", "venv"]).arg(&home)).map_err(needs_pip)?;
+            check(
+                quiet_pip(&mut Command::new(&python), "install")
+                    .arg("--constraint")
+                    .arg(pins("jupyterhub-constraints.txt"))
+                    .args(["jupyterhub[test]", "pytest-timeout"]),
+            )?;
+            // Its tests start servers, as whoever runs them.
+            fs::create_dir_all(settings.parent().unwrap_or(&home))?;
+            Ok(fs::write(
+                &settings,
+                r#"{"ServerApp": {"allow_root": true}}"#,
+            )?)
+        })?;
+    }
+    fetched(python, version)
+}
+
+/// What JupyterHub's routes are served by if nobody chooses another.
+pub(crate) fn configurable_http_proxy() -> Result<Tool> {
+    let pinned = "5.3.0";
+    let home = folder().join("configurable-http-proxy");
+    let program = home.join("node_modules/.bin/configurable-http-proxy");
+    let version = |program: &Path| output_of(Command::new(program).arg("--version"));
+    if version(&program).is_none_or(|version| version != pinned) {
+        fetch(
+            &format!("configurable-http-proxy {pinned} from npm"),
+            |_| {
+                fs::create_dir_all(&home)?;
+                for file in ["package.json", "package-lock.json"] {
+                    fs::copy(pins("configurable-http-proxy").join(file), home.join(file))?;
+                }
+                let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+                check(Command::new("npm").args(options).current_dir(&home))
+                    .map_err(|error| format!("{error}\nNode 20 or newer with npm is needed").into())
+            },
+        )?;
+    }
+    fetched(program, version)
 }
 
 /// A program that the user has: named by `variable`, or on PATH and acceptable.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-pub(super) struct Connection {
+pub(crate) struct Connection {
     port: u16,
     headers: String,
     stream: Option<BufReader<TcpStream>>,
@@ -13,11 +13,16 @@ pub(super) struct Connection {
 
 impl Connection {
     /// To this port of 127.0.0.1, with credentials for basic authentication.
-    pub(super) fn new(port: u16, credentials: Option<&str>) -> Self {
+    pub(crate) fn new(port: u16, credentials: Option<&str>) -> Self {
+        let basic = |credentials: &str| format!("Basic {}", base64(credentials.as_bytes()));
+        Self::authorized(port, credentials.map(basic).as_deref())
+    }
+
+    /// ... with the value of an `Authorization` header.
+    pub(crate) fn authorized(port: u16, authorization: Option<&str>) -> Self {
         let mut headers = format!("Host: 127.0.0.1:{port}\r\n");
-        if let Some(credentials) = credentials {
-            let credentials = base64(credentials.as_bytes());
-            headers.push_str(&format!("Authorization: Basic {credentials}\r\n"));
+        if let Some(authorization) = authorization {
+            headers.push_str(&format!("Authorization: {authorization}\r\n"));
         }
         Self {
             port,
@@ -27,11 +32,15 @@ impl Connection {
         }
     }
 
-    pub(super) fn get(&mut self, path: &str) -> io::Result<(u16, &[u8])> {
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<(u16, &[u8])> {
         self.ask(format!("GET {path} HTTP/1.1\r\n{}\r\n", self.headers).as_bytes())
     }
 
-    pub(super) fn post(&mut self, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
+    pub(crate) fn delete(&mut self, path: &str) -> io::Result<(u16, &[u8])> {
+        self.ask(format!("DELETE {path} HTTP/1.1\r\n{}\r\n", self.headers).as_bytes())
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
         let head = format!(
             "POST {path} HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.headers,
@@ -76,7 +85,7 @@ fn exchange(
     };
     next(stream, &mut line)?;
     let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let status = status.ok_or_else(bad)?;
+    let status: u16 = status.ok_or_else(bad)?;
     let (mut length, mut chunked) = (0, false);
     loop {
         next(stream, &mut line)?;
@@ -88,6 +97,9 @@ fn exchange(
             "transfer-encoding" => chunked = true,
             _ => {}
         }
+    }
+    if status == 204 {
+        return Ok(status);
     }
     loop {
         if chunked {
@@ -107,7 +119,7 @@ fn exchange(
     }
 }
 
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {

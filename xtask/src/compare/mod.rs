@@ -4,12 +4,12 @@
 
 mod child;
 mod floor;
-mod http;
+pub(crate) mod http;
 mod ours;
 mod peer;
-mod programs;
+pub(crate) mod programs;
 mod report;
-mod stats;
+pub(crate) mod stats;
 
 use std::fs;
 use std::path::Path;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,26 @@ exec "$@"
 "#;
 
 /// A program that ends when this is dropped, or when we end.
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
     leash: Option<ChildStdin>,
 }
 
 impl Program {
     fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
+        Self::run(Command::new(program).args(arguments), log)
+    }
+
+    /// Runs the command, with the variables that it sets.
+    pub(crate) fn run(command: &Command, log: &Path) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
         let log = File::create(log)?;
+        let variables = command.get_envs();
         let mut child = Command::new("/bin/sh")
             .args(["-c", LEASH, "leash"])
-            .arg(program)
-            .args(arguments)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -44,7 +51,16 @@ impl Program {
         Ok(Self { child, leash })
     }
 
-    pub(super) fn traefik(program: &Path, config: &Path, log: &Path) -> Result<Self> {
+    /// Until it ends of itself.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn traefik(program: &Path, config: &Path, log: &Path) -> Result<Self> {
         let option = format!("--configFile={}", config.display());
         Self::start(program, &[option], log)
     }
@@ -62,13 +78,13 @@ impl Drop for Program {
 }
 
 /// An etcd of its own.
-pub(super) struct Etcd {
-    pub(super) port: u16,
+pub(crate) struct Etcd {
+    pub(crate) port: u16,
     _program: Program,
 }
 
 impl Etcd {
-    pub(super) fn start(program: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
         let (port, peers) = (free_port()?, free_port()?);
         let (client, peers) = (
             format!("http://127.0.0.1:{port}"),
@@ -98,12 +114,12 @@ impl Etcd {
         Ok(etcd)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }
 
-pub(super) fn wait_for(most: Duration, what: &str, mut ready: impl FnMut() -> bool) -> Result {
+pub(crate) fn wait_for(most: Duration, what: &str, mut ready: impl FnMut() -> bool) -> Result {
     let start = Instant::now();
     while !ready() {
         if start.elapsed() > most {
@@ -115,7 +131,7 @@ pub(super) fn wait_for(most: Duration, what: &str, mut ready: impl FnMut() -> bo
 }
 
 /// A port below those that the system gives to outgoing connections.
-pub(super) fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(25_000);
     loop {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -129,11 +145,11 @@ pub(super) fn free_port() -> Result<u16> {
 }
 
 /// A folder on the same disk as the build; it is gone when this is dropped.
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn new() -> Result<Self> {
-        let parent = tools::workspace().join("target/compare-work");
+    pub(crate) fn new() -> Result<Self> {
+        let parent = tools::workspace().join("target/work");
         fs::create_dir_all(&parent)?;
         // A run that was killed leaves its folder to the next one.
         for left in fs::read_dir(&parent)? {
@@ -147,7 +163,7 @@ impl Folder {
         Ok(Self(fs::canonicalize(path)?))
     }
 
-    pub(super) fn sub(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn sub(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)

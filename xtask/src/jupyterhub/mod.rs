@@ -1,0 +1,157 @@
+//! `cargo xtask jupyterhub`: an unmodified JupyterHub on our binary, beside configurable-http-proxy.
+
+mod posts;
+mod suites;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::compare::programs::Folder;
+use crate::{Result, tools};
+
+/// The name that JupyterHub looks for on PATH.
+const CHP: &str = "configurable-http-proxy";
+
+pub(crate) fn run(arguments: &[&str]) -> Result {
+    let folder = Folder::new()?;
+    let _leftovers = Leftovers(folder.sub("bin")?);
+    match arguments {
+        ["--posts"] => posts::run(&Side::both(&folder)?, &folder),
+        ["--names"] => script("names.py", &Side::both(&folder)?, &folder, &[]),
+        ["--show"] => {
+            let picture = tools::workspace().join("docs/jupyterhub.png");
+            let ours = [Side::ours(&folder)?];
+            script("show.py", &ours, &folder, &[picture.into_os_string()])
+        }
+        options => suites::run(options, &folder),
+    }
+}
+
+/// One of the two proxies, as JupyterHub finds it.
+struct Side {
+    name: &'static str,
+    python: PathBuf,
+    path: OsString,
+    traefik: PathBuf,
+}
+
+impl Side {
+    fn both(folder: &Folder) -> Result<[Self; 2]> {
+        Ok([Self::ours(folder)?, Self::real(folder)?])
+    }
+
+    /// Our binary under the other one's name.
+    fn ours(folder: &Folder) -> Result<Self> {
+        let binary = build()?;
+        Self::new("traefik-router", &[CHP, "traefik-router"], &binary, folder)
+    }
+
+    fn real(folder: &Folder) -> Result<Self> {
+        let program = tools::configurable_http_proxy()?.path;
+        Self::new(CHP, &[CHP], &program, folder)
+    }
+
+    fn new(name: &'static str, names: &[&str], program: &Path, folder: &Folder) -> Result<Self> {
+        let programs = folder.sub("bin")?.join(name);
+        fs::create_dir(&programs)?;
+        for name in names {
+            std::os::unix::fs::symlink(program, programs.join(name))?;
+        }
+        let python = tools::jupyterhub()?.path;
+        let mut path = vec![programs];
+        path.extend(python.parent().map(Path::to_path_buf));
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        path.extend(std::env::split_paths(&rest));
+        Ok(Self {
+            name,
+            python,
+            path: std::env::join_paths(path)?,
+            traefik: tools::traefik()?.path,
+        })
+    }
+
+    /// A program of this side's PATH, without what the caller's environment says to JupyterHub.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PATH", &self.path)
+            .env("TRAEFIK_BIN", &self.traefik)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONUNBUFFERED", "1");
+        command
+    }
+}
+
+/// Ends what JupyterHub's tests leave behind: whatever has this folder on its PATH.
+struct Leftovers(PathBuf);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = self.0.as_os_str().as_bytes();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            let mut parts = environment.windows(folder.len());
+            if parts.any(|part| part == folder) {
+                let kill = Command::new("kill")
+                    .arg("-KILL")
+                    .arg(process.file_name())
+                    .status();
+                drop(kill);
+            }
+        }
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let options = ["build", "--release", "--features", "cli"];
+    let status = Command::new(cargo)
+        .args(options)
+        .args(["--bin", "traefik-router"])
+        .current_dir(tools::workspace())
+        .status()?;
+    if !status.success() {
+        return Err(format!("cargo build: {status}").into());
+    }
+    // We are in target/debug ourselves, wherever that is.
+    let program = std::env::current_exe()?;
+    let target = program.parent().and_then(Path::parent);
+    let target = target.ok_or("xtask is not in a target folder")?;
+    Ok(target.join("release/traefik-router"))
+}
+
+/// Runs a script with JupyterHub's Python on each side in turn: it speaks for itself.
+fn script(name: &str, sides: &[Side], folder: &Folder, arguments: &[OsString]) -> Result {
+    for side in sides {
+        let folder = folder.sub(side.name)?;
+        write_scripts(&folder)?;
+        println!("{}", side.name);
+        let status = side
+            .command(&side.python)
+            .arg(folder.join(name))
+            .args(arguments)
+            .current_dir(&folder)
+            .status()?;
+        if !status.success() {
+            return Err(format!("{name} on {}: {status}", side.name).into());
+        }
+    }
+    Ok(())
+}
+
+fn write_scripts(folder: &Path) -> Result {
+    for (name, text) in [
+        ("hub.py", include_str!("hub.py")),
+        ("names.py", include_str!("names.py")),
+        ("show.py", include_str!("show.py")),
+        ("outcomes.py", include_str!("outcomes.py")),
+        ("pytest.ini", include_str!("pytest.ini")),
+    ] {
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
+}
