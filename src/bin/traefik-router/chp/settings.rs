@@ -123,7 +123,8 @@ fn pages(entrypoint: &str, place: &Place<'_>) -> Value {
         "services": {PAGES: {"loadBalancer": {"servers": [{"url": format!("http://{}", place.pages)}]}}},
         "middlewares": {ERRORS: {"errors": {
             "status": ["502", "504"],
-            "statusRewrites": {"502": 503, "504": 503},
+            // On etcd Traefik takes a key that is a number for an index.
+            "statusRewrites": {"502-502": 503, "504-504": 503},
             "service": PAGES,
             "query": format!("/{}/{{status}}?url={{url}}", place.secret),
         }}},
