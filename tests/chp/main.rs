@@ -5,6 +5,7 @@
 
 mod support;
 
+mod etcd;
 mod life;
 mod names;
 mod options;

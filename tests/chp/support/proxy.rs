@@ -228,7 +228,7 @@ pub(crate) fn real() -> Command {
 }
 
 /// A program: named by the environment, on PATH, or among the tools.
-fn find(variable: &str, name: &str, tool: &str) -> Option<PathBuf> {
+pub(crate) fn find(variable: &str, name: &str, tool: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(path.into());
     }

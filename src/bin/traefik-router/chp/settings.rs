@@ -114,16 +114,25 @@ fn entrypoint(options: &Options, provider: &str) -> Value {
 /// The routers that lead to our own pages: the health check before all routes, the page for what no
 /// route is for behind them, and the middleware for what a target fails to answer.
 fn pages(entrypoint: &str, place: &Place<'_>) -> Value {
-    let router = |rule: String, priority: i64| json!({"rule": rule, "priority": priority, "entryPoints": [entrypoint], "service": PAGES});
+    let router = |rule: String, priority: i64| {
+        json!({
+            "rule": rule,
+            "priority": priority,
+            "entryPoints": [entrypoint],
+            "service": PAGES,
+        })
+    };
+    let url = format!("http://{}", place.pages);
     json!({"http": {
         "routers": {
             "chp-health": router(format!("Path(\"{HEALTH}\")"), FIRST),
             "chp-no-route": router("PathPrefix(\"/\")".into(), 1),
         },
-        "services": {PAGES: {"loadBalancer": {"servers": [{"url": format!("http://{}", place.pages)}]}}},
+        "services": {PAGES: {"loadBalancer": {"servers": [{"url": url}]}}},
         "middlewares": {ERRORS: {"errors": {
             "status": ["502", "504"],
-            "statusRewrites": {"502": 503, "504": 503},
+            // On etcd Traefik takes a key that is a number for an index.
+            "statusRewrites": {"502-502": 503, "504-504": 503},
             "service": PAGES,
             "query": format!("/{}/{{status}}?url={{url}}", place.secret),
         }}},
