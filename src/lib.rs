@@ -172,7 +172,7 @@ pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
 pub use finding::{Finding, Level};
 pub use http::Tls;
-pub use route::{Change, Route, RouteSpec, Table, Target, priority, rule};
+pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};
 
 #[cfg(doctest)]

@@ -54,6 +54,7 @@ impl Backend for MemoryBackend {
         if let Some(service) = &setup.service {
             header.service.clone_from(service);
         }
+        header.nested = setup.nested.unwrap_or(header.nested);
         header.base = setup.base_over(&header.base, false);
         header.advance();
         Ok(header.commit(None))

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Commit, Contents};
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Route, Table};
+use crate::route::{Nested, Route, Table};
 
 /// What belongs to the table as a whole.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub(crate) struct Header {
     /// What every service has beside its server.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub(crate) service: Value,
+    /// Whether routers stand below others.
+    #[serde(default, skip_serializing_if = "Nested::is_default")]
+    pub(crate) nested: Nested,
     /// What keeps the names of this table apart from those of others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
@@ -61,6 +64,7 @@ impl Header {
             entrypoint: String::new(),
             base: Value::Object(serde_json::Map::new()),
             service: Value::Null,
+            nested: Nested::default(),
             turn: None,
             recent: Vec::new(),
         }

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::merge;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Route, Target, priority, router_name, rule, service_name};
+use crate::route::{
+    Nested, Parent, Prefix, Route, Target, fallback_name, parent_name, prefix_rule, priority,
+    router_name, rule, service_name,
+};
 
 /// The middleware that guards Traefik's API, and the router that it guards; the names are those of
 /// jupyterhub-traefik-proxy.
@@ -31,6 +34,8 @@ pub struct Setup {
     /// More configuration of every service that a route becomes, as Traefik documents
     /// `loadBalancer`; `None` leaves what is stored alone.
     pub service: Option<Value>,
+    /// Whether routers stand below others; `None` leaves it as it is stored.
+    pub nested: Option<Nested>,
     /// PEM texts `(certificate, key)` to use where no default certificate is set up. Without one
     /// Traefik makes a new RSA key at every reload.
     pub fallback_certificate: Option<(String, String)>,
@@ -52,6 +57,7 @@ impl Setup {
             entrypoint: entrypoint.into(),
             base: None,
             service: None,
+            nested: None,
             fallback_certificate: None,
         }
     }
@@ -201,6 +207,67 @@ pub(crate) fn router(namespace: &str, route: &Route) -> RouterConfig {
         priority: priority(&route.spec),
         service: service_name(namespace, &route.target),
     }
+}
+
+impl RouterConfig {
+    pub(crate) fn value(&self, place: &Place<'_>) -> Value {
+        let Self {
+            rule,
+            priority,
+            service,
+            ..
+        } = self;
+        match place {
+            Place::Entrypoint(entrypoint) => json!({
+                "rule": rule, "priority": priority, "service": service,
+                "entryPoints": [entrypoint],
+            }),
+            Place::Below(parent) => json!({
+                "rule": rule, "priority": priority, "service": service,
+                "parentRefs": [parent],
+            }),
+        }
+    }
+}
+
+/// Where a router gets its requests from.
+pub(crate) enum Place<'a> {
+    Entrypoint(&'a str),
+    /// The router of this name.
+    Below(String),
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(namespace: &str, entrypoint: &'a str, parent: Option<&Prefix>) -> Self {
+        match parent {
+            Some(prefix) => Self::Below(parent_name(namespace, prefix)),
+            None => Self::Entrypoint(entrypoint),
+        }
+    }
+}
+
+/// What a parent becomes in `http.routers`: itself, and the router below it that takes what is
+/// left.
+pub(crate) fn parent(
+    namespace: &str,
+    entrypoint: &str,
+    prefix: &Prefix,
+    parent: &Parent,
+) -> [(String, Value); 2] {
+    let name = parent_name(namespace, prefix);
+    let (rule, priority) = prefix_rule(prefix);
+    let mut this = json!({"rule": rule, "priority": priority});
+    match Place::new(namespace, entrypoint, parent.above.as_ref()) {
+        Place::Entrypoint(entrypoint) => this["entryPoints"] = json!([entrypoint]),
+        Place::Below(above) => this["parentRefs"] = json!([above]),
+    }
+    let rest = json!({
+        "rule": "PathPrefix(\"/\")",
+        "priority": 1,
+        "service": service_name(namespace, &parent.fallback.target),
+        "parentRefs": [name],
+    });
+    [(name, this), (fallback_name(namespace, prefix), rest)]
 }
 
 /// What a target becomes in `http.services`, under its [`service_name`]; `more` is merged over it.

@@ -1,6 +1,7 @@
 //! The domain: routes, the rules that Traefik matches them by, and the table that holds them.
 //! Nothing in here does any I/O.
 
+mod layout;
 mod names;
 mod rule;
 mod spec;
@@ -12,12 +13,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use layout::Nested;
 pub use rule::{priority, rule};
 pub use spec::RouteSpec;
 pub use table::Table;
 pub use target::Target;
 
-pub(crate) use names::{marker_name, router_name, service_name, slug};
+pub(crate) use layout::{Layout, Parent, Prefix, canonical};
+pub(crate) use names::{fallback_name, marker_name, parent_name, router_name, service_name, slug};
+pub(crate) use rule::prefix_rule;
 pub(crate) use table::Effect;
 
 use crate::error::{Error, ErrorKind, Result};

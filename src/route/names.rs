@@ -6,6 +6,7 @@
 
 use ring::digest::{SHA256, digest};
 
+use super::layout::canonical;
 use super::{RouteSpec, Target};
 
 const MAX_SLUG: usize = 40;
@@ -21,6 +22,16 @@ pub(crate) fn router_name(namespace: &str, spec: &RouteSpec) -> String {
 /// as much as a router whenever it loads a configuration.
 pub(crate) fn service_name(namespace: &str, target: &Target) -> String {
     name(namespace, target.as_str())
+}
+
+/// The router that stands above those whose paths begin like this.
+pub(crate) fn parent_name(namespace: &str, prefix: &[u8]) -> String {
+    name(namespace, &format!("all {}", canonical(prefix)))
+}
+
+/// The router below it that takes what the others leave.
+pub(crate) fn fallback_name(namespace: &str, prefix: &[u8]) -> String {
+    name(namespace, &format!("rest {}", canonical(prefix)))
 }
 
 /// The middleware that carries the generation of a key-value store's table.

@@ -5,6 +5,7 @@
 //! ones in upper case. `/a@b` and `/a%40b` are therefore two paths to it, and a rule has to name
 //! both. (Traefik 3.7: "Routing path" in its documentation of rules; checked in `tests/`.)
 
+use super::layout::canonical;
 use super::spec::{Byte, RouteSpec, next_byte};
 
 /// Up to this many path forms are spelled out; beyond it one regular expression covers them. Plain
@@ -49,8 +50,18 @@ pub fn priority(spec: &RouteSpec) -> u64 {
     host + spec.path().len() as u64 + "PathPrefix(``)".len() as u64
 }
 
+/// The rule and the priority of a router for all paths with this beginning, the priority above
+/// those of routes whose path is shorter.
+pub(crate) fn prefix_rule(prefix: &[u8]) -> (String, u64) {
+    let rule = format!("PathPrefix({})", literal(prefix));
+    (
+        rule,
+        canonical(prefix).len() as u64 + 1 + "PathPrefix(``)".len() as u64,
+    )
+}
+
 /// One character of a path, as the rule has to match it.
-enum Piece {
+pub(super) enum Piece {
     /// Always this byte.
     Byte(u8),
     /// Always this triple: the character would end the path or a segment if it were plain.
@@ -59,7 +70,7 @@ enum Piece {
     Either(u8),
 }
 
-fn pieces(path: &str) -> Vec<Piece> {
+pub(super) fn pieces(path: &str) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((byte, tail)) = next_byte(rest) {

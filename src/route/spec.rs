@@ -147,6 +147,11 @@ pub(super) fn next_byte(text: &[u8]) -> Option<(Byte, &[u8])> {
     }
 }
 
+/// Whether the byte has one form only in a path, itself.
+pub(super) fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
 /// Whether RFC 3986 allows the byte, unencoded, in a path segment (`pchar`).
 fn is_pchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)

@@ -33,6 +33,11 @@ impl Table {
         self.0.get(spec)
     }
 
+    /// The route whose routespec is this text.
+    pub(super) fn get_text(&self, spec: &str) -> Option<&Arc<Route>> {
+        self.0.get(spec)
+    }
+
     /// All routes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Route>> {
         self.0.values()

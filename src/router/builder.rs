@@ -21,6 +21,7 @@ use crate::config::static_config::StaticConfig;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::Tls;
+use crate::route::Nested;
 use crate::traefik::Api;
 use crate::traefik::process::Launch;
 
@@ -56,6 +57,7 @@ pub struct Builder {
     traefik_bin: PathBuf,
     static_config_file: PathBuf,
     extra_static_config: Value,
+    nested: Option<Nested>,
     throttle: Duration,
     log_level: String,
     env: Vec<(OsString, OsString)>,
@@ -86,6 +88,7 @@ impl Builder {
             traefik_bin: "traefik".into(),
             static_config_file: "traefik.toml".into(),
             extra_static_config: json!({}),
+            nested: None,
             throttle: Duration::ZERO,
             log_level: "ERROR".into(),
             env: Vec::new(),
@@ -223,6 +226,14 @@ impl Builder {
         self
     }
 
+    /// Whether Traefik's routers stand below others, so that requests are served as fast with
+    /// thousands of routes as with a few. It holds for the whole table, until another Router sets
+    /// it. Defaults to what is stored with the table, and that to [`Nested::Auto`].
+    pub fn nested_routers(mut self, nested: Nested) -> Self {
+        self.nested = Some(nested);
+        self
+    }
+
     /// The program to start: a path, or a name on PATH. Defaults to `traefik`.
     pub fn traefik_bin(mut self, program: impl Into<PathBuf>) -> Self {
         self.traefik_bin = program.into();
@@ -351,7 +362,10 @@ impl Builder {
         let setup = if self.setup_dynamic_config {
             self.setup(&entrypoint)?
         } else {
-            Setup::new(&entrypoint)
+            Setup {
+                nested: self.nested,
+                ..Setup::new(&entrypoint)
+            }
         };
         let verifier = self.verifier()?;
         let commit = self.backend.open(&setup)?;
@@ -386,8 +400,10 @@ impl Builder {
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         let public = Listen::parse("public_url", &self.public_url)?;
-        self.backend
-            .open(&Setup::new(self.entrypoint_name(public.tls)?))?;
+        self.backend.open(&Setup {
+            nested: self.nested,
+            ..Setup::new(self.entrypoint_name(public.tls)?)
+        })?;
         let verifier = self.verifier()?;
         Ok(Router {
             backend: self.backend,
@@ -526,6 +542,7 @@ impl Builder {
             )),
             service: self.extra_service_config.clone(),
             fallback_certificate: Some(made_up_certificate()?),
+            nested: self.nested,
             ..Setup::new(entrypoint)
         })
     }

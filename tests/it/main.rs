@@ -17,6 +17,7 @@ mod etcd_server;
 mod files;
 mod hostile;
 mod life;
+mod nesting;
 mod processes;
 mod protocols;
 mod regressions;

@@ -1,9 +1,11 @@
 //! Which requests reach which target.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::json;
-use traefik_router::{Change, ErrorKind, Route};
+use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
 use crate::support::{Echo, Kind, Rig, on_each_backend};
 
@@ -20,6 +22,45 @@ on_each_backend! {
     resolve_says_where_the_real_traefik_sends_a_request,
 }
 
+/// The same with routers below others wherever that can be.
+mod nested {
+    use super::{LAYOUT, Nested};
+    use crate::support::Kind;
+
+    macro_rules! nested {
+        ($($name:ident),* $(,)?) => {
+            $crate::support::on_each_backend!($($name),*);
+            $(fn $name(kind: Kind) {
+                LAYOUT.set(Nested::Always);
+                super::$name(kind);
+            })*
+        };
+    }
+
+    nested! {
+        every_kind_of_routespec_is_added_found_served_and_deleted,
+        the_longest_prefix_wins_and_none_bleeds_into_its_neighbours,
+        reserved_characters_are_reached_plain_and_encoded,
+        an_encoded_slash_is_no_slash,
+        hosts_are_compared_without_case_or_port_and_come_before_paths,
+        a_targets_path_is_put_in_front,
+        a_change_is_served_when_the_call_returns,
+        reconcile_adds_changes_and_deletes_what_it_says,
+        thousands_of_routes_are_one_change,
+        resolve_says_where_the_real_traefik_sends_a_request,
+    }
+}
+
+thread_local! {
+    /// How the routers of this test stand.
+    static LAYOUT: Cell<Nested> = const { Cell::new(Nested::Never) };
+}
+
+fn start(rig: &Rig) -> Router {
+    let builder = rig.builder().nested_routers(LAYOUT.get());
+    builder.start().unwrap()
+}
+
 /// Requests, by host and path, and the backend that each must reach.
 #[track_caller]
 fn check(rig: &Rig, expected: &[(&str, &str, Option<&Echo>)]) {
@@ -31,7 +72,7 @@ fn check(rig: &Rig, expected: &[(&str, &str, Option<&Echo>)]) {
 
 fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
     let rig = Rig::new(kind);
-    let (router, echo) = (rig.start(), Echo::start());
+    let (router, echo) = (start(&rig), Echo::start());
     for (spec, canonical, host, below) in [
         ("/", "/", "any", "/anything"),
         ("/abc", "/abc/", "any", "/abc/x"),
@@ -95,7 +136,7 @@ fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
 
 fn the_longest_prefix_wins_and_none_bleeds_into_its_neighbours(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let [root, x, xy, long] = [(); 4].map(|()| Echo::start());
     let changes = [
         ("/", &root),
@@ -136,7 +177,7 @@ fn the_longest_prefix_wins_and_none_bleeds_into_its_neighbours(kind: Kind) {
 
 fn reserved_characters_are_reached_plain_and_encoded(kind: Kind) {
     let rig = Rig::new(kind);
-    let (router, root, echo) = (rig.start(), Echo::start(), Echo::start());
+    let (router, root, echo) = (start(&rig), Echo::start(), Echo::start());
     router.add_route("/", root.url(), json!(null)).unwrap();
 
     router
@@ -212,7 +253,7 @@ fn reserved_characters_are_reached_plain_and_encoded(kind: Kind) {
 
 fn an_encoded_slash_is_no_slash(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let [inside, between] = [(); 2].map(|()| Echo::start());
     router
         .add_route("/a%2Fb/", inside.url(), json!(null))
@@ -240,7 +281,7 @@ fn an_encoded_slash_is_no_slash(kind: Kind) {
 
 fn hosts_are_compared_without_case_or_port_and_come_before_paths(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let [long, host, hosted, v6] = [(); 4].map(|()| Echo::start());
     let changes = [
         (
@@ -283,7 +324,7 @@ fn hosts_are_compared_without_case_or_port_and_come_before_paths(kind: Kind) {
 
 fn a_targets_path_is_put_in_front(kind: Kind) {
     let rig = Rig::new(kind);
-    let (router, echo) = (rig.start(), Echo::start());
+    let (router, echo) = (start(&rig), Echo::start());
     let target = format!("{}/base/b%20c/", echo.url());
     router.add_route("/user/zoe/", target, json!(null)).unwrap();
     let received = rig.get("h", "/user/zoe/x%20y?q=1").echo();
@@ -297,7 +338,7 @@ fn a_targets_path_is_put_in_front(kind: Kind) {
 
 fn a_change_is_served_when_the_call_returns(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let echoes = [(); 2].map(|()| Echo::start());
     for round in 0..20 {
         let echo = &echoes[round % 2];
@@ -314,7 +355,7 @@ fn a_change_is_served_when_the_call_returns(kind: Kind) {
 
 fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let [old, new] = [(); 2].map(|()| Echo::start());
     let route = |spec: &str, echo: &Echo| Route::new(spec, echo.url(), json!(null)).unwrap();
     router
@@ -351,7 +392,7 @@ fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
 fn thousands_of_routes_are_one_change(kind: Kind) {
     const ROUTES: usize = 2_000;
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let [old, new] = [(); 2].map(|()| Echo::start());
     let routes = |echo: &Echo| {
         let route = |n| Route::new(format!("/n/{n}/"), echo.url(), json!(n)).unwrap();
@@ -373,7 +414,7 @@ fn thousands_of_routes_are_one_change(kind: Kind) {
 
 fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = rig.start();
+    let router = start(&rig);
     let echoes: Vec<_> = (0..6).map(|_| Echo::start()).collect();
     let cases = (
         proptest::collection::vec(spec(), 1..=echoes.len()),
@@ -427,12 +468,12 @@ fn path(more: &'static [&'static str]) -> impl Strategy<Value = String> {
     })
 }
 
-fn spec() -> impl Strategy<Value = String> {
+pub(crate) fn spec() -> impl Strategy<Value = String> {
     let host = proptest::sample::select(vec!["", "", "", "h.x", "other.x"]);
     (host, path(&[])).prop_map(|(host, path)| format!("{host}{path}"))
 }
 
-fn request() -> impl Strategy<Value = (String, String)> {
+pub(crate) fn request() -> impl Strategy<Value = (String, String)> {
     let host = proptest::sample::select(vec!["h.x", "H.X:80", "other.x", "none.x"]);
     let path = path(&["", ".", "..", "%2e%2E", "%c3%a9", "a%2fb", "%7E", "%61"]);
     (host.prop_map(String::from), path)
@@ -441,7 +482,7 @@ fn request() -> impl Strategy<Value = (String, String)> {
 #[test]
 fn what_is_no_route_is_refused_before_anything_is_written() {
     let rig = Rig::new(crate::support::Kind::Toml);
-    let router = rig.start();
+    let router = start(&rig);
     let before = rig.rules_text();
     for (spec, target) in [
         ("", "http://127.0.0.1:1"),

@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 
 use crate::backend::record::{Header, parse};
 use crate::backend::{Contents, Setup};
-use crate::config::dynamic::{entries, is_api_name, marker, router, service};
+use crate::config::dynamic::{Place, entries, is_api_name, marker, parent, router, service};
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Change, Route, RouteSpec, Table, router_name, service_name};
+use crate::route::{
+    Change, Layout, Parent, Prefix, Route, RouteSpec, Table, fallback_name, parent_name,
+    router_name, service_name,
+};
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
 /// top of a file.
@@ -34,6 +37,9 @@ pub(super) struct TableFile {
     foreign_names: HashSet<(String, String)>,
     has_foreign_certificate: bool,
     lines: BTreeMap<RouteSpec, Lines>,
+    layout: Layout,
+    /// The lines of each parent of the layout, and of the router for what its others leave.
+    parents: BTreeMap<Prefix, [String; 2]>,
     /// Each service's line, and how many routes use it.
     services: BTreeMap<String, (usize, String)>,
     /// The file as it was last put together, with holes for what each commit changes.
@@ -77,6 +83,8 @@ impl TableFile {
             foreign_names: HashSet::new(),
             has_foreign_certificate: false,
             lines: BTreeMap::new(),
+            layout: Layout::default(),
+            parents: BTreeMap::new(),
             services: BTreeMap::new(),
             frame: None,
             text: String::new(),
@@ -99,12 +107,7 @@ impl TableFile {
             file.set_routes(routes);
         }
         let legacy = LegacyRoutes::in_file(&tree)?;
-        let namespace = file.header.namespace.clone();
-        let routers = file
-            .routes
-            .iter()
-            .map(|route| router_name(&namespace, &route.spec))
-            .collect();
+        let routers = file.routers();
         let is_ours = |path: &[&str]| file.owns(&routers, path) || legacy.owns(path);
         let foreign = tree.text_without(text, &is_ours);
         file.set_foreign(unmarked(syntax, foreign))?;
@@ -114,6 +117,7 @@ impl TableFile {
                 file.set(&Change::from(route));
             }
         }
+        file.lay_out();
         Ok(file)
     }
 
@@ -144,6 +148,7 @@ impl TableFile {
         if let Some(service) = &setup.service {
             self.header.service.clone_from(service);
         }
+        self.header.nested = setup.nested.unwrap_or(self.header.nested);
         if setup.base.is_some() {
             let is_api = |path: &[&str]| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name));
             self.drop_foreign(&is_api)?;
@@ -199,6 +204,7 @@ impl TableFile {
         self.set_up(&Setup {
             base: has_base.then(|| old.base.clone()),
             service: Some(old.service.clone()),
+            nested: Some(old.nested),
             ..Setup::new(&old.entrypoint)
         })
     }
@@ -235,6 +241,7 @@ impl TableFile {
         for change in changes {
             self.set(change);
         }
+        self.lay_out();
         if self.foreign_names.is_empty() {
             return Ok(());
         }
@@ -298,6 +305,9 @@ impl TableFile {
                         line(*indent, &syntax.entry(&self.header.marker, &value), out);
                     }
                     Part::Routers => {
+                        for parent in self.parents.values().take(limit).flatten() {
+                            line(*indent, parent, out);
+                        }
                         for lines in self.lines.values().take(limit) {
                             line(*indent, &lines.router, out);
                         }
@@ -377,14 +387,67 @@ impl TableFile {
 
     fn set_routes(&mut self, routes: Table) {
         self.lines.clear();
+        self.parents.clear();
         self.services.clear();
         for route in &routes {
             self.set_lines(&Change::Set(route.clone()));
         }
         self.routes = routes;
+        self.lay_out();
     }
 
-    /// Makes one change to the table and the lines for it.
+    /// Writes the routers anew whose place is another one now, and their parents. Those of routes
+    /// that were just set have no line yet.
+    fn lay_out(&mut self) {
+        let next = Layout::of(&self.routes, self.header.nested);
+        let last = std::mem::replace(&mut self.layout, next);
+        for spec in last.moved(&self.layout) {
+            if let Some(lines) = self.lines.get_mut(spec) {
+                lines.router.clear();
+            }
+        }
+        let Header {
+            namespace,
+            entrypoint,
+            ..
+        } = &self.header;
+        for (spec, lines) in self.lines.iter_mut() {
+            if !lines.router.is_empty() {
+                continue;
+            }
+            if let Some(route) = self.routes.get(spec) {
+                let place = Place::new(namespace, entrypoint, self.layout.place(spec));
+                let config = router(namespace, route);
+                lines.router = self.syntax.entry(&config.name, &config.value(&place));
+            }
+        }
+        let parents = self.layout.parents();
+        if self.parents.len() != parents.len() || last.parents() != parents {
+            let lines = |(prefix, this): (&Prefix, &Parent)| {
+                let routers = parent(namespace, entrypoint, prefix, this);
+                let lines = routers.map(|(name, value)| self.syntax.entry(&name, &value));
+                (Prefix::clone(prefix), lines)
+            };
+            self.parents = parents.iter().map(lines).collect();
+        }
+    }
+
+    /// The names of our routers.
+    fn routers(&self) -> HashSet<String> {
+        let namespace = &self.header.namespace;
+        let parents = self.layout.parents().keys();
+        let parents = parents.flat_map(|prefix| {
+            [
+                parent_name(namespace, prefix),
+                fallback_name(namespace, prefix),
+            ]
+        });
+        let routes = self.routes.iter();
+        let routes = routes.map(|route| router_name(namespace, &route.spec));
+        routes.chain(parents).collect()
+    }
+
+    /// Makes one change to the table and the lines for it, but the router's.
     fn set(&mut self, change: &Change) {
         self.set_lines(change);
         self.routes.apply(change);
@@ -393,23 +456,17 @@ impl TableFile {
     fn set_lines(&mut self, change: &Change) {
         let old = self.lines.remove(change.spec());
         if let Change::Set(route) = change {
-            let config = router(&self.header.namespace, route);
-            let value = json!({
-                "rule": config.rule,
-                "priority": config.priority,
-                "service": config.service,
-                "entryPoints": [self.header.entrypoint],
-            });
+            let name = service_name(&self.header.namespace, &route.target);
             let service_line = || {
                 let value = service(&route.target, &self.header.service);
-                self.syntax.entry(&config.service, &value)
+                self.syntax.entry(&name, &value)
             };
-            let users = self.services.entry(config.service.clone());
+            let users = self.services.entry(name.clone());
             users.or_insert_with(|| (0, service_line())).0 += 1;
             let lines = Lines {
-                router: self.syntax.entry(&config.name, &value),
+                router: String::new(),
                 record: json_line(&**route) + "\n",
-                service: config.service,
+                service: name,
             };
             self.lines.insert(route.spec.clone(), lines);
         }

@@ -11,7 +11,7 @@ mod table_keys;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -431,14 +431,23 @@ impl<S: KvStore> Backend for KvBackend<S> {
             let legacy = legacy::read(&self.keys, &*self.store)?;
             let mut steps = vec![self.others_api(setup)?];
             steps.extend(state.set_up(setup, !certificate.is_empty())?);
-            for (route, transaction) in legacy {
-                let spec = Some(route.spec.clone());
-                let mut step = Step { spec, transaction };
-                if state.table().get(&route.spec).is_none() {
-                    step.transaction.then(state.apply(&Change::from(route))?);
+            let unknown = legacy.iter().map(|(route, _)| route);
+            let unknown = unknown.filter(|route| state.table().get(&route.spec).is_none());
+            let adopted: Vec<_> = unknown.map(|route| Change::from(route.clone())).collect();
+            let mut legacy: HashMap<RouteSpec, Transaction> = (legacy.into_iter())
+                .map(|(route, transaction)| (route.spec, transaction))
+                .collect();
+            for mut step in state.apply(&adopted)? {
+                if let Some(mut gone) = step.spec.as_ref().and_then(|spec| legacy.remove(spec)) {
+                    gone.then(step.transaction);
+                    step.transaction = gone;
                 }
                 steps.push(step);
             }
+            steps.extend(legacy.into_iter().map(|(spec, transaction)| Step {
+                spec: Some(spec),
+                transaction,
+            }));
             Ok(steps)
         })?;
         let beating = interval
@@ -482,14 +491,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         self.write(&mut |state, stored| {
             let changes = edit(state.table(), stored);
-            let step = |change: &Change| {
-                let transaction = state.apply(change)?;
-                Ok(Step {
-                    spec: Some(change.spec().clone()),
-                    transaction,
-                })
-            };
-            changes.iter().map(step).collect()
+            state.apply(&changes)
         })
     }
 

@@ -8,10 +8,17 @@ use super::flatten::flatten;
 use super::{Entry, Step, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
-use crate::config::dynamic::{entries, marker, router, service};
+use crate::config::dynamic::{Place, entries, marker, parent, router, service};
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Change, Route, Table, Target, marker_name, service_name};
+use crate::route::{
+    Change, Layout, Parent, Prefix, Route, RouteSpec, Table, Target, canonical, fallback_name,
+    marker_name, parent_name, router_name, service_name,
+};
+
+/// The keys of a router that say where it gets its requests from; it has one of them.
+const ENTRYPOINT: &str = "entryPoints/0";
+const PARENT: &str = "parentRefs/0";
 
 /// How many commits the header remembers.
 const RECENT: usize = 16;
@@ -115,6 +122,7 @@ pub(super) struct TableKeys {
     stored: Option<Entry>,
     header: Header,
     table: Table,
+    layout: Layout,
     /// How many routes use a service.
     users: HashMap<String, usize>,
 }
@@ -142,6 +150,7 @@ impl TableKeys {
                 .or_default() += 1;
         }
         Ok(Self {
+            layout: Layout::of(&table, header.nested),
             keys: keys.clone(),
             stored,
             header,
@@ -191,8 +200,138 @@ impl TableKeys {
         json_line(&self.header).len() + 512
     }
 
-    /// Makes a change, and says what it does to the keys.
-    pub(super) fn apply(&mut self, change: &Change) -> Result<Transaction> {
+    /// Makes changes, and says what they do to the keys. Of several to one routespec the last one
+    /// counts.
+    pub(super) fn apply(&mut self, changes: &[Change]) -> Result<Vec<Step>> {
+        let numbered = changes.iter().enumerate();
+        let last: HashMap<&RouteSpec, usize> = numbered.map(|(n, one)| (one.spec(), n)).collect();
+        let (mut steps, mut fresh) = (Vec::new(), HashSet::new());
+        for (n, change) in changes.iter().enumerate() {
+            if last.get(change.spec()) == Some(&n) {
+                if self.table.get(change.spec()).is_none() {
+                    fresh.insert(change.spec());
+                }
+                steps.push(Step {
+                    spec: Some(change.spec().clone()),
+                    transaction: self.change(change)?,
+                });
+            }
+        }
+        self.lay_out(steps, &fresh)
+    }
+
+    /// Gives each router its place, given the steps that have changed the table, and the routes
+    /// that are new. They come in an order in which no request goes astray, should they not fit in
+    /// one transaction: a router that goes below a parent has the higher priority until then.
+    fn lay_out(
+        &mut self,
+        mut changed: Vec<Step>,
+        fresh: &HashSet<&RouteSpec>,
+    ) -> Result<Vec<Step>> {
+        let next = Layout::of(&self.table, self.header.nested);
+        let last = std::mem::replace(&mut self.layout, next);
+        let mut at: HashMap<RouteSpec, usize> = HashMap::new();
+        for (n, step) in changed.iter().enumerate() {
+            at.extend(step.spec.clone().map(|spec| (spec, n)));
+        }
+        for spec in last.moved(&self.layout) {
+            if self.table.get(spec).is_some() && !at.contains_key(spec) {
+                at.insert(spec.clone(), changed.len());
+                changed.push(Step {
+                    spec: Some(spec.clone()),
+                    transaction: Transaction::new(),
+                });
+            }
+        }
+        for step in &mut changed {
+            if let Some(route) = step.spec.as_ref().and_then(|spec| self.table.get(spec)) {
+                let name = router_name(self.keys.namespace(), &route.spec);
+                let places = [&last, &self.layout].map(|layout| layout.place(&route.spec));
+                let moved = places[0] != places[1] && !fresh.contains(&route.spec);
+                self.place(&name, places[1], moved, &mut step.transaction);
+            }
+        }
+        let mut steps = Vec::new();
+        for (prefix, parent) in self.layout.parents() {
+            let known = last.parents().get(prefix);
+            if known == Some(parent) {
+                continue;
+            }
+            let mut transaction = self.set_parent(prefix, parent)?;
+            if known.is_some() {
+                let name = parent_name(self.keys.namespace(), prefix);
+                self.place(&name, parent.above.as_ref(), true, &mut transaction);
+            }
+            // What leads to a service that comes or goes does so with it; a router as long as the
+            // parent's prefix goes below it as it comes.
+            let owner = match known {
+                Some(_) => at.get(&parent.fallback.spec),
+                None => at.get(&*(canonical(prefix) + "/")),
+            };
+            match owner {
+                Some(&n) => changed[n].transaction.then(transaction),
+                None => steps.push(Step {
+                    spec: None,
+                    transaction,
+                }),
+            }
+        }
+        steps.append(&mut changed);
+        let gone = last.parents().keys();
+        for prefix in gone.filter(|prefix| !self.layout.parents().contains_key(*prefix)) {
+            let mut transaction = Transaction::new();
+            let namespace = self.keys.namespace();
+            let names = [
+                parent_name(namespace, prefix),
+                fallback_name(namespace, prefix),
+            ];
+            for name in names {
+                self.delete_router(&name, &mut transaction);
+            }
+            steps.push(Step {
+                spec: None,
+                transaction,
+            });
+        }
+        Ok(steps)
+    }
+
+    /// Has a router get its requests from the entrypoint, or from a parent.
+    fn place(&self, router: &str, parent: Option<&Prefix>, moved: bool, into: &mut Transaction) {
+        let router = self.keys.http("routers", router);
+        let place = Place::new(self.keys.namespace(), &self.header.entrypoint, parent);
+        let (key, value, other) = match place {
+            Place::Entrypoint(entrypoint) => (ENTRYPOINT, entrypoint.to_string(), PARENT),
+            Place::Below(parent) => (PARENT, parent, ENTRYPOINT),
+        };
+        let mut next = Transaction::new();
+        next.set.insert(format!("{router}/{key}"), value);
+        if moved {
+            next.delete.insert(format!("{router}/{other}"));
+        }
+        into.then(next);
+    }
+
+    fn set_parent(&self, prefix: &Prefix, this: &Parent) -> Result<Transaction> {
+        let mut transaction = Transaction::new();
+        let (namespace, entrypoint) = (self.keys.namespace(), &self.header.entrypoint);
+        let routers = parent(namespace, entrypoint, prefix, this);
+        for (name, value) in &routers {
+            let router = self.keys.http("routers", name);
+            flatten(&router, value, &mut transaction.set)?;
+        }
+        Ok(transaction)
+    }
+
+    fn delete_router(&self, name: &str, from: &mut Transaction) {
+        let router = self.keys.http("routers", name);
+        for part in ["rule", "priority", "service", ENTRYPOINT, PARENT] {
+            from.delete.insert(format!("{router}/{part}"));
+        }
+    }
+
+    /// Makes a change to all but the router's place.
+    fn change(&mut self, change: &Change) -> Result<Transaction> {
         let mut transaction = Transaction::new();
         let old = self.table.get(change.spec()).cloned();
         if let Change::Set(route) = change {
@@ -201,7 +340,6 @@ impl TableKeys {
                 "rule": config.rule,
                 "priority": config.priority,
                 "service": config.service,
-                "entryPoints": [self.header.entrypoint],
             });
             flatten(
                 &self.keys.http("routers", &config.name),
@@ -214,10 +352,7 @@ impl TableKeys {
                 .insert(self.keys.route(&config.name), json_line(&**route));
         } else if let Some(old) = &old {
             let config = router(self.keys.namespace(), old);
-            for part in ["rule", "priority", "service", "entryPoints/0"] {
-                let router = self.keys.http("routers", &config.name);
-                transaction.delete.insert(format!("{router}/{part}"));
-            }
+            self.delete_router(&config.name, &mut transaction);
             transaction.delete.insert(self.keys.route(&config.name));
         }
         if let Some(old) = old {
@@ -284,17 +419,26 @@ impl TableKeys {
         }
         if self.header.entrypoint != setup.entrypoint {
             self.header.entrypoint.clone_from(&setup.entrypoint);
-            for route in &self.table {
-                let name = router(self.keys.namespace(), route).name;
+            let below = |spec: &RouteSpec| self.layout.place(spec).is_some();
+            for route in self.table.iter().filter(|route| !below(&route.spec)) {
+                let name = router_name(self.keys.namespace(), &route.spec);
                 let mut transaction = Transaction::new();
-                let key = format!("{}/entryPoints/0", self.keys.http("routers", &name));
-                transaction.set.insert(key, setup.entrypoint.clone());
+                self.place(&name, None, false, &mut transaction);
                 steps.push(Step {
                     spec: Some(route.spec.clone()),
                     transaction,
                 });
             }
+            let parents = self.layout.parents().iter();
+            for (prefix, parent) in parents.filter(|(_, parent)| parent.above.is_none()) {
+                steps.push(Step {
+                    spec: None,
+                    transaction: self.set_parent(prefix, parent)?,
+                });
+            }
         }
+        self.header.nested = setup.nested.unwrap_or(self.header.nested);
+        steps.extend(self.lay_out(Vec::new(), &HashSet::new())?);
         Ok(steps)
     }
 
