@@ -295,6 +295,9 @@ impl Verifier {
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
         let mut before = None;
+        if expected >= Duration::from_millis(1) {
+            std::thread::sleep(pause(Duration::ZERO, expected).min(self.timeout));
+        }
         loop {
             // Somebody may have deleted the route by now, and only the marker tells what is wrong.
             if start.elapsed() > PROOF_PATIENCE + 2 * expected {
@@ -348,6 +351,13 @@ impl Verifier {
         }
     }
 
+    /// The version of a Traefik that knows no `parentRefs`, if there is one.
+    pub(super) fn version_without_parents(&self) -> Result<Option<String>> {
+        let versions = self.everywhere(|traefik, _| traefik.api.version().map(Some))?;
+        let mut versions = versions.into_iter().map(|(_, version)| version.version);
+        Ok(versions.find(|version| !has_parents(version)))
+    }
+
     fn not_loaded(&self, api: &Api, awaited: &Awaited<'_>, seen: Seen) -> Error {
         let provider = &self.provider;
         let why = match seen {
@@ -385,6 +395,19 @@ impl Verifier {
     }
 }
 
+/// Whether a Traefik of this version knows `parentRefs`. One that was built by hand may have any
+/// version.
+fn has_parents(version: &str) -> bool {
+    let mut numbers = version
+        .trim_start_matches('v')
+        .split('.')
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (3, 6),
+        _ => true,
+    }
+}
+
 /// The routers of these names that Traefik refuses, and perhaps others.
 fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<RouterInfo>> {
     let mut names = by_name.keys();
@@ -401,9 +424,9 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
 /// Few polls until it may be there: each takes CPU from the reload that it waits for. Then one
 /// after each sixteenth of the time that has passed.
 fn pause(elapsed: Duration, expected: Duration) -> Duration {
-    let likely = expected * 3 / 4;
+    let (likely, first) = (expected * 3 / 4, expected / 4);
     let pause = match likely.checked_sub(elapsed) {
-        Some(left) => elapsed.min(left),
+        Some(left) => elapsed.max(first).min(left),
         None => elapsed / 16,
     };
     pause.clamp(Duration::from_micros(100), Duration::from_millis(100))
@@ -425,4 +448,23 @@ fn refusal(api: &Api, spec: &RouteSpec, router: &RouterInfo) -> Error {
     let words = router.error.join("; ");
     let message = format!("stored, but Traefik at {url} refuses the route {spec}: {words}");
     Error::new(ErrorKind::Refused, message).with_stored(crate::error::Stored::All)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_parents;
+
+    #[test]
+    fn versions() {
+        for (version, expected) in [
+            ("3.7.15", true),
+            ("v3.6.0-rc1", true),
+            ("3.5.3", false),
+            ("v2.11.4", false),
+            ("4.0", true),
+            ("dev", true),
+        ] {
+            assert_eq!(has_parents(version), expected, "{version}");
+        }
+    }
 }
