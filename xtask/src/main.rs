@@ -22,6 +22,9 @@ cargo xtask COMMAND
   compare --quick   ... within five minutes, with fewer samples and tables
                     --routes 0,100  --backend toml,yaml,etcd  --no-peer
                     --only add (or change, delete, apply, concurrent, reads)
+  compare --serving   measure how many requests are served, with the routes as a flat table and
+                    as a tree, beside configurable-http-proxy; writes target/serving.json, .md
+                    and .svg                    --quick  --routes 1,100
   jupyterhub        run JupyterHub's own tests with traefik-router for its proxy and with
                     configurable-http-proxy, and compare
                     --ours  --real  --only PATTERN (as pytest -k has it)
@@ -32,9 +35,10 @@ cargo xtask COMMAND
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
   tools --hub       ... and JupyterHub with its tests, and configurable-http-proxy
+  tools --serving   ... and configurable-http-proxy and wrk, for compare --serving
 
-A program named by TRAEFIK_BIN or ETCD_BIN is used as it is, or else one on PATH,
-or else the one in target/tools. Colours are off with NO_COLOR and outside a terminal.
+A program named by TRAEFIK_BIN, ETCD_BIN, CHP_BIN or WRK_BIN is used as it is, or else
+one on PATH, or else the one in target/tools. Colours are off with NO_COLOR and outside a terminal.
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         ["test"] => suite::run(),
         ["compare", options @ ..] => compare::run(options),
         [compare::OURS, options @ ..] => compare::run_ours(options),
+        [compare::TARGET, port] => compare::run_target(port),
         ["jupyterhub", options @ ..] => jupyterhub::run(options),
         ["tools", options @ ..] => tools::run(options),
         ["help" | "--help" | "-h"] => {

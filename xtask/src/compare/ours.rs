@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use traefik_router::{Applied, Builder, Change, Etcd, FileBackend, KvBackend, Route, Router};
 
-use super::stats;
+use super::{cpu, stats};
 use crate::Result;
 
 pub(super) const PASSWORD: &str = "compare-password";
@@ -208,24 +208,11 @@ fn thread_cpu() -> Result<f64> {
 
 /// CPU of the whole process, dead threads included, and its memory.
 fn usage() -> Result<Value> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |n: usize| -> f64 {
-        fields
-            .get(n)
-            .and_then(|field| field.parse().ok())
-            .unwrap_or(0.0)
-    };
     let status = fs::read_to_string("/proc/self/status")?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
     Ok(json!({
-        "cpu_ms": (ticks(11) + ticks(12)) * 10.0,
+        "cpu_ms": cpu::of_process("self")?,
         "rss_mb": resident.ok_or("no VmRSS")? * 1024.0 / 1e6,
     }))
 }

@@ -1,15 +1,15 @@
 //! What was measured: as JSON, as a table, as a plot, and against the targets.
 
-use std::fmt::Write as _;
 use std::fs;
 
 use serde_json::{Value, json};
 
 use super::Row;
+use super::plot::{self, Line, Panel};
 use super::stats::quantile;
 use crate::{Result, tools};
 
-fn at(samples: &[f64], share: f64) -> Option<f64> {
+pub(super) fn at(samples: &[f64], share: f64) -> Option<f64> {
     let value = quantile(&mut samples.to_vec(), share);
     value.is_finite().then_some(value)
 }
@@ -115,7 +115,7 @@ pub(super) fn markdown(rows: &[Row]) -> String {
 }
 
 /// Three digits that count.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
@@ -124,23 +124,28 @@ fn short(value: f64) -> String {
     }
 }
 
+/// Whether one thing is as it must be, as a line.
+pub(super) fn verdict(what: &str, value: f64, bound: f64, at_least: bool, unit: &str) -> String {
+    let met = if at_least {
+        value >= bound
+    } else {
+        value <= bound
+    };
+    let (word, sign) = (
+        if met { "ok    " } else { "MISSED" },
+        if at_least { "≥" } else { "≤" },
+    );
+    let (value, bound) = (short(value), short(bound));
+    format!("{word} {what}: {value}{unit} ({sign} {bound}{unit})\n")
+}
+
 /// A line for each thing that must be true.
 pub(super) fn targets(rows: &[Row]) -> String {
     let mut text = String::new();
     let mut check = |what: String, value: Option<f64>, bound: f64, at_least: bool, unit: &str| {
-        let Some(value) = value else { return };
-        let met = if at_least {
-            value >= bound
-        } else {
-            value <= bound
-        };
-        let (word, sign) = (
-            if met { "ok    " } else { "MISSED" },
-            if at_least { "≥" } else { "≤" },
-        );
-        let (value, bound) = (short(value), short(bound));
-        // A String takes whatever is written.
-        writeln!(text, "{word} {what}: {value}{unit} ({sign} {bound}{unit})").unwrap_or_default();
+        if let Some(value) = value {
+            text.push_str(&verdict(&what, value, bound, at_least, unit));
+        }
     };
     for row in rows {
         let name = format!("{} {} at {}", row.backend, row.case, row.routes);
@@ -247,60 +252,24 @@ pub(super) fn targets(rows: &[Row]) -> String {
     text
 }
 
-const WIDTH: f64 = 900.0;
-const PANEL: (f64, f64) = (300.0, 320.0);
-const FRAME: (f64, f64, f64, f64) = (52.0, 40.0, 232.0, 220.0);
-
 /// Time of an add against the size of the table, a panel for each backend, both axes logarithmic.
 fn plot(rows: &[Row]) -> String {
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {}\" \
-         font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        PANEL.1
-    );
-    for (n, backend) in ["toml", "yaml", "etcd"].into_iter().enumerate() {
+    let panels = ["toml", "yaml", "etcd"].map(|backend| {
         let mut rows: Vec<&Row> = rows
             .iter()
             .filter(|row| row.backend == backend && row.case == "add")
             .collect();
         rows.sort_by_key(|row| row.routes);
-        svg.push_str(&panel(backend, &rows, PANEL.0 * n as f64));
-    }
-    svg.push_str("</svg>\n");
-    svg
+        panel(backend, &rows)
+    });
+    plot::svg(&panels)
 }
 
-fn panel(backend: &str, rows: &[&Row], left: f64) -> String {
-    let (x0, y0, width, height) = (left + FRAME.0, FRAME.1, FRAME.2, FRAME.3);
+fn panel(backend: &str, rows: &[&Row]) -> Panel {
     // A table without routes stands where one route would.
-    let x = |routes: usize| x0 + width * (routes.max(1) as f64).log10() / 4.0;
+    let x = |routes: usize| (routes.max(1) as f64).log10() / 4.0;
     // From 1 ms to 10 s.
-    let y = |ms: f64| y0 + height * (1.0 - ms.clamp(1.0, 1e4).log10() / 4.0);
-    let mut svg = format!(
-        "<text x=\"{x0}\" y=\"20\" font-size=\"13\" font-weight=\"bold\">add, {backend}</text>\n\
-         <rect x=\"{x0}\" y=\"{y0}\" width=\"{width}\" height=\"{height}\" fill=\"none\" \
-         stroke=\"#999\"/>\n"
-    );
-    for (power, label) in ["1 ms", "10 ms", "100 ms", "1 s", "10 s"]
-        .iter()
-        .enumerate()
-    {
-        let at = y(10f64.powi(power as i32));
-        svg.push_str(&format!(
-            "<path d=\"M{x0} {at}h{width}\" stroke=\"#ddd\"/>\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>\n",
-            x0 - 5.0,
-            at + 4.0
-        ));
-    }
-    for (routes, label) in [(1, "0"), (100, "100"), (1_000, "1,000"), (10_000, "10,000")] {
-        svg.push_str(&format!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n",
-            x(routes),
-            y0 + height + 15.0
-        ));
-    }
+    let y = |ms: f64| ms.clamp(1.0, 1e4).log10() / 4.0;
     type Side = (&'static str, &'static str, fn(&Row) -> &[f64]);
     let sides: [Side; 4] = [
         ("floor", "#888888", |row| &row.floor),
@@ -308,34 +277,28 @@ fn panel(backend: &str, rows: &[&Row], left: f64) -> String {
         ("peer", "#d62728", |row| &row.peer),
         ("peer, cheap hash", "#ff9f4a", |row| &row.cheap),
     ];
-    for (n, (name, colour, samples)) in sides.into_iter().enumerate() {
-        let points: Vec<(f64, f64)> = rows
+    let line = |(name, colour, samples): Side| Line {
+        name,
+        colour,
+        points: rows
             .iter()
             .filter_map(|row| Some((x(row.routes), y(Row::median(samples(row))?))))
-            .collect();
-        let line: Vec<String> = points
-            .iter()
-            .map(|(x, y)| format!("{x:.1},{y:.1}"))
-            .collect();
-        svg.push_str(&format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
-            line.join(" ")
-        ));
-        for (x, y) in points {
-            svg.push_str(&format!(
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>\n"
-            ));
-        }
-        let (x, y) = (
-            x0 + 118.0 * (n % 2) as f64,
-            y0 + height + 36.0 + 16.0 * (n / 2) as f64,
-        );
-        svg.push_str(&format!(
-            "<path d=\"M{x} {}h14\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <text x=\"{}\" y=\"{y}\">{name}</text>\n",
-            y - 4.0,
-            x + 18.0
-        ));
+            .collect(),
+    };
+    let sizes = [(1, "0"), (100, "100"), (1_000, "1,000"), (10_000, "10,000")];
+    let times = [
+        (1.0, "1 ms"),
+        (1e1, "10 ms"),
+        (1e2, "100 ms"),
+        (1e3, "1 s"),
+        (1e4, "10 s"),
+    ];
+    Panel {
+        title: format!("add, {backend}"),
+        x: sizes
+            .map(|(routes, label)| (x(routes), label.into()))
+            .into(),
+        y: times.map(|(ms, label)| (y(ms), label.into())).into(),
+        lines: sides.map(line).into(),
     }
-    svg
 }

@@ -1,0 +1,258 @@
+//! `cargo xtask compare --serving`: how many requests a table of routes serves, and what a reload
+//! takes, with the routes as a flat table and as a tree, beside configurable-http-proxy.
+//!
+//! All proxies with all their tables run at the same time and take turns under the load: one
+//! sample each, then the next round, so that whatever else the machine does hits all of them.
+
+mod load;
+mod report;
+mod sides;
+pub(crate) mod target;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use self::load::{Cores, Sample, on_core};
+use self::sides::{ALL, CHP, FLAT, Side, TREE, Table, Traefik};
+use super::http::Connection;
+use super::programs::{Folder, Program, free_port, wait_for};
+use super::{cpu, in_release};
+use crate::terminal::human;
+use crate::{Result, tools};
+
+pub(super) fn run(arguments: &[&str]) -> Result {
+    let options = Options::parse(arguments)?;
+    if cfg!(debug_assertions) {
+        return in_release(arguments);
+    }
+    let programs = Programs {
+        traefik: tools::traefik()?,
+        chp: tools::configurable_http_proxy()?,
+        wrk: tools::wrk()?,
+    };
+    tools::show("traefik", &programs.traefik);
+    tools::show("chp", &programs.chp);
+    tools::show("wrk", &programs.wrk);
+    let run = Run {
+        options,
+        programs,
+        folder: Folder::new()?,
+        cores: Cores::choose()?,
+        start: Instant::now(),
+    };
+    let rows = run.serving()?;
+    let reloads = run.reloads()?;
+    run.say(&format!("done after {}", human(run.start.elapsed())));
+    report::save(&rows, &reloads)?;
+    println!("{}", report::markdown(&rows, &reloads));
+    println!("{}", report::targets(&rows, &reloads));
+    Ok(())
+}
+
+struct Options {
+    quick: bool,
+    /// In ascending order.
+    routes: Vec<usize>,
+}
+
+impl Options {
+    fn parse(arguments: &[&str]) -> Result<Self> {
+        let mut options = Self {
+            quick: false,
+            routes: vec![1, 100, 1_000, 5_000, 10_000],
+        };
+        let mut arguments = arguments.iter();
+        while let Some(&name) = arguments.next() {
+            match name {
+                "--serving" => {}
+                "--quick" => options.quick = true,
+                "--routes" => {
+                    let sizes = arguments.next().ok_or("--routes needs a value")?;
+                    let sizes = sizes.split(',').map(str::parse);
+                    options.routes = sizes.collect::<Result<_, _>>()?;
+                    options.routes.sort_unstable();
+                }
+                _ => return Err(format!("no such option: {name}; see cargo xtask --help").into()),
+            }
+        }
+        if options.routes.first().is_none_or(|routes| *routes == 0) {
+            return Err("--routes: a table without routes serves nothing".into());
+        }
+        Ok(options)
+    }
+}
+
+struct Programs {
+    traefik: tools::Tool,
+    chp: tools::Tool,
+    wrk: tools::Tool,
+}
+
+/// The requests for one route of one table, through one proxy.
+struct Row {
+    side: &'static str,
+    routes: usize,
+    position: &'static str,
+    samples: Vec<Sample>,
+}
+
+/// Adds, each until it is served; milliseconds, and those of Traefik's CPU.
+struct Reload {
+    layout: &'static str,
+    routes: usize,
+    ms: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+/// The target itself, without a proxy.
+const DIRECT: &str = "direct";
+
+struct Run {
+    options: Options,
+    programs: Programs,
+    folder: Folder,
+    cores: Cores,
+    start: Instant,
+}
+
+impl Run {
+    fn say(&self, text: &str) {
+        eprintln!("[{:>4.0} s] {text}", self.start.elapsed().as_secs_f64());
+    }
+
+    fn serving(&self) -> Result<Vec<Row>> {
+        let port = free_port()?;
+        let target = self.target(port)?;
+        let direct = Place {
+            name: DIRECT,
+            table: Table {
+                routes: 1,
+                target: port,
+            },
+            place: (target.id(), port),
+        };
+        let sides = self.sides(port)?;
+        let mut places = vec![direct];
+        for side in &sides {
+            places.push(Place {
+                name: side.name,
+                table: side.table,
+                place: side.place()?,
+            });
+        }
+        self.say("warming up");
+        for place in &places {
+            self.sample(place, 0, 1)?;
+        }
+        let mut rows: Vec<(Row, &Place, usize)> = Vec::new();
+        for place in &places {
+            for (position, n) in place.table.positions() {
+                let row = Row {
+                    side: place.name,
+                    routes: place.table.routes,
+                    position,
+                    samples: Vec::new(),
+                };
+                rows.push((row, place, n));
+            }
+        }
+        // The sides take turns at each route.
+        rows.sort_by_key(|(row, _, n)| (row.routes, *n));
+        let (rounds, seconds) = if self.options.quick { (2, 1) } else { (5, 3) };
+        for round in 1..=rounds {
+            self.say(&format!("round {round} of {rounds}"));
+            for (row, place, n) in &mut rows {
+                row.samples.push(self.sample(place, *n, seconds)?);
+            }
+        }
+        Ok(rows.into_iter().map(|(row, ..)| row).collect())
+    }
+
+    fn sample(&self, place: &Place, n: usize, seconds: usize) -> Result<Sample> {
+        let path = place.table.path(n);
+        let wrk = &self.programs.wrk.path;
+        load::sample(wrk, &self.cores, place.place, &path, seconds).map_err(|error| {
+            format!("{}, {} routes: {error}", place.name, place.table.routes).into()
+        })
+    }
+
+    fn target(&self, port: u16) -> Result<Program> {
+        let mut command = on_core(self.cores.load, &std::env::current_exe()?);
+        command.args([target::COMMAND, &port.to_string()]);
+        let program = Program::run(&command, &self.folder.sub("target")?.join("log"))?;
+        wait_for(Duration::from_secs(10), "the target", || {
+            matches!(Connection::new(port, None).get("/"), Ok((200, _)))
+        })?;
+        Ok(program)
+    }
+
+    /// All of them, with each number of routes.
+    fn sides(&self, target: u16) -> Result<Vec<Side>> {
+        let mut sides = Vec::new();
+        for &routes in &self.options.routes {
+            self.say(&format!("{routes} routes: starting"));
+            for name in ALL {
+                let program = match name {
+                    CHP => &self.programs.chp,
+                    _ => &self.programs.traefik,
+                };
+                let folder = self.folder.sub(&format!("{name}-{routes}"))?;
+                let table = Table { routes, target };
+                let core = self.cores.proxy;
+                sides.push(Side::start(name, &program.path, table, &folder, core)?);
+            }
+        }
+        Ok(sides)
+    }
+
+    /// With the largest table, on all cores.
+    fn reloads(&self) -> Result<Vec<Reload>> {
+        let Some(&routes) = self.options.routes.last() else {
+            return Ok(Vec::new());
+        };
+        self.say(&format!("{routes} routes: reloads"));
+        let table = Table { routes, target: 9 };
+        let mut sides = Vec::new();
+        for layout in [FLAT, TREE] {
+            let folder = self.folder.sub(&format!("{layout}-reload"))?;
+            let traefik = &self.programs.traefik.path;
+            let traefik = Traefik::start(traefik, layout, table, &folder, None)?;
+            let reload = Reload {
+                layout,
+                routes,
+                ms: Vec::new(),
+                cpu: Vec::new(),
+            };
+            sides.push((traefik, reload));
+        }
+        let rounds = if self.options.quick { 3 } else { 9 };
+        for _ in 0..rounds {
+            for (traefik, reload) in &mut sides {
+                reload.add(traefik)?;
+            }
+        }
+        Ok(sides.into_iter().map(|(_, reload)| reload).collect())
+    }
+}
+
+/// Where a table can be asked.
+struct Place {
+    name: &'static str,
+    table: Table,
+    /// The process and its port.
+    place: (u32, u16),
+}
+
+impl Reload {
+    fn add(&mut self, traefik: &Traefik) -> Result {
+        let (spec, target) = ("/user/somebody-new/", "http://10.255.0.1:8888");
+        let process = traefik.process()?;
+        let (cpu, start) = (cpu::of_process(process)?, Instant::now());
+        traefik.router.add_route(spec, target, json!({}))?;
+        self.ms.push(start.elapsed().as_secs_f64() * 1e3);
+        self.cpu.push(cpu::of_process(process)? - cpu);
+        traefik.router.delete_route(spec)?;
+        Ok(())
+    }
+}
