@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{Builder, FileBackend, ProcessStatus, Route, Router};
+use traefik_router::{Builder, FileBackend, Nested, ProcessStatus, Route, Router};
 
 use super::load::on_core;
 use super::target;
@@ -19,7 +19,10 @@ pub(super) const TREE: &str = "tree";
 pub(super) const CHP: &str = "chp";
 pub(super) const ALL: [&str; 3] = [FLAT, TREE, CHP];
 
-/// A table of so many routes. Traefik tries longer paths first, so that their lengths say which
+/// Where `/` leads, as it does at every JupyterHub.
+const HUB: &str = "http://10.254.0.1:8081";
+
+/// A table of so many routes, and one for `/`. Traefik tries longer paths first, so that their lengths say which
 /// route is its first, its middle and its last one.
 #[derive(Clone, Copy)]
 pub(super) struct Table {
@@ -102,7 +105,9 @@ impl Traefik {
             let data = json!({"user": self::name(n)});
             Ok(Route::new(table.path(n), table.url(n), data)?)
         });
-        router.reconcile(routes.collect::<Result<Vec<_>>>()?)?;
+        let mut routes = routes.collect::<Result<Vec<_>>>()?;
+        routes.push(Route::new("/", HUB, json!({"hub": true}))?);
+        router.reconcile(routes)?;
         Ok(Self { router, port })
     }
 
@@ -115,8 +120,11 @@ impl Traefik {
 }
 
 /// How the router lays its routes out.
-fn layout(builder: Builder, _name: &str) -> Builder {
-    builder
+fn layout(builder: Builder, name: &str) -> Builder {
+    match name {
+        FLAT => builder.nested_routers(Nested::Never),
+        _ => builder.nested_routers(Nested::Auto),
+    }
 }
 
 /// A program that becomes Traefik on one core.
@@ -146,9 +154,10 @@ impl Chp {
         wait_for(Duration::from_secs(20), "configurable-http-proxy", || {
             matches!(connection.get("/api/routes"), Ok((200, _)))
         })?;
-        for n in 0..table.routes {
-            let path = format!("/api/routes{}", table.path(n));
-            let body = json!({"target": table.url(n), "user": name(n)}).to_string();
+        let users = (0..table.routes).map(|n| (table.path(n), table.url(n)));
+        for (path, target) in users.chain([("/".into(), HUB.into())]) {
+            let path = format!("/api/routes{path}");
+            let body = json!({"target": target, "user": path}).to_string();
             let (status, said) = connection.post(&path, body.as_bytes())?;
             if status != 201 {
                 let said = String::from_utf8_lossy(said);
