@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Router;
-use super::commit::Commits;
 use super::listen::Listen;
 use super::managed::{Managed, StaticFile};
 use super::verify::Verifier;
@@ -318,19 +317,14 @@ impl Builder {
             let begun = Instant::now();
             let managed = Managed::start(file, launch, public)?;
             managed.wait_until_ready(&verifier, &commit, begun)?;
-            Ok(managed)
+            Ok((managed, commit))
         });
-        let managed = started.inspect_err(|_| {
+        let (managed, commit) = started.inspect_err(|_| {
             if let Err(error) = self.backend.close() {
                 log::warn!("{error}");
             }
         })?;
-        Ok(Router {
-            backend: self.backend,
-            verifier,
-            commits: Commits::default(),
-            managed: Some(managed),
-        })
+        Ok(Router::new(self.backend, verifier, Some(managed), commit))
     }
 
     /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which somebody
@@ -370,12 +364,7 @@ impl Builder {
                 )));
             }
         }
-        Ok(Router {
-            backend: self.backend,
-            verifier,
-            commits: Commits::default(),
-            managed: None,
-        })
+        Ok(Router::new(self.backend, verifier, None, commit))
     }
 
     /// Works on the store alone: changes return when they are stored, whether a Traefik loads
@@ -386,15 +375,10 @@ impl Builder {
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         let public = Listen::parse("public_url", &self.public_url)?;
-        self.backend
-            .open(&Setup::new(self.entrypoint_name(public.tls)?))?;
+        let setup = Setup::new(self.entrypoint_name(public.tls)?);
+        let commit = self.backend.open(&setup)?;
         let verifier = self.verifier()?;
-        Ok(Router {
-            backend: self.backend,
-            verifier,
-            commits: Commits::default(),
-            managed: None,
-        })
+        Ok(Router::new(self.backend, verifier, None, commit))
     }
 
     /// What [`start`](Self::start) would write to
