@@ -23,7 +23,7 @@ cargo xtask COMMAND
                     --routes 0,100  --backend toml,yaml,etcd  --no-peer
                     --only add (or change, delete, apply, concurrent, reads)
   jupyterhub        run JupyterHub's own tests with traefik-router for its proxy and with
-                    configurable-http-proxy, and compare
+                    configurable-http-proxy, and compare; ask both the same by REST
                     --ours  --real  --only PATTERN (as pytest -k has it)
   jupyterhub --posts  ... many routes at once through the REST API of both
   jupyterhub --names  ... a server for each awkward user name, through both
