@@ -38,7 +38,10 @@ pub(super) struct Activity {
 /// What was seen at one time.
 #[derive(Debug, Default)]
 struct Look {
+    /// When it ended, whether Traefik has told its counters or not.
     at: Option<Instant>,
+    /// Whether Traefik has ever told them.
+    has_told: bool,
     /// The process of our Traefik; another one counts from zero.
     process: Option<u32>,
     /// By router, for each Traefik.
@@ -46,7 +49,7 @@ struct Look {
     carried: HashMap<Connection, u64>,
     /// Targets that answered a request with a failure since the look before.
     failing: HashSet<Target>,
-    has_complained: bool,
+    has_failed: bool,
 }
 
 /// How many requests a router has had.
@@ -122,10 +125,9 @@ impl Activity {
 
     /// Compares the counters with those of the last look; says whether they were ever told.
     fn look(&self, router: &Router, table: &Table) -> bool {
-        let begun = Timestamp::now();
         let mut last = lock(&self.last_look);
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {
-            return true;
+            return last.has_told;
         }
         let process = match router.status().process {
             Some(ProcessStatus::Running(id)) => Some(id),
@@ -137,22 +139,24 @@ impl Activity {
         }
         // Before the requests: what these bytes belong to is counted by then.
         let busy = self.busy_peers(&mut last, process);
-        let used = match self.used(&mut last, router, table, &busy) {
+        let used = self.used(&mut last, router, table, &busy);
+        last.at = Some(Instant::now());
+        let has_failed = used.is_err();
+        let had_failed = std::mem::replace(&mut last.has_failed, has_failed);
+        let used = match used {
             Ok(used) => used,
             Err(error) => {
-                if !std::mem::replace(&mut last.has_complained, true) {
-                    log::warn!(
-                        "Traefik does not tell its metrics, so that last_activity stands still: {error}"
-                    );
+                if !had_failed {
+                    log::warn!("last_activity stands still: Traefik tells no metrics: {error}");
                 }
-                return last.at.is_some();
+                return last.has_told;
             }
         };
-        last.has_complained = false;
-        last.at = Some(Instant::now());
+        last.has_told = true;
         let now = Timestamp::now();
         let mut last_used = lock(&self.last_used);
-        last_used.retain(|spec, then| table.get(spec).is_some() || *then >= begun);
+        // A route that was just added may not be in this table yet.
+        last_used.retain(|spec, then| table.get(spec).is_some() || *then >= now - INTERVAL);
         for route in table {
             last_used.entry(route.spec.clone()).or_insert(now);
         }
@@ -221,7 +225,7 @@ impl Activity {
         };
         let carried = sockets::carried(process).unwrap_or_else(|error| {
             if last.at.is_none() {
-                log::info!("The system tells nothing of open connections, so that WebSockets count when they close: {error}");
+                log::info!("WebSockets count when they close: no byte counters here: {error}");
             }
             HashMap::new()
         });
