@@ -1,5 +1,5 @@
-//! Replacing a file so that whoever reads it sees the old text or the new one, whole, even after
-//! the power went off. What differs between operating systems is in here.
+//! Replacing a file so that whoever reads it sees the old text or the new one, whole, and where it
+//! has to be durable even after the power went off. What differs between operating systems is in here.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
@@ -112,11 +112,14 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
 }
 
 /// Replaces the file at `path`, which must have no symbolic link in it. Mode and owner stay; a new
-/// file is for its owner alone.
-pub(crate) fn replace(path: &Path, text: &str) -> Result<FileId> {
+/// file is for its owner alone. If it has to be `durable`, this waits for the disk.
+pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<FileId> {
     let temp = temp_path(path);
     let replaced = open_folder(path).and_then(|folder| {
         let file = write_temp(&temp, path, text)?;
+        if durable {
+            file.sync_all()?;
+        }
         fs::rename(&temp, path)?;
         Ok((folder, file))
     });
@@ -132,6 +135,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<FileId> {
         }
     })?;
     // The rename itself is kept only once the folder is.
+    let folder = folder.filter(|_| durable);
     let kept = folder.map_or(Ok(()), |folder| folder.sync_all());
     kept.and_then(|()| file.metadata())
         .map(|metadata| FileId::new(&metadata))
@@ -159,7 +163,6 @@ fn write_temp(temp: &Path, path: &Path, text: &str) -> io::Result<File> {
         Err(error) => return Err(error),
     }
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
     Ok(file)
 }
 

@@ -5,3 +5,6 @@ pub mod etcd {}
 
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
+
+#[doc = include_str!("../docs/shell.md")]
+pub mod shell {}

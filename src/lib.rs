@@ -154,6 +154,8 @@
 //! - `yaml`: [`FileBackend`] for `.yaml` and `.yml`.
 //! - `idn`: host names in other scripts than Latin, turned into punycode.
 //! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
+//! - `cli`: the program `traefik-router`, which takes configurable-http-proxy's place for JupyterHub
+//!   ([`guide::chp`]) and changes and checks routes from a shell ([`guide::shell`]).
 
 mod atomic;
 pub mod backend;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Router;
-use super::commit::Commits;
 use super::listen::Listen;
 use super::managed::{Managed, StaticFile};
 use super::verify::Verifier;
@@ -332,19 +331,14 @@ impl Builder {
             let managed = Managed::start(file, launch, public)?;
             managed.wait_until_ready(&verifier, &commit, begun)?;
             self.suit_version(&verifier, &setup, Some(&managed))?;
-            Ok(managed)
+            Ok((managed, commit))
         });
-        let managed = started.inspect_err(|_| {
+        let (managed, commit) = started.inspect_err(|_| {
             if let Err(error) = self.backend.close() {
                 log::warn!("{error}");
             }
         })?;
-        Ok(Router {
-            backend: self.backend,
-            verifier,
-            commits: Commits::default(),
-            managed: Some(managed),
-        })
+        Ok(Router::new(self.backend, verifier, Some(managed), commit))
     }
 
     /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which somebody
@@ -388,12 +382,7 @@ impl Builder {
                 )));
             }
         }
-        Ok(Router {
-            backend: self.backend,
-            verifier,
-            commits: Commits::default(),
-            managed: None,
-        })
+        Ok(Router::new(self.backend, verifier, None, commit))
     }
 
     /// Keeps routers side by side where a Traefik can't have them below others.
@@ -431,17 +420,17 @@ impl Builder {
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         let public = Listen::parse("public_url", &self.public_url)?;
+<<<<<<< HEAD
         self.backend.open(&Setup {
             nested: self.nested,
             ..Setup::new(self.entrypoint_name(public.tls)?)
         })?;
+=======
+        let setup = Setup::new(self.entrypoint_name(public.tls)?);
+        let commit = self.backend.open(&setup)?;
+>>>>>>> activity
         let verifier = self.verifier()?;
-        Ok(Router {
-            backend: self.backend,
-            verifier,
-            commits: Commits::default(),
-            managed: None,
-        })
+        Ok(Router::new(self.backend, verifier, None, commit))
     }
 
     /// What [`start`](Self::start) would write to

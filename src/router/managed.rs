@@ -174,6 +174,7 @@ impl StaticFile {
         atomic::replace(
             &file.0,
             &format!("{FIRST_LINE}\n\n{}", syntax.document(config)),
+            true,
         )?;
         Ok(file)
     }

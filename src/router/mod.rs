@@ -7,7 +7,7 @@ mod managed;
 mod verify;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use self::commit::{Commits, Request};
 use self::managed::Managed;
 use self::verify::Verifier;
-use crate::backend::Backend;
+use crate::backend::{Backend, Commit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table};
 use crate::traefik::Version;
@@ -36,6 +36,8 @@ pub struct Router {
     verifier: Verifier,
     commits: Commits,
     managed: Option<Managed>,
+    /// What the names of this table's routers are made with, as the last commit had it.
+    namespace: Mutex<String>,
 }
 
 /// What a call changed, and how long it took.
@@ -90,6 +92,21 @@ impl Router {
     /// Starts to set up a Router that keeps its routes in `backend`.
     pub fn builder(backend: impl Backend) -> Builder {
         Builder::new(Box::new(backend))
+    }
+
+    fn new(
+        backend: Box<dyn Backend>,
+        verifier: Verifier,
+        managed: Option<Managed>,
+        commit: Commit,
+    ) -> Self {
+        Self {
+            backend,
+            verifier,
+            commits: Commits::default(),
+            managed,
+            namespace: Mutex::new(commit.namespace),
+        }
     }
 
     /// Adds a route, or replaces the one that has the same routespec. Returns when requests reach
@@ -181,6 +198,12 @@ impl Router {
         Ok(self.backend.read()?.resolve(host, path)?.cloned())
     }
 
+    /// What Traefik calls the router of a route, `name@provider`, whether there is such a route or
+    /// not: by this name it is in Traefik's API, its logs and its metrics.
+    pub fn router_name(&self, spec: &RouteSpec) -> String {
+        self.verifier.router_name(&self.namespace(), spec)
+    }
+
     /// Follows the table from here on: changes by this Router, by others, by other programs.
     ///
     /// # Errors
@@ -242,6 +265,12 @@ impl Router {
             .alone(|| managed.clean_up(|| self.backend.close()))
     }
 
+    fn namespace(&self) -> MutexGuard<'_, String> {
+        self.namespace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn submit(&self, request: Request) -> Result<Applied> {
         self.commits.submit(
             request,
@@ -250,7 +279,11 @@ impl Router {
                     ErrorKind::Process,
                     "this Router has stopped its Traefik; start another one",
                 )),
-                _ => self.backend.commit(edit),
+                _ => {
+                    let commit = self.backend.commit(edit)?;
+                    self.namespace().clone_from(&commit.namespace);
+                    Ok(commit)
+                }
             },
             &|commit, wanted, begun| {
                 self.verifier

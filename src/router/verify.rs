@@ -159,7 +159,7 @@ impl Verifier {
         if self.traefiks.is_empty() {
             return Ok(refused);
         }
-        let named = |spec| (self.router_name(awaited.commit, spec), spec);
+        let named = |spec| (self.router_name(&awaited.commit.namespace, spec), spec);
         let by_name: HashMap<String, &RouteSpec> = awaited.wanted.set.iter().map(named).collect();
         for (traefik, routers) in self.everywhere(|traefik, enough| {
             match self.wait(traefik, awaited, enough)? {
@@ -185,8 +185,8 @@ impl Verifier {
         Ok(refused)
     }
 
-    fn router_name(&self, commit: &Commit, spec: &RouteSpec) -> String {
-        let name = router_name(&commit.namespace, spec);
+    pub(super) fn router_name(&self, namespace: &str, spec: &RouteSpec) -> String {
+        let name = router_name(namespace, spec);
         format!("{name}@{}", self.provider)
     }
 
@@ -273,7 +273,7 @@ impl Verifier {
         let loaded = traefik.loaded.load(Ordering::Relaxed);
         (commit.follows == Some(loaded)).then(|| {
             let service = service_name(&commit.namespace, &route.target);
-            (self.router_name(commit, &route.spec), service)
+            (self.router_name(&commit.namespace, &route.spec), service)
         })
     }
 

@@ -62,7 +62,10 @@ fn routes_error_pages_and_service_options_work_on_etcd_too() {
     let proxy = Proxy::start(&["--backend", &store]);
     proxy.add("/x", &echo.url());
     proxy.add("/down", &format!("http://127.0.0.1:{}", ports::free()));
+    let last_activity = || proxy.get("/x").json()["last_activity"].to_string();
+    let begun = last_activity();
     assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
+    eventually("the use of a route is told", || last_activity() > begun);
     assert_eq!(proxy.through("/down").status, 503);
     assert_eq!(proxy.through("/none").body, "Not Found");
     stop(proxy);

@@ -38,6 +38,44 @@ fn killed_it_takes_traefik_along() {
 }
 
 #[test]
+fn what_a_killed_one_left_goes_with_the_next() {
+    let temp = tempfile::tempdir().unwrap();
+    let folders = || {
+        let entries = std::fs::read_dir(temp.path()).unwrap().flatten();
+        let mut folders: Vec<_> = entries.map(|entry| entry.path()).collect();
+        folders.sort();
+        folders
+    };
+    let start = || {
+        let there = |command: &mut Command| {
+            command.env("TMPDIR", temp.path());
+        };
+        Proxy::start_with(there, &[])
+    };
+    let make_old = || {
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        for folder in folders() {
+            let folder = std::fs::File::open(folder).unwrap();
+            folder.set_modified(long_ago).unwrap();
+        }
+    };
+    let mut killed = start();
+    let left = folders();
+    killed.signal("KILL");
+    killed.wait_for_end();
+    let alive = start();
+    assert_eq!(folders().len(), 2, "a young one stays");
+    make_old();
+    let mut last = start();
+    assert_eq!(folders().len(), 2);
+    assert!(!folders().contains(&left[0]));
+    alive.add("/x", &Echo::start().url());
+    last.signal("TERM");
+    assert!(last.wait_for_end().success());
+    assert_eq!(folders().len(), 1, "its own goes with it");
+}
+
+#[test]
 fn a_traefik_that_ends_is_started_again_with_its_routes() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     proxy.add("/x", &echo.url());

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod activity;
 mod etcd;
 mod life;
 mod names;

@@ -44,6 +44,8 @@ fn everything_that_the_real_traefik_tells() {
         ("enabled", &["http".to_string()][..])
     );
     assert!(ours.name.ends_with("-user-zoe@file"), "{ours:?}");
+    let spec = traefik_router::RouteSpec::new("/user/zoe").unwrap();
+    assert_eq!(router.router_name(&spec), ours.name);
     assert_eq!(api.router(&ours.name).unwrap().as_ref(), Some(ours));
     assert_eq!(api.router("none@file").unwrap(), None);
 

@@ -26,7 +26,7 @@ cargo xtask COMMAND
                     as a tree, beside configurable-http-proxy; writes target/serving.json, .md
                     and .svg                    --quick  --routes 1,100
   jupyterhub        run JupyterHub's own tests with traefik-router for its proxy and with
-                    configurable-http-proxy, and compare
+                    configurable-http-proxy, and compare; ask both the same by REST
                     --ours  --real  --only PATTERN (as pytest -k has it)
   jupyterhub --posts  ... many routes at once through the REST API of both
   jupyterhub --names  ... a server for each awkward user name, through both

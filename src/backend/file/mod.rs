@@ -45,6 +45,7 @@ pub struct FileBackend {
     path: PathBuf,
     lock_timeout: Duration,
     directory: bool,
+    durable: bool,
     state: Mutex<Option<State>>,
     /// What readers see without waiting for a writer.
     seen: RwLock<Option<(FileId, Table)>>,
@@ -66,6 +67,7 @@ impl FileBackend {
             path: path.into(),
             lock_timeout: Duration::from_secs(10),
             directory: false,
+            durable: true,
             state: Mutex::new(None),
             seen: RwLock::new(None),
         }
@@ -82,6 +84,14 @@ impl FileBackend {
     /// all of them. Defaults to `false`.
     pub fn directory(mut self, directory: bool) -> Self {
         self.directory = directory;
+        self
+    }
+
+    /// Whether a change is on the disk when a call returns, and so outlasts a loss of power. If not,
+    /// it outlasts this program only, and a call saves two waits for the disk. Whoever reads the file
+    /// sees the old one or the new one, whole, in either case. Defaults to `true`.
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
         self
     }
 
@@ -174,10 +184,10 @@ impl fmt::Debug for FileBackend {
 }
 
 impl State {
-    fn save(&mut self) -> Result<()> {
+    fn save(&mut self, durable: bool) -> Result<()> {
         let text = self.file.render();
         let text = text.map_err(|error| error.context(self.path.display()))?;
-        self.id = Some(atomic::replace(&self.path, text)?);
+        self.id = Some(atomic::replace(&self.path, text, durable)?);
         self.file.inherited = false;
         Ok(())
     }
@@ -206,7 +216,7 @@ impl Backend for FileBackend {
                 .set_up(setup)
                 .map_err(|error| error.context(state.path.display()))?;
             state.file.header.advance();
-            state.save()?;
+            state.save(self.durable)?;
             Ok(state.file.header.commit(None))
         })
     }
@@ -246,7 +256,7 @@ impl Backend for FileBackend {
                     .apply(&changes)
                     .map_err(|error| error.context(state.path.display()))?;
                 state.file.header.advance();
-                state.save()?;
+                state.save(self.durable)?;
             }
             let follows = (before < state.file.header.generation).then_some(before);
             Ok(state.file.header.commit(follows))
@@ -265,7 +275,7 @@ impl Backend for FileBackend {
                 state.file.render()?
             };
             if !text.trim().is_empty() || !created {
-                atomic::replace(&state.path, text)?;
+                atomic::replace(&state.path, text, self.durable)?;
             } else if state.id.is_some() {
                 fs::remove_file(&state.path).map_err(failed)?;
             }

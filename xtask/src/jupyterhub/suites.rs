@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 use super::{Side, write_scripts};
-use crate::Result;
 use crate::compare::programs::{Folder, Program};
 use crate::terminal::{bold, dim, green, red};
+use crate::{Result, tools};
 
 /// A name, the modules, and whether JupyterHub speaks TLS to its proxy and servers.
 const SUITES: [(&str, &[&str], bool); 2] = [
@@ -44,8 +45,25 @@ pub(super) fn run(options: &[&str], folder: &Folder) -> Result {
     })?;
     tell(&sides, &outcomes);
     match outcomes.as_slice() {
-        [ours, real] => judge(ours, real),
+        [ours, real] => judge(ours, real).and_then(|()| compare_answers()),
         _ => Ok(()),
+    }
+}
+
+/// Our own test of the REST API that asks both proxies the same.
+fn compare_answers() -> Result {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let status = Command::new(cargo)
+        .args(["test", "--all-features", "--test", "chp"])
+        .args(["--", "--ignored", "answers_are_those_of"])
+        .current_dir(tools::workspace())
+        .env("TRAEFIK_BIN", tools::traefik()?.path)
+        .env("CHP_BIN", tools::configurable_http_proxy()?.path)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the answers of both differ: {status}").into())
     }
 }
 
@@ -114,7 +132,7 @@ fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes
 
 /// The whole of what pytest said outlives the run.
 fn keep(log: &Path, side: &Side, suite: &str) -> Result {
-    let target = crate::tools::workspace().join("target/jupyterhub");
+    let target = tools::workspace().join("target/jupyterhub");
     fs::create_dir_all(&target)?;
     let name = format!("{}, {suite}.log", side.name);
     fs::copy(log, target.join(name))?;

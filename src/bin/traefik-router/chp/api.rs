@@ -75,15 +75,14 @@ impl Api {
         let mut since =
             parameters.filter(|(name, _)| ["inactive_since", "inactiveSince"].contains(name));
         let routes = match since.find(|(_, time)| !time.is_empty()) {
-            None => self.routes.all(|_| true)?,
+            None => self.routes.all(None)?,
             Some((_, time)) => {
                 let time = decode(time);
                 let Ok(since) = time.parse::<Timestamp>() else {
                     let told = format!("Invalid datestamp '{time}' must be ISO8601.");
                     return Ok(Response::text(400, told));
                 };
-                self.routes
-                    .all(|route| last_activity(route).is_some_and(|then| then < since))?
+                self.routes.all(Some(since))?
             }
         };
         Ok(Response::json(200, &routes))
@@ -130,10 +129,6 @@ impl Api {
         let given = request.header("authorization").and_then(token_in);
         given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes()))
     }
-}
-
-fn last_activity(route: &Value) -> Option<Timestamp> {
-    route["last_activity"].as_str()?.parse().ok()
 }
 
 /// A path as one would tell it.

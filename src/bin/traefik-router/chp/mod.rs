@@ -1,6 +1,8 @@
 //! `traefik-router chp`: takes configurable-http-proxy's place.
 
+mod activity;
 mod api;
+mod folder;
 mod logger;
 mod metrics;
 mod options;
@@ -10,6 +12,7 @@ mod relay;
 mod routes;
 mod server;
 mod settings;
+mod sockets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +21,7 @@ use std::sync::mpsc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use self::folder::Folder;
 pub(crate) use self::options::Options;
 use self::proxy::Proxy;
 
@@ -53,8 +57,8 @@ fn serve(options: Options) -> Result<(), String> {
             told.send(Event::Told(signal)).ok();
         }
     });
-    let folder = tempfile::Builder::new().prefix("traefik-router-").tempdir();
-    let folder = folder.map_err(|error| format!("can't make a temporary folder: {error}"))?;
+    let folder =
+        Folder::new().map_err(|error| format!("can't make a temporary folder: {error}"))?;
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
     let place = folder.path().to_path_buf();
     std::thread::spawn(move || {

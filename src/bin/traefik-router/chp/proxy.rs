@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use traefik_router::backend::Backend;
 use traefik_router::{Etcd, FileBackend, KvBackend, Route, Router};
 
 use super::Event;
+use super::activity::{self, Activity};
 use super::api::{self, Api};
 use super::metrics::Metrics;
 use super::options::Options;
@@ -19,7 +20,7 @@ use super::pages::{self, Pages, Source};
 use super::relay;
 use super::routes::{Routes, Rules, socket_of};
 use super::server::{Handler, Listener, Response, serve, tls};
-use super::settings::{Place, Settings};
+use super::settings::{Place, Settings, metrics_path};
 
 /// How many connections each of our servers keeps open.
 const API_CONNECTIONS: usize = 512;
@@ -32,6 +33,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How often Traefik may end within [`TRIES_WITHIN`] before we give up.
 const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
+const API_ENTRYPOINT: &str = "auth_api";
 
 pub(super) struct Proxy {
     routes: Arc<Routes>,
@@ -90,12 +92,20 @@ impl Proxy {
             source: error_pages(options, &rules)?,
             secret: secret()?,
         };
-        let router = start_traefik(options, folder, &front, &pages, default)?;
-        let routes = Arc::new(Routes { router, rules });
+        let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
+        let router = start_traefik(options, folder, &front, &traefik_api, &pages, default)?;
+        let metrics_url = format!("{traefik_api}{}", metrics_path(&pages.secret));
+        let (activity, new_names) = Activity::new(vec![metrics_url]);
+        let routes = Arc::new(Routes {
+            router,
+            rules,
+            activity,
+        });
         let metrics = Arc::new(Metrics::default());
         front.serve(&routes, &metrics, token, pages);
         let ended = Arc::new(AtomicBool::new(false));
         watch_over(&routes, &metrics, &ended, events);
+        keep_looking(&routes, &ended, new_names);
         tell(options);
         Ok(Self {
             routes,
@@ -225,6 +235,7 @@ fn start_traefik(
     options: &Options,
     folder: &Path,
     front: &Front,
+    traefik_api: &str,
     pages: &Pages,
     default: Vec<Route>,
 ) -> Result<Router, String> {
@@ -244,12 +255,14 @@ fn start_traefik(
             listen: (&front.public.0, front.public.1),
             pages: front.pages_at,
             secret: &pages.secret,
+            api_entrypoint: API_ENTRYPOINT,
             provider: backend.provider(),
         },
     )?;
     let mut builder = Router::builder(backend)
         .public_url(settings.public_url)
-        .traefik_api_url(format!("http://127.0.0.1:{}", free_port()?))
+        .traefik_api_url(traefik_api)
+        .traefik_api_entrypoint(API_ENTRYPOINT)
         .extra_static_config(settings.static_config)
         .extra_dynamic_config(settings.dynamic_config)
         .extra_service_config(settings.service_config)
@@ -274,7 +287,9 @@ fn start_traefik(
 /// The store that `--backend` names.
 fn backend(store: Option<&str>, folder: &Path) -> Result<Box<dyn Backend>, String> {
     let Some(store) = store else {
-        return Ok(Box::new(FileBackend::new(folder.join("routes.toml"))));
+        // It goes with us, so that there is nothing to keep through a loss of power.
+        let file = FileBackend::new(folder.join("routes.toml")).durable(false);
+        return Ok(Box::new(file));
     };
     let refuse = || format!("--backend {store:?}: give toml:FILE, yaml:FILE or etcd:URL");
     let (kind, place) = store.split_once(':').ok_or_else(refuse)?;
@@ -358,6 +373,23 @@ fn watch_over(
                 return;
             }
             std::thread::sleep(LOOK * (1 << tries.len()));
+        }
+    });
+}
+
+/// Looks from time to time which routes are used, so that nobody's use is found out much later.
+fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiver<()>) {
+    let (routes, ended) = (Arc::clone(routes), Arc::clone(ended));
+    std::thread::spawn(move || {
+        while !ended.load(Ordering::Relaxed) {
+            match routes.router.get_all_routes() {
+                Ok(table) => {
+                    routes.activity.look_up_names(&table);
+                    routes.activity.of(&routes.router, &table);
+                }
+                Err(error) => log::debug!("{error}"),
+            }
+            new_names.recv_timeout(activity::INTERVAL).ok();
         }
     });
 }

@@ -4,14 +4,17 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
-use traefik_router::{Applied, Change, Result, Route, RouteSpec, Router};
+use traefik_router::{Applied, Change, Result, Route, RouteSpec, Router, Table};
 
+use super::activity::Activity;
 use super::relay::Relays;
 
 pub(super) struct Routes {
     pub(super) router: Router,
     pub(super) rules: Rules,
+    pub(super) activity: Activity,
 }
 
 /// How paths and targets are read.
@@ -25,21 +28,26 @@ pub(super) struct Rules {
 }
 
 impl Routes {
-    /// All routes that `wanted` wants, by their decoded paths.
-    pub(super) fn all(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    /// All routes by their decoded paths, or only those that were last used before a time.
+    pub(super) fn all(&self, unused_since: Option<Timestamp>) -> Result<Value> {
         let table = self.router.get_all_routes()?;
-        let shown = table
-            .iter()
-            .map(|route| (self.rules.key(&route.spec), shown(route)));
-        Ok(shown
-            .filter(|(_, data)| wanted(data))
-            .collect::<Map<_, _>>()
-            .into())
+        let used = self.activity.of(&self.router, &table);
+        let wanted = table.iter().filter_map(|route| {
+            let last = used.get(&route.spec).copied();
+            let is_wanted = unused_since.is_none_or(|since| last.is_some_and(|last| last < since));
+            is_wanted.then(|| (self.rules.key(&route.spec), shown(route, last)))
+        });
+        Ok(wanted.collect::<Map<_, _>>().into())
     }
 
     /// The data of the route with this path.
     pub(super) fn get(&self, path: &str) -> Result<Option<Value>> {
-        Ok(self.find(path)?.map(|route| shown(&route)))
+        let table = self.router.get_all_routes()?;
+        let Some(route) = self.find(&table, path) else {
+            return Ok(None);
+        };
+        let used = self.activity.of(&self.router, &table);
+        Ok(Some(shown(&route, used.get(&route.spec).copied())))
     }
 
     /// Adds a route; returns when it is served.
@@ -49,23 +57,25 @@ impl Routes {
         data: Map<String, Value>,
         target: &str,
     ) -> Result<Applied> {
-        self.router
-            .apply([Change::from(self.rules.route(path, data, target)?)])
+        let route = self.rules.route(path, data, target)?;
+        let (spec, target) = (route.spec.clone(), route.target.clone());
+        let applied = self.router.apply([Change::from(route)])?;
+        self.activity.added(&spec, &target);
+        Ok(applied)
     }
 
     /// Deletes a route, if it is there; returns when it is not served any more.
     pub(super) fn delete(&self, path: &str) -> Result<Option<Applied>> {
-        match self.find(path)? {
+        match self.find(&self.router.get_all_routes()?, path) {
             None => Ok(None),
             Some(route) => self.router.delete_route(&route.spec).map(Some),
         }
     }
 
-    fn find(&self, path: &str) -> Result<Option<Arc<Route>>> {
-        let table = self.router.get_all_routes()?;
+    fn find(&self, table: &Table, path: &str) -> Option<Arc<Route>> {
         if let Ok(spec) = self.rules.spec(path) {
             if let Some(route) = table.get(&spec) {
-                return Ok(Some(Arc::clone(route)));
+                return Some(Arc::clone(route));
             }
         }
         // A slash inside a name is a slash like others once it is decoded.
@@ -73,9 +83,9 @@ impl Routes {
         let mut with_slash = table
             .iter()
             .filter(|route| route.spec.path().contains("%2F"));
-        Ok(with_slash
+        with_slash
             .find(|route| self.rules.key(&route.spec) == key)
-            .cloned())
+            .cloned()
     }
 }
 
@@ -155,13 +165,16 @@ pub(super) fn socket_of(url: &str) -> Option<(PathBuf, &str)> {
 }
 
 /// What is told of a route.
-fn shown(route: &Route) -> Value {
+fn shown(route: &Route, last_used: Option<Timestamp>) -> Value {
     let mut data = match &route.data {
         Value::Object(data) => data.clone(),
         _ => Map::new(),
     };
     data.entry("target")
         .or_insert_with(|| route.target.as_str().into());
+    if let Some(time) = last_used {
+        data.insert("last_activity".into(), format!("{time:.3}").into());
+    }
     data.into()
 }
 
@@ -234,7 +247,10 @@ mod tests {
             let route = rules(no_prepend_path).route("/x", data, given).unwrap();
             assert_eq!(route.target.as_str(), target);
             assert_eq!(route.data.get("target").is_some(), kept, "{given}");
-            assert_eq!(shown(&route)["target"], given);
+            assert_eq!(shown(&route, None)["target"], given);
+            let time = "2026-03-01T10:20:30.45678Z".parse().unwrap();
+            let told = shown(&route, Some(time));
+            assert_eq!(told["last_activity"], "2026-03-01T10:20:30.456Z");
         }
         assert_eq!(
             socket_of("http+unix://%2Frun%2Fhub.sock/hub"),

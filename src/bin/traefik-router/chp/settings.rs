@@ -13,6 +13,7 @@ const TRANSPORT: &str = "chp-targets";
 const PAGES: &str = "chp-pages";
 const ERRORS: &str = "chp-errors";
 const HEADERS: &str = "chp-headers";
+const METRICS: &str = "chp-metrics";
 /// Above every route.
 const FIRST: i64 = i64::MAX - 1000;
 
@@ -32,6 +33,8 @@ pub(super) struct Place<'a> {
     /// Where our pages are, and the secret to ask for them with.
     pub(super) pages: SocketAddr,
     pub(super) secret: &'a str,
+    /// The entrypoint of Traefik's API, on which only we ask for its metrics.
+    pub(super) api_entrypoint: &'a str,
     /// What Traefik calls the provider of the routes.
     pub(super) provider: &'a str,
 }
@@ -44,8 +47,17 @@ impl Settings {
         let scheme = if options.is_https() { "https" } else { "http" };
         let (host, port) = place.listen;
         let host = bracketed(host);
-        let mut static_config =
-            json!({"entryPoints": {scheme: entrypoint(options, place.provider)}});
+        let mut static_config = json!({
+            "entryPoints": {scheme: entrypoint(options, place.provider)},
+            "metrics": {"prometheus": {
+                "manualRouting": true,
+                "addEntryPointsLabels": false,
+                "addServicesLabels": false,
+                "addRoutersLabels": true,
+                // Nobody looks at them, and each bucket is a line for each router.
+                "buckets": [60.0],
+            }},
+        });
         if let Some(from) = options.redirect_port {
             let to = options.redirect_to.unwrap_or(port);
             static_config["entryPoints"]["redirect"] = json!({
@@ -56,6 +68,11 @@ impl Settings {
             });
         }
         let mut dynamic_config = pages(scheme, place);
+        dynamic_config["http"]["routers"][METRICS] = json!({
+            "rule": format!("Path(\"{}\")", metrics_path(place.secret)),
+            "entryPoints": [place.api_entrypoint],
+            "service": "prometheus@internal",
+        });
         if !headers.is_empty() {
             let headers: serde_json::Map<_, _> = headers
                 .into_iter()
@@ -82,6 +99,11 @@ impl Settings {
             service_config,
         })
     }
+}
+
+/// The path of Traefik's metrics, which nobody can guess.
+pub(super) fn metrics_path(secret: &str) -> String {
+    format!("/{secret}/metrics")
 }
 
 fn entrypoint(options: &Options, provider: &str) -> Value {

@@ -1,0 +1,369 @@
+//! When each route was last used: from Traefik's counters of requests, and for what is still under
+//! way, such as WebSockets, from the kernel's counters of bytes.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use traefik_router::{ProcessStatus, RouteSpec, Router, Table, Target};
+
+use super::sockets::{self, Connection};
+
+/// How often to look when nobody asks.
+pub(super) const INTERVAL: Duration = Duration::from_secs(30);
+/// What was seen so short a time ago is not asked for again: a look costs Traefik some
+/// milliseconds of CPU for each hundred routes.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long Traefik may take to tell its counters.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const COUNTER: &str = "traefik_router_requests_total{";
+
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// Where the metrics of each Traefik are.
+    metrics: Vec<String>,
+    agent: ureq::Agent,
+    last_used: Mutex<HashMap<RouteSpec, Timestamp>>,
+    last_look: Mutex<Look>,
+    /// What host names of targets stand for.
+    addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
+    /// Told when there is a host name to look up.
+    new_name: SyncSender<()>,
+}
+
+/// What was seen at one time.
+#[derive(Debug, Default)]
+struct Look {
+    /// When it ended, whether Traefik has told its counters or not.
+    at: Option<Instant>,
+    /// Whether Traefik has ever told them.
+    has_told: bool,
+    /// The process of our Traefik; another one counts from zero.
+    process: Option<u32>,
+    /// By router, for each Traefik.
+    requests: Vec<HashMap<String, Requests>>,
+    carried: HashMap<Connection, u64>,
+    /// Targets that answered a request with a failure since the look before.
+    failing: HashSet<Target>,
+    has_failed: bool,
+}
+
+/// How many requests a router has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Requests {
+    succeeded: u64,
+    /// With a status of 300 or more.
+    failed: u64,
+}
+
+impl Activity {
+    /// Whoever looks in intervals receives from the other end, so as to look up names at once.
+    pub(super) fn new(metrics: Vec<String>) -> (Self, Receiver<()>) {
+        let (new_name, new_names) = mpsc::sync_channel(1);
+        let config = ureq::Agent::config_builder()
+            .proxy(None)
+            .timeout_global(Some(TIMEOUT));
+        let look = Look {
+            requests: vec![HashMap::new(); metrics.len()],
+            ..Look::default()
+        };
+        let activity = Self {
+            metrics,
+            agent: config.build().new_agent(),
+            last_used: Mutex::default(),
+            last_look: Mutex::new(look),
+            addresses: Mutex::default(),
+            new_name,
+        };
+        (activity, new_names)
+    }
+
+    /// A route begins with its addition; its host name may stand for another address than before.
+    pub(super) fn added(&self, spec: &RouteSpec, target: &Target) {
+        lock(&self.last_used).insert(spec.clone(), Timestamp::now());
+        if let (Host::Name(name), _) = authority(target) {
+            lock(&self.addresses).remove(name);
+            // Where it is full, somebody was told and has not looked yet.
+            self.new_name.try_send(()).ok();
+        }
+    }
+
+    /// When these routes were last used, as far as that is known: not until Traefik has told its
+    /// counters once.
+    pub(super) fn of(&self, router: &Router, table: &Table) -> HashMap<RouteSpec, Timestamp> {
+        if !self.look(router, table) {
+            return HashMap::new();
+        }
+        lock(&self.last_used).clone()
+    }
+
+    /// Finds out what the new host names stand for. This may take long.
+    pub(super) fn look_up_names(&self, table: &Table) {
+        let names = table
+            .iter()
+            .filter_map(|route| match authority(&route.target) {
+                (Host::Name(name), _) => Some(name),
+                _ => None,
+            });
+        let names: HashSet<_> = names.collect();
+        lock(&self.addresses).retain(|name, _| names.contains(&**name));
+        for name in names {
+            if lock(&self.addresses).contains_key(name) {
+                continue;
+            }
+            // A name that stands for nothing now may do so later.
+            if let Ok(found) = (name, 0).to_socket_addrs() {
+                let found = found.map(|one| one.ip().to_canonical()).collect();
+                lock(&self.addresses).insert(name.into(), found);
+            }
+        }
+    }
+
+    /// Compares the counters with those of the last look; says whether they were ever told.
+    fn look(&self, router: &Router, table: &Table) -> bool {
+        let mut last = lock(&self.last_look);
+        if last.at.is_some_and(|at| at.elapsed() < FRESH) {
+            return last.has_told;
+        }
+        let process = match router.status().process {
+            Some(ProcessStatus::Running(id)) => Some(id),
+            _ => None,
+        };
+        if process != last.process {
+            last.process = process;
+            last.requests.iter_mut().for_each(HashMap::clear);
+        }
+        // Before the requests: what these bytes belong to is counted by then.
+        let busy = self.busy_peers(&mut last, process);
+        let used = self.used(&mut last, router, table, &busy);
+        last.at = Some(Instant::now());
+        let has_failed = used.is_err();
+        let had_failed = std::mem::replace(&mut last.has_failed, has_failed);
+        let used = match used {
+            Ok(used) => used,
+            Err(error) => {
+                if !had_failed {
+                    log::warn!("last_activity stands still: Traefik tells no metrics: {error}");
+                }
+                return last.has_told;
+            }
+        };
+        last.has_told = true;
+        let now = Timestamp::now();
+        let mut last_used = lock(&self.last_used);
+        // A route that was just added may not be in this table yet.
+        last_used.retain(|spec, then| table.get(spec).is_some() || *then >= now - INTERVAL);
+        for route in table {
+            last_used.entry(route.spec.clone()).or_insert(now);
+        }
+        for spec in used {
+            last_used.insert(spec, now);
+        }
+        true
+    }
+
+    /// The routes that were used since the last look.
+    fn used(
+        &self,
+        last: &mut Look,
+        router: &Router,
+        table: &Table,
+        busy: &HashSet<SocketAddr>,
+    ) -> Result<Vec<RouteSpec>, String> {
+        let mut told = Vec::new();
+        for (url, before) in self.metrics.iter().zip(&mut last.requests) {
+            match self.requests(url) {
+                Ok(now) => told.push((std::mem::replace(before, now.clone()), now)),
+                Err(error) if self.metrics.len() == 1 => return Err(error),
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+        if told.is_empty() {
+            return Err("none of the Traefiks answers".into());
+        }
+        let (mut used, mut failing) = (Vec::new(), HashSet::new());
+        let mut quiet = Vec::new();
+        for route in table {
+            let name = router.router_name(&route.spec);
+            let counted = told.iter().map(|(before, now)| {
+                let of = |all: &HashMap<_, _>| all.get(&name).copied().unwrap_or_default();
+                (of(before), of(now))
+            });
+            let mut has_succeeded = false;
+            for (before, now) in counted {
+                has_succeeded |= now.succeeded != before.succeeded;
+                if now.failed != before.failed {
+                    failing.insert(route.target.clone());
+                }
+            }
+            if has_succeeded {
+                used.push(route.spec.clone());
+            } else {
+                quiet.push(route);
+            }
+        }
+        // Somebody who is refused again and again does not use a server, yet moves bytes.
+        let refused = std::mem::replace(&mut last.failing, failing);
+        let is_refused = |target| refused.contains(target) || last.failing.contains(target);
+        let names = lock(&self.addresses);
+        let open = quiet.into_iter().filter(|route| {
+            !is_refused(&route.target)
+                && addresses(&route.target, &names).any(|address| busy.contains(&address))
+        });
+        used.extend(open.map(|route| route.spec.clone()));
+        Ok(used)
+    }
+
+    /// To whom Traefik has a connection that has carried something since the last look.
+    fn busy_peers(&self, last: &mut Look, process: Option<u32>) -> HashSet<SocketAddr> {
+        let Some(process) = process else {
+            return HashSet::new();
+        };
+        let carried = sockets::carried(process).unwrap_or_else(|error| {
+            if last.at.is_none() {
+                log::info!("WebSockets count when they close: no byte counters here: {error}");
+            }
+            HashMap::new()
+        });
+        let before = std::mem::replace(&mut last.carried, carried);
+        let grown = last.carried.iter().filter(|(connection, bytes)| {
+            let before = before.get(connection).copied().unwrap_or_default();
+            **bytes > before
+        });
+        grown.map(|(connection, _)| connection.peer).collect()
+    }
+
+    fn requests(&self, url: &str) -> Result<HashMap<String, Requests>, String> {
+        let answer = self
+            .agent
+            .get(url)
+            .call()
+            .map_err(|error| error.to_string())?;
+        let lines = BufReader::new(answer.into_body().into_reader());
+        count(lines).map_err(|error| error.to_string())
+    }
+}
+
+/// The requests of each router, of all that Traefik tells in Prometheus' text format.
+fn count(mut metrics: impl BufRead) -> io::Result<HashMap<String, Requests>> {
+    let mut found: HashMap<String, Requests> = HashMap::new();
+    let mut line = String::new();
+    while metrics.read_line(&mut line)? > 0 {
+        if let Some((router, code, number)) = sample(line.trim_end()) {
+            if !found.contains_key(router) {
+                found.insert(router.into(), Requests::default());
+            }
+            if let Some(requests) = found.get_mut(router) {
+                match code {
+                    ..300 => requests.succeeded += number,
+                    _ => requests.failed += number,
+                }
+            }
+        }
+        line.clear();
+    }
+    Ok(found)
+}
+
+/// The router, the status and the number in a line of the counter of requests.
+fn sample(line: &str) -> Option<(&str, u16, u64)> {
+    let (labels, number) = line.strip_prefix(COUNTER)?.rsplit_once("} ")?;
+    let label = |name: &str| {
+        let mut labels = labels.split("\",");
+        let value = labels.find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""))?;
+        Some(value.trim_end_matches('"'))
+    };
+    // Large numbers are written with an exponent.
+    let number: f64 = number.parse().ok()?;
+    Some((
+        label("router")?,
+        label("code")?.parse().ok()?,
+        number as u64,
+    ))
+}
+
+enum Host<'a> {
+    Address(IpAddr),
+    Name(&'a str),
+}
+
+fn authority(target: &Target) -> (Host<'_>, u16) {
+    let (scheme, rest) = target.as_str().split_once("://").unwrap_or_default();
+    let authority = rest.split('/').next().unwrap_or_default();
+    let default = if scheme == "https" { 443 } else { 80 };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(default)),
+        _ => (authority, default),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match bare.parse::<IpAddr>() {
+        Ok(address) => Host::Address(address.to_canonical()),
+        Err(_) => Host::Name(host),
+    };
+    (host, port)
+}
+
+/// Where Traefik connects to for a target.
+fn addresses(
+    target: &Target,
+    names: &HashMap<String, Vec<IpAddr>>,
+) -> impl Iterator<Item = SocketAddr> {
+    let (host, port) = authority(target);
+    let ips = match host {
+        Host::Address(ip) => vec![ip],
+        Host::Name(name) => names.get(name).cloned().unwrap_or_default(),
+    };
+    ips.into_iter().map(move |ip| SocketAddr::new(ip, port))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_summed_by_router_and_outcome() {
+        let text = "\
+# HELP traefik_router_requests_total How many HTTP requests are processed on a router.
+traefik_router_requests_total{code=\"200\",method=\"GET\",protocol=\"http\",router=\"a@file\",service=\"s@file\"} 3
+traefik_router_requests_total{code=\"101\",method=\"GET\",protocol=\"websocket\",router=\"a@file\",service=\"s@file\"} 1
+traefik_router_requests_total{code=\"403\",method=\"POST\",protocol=\"http\",router=\"a@file\",service=\"s@file\"} 5
+traefik_router_requests_total{code=\"200\",method=\"GET\",protocol=\"http\",router=\"b@file\",service=\"s@file\"} 1.5e+06
+traefik_router_requests_bytes_total{code=\"200\",method=\"GET\",protocol=\"http\",router=\"b@file\",service=\"s@file\"} 9
+traefik_router_requests_total{code=\"200\" broken
+";
+        let found = count(text.as_bytes()).unwrap();
+        let expected = |succeeded, failed| Requests { succeeded, failed };
+        assert_eq!(found["a@file"], expected(4, 5));
+        assert_eq!(found["b@file"], expected(1_500_000, 0));
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn where_traefik_connects_to() {
+        let names = HashMap::from([("hub".to_string(), vec!["10.0.0.1".parse().unwrap()])]);
+        for (target, address) in [
+            ("http://127.0.0.1:9001", Some("127.0.0.1:9001")),
+            ("http://127.0.0.1:9001/base", Some("127.0.0.1:9001")),
+            ("http://[::1]:9001", Some("[::1]:9001")),
+            ("https://[::1]", Some("[::1]:443")),
+            ("http://hub:8081", Some("10.0.0.1:8081")),
+            ("http://hub", Some("10.0.0.1:80")),
+            ("http://other", None),
+        ] {
+            let found = addresses(&Target::new(target).unwrap(), &names).next();
+            assert_eq!(
+                found,
+                address.map(|address| address.parse().unwrap()),
+                "{target}"
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! When routes were last used.
+
+use std::net::TcpStream;
+
+use crate::support::{Echo, Proxy, eventually};
+
+fn last_activity(proxy: &Proxy, path: &str) -> String {
+    let told = proxy.get(path).json();
+    let time = told["last_activity"].as_str();
+    let time = time.unwrap_or_else(|| panic!("no last_activity: {told}"));
+    assert!(
+        time.ends_with('Z') && time.len() == "2026-03-01T10:20:30.456Z".len(),
+        "{time}"
+    );
+    time.into()
+}
+
+/// A route that is used to see that the proxy has looked at its counters.
+struct Witness<'a> {
+    proxy: &'a Proxy,
+    _echo: Echo,
+}
+
+impl<'a> Witness<'a> {
+    fn new(proxy: &'a Proxy) -> Self {
+        let echo = Echo::start();
+        proxy.add("/witness", &echo.url());
+        Self { proxy, _echo: echo }
+    }
+
+    /// Returns when whatever happened before this call has been counted.
+    #[track_caller]
+    fn wait(&self) {
+        let before = last_activity(self.proxy, "/witness");
+        assert_eq!(self.proxy.through("/witness/x").status, 200);
+        eventually("the use of a route is told", || {
+            last_activity(self.proxy, "/witness") > before
+        });
+    }
+}
+
+#[test]
+fn a_request_is_use_and_nothing_else_is() {
+    let proxy = Proxy::start(&[]);
+    let (used, idle) = (Echo::start(), Echo::start());
+    let witness = Witness::new(&proxy);
+    proxy.add("/user/used", &used.url());
+    proxy.add("/user/idle", &idle.url());
+    let begun = [
+        last_activity(&proxy, "/user/used"),
+        last_activity(&proxy, "/user/idle"),
+    ];
+    assert_eq!(proxy.through("/user/used/x").landed(), Some(used.port));
+    witness.wait();
+    let later = last_activity(&proxy, "/user/used");
+    assert!(later > begun[0]);
+    assert_eq!(last_activity(&proxy, "/user/idle"), begun[1]);
+
+    let all = proxy.get("").json();
+    assert_eq!(all["/user/used"]["last_activity"], later);
+    let unused_since = |time: &str| {
+        let found = proxy.get(&format!("?inactive_since={time}")).json();
+        let found = found.as_object().unwrap().keys().cloned();
+        found.filter(|path| path != "/witness").collect::<Vec<_>>()
+    };
+    assert_eq!(unused_since(&later), ["/user/idle"]);
+    assert_eq!(unused_since(&begun[1]), [""; 0]);
+    assert_eq!(
+        unused_since("2100-01-01T00:00:00Z"),
+        ["/user/idle", "/user/used"]
+    );
+
+    proxy.add("/user/idle", &idle.url());
+    assert!(last_activity(&proxy, "/user/idle") > begun[1], "added anew");
+}
+
+#[test]
+fn who_is_refused_does_not_use_a_server() {
+    let proxy = Proxy::start(&[]);
+    let target = Echo::serve(|mut stream, _| {
+        use std::io::{Read as _, Write as _};
+        while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+            let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nGo!\n";
+            if stream.write_all(answer).is_err() {
+                return;
+            }
+        }
+    });
+    proxy.add("/user/x", &target.url());
+    let witness = Witness::new(&proxy);
+    let begun = last_activity(&proxy, "/user/x");
+    for _ in 0..3 {
+        assert_eq!(proxy.through("/user/x/api").status, 403);
+        witness.wait();
+    }
+    assert_eq!(last_activity(&proxy, "/user/x"), begun);
+}
+
+#[test]
+fn use_is_counted_on_after_traefik_was_started_again() {
+    let (proxy, echo) = (Proxy::start(&[]), Echo::start());
+    proxy.add("/user/x", &echo.url());
+    let witness = Witness::new(&proxy);
+    assert_eq!(proxy.through("/user/x").status, 200);
+    witness.wait();
+    let before = last_activity(&proxy, "/user/x");
+    crate::support::proxy::signal(proxy.traefik(), "KILL");
+    eventually("Traefik was started again", || {
+        proxy.log().contains("was started again")
+    });
+    witness.wait();
+    assert_eq!(last_activity(&proxy, "/user/x"), before);
+    assert_eq!(proxy.through("/user/x").status, 200);
+    witness.wait();
+    assert!(
+        last_activity(&proxy, "/user/x") > before,
+        "as many requests as before"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_open_websocket_is_used_while_it_carries_something() {
+    let (proxy, echo) = (Proxy::start(&[]), Echo::websocket());
+    proxy.add("/user/x", &echo.url().replace("127.0.0.1", "localhost"));
+    let witness = Witness::new(&proxy);
+    let stream = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    let url = format!("ws://127.0.0.1:{}/user/x/kernel", proxy.port);
+    let (mut socket, _) = tungstenite::client(url, stream).unwrap();
+    let mut talk = || {
+        socket.send("hello".into()).unwrap();
+        assert_eq!(socket.read().unwrap().to_text().unwrap(), "hello");
+    };
+    talk();
+    // What acknowledges the last bytes may come after the first look.
+    witness.wait();
+    witness.wait();
+    let before = last_activity(&proxy, "/user/x");
+    witness.wait();
+    assert_eq!(last_activity(&proxy, "/user/x"), before, "nothing is said");
+    talk();
+    witness.wait();
+    assert!(
+        last_activity(&proxy, "/user/x") > before,
+        "something was said"
+    );
+}
