@@ -420,15 +420,10 @@ impl Builder {
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         let public = Listen::parse("public_url", &self.public_url)?;
-<<<<<<< HEAD
-        self.backend.open(&Setup {
+        let commit = self.backend.open(&Setup {
             nested: self.nested,
             ..Setup::new(self.entrypoint_name(public.tls)?)
         })?;
-=======
-        let setup = Setup::new(self.entrypoint_name(public.tls)?);
-        let commit = self.backend.open(&setup)?;
->>>>>>> activity
         let verifier = self.verifier()?;
         Ok(Router::new(self.backend, verifier, None, commit))
     }
