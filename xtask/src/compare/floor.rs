@@ -202,7 +202,7 @@ fn record(plan: &Plan<'_>, router: &Router, look: &mut dyn FnMut(&str) -> Result
 }
 
 fn record_file(plan: &Plan<'_>, router: &Router) -> Result<Store> {
-    let path = plan.folder.join(format!("rules.{}", plan.backend));
+    let path = ours::rules(plan.backend, plan.folder);
     let mut texts = BTreeMap::new();
     record(plan, router, &mut |command| {
         texts.insert(command.to_string(), fs::read_to_string(&path)?);

@@ -33,6 +33,7 @@ pub(crate) use self::serving::target::{COMMAND as TARGET, run as run_target};
 
 /// The hidden command that runs the library in a process of its own.
 pub(crate) const OURS: &str = "compare-ours";
+const BACKENDS: [&str; 3] = ["toml", "yaml", "etcd"];
 const SINGLE: [&str; 3] = ["add", "change", "delete"];
 
 pub(crate) fn run(arguments: &[&str]) -> Result {
@@ -110,7 +111,7 @@ impl Options {
             quick: false,
             only: None,
             routes: None,
-            backends: ["toml", "yaml", "etcd"].map(String::from).into(),
+            backends: BACKENDS.map(String::from).into(),
             peer: true,
         };
         let mut arguments = arguments.iter();
@@ -130,9 +131,10 @@ impl Options {
                 _ => return Err(format!("no such option: {name}; see cargo xtask --help").into()),
             }
         }
-        let known = ["toml", "yaml", "etcd"];
-        if let Some(other) = (options.backends.iter()).find(|name| !known.contains(&&***name)) {
-            return Err(format!("--backend {other}: toml, yaml or etcd").into());
+        let is_known = |name: &str| BACKENDS.contains(&name) || name == ours::UNFLUSHED;
+        if let Some(other) = options.backends.iter().find(|name| !is_known(name)) {
+            let known = BACKENDS.join(", ");
+            return Err(format!("--backend {other}: {known} or {}", ours::UNFLUSHED).into());
         }
         let cases = ["add", "change", "delete", "apply", "concurrent", "reads"];
         if let Some(only) = options.only.as_deref().filter(|only| !cases.contains(only)) {

@@ -32,10 +32,26 @@ pub(super) fn other(n: usize) -> usize {
     n + 500_000
 }
 
+/// TOML whose changes may be lost with the power: as durable as the floor's.
+pub(super) const UNFLUSHED: &str = "toml-unflushed";
+
+/// The file of a backend that is one.
+pub(super) fn rules(backend: &str, folder: &Path) -> PathBuf {
+    let ending = if backend == UNFLUSHED {
+        "toml"
+    } else {
+        backend
+    };
+    folder.join(format!("rules.{ending}"))
+}
+
 pub(super) fn builder(backend: &str, folder: &Path, etcd: &str) -> Result<Builder> {
     Ok(match backend {
         "etcd" => Router::builder(KvBackend::new(Etcd::new([etcd])?)),
-        _ => Router::builder(FileBackend::new(folder.join(format!("rules.{backend}")))),
+        _ => {
+            let file = FileBackend::new(rules(backend, folder));
+            Router::builder(file.durable(backend != UNFLUSHED))
+        }
     })
 }
 
