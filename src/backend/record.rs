@@ -29,6 +29,9 @@ pub(crate) struct Header {
     /// Whether routers stand below others.
     #[serde(default, skip_serializing_if = "Nested::is_default")]
     pub(crate) nested: Nested,
+    /// In which way routers were laid out, in a key-value store; 0 for side by side, or unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) layout: u8,
     /// What keeps the names of this table apart from those of others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
@@ -65,6 +68,7 @@ impl Header {
             base: Value::Object(serde_json::Map::new()),
             service: Value::Null,
             nested: Nested::default(),
+            layout: 0,
             turn: None,
             recent: Vec::new(),
         }
@@ -98,6 +102,11 @@ impl Header {
             .map_or(0, |now| now.as_millis());
         self.generation = self.generation.saturating_add(1).max(now as u64);
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// Reads the header and the routes; `None` if there is not even a header.

@@ -20,17 +20,21 @@ use super::{Route, RouteSpec, Table};
 /// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
 ///
 /// Only routes without a host are laid out so, and only where another route without a host, such
-/// as `/`, takes what is left of a group. What requests reach is the same in either layout.
+/// as `/`, takes what is left of a group. Among the routes of a table, what requests reach is the
+/// same in either layout. Not so beside routers of others on the same entrypoint whose rule and
+/// priority lie between those of our routes, such as one for `/user/` that was written by hand: a
+/// parent may come after it, or take what was its own. So this is for tables that have their
+/// entrypoint for themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Nested {
     /// From 200 routes on: below that it gains nothing that can be measured.
-    #[default]
     Auto,
     /// Wherever two routes can be told apart: more routers than any table needs.
     Always,
-    /// Never, as Traefik before 3.6 needs it.
+    /// Never.
+    #[default]
     Never,
 }
 

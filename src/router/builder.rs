@@ -227,9 +227,8 @@ impl Builder {
 
     /// Whether Traefik's routers stand below others, so that requests are served as fast with
     /// thousands of routes as with a few. It holds for the whole table, until another Router sets
-    /// it. Defaults to what is stored with the table, and that to [`Nested::Auto`], or to
-    /// [`Nested::Never`] once a Traefik before 3.6 has been met: that one would reject the whole
-    /// table.
+    /// it. Defaults to what is stored with the table, and that to [`Nested::Never`]. Needs
+    /// Traefik 3.6 or later: an older one would reject the whole table.
     pub fn nested_routers(mut self, nested: Nested) -> Self {
         self.nested = Some(nested);
         self
@@ -330,7 +329,7 @@ impl Builder {
             let begun = Instant::now();
             let managed = Managed::start(file, launch, public)?;
             managed.wait_until_ready(&verifier, &commit, begun)?;
-            self.suit_version(&verifier, &setup, Some(&managed))?;
+            self.check_nesting(&verifier)?;
             Ok((managed, commit))
         });
         let (managed, commit) = started.inspect_err(|_| {
@@ -369,7 +368,7 @@ impl Builder {
         verifier
             .confirm_setup(&commit, Instant::now(), None)
             .map_err(|error| error.with_stored(Stored::All))?;
-        self.suit_version(&verifier, &setup, None)?;
+        self.check_nesting(&verifier)?;
         for (traefik, known) in
             verifier.everywhere(|traefik, _| traefik.api.entrypoints().map(Some))?
         {
@@ -385,31 +384,18 @@ impl Builder {
         Ok(Router::new(self.backend, verifier, None, commit))
     }
 
-    /// Keeps routers side by side where a Traefik can't have them below others.
-    fn suit_version(
-        &self,
-        verifier: &Verifier,
-        setup: &Setup,
-        managed: Option<&Managed>,
-    ) -> Result<()> {
-        if self.nested == Some(Nested::Never) {
+    /// Whether every Traefik can have routers below others, if they are to be.
+    fn check_nesting(&self, verifier: &Verifier) -> Result<()> {
+        if self.nested.is_none_or(|nested| nested == Nested::Never) {
             return Ok(());
         }
-        let Some(old) = verifier.version_without_parents()? else {
-            return Ok(());
-        };
-        if self.nested.is_some() {
-            return Err(invalid(&format!(
-                "nested_routers needs Traefik 3.6 or later, and this one is {old}; leave the \
-                 option out, or set it to Nested::Never"
-            )));
+        match verifier.version_without_parents()? {
+            Some(old) => Err(invalid(&format!(
+                "nested_routers needs Traefik 3.6 or later, and this one is {old}; set it to \
+                 Nested::Never"
+            ))),
+            None => Ok(()),
         }
-        let begun = Instant::now();
-        let commit = self.backend.open(&Setup {
-            nested: Some(Nested::Never),
-            ..setup.clone()
-        })?;
-        verifier.confirm_setup(&commit, begun, managed)
     }
 
     /// Works on the store alone: changes return when they are stored, whether a Traefik loads

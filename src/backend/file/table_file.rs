@@ -261,6 +261,17 @@ impl TableFile {
                 }
             }
         }
+        for prefix in self.layout.parents().keys() {
+            for name in [
+                parent_name(&namespace, prefix),
+                fallback_name(&namespace, prefix),
+            ] {
+                let entry = ("routers".to_string(), name);
+                if self.foreign_names.contains(&entry) {
+                    clashes.insert(entry);
+                }
+            }
+        }
         if clashes.is_empty() {
             return Ok(());
         }

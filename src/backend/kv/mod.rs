@@ -107,7 +107,8 @@ impl<S: KvStore> KvBackend<S> {
 
     /// How old an answer of [`read`](Backend::read) may be: within this time after a read or a
     /// commit the next reads come from memory, and what others have changed meanwhile is not in
-    /// them. Commits are never made on what is old. Defaults to zero: each read asks the store,
+    /// them, nor does [`Router::watch`](crate::Router::watch) see it before. Commits are never made
+    /// on what is old. Defaults to zero: each read asks the store,
     /// which on a network takes some tenths of a millisecond.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
@@ -395,6 +396,7 @@ impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
 type Plan<'a> = dyn FnMut(&mut TableKeys, &BTreeSet<RouteSpec>) -> Result<Vec<Step>> + 'a;
 
 /// One change of a route, as a part of a transaction.
+#[derive(Default)]
 struct Step {
     spec: Option<RouteSpec>,
     transaction: Transaction,

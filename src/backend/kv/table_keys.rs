@@ -19,6 +19,9 @@ use crate::route::{
 /// The keys of a router that say where it gets its requests from; it has one of them.
 const ENTRYPOINT: &str = "entryPoints/0";
 const PARENT: &str = "parentRefs/0";
+/// The way in which [`Layout`] lays tables out; another number than that of a stored table means
+/// that its routers stand elsewhere.
+const LAYOUT: u8 = 1;
 
 /// How many commits the header remembers.
 const RECENT: usize = 16;
@@ -115,6 +118,11 @@ impl Keys {
     }
 }
 
+/// The route whose path is a parent's prefix.
+fn as_long_as(prefix: &Prefix) -> Option<RouteSpec> {
+    RouteSpec::new(canonical(prefix) + "/").ok()
+}
+
 /// The table as it is stored, and as changes leave it.
 pub(super) struct TableKeys {
     keys: Keys,
@@ -125,6 +133,10 @@ pub(super) struct TableKeys {
     layout: Layout,
     /// How many routes use a service.
     users: HashMap<String, usize>,
+    /// Services that nobody uses any more, to be deleted.
+    left: Transaction,
+    /// Whether a writer ended while it laid the routers out.
+    torn: bool,
 }
 
 impl TableKeys {
@@ -150,7 +162,13 @@ impl TableKeys {
                 .or_default() += 1;
         }
         Ok(Self {
-            layout: Layout::of(&table, header.nested),
+            // A table that was laid out in another way is laid out anew with the next commit.
+            layout: match header.layout {
+                LAYOUT => Layout::of(&table, header.nested),
+                _ => Layout::default(),
+            },
+            left: Transaction::new(),
+            torn: stored.is_some() && header.layout != LAYOUT,
             keys: keys.clone(),
             stored,
             header,
@@ -221,79 +239,116 @@ impl TableKeys {
     }
 
     /// Gives each router its place, given the steps that have changed the table, and the routes
-    /// that are new. They come in an order in which no request goes astray, should they not fit in
-    /// one transaction: a router that goes below a parent has the higher priority until then.
-    fn lay_out(
-        &mut self,
-        mut changed: Vec<Step>,
-        fresh: &HashSet<&RouteSpec>,
-    ) -> Result<Vec<Step>> {
+    /// that are new.
+    ///
+    /// The steps come in an order in which no request goes astray, should they not fit in one
+    /// transaction. What goes below a parent does so beginning with the shortest paths: a route
+    /// that is left above would take the requests of those below it. What comes out begins with the
+    /// longest ones. The route as long as a parent has the parent's priority; the two move together.
+    fn lay_out(&mut self, changed: Vec<Step>, fresh: &HashSet<&RouteSpec>) -> Result<Vec<Step>> {
         let next = Layout::of(&self.table, self.header.nested);
         let last = std::mem::replace(&mut self.layout, next);
-        let mut at: HashMap<RouteSpec, usize> = HashMap::new();
-        for (n, step) in changed.iter().enumerate() {
-            at.extend(step.spec.clone().map(|spec| (spec, n)));
-        }
-        for spec in last.moved(&self.layout) {
-            if self.table.get(spec).is_some() && !at.contains_key(spec) {
-                at.insert(spec.clone(), changed.len());
-                changed.push(Step {
-                    spec: Some(spec.clone()),
-                    transaction: Transaction::new(),
-                });
+        let torn = std::mem::take(&mut self.torn);
+        let own_spec = |step: Step| step.spec.map(|spec| (spec, step.transaction));
+        let mut routes: BTreeMap<RouteSpec, Transaction> =
+            changed.into_iter().filter_map(own_spec).collect();
+        let all = self.table.iter().map(|route| &route.spec).filter(|_| torn);
+        for spec in last.moved(&self.layout).chain(all) {
+            if self.table.get(spec).is_some() && !routes.contains_key(spec) {
+                routes.insert(spec.clone(), Transaction::new());
             }
         }
-        for step in &mut changed {
-            if let Some(route) = step.spec.as_ref().and_then(|spec| self.table.get(spec)) {
-                let name = router_name(self.keys.namespace(), &route.spec);
-                let places = [&last, &self.layout].map(|layout| layout.place(&route.spec));
-                let moved = places[0] != places[1] && !fresh.contains(&route.spec);
-                self.place(&name, places[1], moved, &mut step.transaction);
+        for (spec, transaction) in &mut routes {
+            if self.table.get(spec).is_some() {
+                let name = router_name(self.keys.namespace(), spec);
+                let places = [&last, &self.layout].map(|layout| layout.place(spec));
+                let moved = (torn || places[0] != places[1]) && !fresh.contains(spec);
+                self.place(&name, places[1], moved, transaction);
             }
         }
-        let mut steps = Vec::new();
+        let (mut inward, mut led, mut outward) = (Vec::new(), Vec::new(), Vec::new());
         for (prefix, parent) in self.layout.parents() {
-            let known = last.parents().get(prefix);
-            if known == Some(parent) {
+            let path = canonical(prefix);
+            let Some(before) = last.parents().get(prefix) else {
+                let mut transaction = self.set_parent(prefix, parent)?;
+                if routes.contains_key(&parent.fallback.spec) {
+                    self.set_service(&parent.fallback.target, &mut transaction)?;
+                }
+                let spec = as_long_as(prefix).filter(|spec| routes.contains_key(spec));
+                if let Some(own) = spec.as_ref().and_then(|spec| routes.remove(spec)) {
+                    transaction.then(own);
+                }
+                inward.push((path, Step { spec, transaction }));
                 continue;
-            }
-            let mut transaction = self.set_parent(prefix, parent)?;
-            if known.is_some() {
-                let name = parent_name(self.keys.namespace(), prefix);
-                self.place(&name, parent.above.as_ref(), true, &mut transaction);
-            }
-            // What leads to a service that comes or goes does so with it; a router as long as the
-            // parent's prefix goes below it as it comes.
-            let owner = match known {
-                Some(_) => at.get(&parent.fallback.spec),
-                None => at.get(&*(canonical(prefix) + "/")),
             };
-            match owner {
-                Some(&n) => changed[n].transaction.then(transaction),
-                None => steps.push(Step {
-                    spec: None,
-                    transaction,
-                }),
+            let namespace = self.keys.namespace();
+            if before.above != parent.above {
+                let mut step = Step::default();
+                let name = parent_name(namespace, prefix);
+                let above = parent.above.as_ref();
+                self.place(&name, above, true, &mut step.transaction);
+                if before.above.as_ref().map_or(0, |above| above.len())
+                    < above.map_or(0, |above| above.len())
+                {
+                    inward.push((path, step));
+                } else {
+                    outward.push((path, step));
+                }
+            }
+            if before.fallback.target != parent.fallback.target {
+                let mut step = Step::default();
+                let router = fallback_name(namespace, prefix);
+                let key = format!("{}/service", self.keys.http("routers", &router));
+                let service = service_name(namespace, &parent.fallback.target);
+                step.transaction.set.insert(key, service);
+                led.push(step);
             }
         }
-        steps.append(&mut changed);
         let gone = last.parents().keys();
         for prefix in gone.filter(|prefix| !self.layout.parents().contains_key(*prefix)) {
-            let mut transaction = Transaction::new();
+            let spec = as_long_as(prefix).filter(|spec| routes.contains_key(spec));
+            let own = spec.as_ref().and_then(|spec| routes.remove(spec));
+            let mut transaction = own.unwrap_or_default();
             let namespace = self.keys.namespace();
-            let names = [
+            for name in [
                 parent_name(namespace, prefix),
                 fallback_name(namespace, prefix),
-            ];
-            for name in names {
+            ] {
                 self.delete_router(&name, &mut transaction);
             }
-            steps.push(Step {
-                spec: None,
-                transaction,
-            });
+            outward.push((canonical(prefix), Step { spec, transaction }));
         }
-        Ok(steps)
+        for (spec, transaction) in routes {
+            let depths = [&last, &self.layout]
+                .map(|layout| layout.place(&spec).map_or(0, |prefix| prefix.len()));
+            let list = if self.table.get(&spec).is_some() && depths[0] <= depths[1] {
+                &mut inward
+            } else {
+                &mut outward
+            };
+            let path = spec.path().trim_end_matches('/').to_string();
+            let spec = Some(spec);
+            list.push((path, Step { spec, transaction }));
+        }
+        inward.sort_by(|(a, _), (b, _)| a.cmp(b));
+        outward.sort_by(|(a, _), (b, _)| b.cmp(a));
+        // Services last: until then somebody may still be led to them.
+        let left = Step {
+            spec: None,
+            transaction: std::mem::take(&mut self.left),
+        };
+        let inward = inward.into_iter().map(|(_, step)| step);
+        let outward = outward.into_iter().map(|(_, step)| step);
+        let all = inward.chain(led).chain(outward).chain([left]);
+        Ok(all
+            .filter(|step| step.transaction.operations() > 0)
+            .collect())
+    }
+
+    fn set_service(&self, target: &Target, into: &mut Transaction) -> Result<()> {
+        let name = service_name(self.keys.namespace(), target);
+        let key = self.keys.http("services", &name);
+        flatten(&key, &service(target, &self.header.service), &mut into.set)
     }
 
     /// Has a router get its requests from the entrypoint, or from a parent.
@@ -356,7 +411,7 @@ impl TableKeys {
             transaction.delete.insert(self.keys.route(&config.name));
         }
         if let Some(old) = old {
-            self.leave_service(&old.target, &mut transaction)?;
+            self.leave_service(&old.target)?;
         }
         self.table.apply(change);
         Ok(transaction)
@@ -367,17 +422,14 @@ impl TableKeys {
         *users += 1;
         if *users == 1 {
             let mut next = Transaction::new();
-            flatten(
-                &self.keys.http("services", name),
-                &service(target, &self.header.service),
-                &mut next.set,
-            )?;
+            self.set_service(target, &mut next)?;
+            self.left.delete.retain(|key| !next.set.contains_key(key));
             into.then(next);
         }
         Ok(())
     }
 
-    fn leave_service(&mut self, target: &Target, into: &mut Transaction) -> Result<()> {
+    fn leave_service(&mut self, target: &Target) -> Result<()> {
         let name = service_name(self.keys.namespace(), target);
         let users = self.users.entry(name.clone()).or_default();
         *users = users.saturating_sub(1);
@@ -389,10 +441,7 @@ impl TableKeys {
                 &service(target, &self.header.service),
                 &mut gone,
             )?;
-            into.then(Transaction {
-                delete: gone.into_keys().collect(),
-                ..Transaction::new()
-            });
+            self.left.delete.extend(gone.into_keys());
         }
         Ok(())
     }
@@ -508,6 +557,8 @@ impl TableKeys {
         self.header.advance();
         let seal = format!("{writer}:{}", self.header.generation);
         self.header.turn = (!last).then(|| seal.clone());
+        // Whoever finds it so, after a writer that ended here, can't tell where each router stands.
+        self.header.layout = if last { LAYOUT } else { 0 };
         self.header.recent.insert(0, seal.clone());
         self.header.recent.truncate(RECENT);
         let marker_key = self.keys.http("middlewares", &self.header.marker);

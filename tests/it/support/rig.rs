@@ -191,8 +191,13 @@ impl Rig {
 
     /// The same for a rig of that kind.
     pub(crate) fn etcd(&self) -> KvBackend<Etcd> {
+        self.etcd_of(|etcd| etcd)
+    }
+
+    /// The same with other options.
+    pub(crate) fn etcd_of(&self, options: impl Fn(Etcd) -> Etcd) -> KvBackend<Etcd> {
         let [traefik, own] = self.prefixes();
-        let etcd = KvBackend::new(Etcd::new([&self.etcd.0]).unwrap());
+        let etcd = KvBackend::new(options(Etcd::new([&self.etcd.0]).unwrap()));
         etcd.traefik_prefix(traefik).jupyterhub_prefix(own)
     }
 
