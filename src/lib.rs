@@ -154,12 +154,15 @@
 //! - `yaml`: [`FileBackend`] for `.yaml` and `.yml`.
 //! - `idn`: host names in other scripts than Latin, turned into punycode.
 //! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
+//! - `fault-points`: for the tests of this crate. An environment variable then kills the program in
+//!   the middle of a commit; never build with it what others are to run.
 
 mod atomic;
 pub mod backend;
 mod config;
 mod error;
 pub mod etcd;
+mod fault;
 mod finding;
 pub mod guide;
 mod http;

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod echo;
 pub(crate) mod external;
 pub(crate) mod ports;
+pub(crate) mod random;
 pub(crate) mod rig;
 pub(crate) mod shared_etcd;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::Request;
 pub(crate) use echo::Echo;
 pub(crate) use external::External;
+pub(crate) use random::Random;
 pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file};
 
 /// Waits until `done`; panics with `what` after a generous bound.

@@ -1,0 +1,3 @@
+//! Faults that are provoked: what `docs/reliability.md` tells of.
+
+pub(crate) mod kill;
