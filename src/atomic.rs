@@ -164,7 +164,8 @@ fn write_temp(temp: &Path, path: &Path, text: &str) -> io::Result<File> {
     }
     Step::Write(temp, text).run(|| file.write_all(text.as_bytes()))?;
     Step::Sync(temp).run(|| file.sync_all())?;
-    Ok(file)
+    // As long as a file is open for writing its disk can't be made read-only.
+    File::open(temp)
 }
 
 pub(crate) fn remove(path: &Path) -> io::Result<()> {

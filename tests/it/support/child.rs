@@ -86,6 +86,8 @@ fn play_a_part() {
         "owner" => crate::life::own_a_traefik(&arguments),
         "adder" => crate::processes::add_many(&arguments),
         "scribbler" => crate::processes::scribble(&arguments),
+        "disk" => crate::faults::disk::play(&arguments),
+        "nobody" => crate::faults::disk::may_not_touch_it(&arguments),
         "victim" => crate::faults::kill::be_a_victim(&arguments),
         "churner" => crate::faults::kill::churn(&arguments),
         "locker" => crate::files::hold_the_lock(&arguments),

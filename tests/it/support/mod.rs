@@ -37,3 +37,11 @@ pub(crate) fn processes_naming(text: &str) -> Vec<String> {
     });
     lines.filter(|line| line.contains(text)).collect()
 }
+
+/// Sends a signal, such as `STOP`, to a process that a test has started.
+#[track_caller]
+pub(crate) fn send_signal(process: u32, signal: &str) {
+    let mut kill = std::process::Command::new("kill");
+    let kill = kill.args([&format!("-{signal}"), &process.to_string()]);
+    assert!(kill.status().unwrap().success(), "{kill:?}");
+}
