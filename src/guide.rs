@@ -2,3 +2,6 @@
 
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
+
+#[doc = include_str!("../docs/reliability.md")]
+pub mod reliability {}

@@ -2,6 +2,7 @@
 
 mod compare;
 mod demo;
+mod soak;
 mod suite;
 mod terminal;
 mod tools;
@@ -21,6 +22,9 @@ cargo xtask COMMAND
   compare --quick   ... within five minutes, with fewer samples and tables
                     --routes 0,100  --backend toml,yaml,etcd  --no-peer
                     --only add (or change, delete, apply, concurrent, reads)
+  soak              half an hour of changes and faults, while requests go through routes that
+                    nobody touches: none may fail, and memory and open files stay as they are
+                    --minutes 30  --routes 1000  --backend toml (or etcd)  --seed N
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         ["test"] => suite::run(),
         ["compare", options @ ..] => compare::run(options),
         [compare::OURS, options @ ..] => compare::run_ours(options),
+        ["soak", options @ ..] => soak::run(options),
+        [soak::WRITER, options @ ..] => soak::write_until_killed(options),
         ["tools", options @ ..] => tools::run(options),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

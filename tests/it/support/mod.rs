@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod echo;
 pub(crate) mod external;
 pub(crate) mod ports;
+pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod rig;
 pub(crate) mod shared_etcd;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::Request;
 pub(crate) use echo::Echo;
 pub(crate) use external::External;
+pub(crate) use proxy::{Mood, Proxy};
 pub(crate) use random::Random;
 pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file};
 
