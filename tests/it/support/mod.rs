@@ -46,4 +46,13 @@ pub(crate) fn send_signal(process: u32, signal: &str) {
     let mut kill = std::process::Command::new("kill");
     let kill = kill.args([&format!("-{signal}"), &process.to_string()]);
     assert!(kill.status().unwrap().success(), "{kill:?}");
+    if signal == "STOP" {
+        eventually("all of its threads stand still", || {
+            let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+            let stat =
+                |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("stat"));
+            let stats: Vec<_> = threads.flatten().flat_map(stat).collect();
+            stats.iter().all(|stat| stat.contains(") T "))
+        });
+    }
 }
