@@ -53,8 +53,25 @@ struct Disk {
     flushed_names: Names,
     /// The folder as it was after each change since it was flushed; the last one is what is seen.
     unflushed_names: Vec<Names>,
-    /// The text of each file: flushed, and seen.
-    contents: Vec<(String, String)>,
+    contents: Vec<Content>,
+}
+
+/// The text of a file.
+#[derive(Default)]
+struct Content {
+    flushed: String,
+    seen: String,
+}
+
+impl Content {
+    /// What may be there after a power cut.
+    fn survivors(&self) -> [&str; 3] {
+        let half = match self.flushed == self.seen {
+            true => &*self.seen,
+            false => &self.seen[..self.seen.len() / 2],
+        };
+        [&self.flushed, half, &self.seen]
+    }
 }
 
 impl Disk {
@@ -65,7 +82,7 @@ impl Disk {
             .clone()
     }
 
-    fn content(&mut self, path: &Path) -> &mut (String, String) {
+    fn content(&mut self, path: &Path) -> &mut Content {
         let number = self.names()[path];
         &mut self.contents[number]
     }
@@ -77,10 +94,10 @@ impl Disk {
                 names.insert(path.clone(), self.contents.len());
                 self.contents.push(Default::default());
             }
-            Event::Write(path, text) => self.content(path).1.clone_from(text),
+            Event::Write(path, text) => self.content(path).seen.clone_from(text),
             Event::Sync(path) => {
                 let content = self.content(path);
-                content.0.clone_from(&content.1);
+                content.flushed.clone_from(&content.seen);
             }
             Event::Rename(from, to) => {
                 let number = names.remove(from).unwrap();
@@ -101,23 +118,17 @@ impl Disk {
 
     /// All that may be found when the power is back.
     fn survivors(&self) -> BTreeSet<BTreeMap<PathBuf, String>> {
-        let texts: [fn(&(String, String)) -> String; 3] = [
-            |(flushed, _)| flushed.clone(),
-            |(flushed, seen)| match flushed == seen {
-                true => seen.clone(),
-                false => seen[..seen.len() / 2].into(),
-            },
-            |(_, seen)| seen.clone(),
-        ];
-        let folders = [&self.flushed_names].into_iter();
-        let folders = folders.chain(&self.unflushed_names);
-        let files = |names: &Names, text: fn(&(String, String)) -> String| {
-            let file =
-                |(path, number): (&PathBuf, &usize)| (path.clone(), text(&self.contents[*number]));
+        let files = |names: &Names, which: usize| {
+            let file = |(path, number): (&PathBuf, &usize)| {
+                let text = self.contents[*number].survivors()[which];
+                (path.clone(), text.to_string())
+            };
             names.iter().map(file).collect()
         };
+        let folders = [&self.flushed_names].into_iter();
+        let folders = folders.chain(&self.unflushed_names);
         folders
-            .flat_map(|names| texts.map(|text| files(names, text)))
+            .flat_map(|names| [0, 1, 2].map(|which| files(names, which)))
             .collect()
     }
 }
@@ -181,7 +192,6 @@ fn a_power_cut_loses_no_commit_that_was_acknowledged() {
             assert!(is_old || is_new, "cut {n}: {table:?} of {files:?}");
         }
     }
-    println!("{cuts} power cuts, {found} disks found after them, {COMMITS} commits");
     assert!(cuts > 5 * COMMITS && found > 2 * cuts, "{cuts} {found}");
 }
 
@@ -245,7 +255,6 @@ fn a_step_that_fails_is_told_and_the_next_commit_goes_on() {
         assert_eq!(backend.read().unwrap(), other.read().unwrap());
         // The last step lets go of the lock, and closing the file does that as well.
         if outcome.is_ok() {
-            println!("{failed} steps of a commit failed, one after the other");
             assert_eq!(failed, 7);
             return;
         }
