@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result {
         suite.test(&["--workspace", "--all-features"])
     });
     record("tests, default features", &|| suite.test(&[]));
-    for features in ["", "tls", "yaml", "idn", "bcrypt"] {
+    for features in ["", "tls", "yaml", "idn", "bcrypt", "fault-points"] {
         let name = if features.is_empty() {
             "none"
         } else {

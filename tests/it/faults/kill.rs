@@ -1,7 +1,6 @@
 //! Writers that are killed: at each step of a commit, and at any moment.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -27,6 +26,8 @@ fn is_whole(rig: &Rig) -> Table {
 
 #[cfg(feature = "fault-points")]
 mod at_every_step {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
     use crate::support::on_each_file;
 
