@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::fault::Step;
 
 const TEMP_ENDING: &str = ".tmp";
 
-/// Tells whether a file is another one, or has been written to.
+/// Tells whether a file is another one, or has been written to. A new file may have the number of
+/// one that is gone, and its times, if the clock was set back: who compares keeps the file open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     len: u64,
@@ -87,8 +89,11 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// A file that is open, and what it was when it was read or written.
+pub(crate) type Known = (FileId, File);
+
 /// The text of a file and what it was when it was read; `None` if there is no such file.
-pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
+pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
     let opened = fs::metadata(path).and_then(|metadata| match metadata.is_file() {
         true => File::open(path),
         // Opening a pipe would wait for a writer.
@@ -102,7 +107,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
     let id = file.metadata().map(|metadata| FileId::new(&metadata));
     let text = io::read_to_string(&file);
     match (text, id) {
-        (Ok(text), Ok(id)) => Ok(Some((text, id))),
+        (Ok(text), Ok(id)) => Ok(Some((text, (id, file)))),
         (Err(error), _) if error.kind() == io::ErrorKind::InvalidData => Err(Error::new(
             ErrorKind::Corrupt,
             format!("{} is not UTF-8", path.display()),
@@ -113,19 +118,16 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, FileId)>> {
 
 /// Replaces the file at `path`, which must have no symbolic link in it. Mode and owner stay; a new
 /// file is for its owner alone. If it has to be `durable`, this waits for the disk.
-pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<FileId> {
+pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<Known> {
     let temp = temp_path(path);
     let replaced = open_folder(path).and_then(|folder| {
-        let file = write_temp(&temp, path, text)?;
-        if durable {
-            file.sync_all()?;
-        }
-        fs::rename(&temp, path)?;
+        let file = write_temp(&temp, path, text, durable)?;
+        Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
         Ok((folder, file))
     });
     let (folder, file) = replaced.map_err(|error| {
         // There may be nothing to remove, and the first error is the one to tell.
-        drop(fs::remove_file(&temp));
+        drop(remove(&temp));
         let busy = error.kind() == io::ErrorKind::ResourceBusy;
         let error = failed("write", path, error);
         if busy {
@@ -136,9 +138,8 @@ pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<FileId> 
     })?;
     // The rename itself is kept only once the folder is.
     let folder = folder.filter(|_| durable);
-    let kept = folder.map_or(Ok(()), |folder| folder.sync_all());
-    kept.and_then(|()| file.metadata())
-        .map(|metadata| FileId::new(&metadata))
+    let kept = folder.map_or(Ok(()), |folder| Step::SyncFolder.run(|| folder.sync_all()));
+    kept.and_then(|()| Ok((FileId::new(&file.metadata()?), file)))
         .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
 }
 
@@ -151,19 +152,27 @@ fn open_folder(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn write_temp(temp: &Path, path: &Path, text: &str) -> io::Result<File> {
+fn write_temp(temp: &Path, path: &Path, text: &str, durable: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(temp)?;
+    let mut file = Step::Create(temp).run(|| options.open(temp))?;
     match fs::metadata(path) {
-        Ok(old) => keep_owner_and_mode(&file, &old)?,
+        Ok(old) => Step::SetMode.run(|| keep_owner_and_mode(&file, &old))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    file.write_all(text.as_bytes())?;
-    Ok(file)
+    Step::Write(temp, text).run(|| file.write_all(text.as_bytes()))?;
+    if durable {
+        Step::Sync(temp).run(|| file.sync_all())?;
+    }
+    // As long as a file is open for writing its disk can't be made read-only.
+    File::open(temp)
+}
+
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    Step::Remove(path).run(|| fs::remove_file(path))
 }
 
 fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
@@ -200,7 +209,7 @@ fn temp_prefix(path: &Path) -> String {
 /// Removes what writers that were killed left behind. Only while no writer is at work.
 pub(crate) fn remove_stale_temps(path: &Path) {
     for temp in temps(path) {
-        match fs::remove_file(&temp) {
+        match remove(&temp) {
             Ok(()) => log::info!("removed {}, left by a killed writer", temp.display()),
             Err(error) => log::warn!("can't remove {}: {error}", temp.display()),
         }

@@ -8,3 +8,6 @@ pub mod chp {}
 
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
+
+#[doc = include_str!("../docs/reliability.md")]
+pub mod reliability {}

@@ -201,9 +201,12 @@ impl Client {
         let repeat = txn.repeat();
         let answer = self.ask::<TxnResponse>("/v3/kv/txn", txn, repeat)?;
         if answer.in_doubt && repeat == Repeat::Guarded && !answer.value.succeeded {
-            let message = "etcd transaction: the answer to it was lost; sent again, its compares \
-                           did not hold, either because it had been applied or because of others: \
-                           read the keys";
+            let urls: Vec<_> = self.endpoints.urls().collect();
+            let message = format!(
+                "transaction at {}: the answer to it was lost; sent again, its compares did not \
+                 hold, either because it had been applied or because of others: read the keys",
+                urls.join(", ")
+            );
             return Err(Error::new(ErrorKind::Unavailable, message).with_stored(Stored::Unknown));
         }
         let revision = answer.value.header.revision;

@@ -1,12 +1,9 @@
 //! Real etcd servers for tests: a free port each, their data in a temporary folder, ended on drop.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +12,7 @@ use serde_json::{Value, json};
 use traefik_router::etcd::Client;
 
 pub(crate) use crate::support::ports::free as free_port;
+use crate::support::send_signal;
 
 const MISSING: &str = "etcd was not found: run 'cargo xtask tools', or set ETCD_BIN";
 
@@ -146,6 +144,12 @@ impl Cluster {
         self.nodes[node].wait();
     }
 
+    /// Stops a node where it stands, or lets it go on: its connections stay, and nothing answers.
+    pub(crate) fn freeze(&self, node: usize, frozen: bool) {
+        let child = self.nodes[node].child.as_ref().expect("it runs");
+        send_signal(child.id(), if frozen { "STOP" } else { "CONT" });
+    }
+
     /// Which node leads.
     pub(crate) fn leader(&self) -> usize {
         let leads = |node: &Node| {
@@ -269,98 +273,4 @@ pub(crate) fn forget_tokens(url: &str, users: &[&str]) {
         let body = json!({"name": user, "password": format!("pw-{user}")});
         raw(url, "/v3/auth/user/changepw", body, login["token"].as_str());
     }
-}
-
-/// A TCP proxy that can lose answers.
-pub(crate) struct Proxy {
-    pub(crate) url: String,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    /// Close the connection in place of passing an answer on. Ends by itself after the first.
-    lose_one: AtomicBool,
-    /// The same, until told otherwise.
-    lose_all: AtomicBool,
-    /// Close the connection in place of passing a request on, once.
-    swallow_one: AtomicBool,
-    sent: Mutex<Vec<u8>>,
-}
-
-impl Proxy {
-    pub(crate) fn new(target: &str) -> Self {
-        let target = target.rsplit('/').next().unwrap().to_owned();
-        let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared::default());
-        let proxy = Self {
-            url,
-            shared: shared.clone(),
-        };
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                // A dead target refuses its clients.
-                let Ok(server) = TcpStream::connect(&target) else {
-                    continue;
-                };
-                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let requests = shared.clone();
-                thread::spawn(move || {
-                    pump(from, to, |bytes| {
-                        requests.sent.lock().unwrap().extend_from_slice(bytes);
-                        !requests.swallow_one.swap(false, SeqCst)
-                    });
-                });
-                let answers = shared.clone();
-                thread::spawn(move || {
-                    pump(server, client, |_| {
-                        !answers.lose_all.load(SeqCst) && !answers.lose_one.swap(false, SeqCst)
-                    });
-                });
-            }
-        });
-        proxy
-    }
-
-    pub(crate) fn lose_one_answer(&self) {
-        self.shared.lose_one.store(true, SeqCst);
-    }
-
-    pub(crate) fn swallow_one_request(&self) {
-        self.shared.swallow_one.store(true, SeqCst);
-    }
-
-    pub(crate) fn lose_answers(&self, lose: bool) {
-        self.shared.lose_all.store(lose, SeqCst);
-    }
-
-    /// How often the clients sent this text.
-    pub(crate) fn count(&self, text: &str) -> usize {
-        String::from_utf8_lossy(&self.shared.sent.lock().unwrap())
-            .matches(text)
-            .count()
-    }
-
-    /// The tokens that the clients sent.
-    pub(crate) fn tokens(&self) -> Vec<String> {
-        let sent = self.shared.sent.lock().unwrap();
-        let text = String::from_utf8_lossy(&sent);
-        text.lines()
-            .filter_map(|line| line.strip_prefix("authorization: "))
-            .map(|token| token.trim().to_owned())
-            .collect()
-    }
-}
-
-fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(&[u8]) -> bool) {
-    let mut buffer = [0; 64 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if !pass(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    // The other direction ends with this one; a socket that is closed already is no failure.
-    from.shutdown(Shutdown::Both).ok();
-    to.shutdown(Shutdown::Both).ok();
 }

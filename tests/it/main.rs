@@ -14,6 +14,7 @@ mod errors;
 mod etcd_backend;
 mod etcd_client;
 mod etcd_server;
+mod faults;
 mod files;
 mod hostile;
 mod life;

@@ -146,7 +146,7 @@ fn n_of(path: &str) -> &str {
 }
 
 /// Starts an HTTP server that answers every request with its name; it ends with this program.
-fn backend(name: &'static str) -> Result<String> {
+pub(crate) fn backend(name: &'static str) -> Result<String> {
     let listener = listen()?;
     let url = format!("http://{}", listener.local_addr()?);
     std::thread::spawn(move || {
@@ -181,13 +181,13 @@ fn listen() -> Result<TcpListener> {
 const NOBODY: &str = "404";
 
 /// An address that Traefik is to listen on.
-struct Proxy {
-    url: String,
+pub(crate) struct Proxy {
+    pub(crate) url: String,
     address: std::net::SocketAddr,
 }
 
 impl Proxy {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let address = listen()?.local_addr()?;
         Ok(Self {
             url: format!("http://{address}"),
@@ -212,7 +212,7 @@ impl Proxy {
     }
 
     /// The name of the backend that a request reaches, or the status that Traefik answers with.
-    fn get(&self, path: &str) -> Result<String> {
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
         let mut connection = TcpStream::connect(self.address)?;
         connection.set_read_timeout(Some(Duration::from_secs(10)))?;
         write!(
@@ -242,10 +242,10 @@ fn is_running(process: u32) -> bool {
 }
 
 /// A temporary folder, which goes in the end, however that comes.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let name = format!("traefik-router-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -273,7 +273,7 @@ impl Drop for Folder {
     }
 }
 
-fn ensure(holds: bool, otherwise: &str) -> Result {
+pub(crate) fn ensure(holds: bool, otherwise: &str) -> Result {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 

@@ -3,6 +3,7 @@
 mod compare;
 mod demo;
 mod jupyterhub;
+mod soak;
 mod suite;
 mod terminal;
 mod tools;
@@ -31,6 +32,9 @@ cargo xtask COMMAND
   jupyterhub --posts  ... many routes at once through the REST API of both
   jupyterhub --names  ... a server for each awkward user name, through both
   jupyterhub --show   ... sign in and run a notebook in Chromium; writes docs/jupyterhub.png
+  soak              half an hour of changes and faults, while requests go through routes that
+                    nobody touches: none may fail, and memory and open files stay as they are
+                    --minutes 30  --routes 1000  --backend toml (or etcd)  --seed N
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
         [compare::OURS, options @ ..] => compare::run_ours(options),
         [compare::TARGET, port] => compare::run_target(port),
         ["jupyterhub", options @ ..] => jupyterhub::run(options),
+        ["soak", options @ ..] => soak::run(options),
+        [soak::WRITER, options @ ..] => soak::write_until_killed(options),
         ["tools", options @ ..] => tools::run(options),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

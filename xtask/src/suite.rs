@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result {
         suite.test(&["--workspace", "--all-features"])
     });
     record("tests, default features", &|| suite.test(&[]));
-    for features in ["", "tls", "yaml", "idn", "bcrypt", "cli"] {
+    for features in ["", "tls", "yaml", "idn", "bcrypt", "cli", "fault-points"] {
         let name = if features.is_empty() {
             "none"
         } else {

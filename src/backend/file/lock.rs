@@ -8,8 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::atomic::FileId;
+use crate::atomic::{self, FileId};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault::Step;
 
 /// Holds the lock until it is dropped.
 #[must_use = "the lock is let go when this is dropped"]
@@ -30,7 +31,7 @@ impl Lock {
         };
         loop {
             let file = open(path).map_err(fail)?;
-            match fs2::FileExt::try_lock_exclusive(&file) {
+            match Step::Lock.run(|| fs2::FileExt::try_lock_exclusive(&file)) {
                 // Whoever held the lock before us may have removed the file that we opened.
                 Ok(()) if is_at(&file, path) => {
                     return Ok(Self {
@@ -62,7 +63,7 @@ impl Lock {
 
     /// Lets go of the lock and removes its file.
     pub(super) fn remove(self) -> io::Result<()> {
-        std::fs::remove_file(&self.path)
+        atomic::remove(&self.path)
     }
 }
 
@@ -70,7 +71,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Closing the file would let go as well, but not before a copy of it that a child process
         // has inherited is closed too.
-        if let Err(error) = fs2::FileExt::unlock(&self.file) {
+        if let Err(error) = Step::Unlock.run(|| fs2::FileExt::unlock(&self.file)) {
             log::warn!("can't unlock {}: {error}", self.path.display());
         }
     }

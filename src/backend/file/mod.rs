@@ -1,5 +1,7 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
+#[cfg(test)]
+mod crash;
 mod diagnose;
 mod lock;
 mod table_file;
@@ -8,7 +10,6 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use self::lock::Lock;
 use self::table_file::TableFile;
 use super::record::Header;
 use super::{Backend, Commit, Contents, Edit, Setup};
-use crate::atomic::{self, FileId};
+use crate::atomic::{self, FileId, Known};
 use crate::config::FOREVER;
 use crate::config::text::Syntax;
 use crate::error::Result;
@@ -56,7 +57,7 @@ struct State {
     /// The file's own place, behind all symbolic links.
     path: PathBuf,
     /// `None` where the file was not there, or may differ from `file`.
-    id: Option<FileId>,
+    known: Option<Known>,
     file: TableFile,
 }
 
@@ -107,13 +108,13 @@ impl FileBackend {
         let path = atomic::resolve(&self.path)?;
         let lock = Lock::acquire(&with_ending(&path, ".lock"), self.lock_timeout)?;
         let state = self.refresh(&mut state, path)?;
-        let id = state.id;
+        let before = state.id();
         let done = job(state, lock);
         if done.is_err() {
             // What is in memory may be ahead of the file now.
-            state.id = None;
+            state.known = None;
         }
-        if state.id != id {
+        if state.id() != before {
             self.publish(state);
         }
         done
@@ -121,28 +122,32 @@ impl FileBackend {
 
     /// Reads the file again if it is not what we last saw.
     fn refresh<'a>(&self, slot: &'a mut Option<State>, path: PathBuf) -> Result<&'a mut State> {
-        let known = slot.take().filter(|state| state.path == path);
         let current = FileId::of(&path)?;
-        let fresh = match known {
-            Some(state) if state.id.is_some() && state.id == current => state,
-            Some(state) if state.id.is_some() && current.is_none() => {
-                log::warn!(
-                    "{} is gone; the next change writes it again",
-                    path.display()
-                );
-                state
-            }
-            known => {
-                let mut state = self.load(path)?;
-                if let Some(known) = known {
-                    let inherited = state.file.inherit(&known.file.header);
-                    inherited.map_err(|error| error.context(state.path.display()))?;
-                }
-                self.publish(&state);
-                state
+        drop(slot.take_if(|state| state.path != path));
+        let state = match slot {
+            Some(state) => state,
+            None => {
+                let state = slot.insert(self.load(path)?);
+                self.publish(state);
+                return Ok(state);
             }
         };
-        Ok(slot.insert(fresh))
+        match state.id() {
+            Some(_) if current.is_none() => log::warn!(
+                "{} is gone; the next change writes it again",
+                path.display()
+            ),
+            Some(id) if Some(id) == current => {}
+            _ => {
+                // Until the file can be read again, what was known of it stays.
+                let mut fresh = self.load(path)?;
+                let inherited = fresh.file.inherit(&state.file.header);
+                inherited.map_err(|error| error.context(fresh.path.display()))?;
+                self.publish(&fresh);
+                *state = fresh;
+            }
+        }
+        Ok(state)
     }
 
     fn load(&self, path: PathBuf) -> Result<State> {
@@ -152,23 +157,23 @@ impl FileBackend {
         let namespace = random::hex::<5>()?;
         let marker = format!("traefik-router-generation-{}-{namespace}", slug(&name));
         let mut fresh = Header::new(&namespace, marker);
-        let (id, file) = match atomic::read(&path)? {
+        let (known, file) = match atomic::read(&path)? {
             None => {
                 fresh.created = true;
                 (None, TableFile::empty(syntax, fresh))
             }
-            Some((text, id)) => {
+            Some((text, known)) => {
                 let file = TableFile::parse(syntax, &text, &fresh)
                     .map_err(|error| error.context(path.display()))?;
-                (Some(id), file)
+                (Some(known), file)
             }
         };
-        Ok(State { path, id, file })
+        Ok(State { path, known, file })
     }
 
     fn publish(&self, state: &State) {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        *seen = state.id.map(|id| (id, state.file.routes.clone()));
+        *seen = state.id().map(|id| (id, state.file.routes.clone()));
     }
 }
 
@@ -184,10 +189,14 @@ impl fmt::Debug for FileBackend {
 }
 
 impl State {
+    fn id(&self) -> Option<FileId> {
+        self.known.as_ref().map(|(id, _)| *id)
+    }
+
     fn save(&mut self, durable: bool) -> Result<()> {
         let text = self.file.render();
         let text = text.map_err(|error| error.context(self.path.display()))?;
-        self.id = Some(atomic::replace(&self.path, text, durable)?);
+        self.known = Some(atomic::replace(&self.path, text, durable)?);
         self.file.inherited = false;
         Ok(())
     }
@@ -234,7 +243,7 @@ impl Backend for FileBackend {
 
     fn inspect(&self) -> Result<Option<Contents>> {
         let state = self.load(atomic::resolve(&self.path)?)?;
-        let contents = state.id.map(|_| state.file.contents());
+        let contents = state.id().map(|_| state.file.contents());
         contents
             .transpose()
             .map_err(|error| error.context(state.path.display()))
@@ -276,12 +285,12 @@ impl Backend for FileBackend {
             };
             if !text.trim().is_empty() || !created {
                 atomic::replace(&state.path, text, self.durable)?;
-            } else if state.id.is_some() {
-                fs::remove_file(&state.path).map_err(failed)?;
+            } else if state.known.is_some() {
+                atomic::remove(&state.path).map_err(failed)?;
             }
             lock.remove().map_err(failed)?;
             // What was written is read again by whoever opens it next.
-            state.id = None;
+            state.known = None;
             Ok(())
         })
     }

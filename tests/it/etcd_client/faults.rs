@@ -8,7 +8,8 @@ use traefik_router::etcd::{Client, Compare, Is, Op, Range, Txn, WatchRange};
 use traefik_router::{ErrorKind, Stored};
 
 use super::{SECOND, fails, on_each};
-use crate::etcd_server::{Cluster, Proxy, binaries, free_port};
+use crate::etcd_server::{Cluster, binaries, free_port};
+use crate::support::Proxy;
 
 #[test]
 fn a_lost_answer_never_applies_a_change_twice() {

@@ -7,7 +7,8 @@ use traefik_router::etcd::{Client, Op, Range, Txn, WatchRange};
 use traefik_router::{Error, ErrorKind};
 
 use super::{SECOND, fails, kind_and_text, on_each};
-use crate::etcd_server::{Proxy, enable_auth, forget_tokens, free_port};
+use crate::etcd_server::{enable_auth, forget_tokens, free_port};
+use crate::support::Proxy;
 
 #[test]
 fn authentication() {

@@ -88,6 +88,12 @@ impl External {
     }
 }
 
+impl External {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for External {
     fn drop(&mut self) {
         self.0.kill().unwrap();

@@ -144,17 +144,19 @@ fn ready(start: Instant) -> String {
 }
 
 /// etcd with its data in the demo's folder; it ends when this is dropped.
-struct Server {
+pub(crate) struct Server {
+    command: Command,
     child: Child,
     url: String,
 }
 
 impl Server {
-    fn start(program: &Path, folder: &Folder) -> Result<Self> {
+    pub(crate) fn start(program: &Path, folder: &Folder) -> Result<Self> {
         let [url, peer] = [listen()?, listen()?].map(|at| at.local_addr());
         let (url, peer) = (format!("http://{}", url?), format!("http://{}", peer?));
         let log = std::fs::File::create(folder.0.join("etcd.log"))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("--data-dir")
             .arg(folder.0.join("etcd"))
             .args([
@@ -172,10 +174,31 @@ impl Server {
             .args(["--initial-cluster", &format!("default={peer}")])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        let server = Self { child, url };
-        let client = Client::new([&*server.url])?;
+            .stderr(log);
+        let child = command.spawn()?;
+        let server = Self {
+            command,
+            child,
+            url,
+        };
+        server.wait()?;
+        Ok(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Kills it and starts it again on the same data.
+    pub(crate) fn restart(&mut self) -> Result {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = self.command.spawn()?;
+        self.wait()
+    }
+
+    fn wait(&self) -> Result {
+        let client = Client::new([&*self.url])?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while let Err(error) = client.status() {
             if Instant::now() > deadline {
@@ -183,7 +206,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(server)
+        Ok(())
     }
 }
 

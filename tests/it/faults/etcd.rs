@@ -1,0 +1,289 @@
+//! An etcd whose nodes are cut off, that is slow, full, compacted, or wants a password all at once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use traefik_router::{Backend as _, Change, ErrorKind, Etcd, KvBackend, Router, Stored};
+
+use crate::etcd_server::{Cluster, add_user, binaries, enable_auth, raw};
+use crate::support::{Echo, Kind, Mood, Proxy, Rig, eventually};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn newest() -> std::path::PathBuf {
+    binaries().pop().unwrap()
+}
+
+fn on(etcd: Etcd) -> Router {
+    Router::builder(KvBackend::new(etcd)).offline().unwrap()
+}
+
+/// The data of the route at `spec`, as somebody else reads it.
+fn stored(cluster: &Cluster, spec: &str) -> Option<serde_json::Value> {
+    let backend = KvBackend::new(Etcd::new(cluster.urls()).unwrap());
+    let spec = traefik_router::RouteSpec::new(spec).unwrap();
+    let table = backend.read().unwrap();
+    table.get(&spec).map(|route| route.data.clone())
+}
+
+/// How many changes ended in which way.
+#[derive(Default)]
+struct Count {
+    done: AtomicUsize,
+    undone: AtomicUsize,
+    unknown: AtomicUsize,
+}
+
+/// Counts a route's data up until it is told to stop. Returns what the data may be then.
+fn count_up(router: &Router, spec: &str, stop: &AtomicBool, count: &Count) -> Vec<usize> {
+    let mut possible = vec![0];
+    for n in 1.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let counter = match router.add_route(spec, "http://h", json!(n)) {
+            Ok(_) => {
+                possible = vec![n];
+                &count.done
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("127.0.0.1"), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                match error.stored() {
+                    Stored::Nothing => &count.undone,
+                    Stored::Unknown => {
+                        possible.push(n);
+                        &count.unknown
+                    }
+                    other => panic!("{other:?}: {error}"),
+                }
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+    possible
+}
+
+#[test]
+fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
+    let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+    let cluster = Cluster::with(&newest(), 3, &fast, None);
+    let proxies: Vec<_> = cluster.urls().iter().map(|url| Proxy::new(url)).collect();
+    let urls: Vec<_> = proxies.iter().map(|proxy| proxy.url.clone()).collect();
+    let etcd = || Etcd::new(&urls).unwrap().timeout(3 * SECOND);
+    let routers = [on(etcd()), on(etcd())];
+    let (stop, count) = (AtomicBool::new(false), Count::default());
+    let specs = ["/a/", "/b/", "/c/", "/d/"];
+    let possible: HashMap<_, _> = std::thread::scope(|scope| {
+        let (stop, count, routers) = (&stop, &count, &routers);
+        let threads: Vec<_> = specs
+            .iter()
+            .enumerate()
+            .map(|(n, spec)| {
+                let count_up = move || count_up(&routers[n % 2], spec, stop, count);
+                (spec, scope.spawn(count_up))
+            })
+            .collect();
+        for (node, proxy) in proxies.iter().enumerate() {
+            // Cut off from us alone, then from its peers as well.
+            let cuts: [&dyn Fn(bool); 2] = [
+                &|cut| proxy.mood(if cut { Mood::Silent } else { Mood::Honest }),
+                &|cut| cluster.freeze(node, cut),
+            ];
+            for cut in cuts {
+                cut(true);
+                std::thread::sleep(SECOND);
+                let before = count.done.load(Ordering::Relaxed);
+                eventually("the other two go on", || {
+                    count.done.load(Ordering::Relaxed) > before + 5
+                });
+                cut(false);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let join = |(spec, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
+            (spec, thread.join().unwrap())
+        };
+        threads.into_iter().map(join).collect()
+    });
+    println!(
+        "6 cuts: {:?} changes confirmed, {:?} refused, {:?} unknown",
+        count.done, count.undone, count.unknown
+    );
+    for (spec, possible) in possible {
+        let found = stored(&cluster, spec).map_or(0, |data| data.as_u64().unwrap() as usize);
+        assert!(possible.contains(&found), "{spec}: {found} of {possible:?}");
+    }
+    for router in &routers {
+        router.add_route("/last/", "http://h", json!(null)).unwrap();
+        assert_eq!(router.get_all_routes().unwrap().len(), specs.len() + 1);
+    }
+}
+
+#[test]
+fn a_change_whose_answer_is_lost_is_made_once_and_told_as_made() {
+    const CHANGES: u64 = 50;
+    for binary in binaries() {
+        let cluster = Cluster::start(&binary);
+        let proxy = Proxy::new(cluster.url());
+        let router = on(Etcd::new([&proxy.url]).unwrap());
+        let revision = || cluster.client().status().unwrap().revision;
+        let before = revision();
+        for n in 0..CHANGES {
+            proxy.lose_one_answer();
+            router.add_route("/a/", "http://h", json!(n)).unwrap();
+            assert_eq!(stored(&cluster, "/a/"), Some(json!(n)));
+        }
+        assert_eq!(revision() - before, CHANGES as i64, "one transaction each");
+        // And where the request does not arrive it is not told as made.
+        proxy.swallow_one_request();
+        let outcome = router.add_route("/a/", "http://h", json!("swallowed"));
+        assert_eq!(
+            outcome.is_ok(),
+            stored(&cluster, "/a/") == Some(json!("swallowed"))
+        );
+        assert_eq!(
+            revision() - before,
+            CHANGES as i64 + i64::from(outcome.is_ok())
+        );
+    }
+}
+
+#[test]
+fn an_etcd_that_is_slow_is_waited_for_and_one_that_is_too_slow_is_told() {
+    let cluster = Cluster::start(&newest());
+    let proxy = Proxy::new(cluster.url());
+    let router = on(Etcd::new([&proxy.url]).unwrap().timeout(SECOND));
+    proxy.mood(Mood::Slow(SECOND / 5));
+    router.add_route("/a/", "http://h", json!("slow")).unwrap();
+    for mood in [Mood::Slow(3 * SECOND), Mood::Silent, Mood::Cut(20)] {
+        proxy.mood(mood);
+        let start = Instant::now();
+        let error = router
+            .add_route("/a/", "http://h", json!("too slow"))
+            .unwrap_err();
+        assert!(start.elapsed() < 8 * SECOND, "{:?}", start.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{mood:?}: {error}");
+        assert!(error.to_string().contains(&proxy.url), "{error}");
+        let found = stored(&cluster, "/a/").unwrap();
+        assert!(
+            *error.stored() == Stored::Unknown || found == "slow",
+            "{error}"
+        );
+        proxy.mood(Mood::Honest);
+        router.add_route("/a/", "http://h", json!("slow")).unwrap();
+        assert_eq!(stored(&cluster, "/a/"), Some(json!("slow")));
+    }
+    for text in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope",
+        "\u{16}\u{3}rubbish",
+    ] {
+        proxy.mood(Mood::Rubbish(text));
+        let error = router.add_route("/a/", "http://h", json!("x")).unwrap_err();
+        assert_eq!(*error.stored(), Stored::Unknown, "{error}");
+        assert!(error.to_string().contains(&proxy.url), "{error}");
+        proxy.mood(Mood::Honest);
+        router.add_route("/a/", "http://h", json!("slow")).unwrap();
+    }
+}
+
+#[test]
+fn a_compaction_under_way_is_felt_by_nobody() {
+    for binary in binaries() {
+        let cluster = Cluster::start(&binary);
+        let rig = Rig::new(Kind::Toml);
+        let etcd = || Etcd::new(cluster.urls()).unwrap();
+        let builder = rig.builder_over(KvBackend::new(etcd()));
+        let (router, echo) = (builder.start().unwrap(), Echo::start());
+        let other = on(etcd());
+        let mut watch = router.watch().unwrap();
+        for n in 0..5 {
+            for spec in ["/x/", "/y/"] {
+                other.add_route(spec, echo.url(), json!(n)).unwrap();
+            }
+            let revision = cluster.client().status().unwrap().revision;
+            cluster.client().compact(revision).unwrap();
+            let heard = watch.next(10 * SECOND).unwrap();
+            let last = Change::add("/y/", echo.url(), json!(n)).unwrap();
+            assert!(heard.contains(&last), "{heard:?}");
+            router.add_route("/z/", echo.url(), json!(n)).unwrap();
+            assert_eq!(rig.landed("h", "/z/"), Some(echo.port));
+            watch.next(10 * SECOND).unwrap();
+        }
+        assert_eq!(watch.table(), &router.get_all_routes().unwrap());
+    }
+}
+
+#[test]
+fn authentication_that_is_switched_on_is_told_and_off_again_forgotten() {
+    for binary in binaries() {
+        let cluster = Cluster::start(&binary);
+        let url = cluster.url();
+        let nobody = on(Etcd::new([url]).unwrap());
+        nobody.add_route("/a/", "http://h", json!(1)).unwrap();
+        let grants = ["jupyterhub", "traefik"].map(|name| ("READWRITE", name, "z"));
+        add_user(url, "hub", &grants);
+        enable_auth(url);
+        for outcome in [
+            nobody.add_route("/a/", "http://h", json!(2)).map(drop),
+            nobody.get_all_routes().map(drop),
+        ] {
+            let error = outcome.unwrap_err();
+            let told = (error.kind(), error.stored());
+            assert_eq!(told, (ErrorKind::Unauthorized, &Stored::Nothing), "{error}");
+            assert!(error.to_string().contains(url), "{error}");
+        }
+        let hub = on(Etcd::new([url]).unwrap().user("hub", "pw-hub"));
+        assert_eq!(hub.get_route("/a/").unwrap().unwrap().data, 1);
+        hub.add_route("/b/", "http://h", json!(2)).unwrap();
+
+        let root = json!({"name": "root", "password": "pw-root"});
+        let token = raw(url, "/v3/auth/authenticate", root, None)["token"].clone();
+        raw(url, "/v3/auth/disable", json!({}), token.as_str());
+        nobody.add_route("/c/", "http://h", json!(3)).unwrap();
+        assert_eq!(nobody.get_all_routes().unwrap().len(), 3);
+        // Who has a password wants it checked, and says so until it is.
+        let error = hub.add_route("/d/", "http://h", json!(4)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+        assert!(error.to_string().contains("auth enable"), "{error}");
+        raw(url, "/v3/auth/enable", json!({}), None);
+        hub.add_route("/d/", "http://h", json!(4)).unwrap();
+    }
+}
+
+#[test]
+fn an_etcd_that_is_full_is_told_and_used_again_once_there_is_room() {
+    for binary in binaries() {
+        let quota = ["--quota-backend-bytes", "4000000"];
+        let cluster = Cluster::with(&binary, 1, &quota, None);
+        let url = cluster.url();
+        let router = on(Etcd::new([url]).unwrap());
+        router.add_route("/a/", "http://h", json!(1)).unwrap();
+        let ballast = |n: usize| format!("ballast/{n}");
+        let etcd = cluster.client();
+        let full = (0..20).find_map(|n| etcd.put(ballast(n), vec![b'x'; 500_000]).err());
+        assert_eq!(full.expect("the store gets full").kind(), ErrorKind::Store);
+        for change in [
+            Change::add("/b/", "http://h", json!(2)),
+            Change::delete("/a/"),
+        ] {
+            let error = router.apply([change.unwrap()]).unwrap_err();
+            let told = (error.kind(), error.stored());
+            assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
+            assert!(error.to_string().contains("quota-backend-bytes"), "{error}");
+            assert_eq!(router.get_all_routes().unwrap().len(), 1);
+        }
+        for n in 0..20 {
+            etcd.delete(ballast(n)).unwrap();
+        }
+        etcd.compact(etcd.status().unwrap().revision).unwrap();
+        raw(url, "/v3/maintenance/defragment", json!({}), None);
+        let mut alarm = raw(url, "/v3/maintenance/alarm", json!({}), None)["alarms"][0].clone();
+        alarm["action"] = json!("DEACTIVATE");
+        raw(url, "/v3/maintenance/alarm", alarm, None);
+        router.add_route("/b/", "http://h", json!(2)).unwrap();
+        assert_eq!(router.get_all_routes().unwrap().len(), 2);
+    }
+}

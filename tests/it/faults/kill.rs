@@ -1,0 +1,150 @@
+//! Writers that are killed: at each step of a commit, and at any moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use traefik_router::backend::Setup;
+use traefik_router::{Backend as _, Change, FileBackend, Table};
+
+use crate::support::child::{Actor, say};
+use crate::support::{Kind, Random, Rig};
+
+const KILLS: usize = 300;
+
+/// What the next Router finds: the lock is free, and what lay around is gone once it is open.
+#[track_caller]
+fn is_whole(rig: &Rig) -> Table {
+    let backend = FileBackend::new(rig.rules()).lock_timeout(Duration::ZERO);
+    let table = backend.read().unwrap();
+    backend.open(&Setup::new("http")).unwrap();
+    assert_eq!(backend.read().unwrap(), table);
+    let rules = format!("rules.{}", rig.kind.ending());
+    assert_eq!(rig.files(), [rules.clone(), format!("{rules}.lock")]);
+    table
+}
+
+#[cfg(feature = "fault-points")]
+mod at_every_step {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+    use crate::support::on_each_file;
+
+    on_each_file! {
+        a_kill_at_any_step_of_a_commit_leaves_the_old_table_or_the_new_one,
+        a_kill_at_any_step_of_opening_and_closing_leaves_the_table,
+    }
+
+    /// Kills a process that does `job` before its n-th step, for each n. Returns the tables found.
+    fn tables_after_kills(kind: Kind, job: &str) -> Vec<Table> {
+        let mut tables = Vec::new();
+        for step in 1.. {
+            let rig = Rig::new(kind);
+            let backend = rig.backend();
+            backend.open(&Setup::new("http")).unwrap();
+            backend.commit(&mut |_, _| vec![change(0)]).unwrap();
+            let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+            program.env("TRAEFIK_ROUTER_KILL_AT", step.to_string());
+            let arguments = json!({"rig": rig.tell(), "job": job});
+            let mut victim = Actor::start_by(program, "victim", &arguments);
+            let done = victim.hear().is_some();
+            let signal = victim.process.wait().unwrap().signal();
+            assert_eq!(signal, (!done).then_some(9), "step {step} of {job}");
+            tables.push(is_whole(&rig));
+            if done {
+                break;
+            }
+        }
+        println!("{job}: killed at each of {} steps", tables.len() - 1);
+        tables
+    }
+
+    fn a_kill_at_any_step_of_a_commit_leaves_the_old_table_or_the_new_one(kind: Kind) {
+        let tables = tables_after_kills(kind, "commit");
+        let [old, new] = [1, 2].map(table_after);
+        let renamed = tables.iter().position(|table| *table == new).unwrap();
+        assert!(tables[..renamed].iter().all(|table| *table == old));
+        assert!(tables[renamed..].iter().all(|table| *table == new));
+        assert_eq!((renamed, tables.len()), (6, 9), "steps before, and all");
+    }
+
+    fn a_kill_at_any_step_of_opening_and_closing_leaves_the_table(kind: Kind) {
+        for job in ["open", "close"] {
+            let tables = tables_after_kills(kind, job);
+            assert!(tables.len() > 8, "{job}: {}", tables.len());
+            assert!(tables.iter().all(|table| *table == table_after(1)), "{job}");
+        }
+    }
+}
+
+/// A part for another process: does its job until it is killed.
+pub(crate) fn be_a_victim(arguments: &Value) {
+    let backend = Rig::told(&arguments["rig"]).backend();
+    match arguments["job"].as_str().unwrap() {
+        "commit" => drop(backend.commit(&mut |_, _| vec![change(1)]).unwrap()),
+        "open" => drop(backend.open(&Setup::new("http")).unwrap()),
+        "close" => backend.close().unwrap(),
+        other => panic!("{other}"),
+    }
+    say("done");
+}
+
+/// The n-th change of a sequence that adds, replaces and deletes.
+fn change(n: usize) -> Change {
+    let spec = format!("/{}/", n * 7 % 10);
+    match n % 3 {
+        2 => Change::delete(spec).unwrap(),
+        _ => Change::add(spec, format!("http://h{n}"), json!({"n": n})).unwrap(),
+    }
+}
+
+/// What the first of these changes come to.
+fn table_after(changes: usize) -> Table {
+    let mut routes = BTreeMap::new();
+    // The last 30 touch all routespecs.
+    for change in (changes.saturating_sub(30)..changes).map(change) {
+        routes.insert(change.spec().clone(), change);
+    }
+    let set = |change| match change {
+        Change::Set(route) => Some(route),
+        _ => None,
+    };
+    routes.into_values().filter_map(set).collect()
+}
+
+#[test]
+fn three_hundred_kills_lose_no_commit_that_was_acknowledged() {
+    let mut random = Random::told();
+    let rig = Rig::new(Kind::Toml);
+    rig.backend().open(&Setup::new("http")).unwrap();
+    let (mut made, mut unacknowledged) = (0, 0);
+    for kill in 0..KILLS {
+        let mut churner = Actor::start("churner", &json!({"rig": rig.tell(), "from": made}));
+        let first = churner.hear().unwrap();
+        std::thread::sleep(Duration::from_micros(random.below(15_000)));
+        churner.process.kill().unwrap();
+        let last = std::iter::from_fn(|| churner.hear()).last();
+        let acknowledged: usize = last.unwrap_or(first).parse().unwrap();
+        let table = is_whole(&rig);
+        let lost = table != table_after(acknowledged);
+        assert!(
+            !lost || table == table_after(acknowledged + 1),
+            "kill {kill}: {acknowledged} changes were made, then {table:?}"
+        );
+        unacknowledged += usize::from(lost);
+        made = acknowledged + usize::from(lost);
+    }
+    println!("{KILLS} kills, {made} commits, {unacknowledged} made that were not acknowledged");
+    assert!(made > KILLS, "{made}");
+}
+
+/// A part for another process: makes changes, and says how many, until it is killed.
+pub(crate) fn churn(arguments: &Value) {
+    let backend = Rig::told(&arguments["rig"]).backend();
+    let from = arguments["from"].as_u64().unwrap() as usize;
+    for n in from.. {
+        backend.commit(&mut |_, _| vec![change(n)]).unwrap();
+        say(n + 1);
+    }
+}

@@ -1,0 +1,177 @@
+//! Many writers at once, and what their changes must come to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use traefik_router::{Change, Route, RouteSpec};
+
+use crate::support::child::{Actor, say};
+use crate::support::{Echo, External, Kind, Random, Rig};
+
+const PROCESSES: u64 = 4;
+const THREADS: u64 = 4;
+const CHANGES: u64 = 10_000;
+
+/// What one writer was told of one change.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    generation: u64,
+    /// Whether the call changed anything.
+    changed: bool,
+    spec: String,
+    /// The target and the data; nothing if it was deleted.
+    route: Option<(String, Value)>,
+}
+
+mod toml {
+    #[test]
+    fn ten_thousand_changes_of_four_processes_come_to_what_a_model_says() {
+        super::ten_thousand_changes(super::Kind::Toml);
+    }
+}
+
+mod etcd {
+    #[test]
+    fn ten_thousand_changes_of_four_processes_come_to_what_a_model_says() {
+        super::ten_thousand_changes(super::Kind::Etcd);
+    }
+}
+
+fn ten_thousand_changes(kind: Kind) {
+    let mut random = Random::told();
+    let rig = Rig::new(kind);
+    rig.builder().offline().unwrap();
+    let echoes = [(); 2].map(|()| Echo::start());
+    let mixers: Vec<_> = (0..PROCESSES)
+        .map(|process| {
+            let arguments = json!({
+                "rig": rig.tell(),
+                "process": process,
+                "seed": random.below(1 << 40),
+                "targets": echoes.each_ref().map(Echo::url),
+            });
+            Actor::start("mixer", &arguments)
+        })
+        .collect();
+    let mut told: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+    let mut writer_of: HashMap<u64, usize> = HashMap::new();
+    for (process, mut mixer) in mixers.into_iter().enumerate() {
+        for _ in 0..THREADS {
+            let heard: Vec<Told> = serde_json::from_str(&mixer.hear().unwrap()).unwrap();
+            for change in heard {
+                if change.changed {
+                    let writer = writer_of.insert(change.generation, process);
+                    assert!(writer.is_none_or(|writer| writer == process));
+                }
+                told.entry(change.spec.clone()).or_default().push(change);
+            }
+        }
+        assert!(mixer.finish());
+    }
+    let made: usize = told.values().map(Vec::len).sum();
+    println!("{made} changes in {} commits", writer_of.len());
+    assert!(made as u64 >= CHANGES);
+
+    // The last commit counts. Who shares a commit can't tell in which order.
+    let table = rig.backend().read().unwrap();
+    for (spec, told) in &told {
+        let last = told.iter().map(|told| told.generation).max();
+        let possible = told.iter().filter(|told| Some(told.generation) == last);
+        let spec = RouteSpec::new(spec).unwrap();
+        let found = table.get(&spec);
+        let found = found.map(|route| (route.target.to_string(), route.data.clone()));
+        let possible: Vec<_> = possible.map(|told| &told.route).collect();
+        assert!(
+            possible.contains(&&found),
+            "{spec}: {found:?}, not {possible:?}"
+        );
+    }
+    assert!(
+        table
+            .iter()
+            .all(|route| told.contains_key(route.spec.as_str()))
+    );
+
+    let _traefik = External::start(&rig);
+    let router = rig.builder().attach().unwrap();
+    for spec in told.keys() {
+        let target = router.get_route(spec).unwrap();
+        let target = target.map(|route| route.target.to_string());
+        let landed = rig.landed("h", spec);
+        assert_eq!(
+            landed.map(|port| format!("http://127.0.0.1:{port}")),
+            target,
+            "{spec}"
+        );
+    }
+    let served = rig.api().routers().unwrap();
+    let ours = served
+        .iter()
+        .filter(|router| router.rule.contains("PathPrefix"));
+    let api = served
+        .iter()
+        .filter(|router| router.service == "api@internal");
+    assert_eq!(ours.count() - api.count(), table.len());
+    assert_eq!(rig.api().refused_routers().unwrap(), []);
+}
+
+/// A part for another process: makes its share of the changes, and tells what it was told.
+pub(crate) fn mix(arguments: &Value) {
+    let rig = Rig::told(&arguments["rig"]);
+    let router = rig.builder().offline().unwrap();
+    let number = |key: &str| arguments[key].as_u64().unwrap();
+    let targets: [String; 2] = serde_json::from_value(arguments["targets"].clone()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (router, targets) = (&router, &targets);
+            let mut random = Random::new(number("seed") + thread);
+            let name = format!("{}-{thread}", number("process"));
+            scope.spawn(move || {
+                let mut told = Vec::new();
+                while (told.len() as u64) < CHANGES / PROCESSES / THREADS {
+                    let mut changes = BTreeMap::new();
+                    for _ in 0..=random.below(4) {
+                        let n = told.len() + changes.len();
+                        let (spec, route) = some_change(&mut random, &name, n, targets);
+                        changes.insert(spec, route);
+                    }
+                    let applied = router.apply(changes.iter().map(change)).unwrap();
+                    let changed = !(applied.added.is_empty()
+                        && applied.changed.is_empty()
+                        && applied.deleted.is_empty());
+                    told.extend(changes.into_iter().map(|(spec, route)| Told {
+                        generation: applied.generation,
+                        changed,
+                        spec,
+                        route,
+                    }));
+                }
+                say(serde_json::to_string(&told).unwrap());
+            });
+        }
+    });
+}
+
+/// Of five changes four are to routes of this thread's own, and one to a route of everybody's.
+fn some_change(
+    random: &mut Random,
+    name: &str,
+    n: usize,
+    targets: &[String; 2],
+) -> (String, Option<(String, Value)>) {
+    let spec = match random.below(5) {
+        0 => format!("/shared/{}/", random.below(12)),
+        _ => format!("/{name}/{}/", random.below(6)),
+    };
+    let target = targets[random.below(2) as usize].clone();
+    let route = (random.below(3) > 0).then(|| (target, json!({"by": name, "n": n})));
+    (spec, route)
+}
+
+fn change((spec, route): (&String, &Option<(String, Value)>)) -> Change {
+    match route {
+        Some((target, data)) => Route::new(spec, target, data.clone()).unwrap().into(),
+        None => Change::delete(spec).unwrap(),
+    }
+}

@@ -1,0 +1,251 @@
+//! A Traefik that is gone, hangs, or whose API answers as it should not.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use traefik_router::{Builder, ErrorKind, FileBackend, Level, ProcessStatus, Router, Stored};
+
+use crate::support::{
+    Echo, External, Kind, Mood, Proxy, Rig, eventually, on_each_backend, processes_naming,
+    send_signal,
+};
+
+on_each_backend! {
+    a_traefik_that_is_stopped_is_told_in_time_and_goes_on_later,
+    a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it,
+    a_traefik_that_starts_late_is_waited_for,
+}
+
+const SHORT: Duration = Duration::from_secs(1);
+/// What catches a wait without a bound, on a machine that is busy.
+const LONG: Duration = Duration::from_secs(6);
+
+fn short(rig: &Rig) -> Builder {
+    rig.builder().check_route_timeout(SHORT)
+}
+
+/// A Router that waits for a short time only, on a Traefik that runs already.
+fn attach(rig: &Rig, builder: Builder) -> Router {
+    rig.builder().attach().unwrap();
+    builder.attach().unwrap()
+}
+
+/// A change is stored and not confirmed; the error comes in time and says all of these.
+#[track_caller]
+fn is_not_confirmed(router: &Router, spec: &str, echo: &Echo, says: &[&str]) {
+    let start = Instant::now();
+    let error = router.add_route(spec, echo.url(), ()).unwrap_err();
+    let took = start.elapsed();
+    assert!(took < LONG, "{took:?}: {error}");
+    let told = (error.kind(), error.stored());
+    assert_eq!(told, (ErrorKind::NotLoaded, &Stored::All), "{error}");
+    for text in says {
+        assert!(error.to_string().contains(text), "{text:?} in {error}");
+    }
+}
+
+/// A change is confirmed again, by the Router that was there all the time.
+#[track_caller]
+fn goes_on(rig: &Rig, router: &Router, spec: &str, echo: &Echo) {
+    // A busy machine may take longer than is allowed for a single one.
+    eventually("confirmed", || {
+        router.add_route(spec, echo.url(), ()).is_ok()
+    });
+    is_served(rig, spec, echo);
+}
+
+#[track_caller]
+fn is_served(rig: &Rig, spec: &str, echo: &Echo) {
+    assert_eq!(rig.landed("h", spec), Some(echo.port), "{spec}");
+}
+
+fn a_traefik_that_is_stopped_is_told_in_time_and_goes_on_later(kind: Kind) {
+    let rig = Rig::new(kind);
+    let traefik = External::start(&rig);
+    let (router, echo) = (attach(&rig, short(&rig)), Echo::start());
+    send_signal(traefik.id(), "STOP");
+    is_not_confirmed(&router, "/meanwhile/", &echo, &[&rig.api_url()]);
+    assert!(router.get_route("/meanwhile/").unwrap().is_some());
+    send_signal(traefik.id(), "CONT");
+    eventually("Traefik answers again", || router.status().is_healthy());
+    goes_on(&rig, &router, "/after/", &echo);
+    is_served(&rig, "/meanwhile/", &echo);
+}
+
+fn a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it(kind: Kind) {
+    let rig = Rig::new(kind);
+    let traefik = External::start(&rig);
+    let (router, echo) = (rig.builder().attach().unwrap(), Echo::start());
+    send_signal(traefik.id(), "STOP");
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| router.add_route("/a/", echo.url(), ()));
+        eventually("stored", || router.get_route("/a/").unwrap().is_some());
+        drop(traefik);
+        let _again = External::start(&rig);
+        adding.join().unwrap().unwrap();
+        is_served(&rig, "/a/", &echo);
+        router.delete_route("/a/").unwrap();
+        assert_eq!(rig.landed("h", "/a/"), None);
+    });
+}
+
+fn a_traefik_that_starts_late_is_waited_for(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    std::thread::scope(|scope| {
+        let attaching = scope.spawn(|| rig.builder().attach());
+        eventually("stored", || rig.rules_text().contains("generation"));
+        let _traefik = External::start(&rig);
+        let router = attaching.join().unwrap().unwrap();
+        router.add_route("/a/", echo.url(), ()).unwrap();
+        is_served(&rig, "/a/", &echo);
+    });
+}
+
+#[test]
+fn a_traefik_of_ours_that_is_stopped_is_told_and_goes_on_or_ends() {
+    let rig = Rig::new(Kind::Toml);
+    let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
+    let Some(ProcessStatus::Running(traefik)) = router.status().process else {
+        panic!("{:?}", router.status());
+    };
+    send_signal(traefik, "STOP");
+    is_not_confirmed(&router, "/a/", &echo, &[&rig.api_url()]);
+    send_signal(traefik, "CONT");
+    eventually("Traefik answers again", || router.status().is_healthy());
+    goes_on(&rig, &router, "/b/", &echo);
+    is_served(&rig, "/a/", &echo);
+    send_signal(traefik, "STOP");
+    let start = Instant::now();
+    router.stop().unwrap();
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+    eventually("Traefik and its watchdog are gone", || {
+        processes_naming(rig.folder.to_str().unwrap()).is_empty()
+    });
+}
+
+const NOT_JSON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope";
+const OTHER_JSON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+const MOVED: &str = "HTTP/1.1 301 Moved Permanently\r\nLocation: http://127.0.0.1:9/\r\n\
+                     Content-Length: 0\r\n\r\n";
+const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+const ENDLESS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"name\":";
+
+#[test]
+fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let proxy = Proxy::new(&rig.api_url());
+    let builder = short(&rig).traefik_api_url(&proxy.url);
+    let (router, echo) = (attach(&rig, builder), Echo::start());
+    let moods = [
+        (Mood::Silent, ""),
+        (Mood::Trickle(Duration::from_millis(20)), ""),
+        (Mood::Slow(2 * SHORT), ""),
+        (Mood::Cut(0), ""),
+        (Mood::Cut(30), ""),
+        (Mood::Rubbish(ENDLESS), ""),
+        (Mood::Rubbish("\u{16}\u{3}\0 rubbish"), ""),
+        (Mood::Rubbish(NOT_JSON), "did not answer as Traefik's API"),
+        (Mood::Rubbish(OTHER_JSON), "did not answer as Traefik's API"),
+        (Mood::Rubbish(MOVED), "status 301"),
+        (Mood::Rubbish(BROKEN), "status 500"),
+    ];
+    for (n, (mood, says)) in moods.into_iter().enumerate() {
+        println!("{mood:?}");
+        proxy.mood(mood);
+        let (during, after) = (format!("/during/{n}/"), format!("/after/{n}/"));
+        is_not_confirmed(&router, &during, &echo, &[&proxy.url, says]);
+        // Traefik itself is well.
+        eventually("served", || rig.landed_or_error(&during) == Some(echo.port));
+        proxy.mood(Mood::Honest);
+        goes_on(&rig, &router, &after, &echo);
+        assert!(router.status().is_healthy());
+    }
+}
+
+#[test]
+fn an_api_that_is_slow_is_waited_for() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let proxy = Proxy::new(&rig.api_url());
+    let builder = rig.builder().traefik_api_url(&proxy.url);
+    let (router, echo) = (builder.attach().unwrap(), Echo::start());
+    let pause = Duration::from_millis(200);
+    proxy.mood(Mood::Slow(pause));
+    for n in 0..3 {
+        let done = router.add_route("/a/", echo.url(), n).unwrap();
+        assert!(done.served_after >= pause, "{:?}", done.served_after);
+        is_served(&rig, "/a/", &echo);
+    }
+}
+
+#[test]
+fn an_api_that_moves_away_and_back_is_told_and_found_again() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let proxy = Proxy::new(&rig.api_url());
+    let builder = short(&rig).traefik_api_url(&proxy.url);
+    let (router, echo) = (attach(&rig, builder), Echo::start());
+    let lead_to = |target: &str| {
+        proxy.lead_to(target);
+        // The connections of before lead to where they did; they end.
+        proxy.mood(Mood::Cut(0));
+        assert!(!router.status().is_healthy());
+        proxy.mood(Mood::Honest);
+    };
+    // Somebody else's server has the port now.
+    let stranger = Echo::start();
+    lead_to(&stranger.url());
+    let says = [&*proxy.url, "did not answer as Traefik's API"];
+    is_not_confirmed(&router, "/during/", &echo, &says);
+    lead_to(&rig.api_url());
+    goes_on(&rig, &router, "/after/", &echo);
+    is_served(&rig, "/during/", &echo);
+}
+
+/// A server that says it is this Traefik and has nothing else to say.
+fn claims_to_be(version: &'static str) -> Echo {
+    Echo::serve(move |mut stream, _| {
+        let mut line = String::new();
+        let read = BufReader::new(&stream).read_line(&mut line);
+        let (status, body) = if line.contains("/api/version") {
+            let body = json!({"Version": version, "startDate": "2019-01-01T00:00:00Z"});
+            ("200 OK", body.to_string())
+        } else {
+            ("404 Not Found", "404 page not found".into())
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close");
+        read.and_then(|_| write!(stream, "{head}\r\n\r\n{body}"))
+            .ok();
+    })
+}
+
+#[test]
+fn a_traefik_of_another_version_is_told() {
+    let rig = Rig::new(Kind::Toml);
+    let old = claims_to_be("1.7.34");
+    let builder = || short(&rig).traefik_api_url(old.url());
+    let start = Instant::now();
+    let error = builder().attach().unwrap_err();
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+    assert_eq!(error.kind(), ErrorKind::NotLoaded, "{error}");
+    assert!(error.to_string().contains(&old.url()), "{error}");
+    let findings = builder().diagnose();
+    let told = |finding: &&traefik_router::Finding| {
+        finding.level != Level::Ok && finding.message.contains("1.7.34")
+    };
+    assert!(
+        findings.iter().any(|finding| told(&finding)),
+        "{findings:?}"
+    );
+    // Nothing of this keeps the next one from being used.
+    let _traefik = External::start(&rig);
+    let backend = FileBackend::new(rig.rules());
+    let router = rig.builder_over(backend).attach().unwrap();
+    let echo = Echo::start();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    is_served(&rig, "/a/", &echo);
+}
