@@ -22,3 +22,5 @@ mod processes;
 mod protocols;
 mod regressions;
 mod routing;
+#[cfg(feature = "tls")]
+mod secrets;

@@ -86,6 +86,8 @@ fn play_a_part() {
         "owner" => crate::life::own_a_traefik(&arguments),
         "adder" => crate::processes::add_many(&arguments),
         "scribbler" => crate::processes::scribble(&arguments),
+        #[cfg(feature = "tls")]
+        "blabber" => crate::secrets::blab(),
         "locker" => crate::files::hold_the_lock(&arguments),
         "writer" => crate::files::write_to_a_full_disk(&arguments),
         _ => panic!("no such part: {part}"),
