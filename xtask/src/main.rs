@@ -2,6 +2,8 @@
 
 mod compare;
 mod demo;
+mod deny;
+mod fuzz;
 mod jupyterhub;
 mod suite;
 mod terminal;
@@ -17,6 +19,10 @@ cargo xtask COMMAND
   demo              show what the crate does: a real Traefik, real requests
   demo --etcd       ... and what two Traefiks with their routes in etcd do
   test              get what the tests need, run them all, check every feature
+  fuzz              try to break what takes text or answers from others, 60 s each
+                    --seconds N  --only TARGET
+  deny              check the licences and sources of what is built in
+  deny --advisories ... and known vulnerabilities; asks github.com for the list of them
   compare           measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side;
                     writes target/compare.json, .md and .svg
   compare --quick   ... within five minutes, with fewer samples and tables
@@ -31,6 +37,7 @@ cargo xtask COMMAND
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
+  tools --deny      ... and cargo-deny, built from crates.io
   tools --hub       ... and JupyterHub with its tests, and configurable-http-proxy
 
 A program named by TRAEFIK_BIN or ETCD_BIN is used as it is, or else one on PATH,
@@ -44,6 +51,8 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["demo", "--etcd"] => demo::etcd::run(),
         ["test"] => suite::run(),
+        ["fuzz", options @ ..] => fuzz::run(options),
+        ["deny", options @ ..] => deny::run(options),
         ["compare", options @ ..] => compare::run(options),
         [compare::OURS, options @ ..] => compare::run_ours(options),
         ["jupyterhub", options @ ..] => jupyterhub::run(options),
