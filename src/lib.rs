@@ -145,8 +145,9 @@
 //!   logs its configuration, with the *hash* of the API's password.
 //!
 //! The HTTP client below, [ureq](https://docs.rs/ureq), logs requests at `DEBUG`, without their
-//! headers. **At `TRACE` it logs what goes over the wire, and that is NOT REDACTED**: the API's
-//! password is in there. Keep `ureq` and `ureq_proto` below `TRACE`.
+//! headers. **At `TRACE` it logs what goes over the wire, and that is NOT REDACTED**: the passwords of
+//! the API and of etcd are in there. No crate can keep another one from that, so your logger has to:
+//! [`may_hold_secrets`] tells it which records to drop.
 //!
 //! # Features
 //!
@@ -168,6 +169,7 @@ mod fault;
 mod finding;
 pub mod guide;
 mod http;
+mod logging;
 mod random;
 pub mod route;
 mod router;
@@ -177,6 +179,7 @@ pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
 pub use finding::{Finding, Level};
 pub use http::Tls;
+pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};
 

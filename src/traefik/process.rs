@@ -285,14 +285,19 @@ fn find_program(program: &Path) -> Result<PathBuf> {
 }
 
 /// The last lines of what Traefik logs.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Log(Arc<Mutex<VecDeque<Line>>>);
 
-#[derive(Debug)]
 struct Line {
     at: Instant,
     complaint: bool,
     text: String,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
 }
 
 impl Log {
@@ -332,6 +337,10 @@ impl Log {
             }
             let (level, text) = readable(&line);
             log::log!(target: "traefik", level, "{text}");
+            // Below that it tells its configuration, and what is kept here ends up in errors.
+            if level > log::Level::Info {
+                continue;
+            }
             let mut lines = self.lines();
             if lines.len() == KEPT_LINES {
                 lines.pop_front();

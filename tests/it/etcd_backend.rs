@@ -6,7 +6,7 @@ mod security;
 mod sizes;
 mod speed;
 #[cfg(feature = "tls")]
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

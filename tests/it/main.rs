@@ -23,3 +23,5 @@ mod processes;
 mod protocols;
 mod regressions;
 mod routing;
+#[cfg(feature = "tls")]
+mod secrets;

@@ -2,6 +2,8 @@
 
 mod compare;
 mod demo;
+mod deny;
+mod fuzz;
 mod jupyterhub;
 mod soak;
 mod suite;
@@ -18,6 +20,10 @@ cargo xtask COMMAND
   demo              show what the crate does: a real Traefik, real requests
   demo --etcd       ... and what two Traefiks with their routes in etcd do
   test              get what the tests need, run them all, check every feature
+  fuzz              try to break what takes text or answers from others, 60 s each
+                    --seconds N  --only TARGET
+  deny              check the licences and sources of what is built in
+  deny --advisories ... and known vulnerabilities; asks github.com for the list of them
   compare           measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side;
                     writes target/compare.json, .md and .svg
   compare --quick   ... within five minutes, with fewer samples and tables
@@ -38,6 +44,7 @@ cargo xtask COMMAND
   tools             put Traefik into target/tools, unless there is one already
   tools --all       ... and etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
+  tools --deny      ... and cargo-deny, built from crates.io
   tools --hub       ... and JupyterHub with its tests, and configurable-http-proxy
   tools --serving   ... and configurable-http-proxy and wrk, for compare --serving
 
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["demo", "--etcd"] => demo::etcd::run(),
         ["test"] => suite::run(),
+        ["fuzz", options @ ..] => fuzz::run(options),
+        ["deny", options @ ..] => deny::run(options),
         ["compare", options @ ..] => compare::run(options),
         [compare::OURS, options @ ..] => compare::run_ours(options),
         [compare::TARGET, port] => compare::run_target(port),

@@ -21,7 +21,7 @@ pub(crate) struct Tool {
 pub(crate) fn run(options: &[&str]) -> Result {
     if let Some(unknown) = options
         .iter()
-        .find(|&&o| !matches!(o, "--all" | "--peer" | "--hub" | "--serving"))
+        .find(|&&o| !matches!(o, "--all" | "--deny" | "--peer" | "--hub" | "--serving"))
     {
         return Err(format!("no such option: {unknown}; see cargo xtask --help").into());
     }
@@ -29,6 +29,9 @@ pub(crate) fn run(options: &[&str]) -> Result {
     if options.contains(&"--all") {
         show("etcd 3.4", &etcd_3_4()?);
         show("etcd 3.5", &etcd_3_5()?);
+    }
+    if options.contains(&"--deny") {
+        show("cargo-deny", &cargo_deny()?);
     }
     if options.contains(&"--peer") {
         show("peer", &peer()?);
@@ -104,6 +107,33 @@ fn etcd(series: &str, what: &str, unpack: impl Fn(&Path) -> Result<PathBuf>) -> 
         .map_err(|error| format!("{error}\nor name an etcd that you have by ETCD_BIN"))?;
     }
     fetched(installed, etcd_version)
+}
+
+/// cargo-deny, which says what may be built in.
+pub(crate) fn cargo_deny() -> Result<Tool> {
+    let pinned = "0.20.2";
+    let installed = folder().join("cargo-deny");
+    let version = |program: &Path| {
+        let said = output_of(Command::new(program).arg("--version"))?;
+        after(&said, "cargo-deny ")
+    };
+    if version(&installed).is_none_or(|version| version != pinned) {
+        fetch(&format!("cargo-deny {pinned} from crates.io"), |scratch| {
+            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+            cargo.args(["install", "--locked", "--quiet", "cargo-deny", "--version"]);
+            // It runs for a second; what counts is how long it takes to be built.
+            check(
+                cargo
+                    .args([pinned, "--root"])
+                    .arg(scratch)
+                    .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+                    .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                    .env("CARGO_TARGET_DIR", scratch.join("target")),
+            )?;
+            put(&scratch.join("bin/cargo-deny"), &installed)
+        })?;
+    }
+    fetched(installed, version)
 }
 
 /// jupyterhub-traefik-proxy in a virtual environment; the tool is its Python.

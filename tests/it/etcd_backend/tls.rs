@@ -14,7 +14,7 @@ use crate::support::rig::PASSWORD;
 use crate::support::{Echo, External, Kind, Rig};
 
 /// The gateway can't be asked for this by a raw request that shows no certificate.
-fn etcdctl(etcd: &Path, cluster: &Cluster, pki: &Pki, args: &[&str]) {
+pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, pki: &Pki, args: &[&str]) {
     let files = pki.folder.path();
     let mut command = Command::new(etcd.with_file_name("etcdctl"));
     command

@@ -91,6 +91,8 @@ fn play_a_part() {
         "mixer" => crate::faults::many::mix(&arguments),
         "victim" => crate::faults::kill::be_a_victim(&arguments),
         "churner" => crate::faults::kill::churn(&arguments),
+        #[cfg(feature = "tls")]
+        "blabber" => crate::secrets::blab(),
         "locker" => crate::files::hold_the_lock(&arguments),
         "writer" => crate::files::write_to_a_full_disk(&arguments),
         _ => panic!("no such part: {part}"),

@@ -1,0 +1,97 @@
+//! Any text as a routespec, and any request: the rule is made of quoted literals alone, and the route
+//! is for nothing but what is below its own prefix.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use traefik_router::{Route, RouteSpec, Table, Target, priority, rule};
+
+fuzz_target!(|input: (&str, &str, &str)| {
+    let (text, host, path) = input;
+    // Any text is a target or an error, too.
+    if let Ok(target) = Target::new(text) {
+        assert_eq!(Target::new(target.as_str()).ok().as_ref(), Some(&target));
+    }
+    let Ok(spec) = RouteSpec::new(text) else {
+        return;
+    };
+    assert_eq!(RouteSpec::new(spec.as_str()).ok().as_ref(), Some(&spec));
+    assert!(priority(&spec) > 0);
+    let rule = rule(&spec);
+    assert!(
+        rule.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{rule}"
+    );
+    assert!(!rule.contains(['`', '{', '\'']), "{rule}");
+    check_frame(&rule);
+
+    let table: Table = [Route::new(&spec, "http://t", ()).expect("a good route")]
+        .into_iter()
+        .collect();
+    // What Traefik cleans before it looks at its rules has another path than it seems.
+    let path = path.split('?').next().unwrap_or_default();
+    let is_clean = !path.contains("//") && !decoded(path).split(|&byte| byte == b'/').any(is_dots);
+    if is_clean && matches!(table.resolve(host, path), Ok(Some(_))) {
+        assert!(spec.host().is_none_or(|own| is_host(host, own)), "{host:?}");
+        let (own, asked) = (decoded(spec.path()), decoded(path));
+        let below = asked.strip_prefix(own.strip_suffix(b"/").unwrap_or(&own));
+        let is_below = below.is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'));
+        assert!(is_below, "{spec:?} got {path:?}");
+    }
+});
+
+/// Outside its literals a rule has only the matchers, parentheses and operators that we write.
+fn check_frame(rule: &str) {
+    let mut frame = String::new();
+    let mut chars = rule.chars();
+    while let Some(char) = chars.next() {
+        if char != '"' {
+            frame.push(char);
+            continue;
+        }
+        loop {
+            match chars.next().expect("every literal ends") {
+                '"' => break,
+                '\\' => drop(chars.next()),
+                _ => {}
+            }
+        }
+    }
+    for matcher in ["Host()", "PathPrefix()", "PathRegexp()", "Path()"] {
+        frame = frame.replace(matcher, "m");
+    }
+    let frame = frame.replace(" || m", "");
+    assert!(matches!(&*frame, "m" | "m && (m)"), "{rule}");
+}
+
+fn is_dots(segment: &[u8]) -> bool {
+    matches!(segment, b"." | b"..")
+}
+
+fn is_host(header: &str, own: &str) -> bool {
+    let header = header.to_ascii_lowercase();
+    let name = match header.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => &header,
+    };
+    let bare = |name: &str| {
+        name.trim_matches(['[', ']'])
+            .trim_end_matches('.')
+            .to_string()
+    };
+    [&header, name].into_iter().any(|name| bare(name) == bare(own))
+}
+
+fn decoded(path: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = path.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let triple = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let value = triple.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        (rest, _) = match value.filter(|_| byte == b'%') {
+            Some(value) => (&tail[2..], out.push(value)),
+            None => (tail, out.push(byte)),
+        };
+    }
+    out
+}

@@ -1,0 +1,211 @@
+//! What is logged at any level, what errors say and what `Debug` shows hold no secret.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use traefik_router::{Builder, Etcd, KvBackend, Router, Tls, may_hold_secrets};
+
+use crate::etcd_backend::tls::etcdctl;
+use crate::etcd_client::tls::Pki;
+use crate::etcd_server::{Cluster, binaries};
+use crate::support::child::Actor;
+use crate::support::{Echo, Kind, Rig};
+
+const API_PASSWORD: &str = "bH7qzXw2Kd9TmVtR4cYs";
+const WRONG_PASSWORD: &str = "uN3fGpQ8jLe5WxDaZ6ok";
+const ETCD_PASSWORD: &str = "rJ4vBnMy7ScH2XtPq9gw";
+const IN_ENVIRONMENT: &str = "eK8dTzFh3LmYp6VsRw2x";
+const IN_DATA: &str = "yC5wQbGj9NrXk7DvHt3z";
+const IN_A_URL: &str = "iP6sLxUf4ZaMq8EbJn2t";
+
+/// Keeps everything, apart from it what the crate says may hold secrets.
+struct Log(Mutex<BTreeMap<bool, String>>);
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = texts
+            .entry(may_hold_secrets(record.metadata()))
+            .or_default();
+        text.push_str(&format!("{} {}\n", record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// There is one logger a process, and the other tests of this one need none.
+#[test]
+fn no_secret_is_told_at_any_level() {
+    assert!(Actor::start("blabber", &Value::Null).finish());
+}
+
+pub(crate) fn blab() {
+    static LOG: Log = Log(Mutex::new(BTreeMap::new()));
+    log::set_logger(&LOG).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+
+    let key = Mutex::default();
+    let shown = [with_a_file(), with_etcd(&key), refused()].concat();
+    let key = key.into_inner().unwrap();
+    let secrets = [
+        API_PASSWORD.into(),
+        STANDARD.encode(format!("jupyterhub:{API_PASSWORD}")),
+        hash(API_PASSWORD),
+        WRONG_PASSWORD.into(),
+        STANDARD.encode(format!("jupyterhub:{WRONG_PASSWORD}")),
+        ETCD_PASSWORD.into(),
+        STANDARD.encode(ETCD_PASSWORD),
+        key,
+        IN_ENVIRONMENT.into(),
+        IN_DATA.into(),
+        IN_A_URL.into(),
+        "PRIVATE KEY".into(),
+    ];
+    let logged = LOG.0.lock().unwrap();
+    assert!(
+        logged[&false].contains("traefik_router"),
+        "nothing was heard"
+    );
+    for text in [&shown, &logged[&false]] {
+        for secret in &secrets {
+            let found = text.lines().find(|line| shows(line, secret));
+            assert!(found.is_none(), "{secret} in {found:?}");
+        }
+    }
+    // What was kept apart does hold some: the test hears them.
+    assert!(sent(&logged[&true]).contains(&secrets[1]), "not kept apart");
+}
+
+/// Whether ten characters of it are there: a long line may have been cut.
+fn shows(line: &str, secret: &str) -> bool {
+    let parts = secret.as_bytes().windows(10);
+    parts
+        .map(|part| std::str::from_utf8(part).unwrap())
+        .any(|part| line.contains(part))
+}
+
+/// What ureq logs of what went over the wire, put together from rows of 16 bytes.
+fn sent(log: &str) -> String {
+    let rows = log
+        .lines()
+        .filter(|line| line.starts_with("ureq_proto::util "));
+    rows.map(|row| &row[row.len() - 16..]).collect()
+}
+
+fn hash(password: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    STANDARD.encode(digest)
+}
+
+fn marked(builder: Builder) -> Builder {
+    builder
+        .traefik_api_password(API_PASSWORD)
+        .traefik_env("SECRET", IN_ENVIRONMENT)
+        .traefik_log_level("TRACE")
+}
+
+/// The life of a Router, and what is shown of it on the way.
+fn live(rig: &Rig, builder: impl Fn() -> Builder) -> String {
+    let mut shown = format!("{:?}", marked(builder()));
+    shown += &marked(builder()).static_config_text(false).unwrap();
+    shown += &format!("{:?}", marked(builder()).diagnose());
+    let router = marked(builder()).start().unwrap();
+    let echo = Echo::start();
+    let data = json!({"token": IN_DATA});
+    shown += &format!("{:?}", router.add_route("/a/", echo.url(), data.clone()));
+    shown += &format!("{:?}", router.add_route("/a/", "ftp://h", data.clone()));
+    shown += &format!("{router:?} {:?}", router.status());
+    shown += &format!("{:?}", marked(builder()).diagnose());
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    files_are_the_owners(rig);
+
+    let other = builder()
+        .traefik_api_password(WRONG_PASSWORD)
+        .enable_setup_dynamic_config(false);
+    let error = other.attach().unwrap_err();
+    shown += &format!("{error} {error:?}");
+    router.stop().unwrap();
+    let error = router.add_route("/b/", echo.url(), data).unwrap_err();
+    shown + &format!("{error} {error:?} {router:?} {:?}\n", router.status())
+}
+
+fn files_are_the_owners(rig: &Rig) {
+    let mut with_secrets = 0;
+    for name in rig.files() {
+        let path = rig.path(&name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let secrets = [&hash(API_PASSWORD), ETCD_PASSWORD, IN_DATA, "PRIVATE KEY"];
+        if secrets.into_iter().any(|secret| text.contains(secret)) {
+            with_secrets += 1;
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+    assert!(with_secrets > 0, "{:?}", rig.files());
+}
+
+fn with_a_file() -> String {
+    let rig = Rig::new(Kind::Toml);
+    let shown = live(&rig, || rig.builder());
+    // A file that says what is wrong with it.
+    rig.write_rules(&format!("password = \"{IN_DATA}\n"));
+    let error = rig.builder().offline().unwrap_err();
+    shown + &format!("{error} {error:?}\n")
+}
+
+fn with_etcd(client_key: &Mutex<String>) -> String {
+    let pki = Pki::new();
+    let binary = binaries().pop().unwrap();
+    let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
+    let root = format!("root:{ETCD_PASSWORD}");
+    etcdctl(&binary, &cluster, &pki, &["user", "add", &root]);
+    etcdctl(&binary, &cluster, &pki, &["auth", "enable"]);
+    let (cert, key) = pki.sign(None);
+    // The first line is the same in all keys.
+    *client_key.lock().unwrap() = key.lines().nth(2).unwrap().into();
+    let tls = Tls::new().ca_pem(pki.ca_pem.as_str()).client_pem(cert, key);
+    let etcd = |password: &str| {
+        let etcd = Etcd::new(cluster.urls()).unwrap().tls(tls.clone()).unwrap();
+        KvBackend::new(etcd.timeout(Duration::from_secs(5)).user("root", password))
+    };
+    let rig = Rig::new(Kind::Toml);
+    let mut shown = format!("{tls:?} {:?}", etcd(ETCD_PASSWORD));
+    shown += &live(&rig, || rig.builder_over(etcd(ETCD_PASSWORD)));
+    let error = rig.builder_over(etcd(WRONG_PASSWORD)).start().unwrap_err();
+    shown + &format!("{error} {error:?}\n")
+}
+
+/// Secrets where none belong: what refuses them does not repeat them.
+fn refused() -> String {
+    let url = format!("http://user:{IN_A_URL}@127.0.0.1:1");
+    let rig = Rig::new(Kind::Toml);
+    let offline = rig.builder().offline().unwrap();
+    let errors = [
+        Etcd::new([&url]).unwrap_err(),
+        traefik_router::traefik::Api::new(&url).unwrap_err(),
+        rig.builder().traefik_api_url(&url).start().unwrap_err(),
+        rig.builder().traefik_api_url(&url).attach().unwrap_err(),
+        rig.builder().public_url(&url).start().unwrap_err(),
+        offline.add_route("/", &url, ()).unwrap_err(),
+        (rig.builder()
+            .traefik_api_hashed_password(API_PASSWORD)
+            .start())
+        .unwrap_err(),
+        Router::builder(rig.backend())
+            .traefik_api_username(format!("a:{API_PASSWORD}"))
+            .start()
+            .unwrap_err(),
+    ];
+    errors
+        .iter()
+        .map(|error| format!("{error} {error:?}\n"))
+        .collect()
+}
