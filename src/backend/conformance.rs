@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{Backend, Setup};
+use super::{Backend, Commit, Setup};
 use crate::error::Result;
 use crate::route::{Change, Route, Table};
 
@@ -82,7 +82,12 @@ fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
 fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
     let first = ok(handle().open(&setup()));
     let second = ok(handle().commit(&mut |_, _| Vec::new()));
-    assert_eq!(first, second);
+    assert_eq!(state(&first), state(&second));
+}
+
+/// What a commit says of the store, however the store came to it.
+fn state(commit: &Commit) -> (&str, u64, &str) {
+    (&commit.marker, commit.generation, &commit.namespace)
 }
 
 fn looking_changes_nothing(handle: &Handle<'_>) {
@@ -93,12 +98,12 @@ fn looking_changes_nothing(handle: &Handle<'_>) {
     };
     assert_eq!(seen.routes, ok(handle().read()));
     if let Some(commit) = seen.commit {
-        assert_eq!(commit, stored);
+        assert_eq!(state(&commit), state(&stored));
         assert_eq!(seen.entrypoint, setup().entrypoint);
     }
     handle().diagnose();
     let now = ok(handle().commit(&mut |_, _| Vec::new()));
-    assert_eq!(now, stored, "looking is no commit");
+    assert_eq!(state(&now), state(&stored), "looking is no commit");
 }
 
 fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {
