@@ -97,3 +97,12 @@ fn hosts_are_the_first_part_of_the_path() {
     assert_eq!(proxy.rest("DELETE", "/hub.example.org", "").status, 204);
     assert_eq!(landed("hub.example.org", "/hub/home"), Some(root.port));
 }
+
+#[test]
+fn a_semicolon_in_a_query_stays_a_part_of_its_value() {
+    let proxy = Proxy::start(&[]);
+    let root = Echo::start();
+    proxy.add("", &root.url());
+    let told = proxy.through("/x?a=1;b=2").echo();
+    assert!(told.to_string().contains("/x?a=1%3Bb=2"), "{told}");
+}

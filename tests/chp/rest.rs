@@ -45,6 +45,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("GET", "", ""),
     ("GET", "?inactive_since=2001-01-01T00:00:00.000Z", ""),
+    ("GET", "?inactive_since=2001-01-01T00:00:00", ""),
     ("GET", "?inactiveSince=2001-01-01T00:00:00.000Z", ""),
     ("GET", "?inactive_since=", ""),
     ("GET", "?inactive_since=yesterday", ""),

@@ -78,7 +78,7 @@ impl Api {
             None => self.routes.all(None)?,
             Some((_, time)) => {
                 let time = decode(time);
-                let Ok(since) = time.parse::<Timestamp>() else {
+                let Ok(since) = timestamp(&time) else {
                     let told = format!("Invalid datestamp '{time}' must be ISO8601.");
                     return Ok(Response::text(400, told));
                 };
@@ -163,6 +163,14 @@ fn status(error: &Error) -> u16 {
         ErrorKind::Refused | ErrorKind::Corrupt | ErrorKind::InvalidConfig => 500,
         _ => 503,
     }
+}
+
+/// A time in ISO 8601; without an offset it is meant to be UTC.
+fn timestamp(time: &str) -> Result<Timestamp, jiff::Error> {
+    time.parse().or_else(|_| {
+        let time: jiff::civil::DateTime = time.parse()?;
+        Ok(time.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
+    })
 }
 
 #[cfg(test)]

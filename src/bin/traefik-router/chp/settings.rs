@@ -62,9 +62,13 @@ impl Settings {
             let to = options.redirect_to.unwrap_or(port);
             static_config["entryPoints"]["redirect"] = json!({
                 "address": format!("{host}:{from}"),
-                "http": {"redirections": {"entryPoint": {
-                    "to": format!(":{to}"), "scheme": "https", "permanent": true,
-                }}},
+                "http": {
+                    "redirections": {"entryPoint": {
+                        "to": format!(":{to}"), "scheme": "https", "permanent": true,
+                    }},
+                    "sanitizePath": false,
+                    "encodedCharacters": encoded_characters(),
+                },
             });
         }
         let mut dynamic_config = pages(scheme, place);
@@ -106,6 +110,18 @@ pub(super) fn metrics_path(secret: &str) -> String {
     format!("/{secret}/metrics")
 }
 
+/// Names may hold any of these.
+fn encoded_characters() -> Value {
+    json!({
+        "allowEncodedSlash": true,
+        "allowEncodedBackSlash": true,
+        "allowEncodedSemicolon": true,
+        "allowEncodedPercent": true,
+        "allowEncodedQuestionMark": true,
+        "allowEncodedHash": true,
+    })
+}
+
 fn entrypoint(options: &Options, provider: &str) -> Value {
     let mut middlewares = vec![format!("{ERRORS}@{provider}")];
     if !options.custom_header.is_empty() {
@@ -116,15 +132,9 @@ fn entrypoint(options: &Options, provider: &str) -> Value {
         "http": {
             "sanitizePath": false,
             "middlewares": middlewares,
-            // Names may hold any of these.
-            "encodedCharacters": {
-                "allowEncodedSlash": true,
-                "allowEncodedBackSlash": true,
-                "allowEncodedSemicolon": true,
-                "allowEncodedPercent": true,
-                "allowEncodedQuestionMark": true,
-                "allowEncodedHash": true,
-            },
+            "encodedCharacters": encoded_characters(),
+            // Traefik would make two parameters of one.
+            "encodeQuerySemicolons": true,
         },
     });
     if let Some(millis) = options.keep_alive_timeout {

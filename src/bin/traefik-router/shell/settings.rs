@@ -136,6 +136,7 @@ pub(crate) struct Settings {
     /// The program. Defaults to traefik on PATH.
     #[arg(
         long,
+        env = "TRAEFIK_BIN",
         value_name = "FILE",
         help_heading = "Traefik",
         hide_short_help = true
