@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Applied;
 use crate::backend::{Commit, Edit};
@@ -18,9 +18,10 @@ pub(super) enum Request {
 
 /// Asks the backend for a commit.
 pub(super) type Store<'a> = dyn Fn(&mut Edit<'_>) -> Result<Commit> + 'a;
-/// Waits until Traefik serves a commit that was begun at this instant; what it refuses comes back.
+/// Waits until Traefik serves a commit that was begun at this instant; what it refuses comes back,
+/// and how long it took to load the commit.
 pub(super) type Confirm<'a> =
-    dyn Fn(&Commit, &Wanted, Instant) -> Result<HashMap<RouteSpec, Error>> + 'a;
+    dyn Fn(&Commit, &Wanted, Instant) -> Result<(HashMap<RouteSpec, Error>, Duration)> + 'a;
 
 /// What a commit is to bring about.
 #[derive(Debug, Default)]
@@ -135,9 +136,9 @@ impl Turn<'_> {
         });
         let stored_after = start.elapsed();
         let confirmed = commit.and_then(|commit| {
-            let refused = confirm(&commit, &plan.wanted, start)
+            let (refused, loading) = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
-            Ok((commit, refused))
+            Ok((commit, refused, stored_after + loading))
         });
         let served_after = start.elapsed();
         for (job, applied) in self.jobs.iter().zip(
@@ -147,12 +148,15 @@ impl Turn<'_> {
         ) {
             let outcome = match &confirmed {
                 Err(error) => Err(error.clone()),
-                Ok((commit, refused)) => job.finish(applied, refused).map(|applied| Applied {
-                    generation: commit.generation,
-                    stored_after,
-                    served_after,
-                    ..applied
-                }),
+                Ok((commit, refused, loaded_after)) => {
+                    job.finish(applied, refused).map(|applied| Applied {
+                        generation: commit.generation,
+                        stored_after,
+                        loaded_after: *loaded_after,
+                        served_after,
+                        ..applied
+                    })
+                }
             };
             *job.outcome() = Some(outcome);
         }
@@ -320,11 +324,9 @@ impl Overlay<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread::{sleep, spawn};
-    use std::time::Duration;
-
-    use super::*;
 
     /// A commit begins when the test has let it.
     struct Gate(Mutex<Receiver<()>>);
@@ -341,7 +343,7 @@ mod tests {
                     gate.0.lock().unwrap().recv().unwrap();
                     Ok(Commit::new("m", 1))
                 },
-                &|_, _, _| Ok(HashMap::new()),
+                &|_, _, _| Ok((HashMap::new(), Duration::ZERO)),
             );
             done.send(applied.is_ok()).unwrap();
         });

@@ -129,7 +129,7 @@ impl Verifier {
     }
 
     /// Waits until every Traefik serves `commit`. Returns those of the `wanted` routes that one
-    /// refuses, each with its error. A Traefik that we have `managed` to start tells what it has
+    /// refuses, each with its error, and how long loading took. A Traefik that we have `managed` to start tells what it has
     /// logged since the commit was `begun`: it may read what is stored before we look.
     pub(super) fn confirm(
         &self,
@@ -137,7 +137,7 @@ impl Verifier {
         wanted: &Wanted,
         begun: Instant,
         managed: Option<&Managed>,
-    ) -> Result<HashMap<RouteSpec, Error>> {
+    ) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
         let patience = UNAUTHORIZED_PATIENCE;
         self.await_commit(&Awaited::new(commit, wanted, begun, managed, patience))
     }
@@ -154,15 +154,18 @@ impl Verifier {
         Ok(())
     }
 
-    fn await_commit(&self, awaited: &Awaited<'_>) -> Result<HashMap<RouteSpec, Error>> {
+    fn await_commit(&self, awaited: &Awaited<'_>) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
         let mut refused = HashMap::new();
+        let loading = AtomicU64::new(0);
         if self.traefiks.is_empty() {
-            return Ok(refused);
+            return Ok((refused, Duration::ZERO));
         }
         let named = |spec| (self.router_name(&awaited.commit.namespace, spec), spec);
         let by_name: HashMap<String, &RouteSpec> = awaited.wanted.set.iter().map(named).collect();
         for (traefik, routers) in self.everywhere(|traefik, enough| {
-            match self.wait(traefik, awaited, enough)? {
+            let loaded = self.wait(traefik, awaited, enough)?;
+            loading.fetch_max(micros(awaited.start.elapsed()), Ordering::Relaxed);
+            match loaded {
                 Loaded::Proven(router) => Ok(Some(router)),
                 Loaded::Yes => {
                     let refused = || refused_of(&traefik.api, &by_name);
@@ -182,7 +185,7 @@ impl Verifier {
                 }
             }
         }
-        Ok(refused)
+        Ok((refused, Duration::from_micros(loading.into_inner())))
     }
 
     pub(super) fn router_name(&self, namespace: &str, spec: &RouteSpec) -> String {
@@ -258,8 +261,7 @@ impl Verifier {
         if !matches!(loaded, Loaded::Whatever) {
             let generation = awaited.commit.generation;
             traefik.loaded.store(generation, Ordering::Relaxed);
-            let took = awaited.start.elapsed().as_micros();
-            let took = took.try_into().unwrap_or(u64::MAX);
+            let took = micros(awaited.start.elapsed());
             self.last_took.store(took, Ordering::Relaxed);
         }
         Ok(loaded)
@@ -419,6 +421,10 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
         }
         _ => api.refused_routers(),
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 /// Few polls until it may be there: each takes CPU from the reload that it waits for. Then one

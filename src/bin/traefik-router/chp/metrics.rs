@@ -17,6 +17,7 @@ const BUCKETS: [f64; 12] = [
 pub(super) struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     stored: Mutex<Histogram>,
+    loaded: Mutex<Histogram>,
     served: Mutex<Histogram>,
     restarts: AtomicU64,
 }
@@ -44,6 +45,7 @@ impl Metrics {
     pub(super) fn applied(&self, applied: &Applied) {
         for (histogram, took) in [
             (&self.stored, applied.stored_after),
+            (&self.loaded, applied.loaded_after),
             (&self.served, applied.served_after),
         ] {
             let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +84,12 @@ impl Metrics {
         }
         line("# HELP traefik_router_chp_change_seconds Time from a change's start to a stage.");
         line("# TYPE traefik_router_chp_change_seconds histogram");
-        for (stage, histogram) in [("stored", &self.stored), ("served", &self.served)] {
+        let stages = [
+            ("stored", &self.stored),
+            ("loaded", &self.loaded),
+            ("served", &self.served),
+        ];
+        for (stage, histogram) in stages {
             let histogram = histogram
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -154,6 +161,7 @@ mod tests {
             "traefik_router_chp_change_seconds_bucket{stage=\"served\",le=\"+Inf\"} 1",
             "traefik_router_chp_change_seconds_sum{stage=\"served\"} 20",
             "traefik_router_chp_change_seconds_count{stage=\"stored\"} 1",
+            "traefik_router_chp_change_seconds_count{stage=\"loaded\"} 1",
             "traefik_router_chp_traefik_restarts_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
