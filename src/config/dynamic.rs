@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::merge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Nested, Parent, Prefix, Route, Target, fallback_name, parent_name, prefix_rule, priority,
+    Nested, Parent, Prefix, Route, Target, parent_name, parent_names, prefix_rule, priority,
     router_name, rule, service_name,
 };
 
@@ -210,23 +210,9 @@ pub(crate) fn router(namespace: &str, route: &Route) -> RouterConfig {
 }
 
 impl RouterConfig {
-    pub(crate) fn value(&self, place: &Place<'_>) -> Value {
-        let Self {
-            rule,
-            priority,
-            service,
-            ..
-        } = self;
-        match place {
-            Place::Entrypoint(entrypoint) => json!({
-                "rule": rule, "priority": priority, "service": service,
-                "entryPoints": [entrypoint],
-            }),
-            Place::Below(parent) => json!({
-                "rule": rule, "priority": priority, "service": service,
-                "parentRefs": [parent],
-            }),
-        }
+    /// All but its [`Place`].
+    pub(crate) fn value(&self) -> Value {
+        json!({"rule": self.rule, "priority": self.priority, "service": self.service})
     }
 }
 
@@ -244,6 +230,14 @@ impl<'a> Place<'a> {
             None => Self::Entrypoint(entrypoint),
         }
     }
+
+    pub(crate) fn of(&self, mut router: Value) -> Value {
+        match self {
+            Self::Entrypoint(entrypoint) => router["entryPoints"] = json!([entrypoint]),
+            Self::Below(parent) => router["parentRefs"] = json!([parent]),
+        }
+        router
+    }
 }
 
 /// What a parent becomes in `http.routers`: itself, and the router below it that takes what is
@@ -254,20 +248,16 @@ pub(crate) fn parent(
     prefix: &Prefix,
     parent: &Parent,
 ) -> [(String, Value); 2] {
-    let name = parent_name(namespace, prefix);
+    let [name, rest_name] = parent_names(namespace, prefix);
     let (rule, priority) = prefix_rule(prefix);
-    let mut this = json!({"rule": rule, "priority": priority});
-    match Place::new(namespace, entrypoint, parent.above.as_ref()) {
-        Place::Entrypoint(entrypoint) => this["entryPoints"] = json!([entrypoint]),
-        Place::Below(above) => this["parentRefs"] = json!([above]),
-    }
-    let rest = json!({
+    let place = Place::new(namespace, entrypoint, parent.above.as_ref());
+    let this = place.of(json!({"rule": rule, "priority": priority}));
+    let rest = Place::Below(name.clone()).of(json!({
         "rule": "PathPrefix(\"/\")",
         "priority": 1,
         "service": service_name(namespace, &parent.fallback.target),
-        "parentRefs": [name],
-    });
-    [(name, this), (fallback_name(namespace, prefix), rest)]
+    }));
+    [(name, this), (rest_name, rest)]
 }
 
 /// What a target becomes in `http.services`, under its [`service_name`]; `more` is merged over it.

@@ -34,6 +34,14 @@ pub(crate) fn fallback_name(namespace: &str, prefix: &[u8]) -> String {
     name(namespace, &format!("rest {}", canonical(prefix)))
 }
 
+/// Both of them.
+pub(crate) fn parent_names(namespace: &str, prefix: &[u8]) -> [String; 2] {
+    [
+        parent_name(namespace, prefix),
+        fallback_name(namespace, prefix),
+    ]
+}
+
 /// The middleware that carries the generation of a key-value store's table.
 pub(crate) fn marker_name(namespace: &str) -> String {
     match namespace {

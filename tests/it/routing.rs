@@ -9,7 +9,24 @@ use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
 use crate::support::{Echo, Kind, Rig, on_each_backend};
 
-on_each_backend! {
+/// Makes the tests twice: with routers side by side, and below others wherever that can be.
+macro_rules! on_both_layouts {
+    ($($name:ident),* $(,)?) => {
+        on_each_backend!($($name),*);
+        mod nested {
+            use super::{LAYOUT, Nested};
+            use crate::support::Kind;
+
+            $crate::support::on_each_backend!($($name),*);
+            $(fn $name(kind: Kind) {
+                LAYOUT.set(Nested::Always);
+                super::$name(kind);
+            })*
+        }
+    };
+}
+
+on_both_layouts! {
     every_kind_of_routespec_is_added_found_served_and_deleted,
     the_longest_prefix_wins_and_none_bleeds_into_its_neighbours,
     reserved_characters_are_reached_plain_and_encoded,
@@ -20,35 +37,6 @@ on_each_backend! {
     reconcile_adds_changes_and_deletes_what_it_says,
     thousands_of_routes_are_one_change,
     resolve_says_where_the_real_traefik_sends_a_request,
-}
-
-/// The same with routers below others wherever that can be.
-mod nested {
-    use super::{LAYOUT, Nested};
-    use crate::support::Kind;
-
-    macro_rules! nested {
-        ($($name:ident),* $(,)?) => {
-            $crate::support::on_each_backend!($($name),*);
-            $(fn $name(kind: Kind) {
-                LAYOUT.set(Nested::Always);
-                super::$name(kind);
-            })*
-        };
-    }
-
-    nested! {
-        every_kind_of_routespec_is_added_found_served_and_deleted,
-        the_longest_prefix_wins_and_none_bleeds_into_its_neighbours,
-        reserved_characters_are_reached_plain_and_encoded,
-        an_encoded_slash_is_no_slash,
-        hosts_are_compared_without_case_or_port_and_come_before_paths,
-        a_targets_path_is_put_in_front,
-        a_change_is_served_when_the_call_returns,
-        reconcile_adds_changes_and_deletes_what_it_says,
-        thousands_of_routes_are_one_change,
-        resolve_says_where_the_real_traefik_sends_a_request,
-    }
 }
 
 thread_local! {

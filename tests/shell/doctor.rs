@@ -9,7 +9,8 @@ use traefik_router::Router;
 use traefik_router::etcd::Client;
 
 use crate::ports;
-use crate::support::{Place, Said, eventually, tool, traefik_bin};
+use crate::support::{Place, Said, tool, traefik_bin};
+use crate::wait::eventually;
 
 /// An etcd of its own. Ends when it is dropped.
 pub(crate) struct Etcd {

@@ -8,6 +8,8 @@ mod ports;
 mod settings;
 mod support;
 mod traefik;
+#[path = "../it/support/wait.rs"]
+mod wait;
 
 use serde_json::json;
 

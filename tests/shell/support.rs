@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::{FileBackend, Router};
 
 use crate::ports;
+use crate::wait::eventually;
 
 /// The password that no output may show.
 pub(crate) const PASSWORD: &str = "marked-secret";
@@ -199,16 +200,6 @@ impl Drop for External {
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-    }
-}
-
-/// Waits until `done`; panics with `what` after a generous bound.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not in 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

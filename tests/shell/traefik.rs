@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Place, eventually};
+use crate::support::Place;
+use crate::wait::eventually;
 
 #[test]
 fn a_change_returns_when_it_is_served() {

@@ -12,8 +12,8 @@ use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Change, Layout, Parent, Prefix, Route, RouteSpec, Table, fallback_name, parent_name,
-    router_name, service_name,
+    Change, Layout, Parent, Prefix, Route, RouteSpec, Table, parent_names, router_name,
+    service_name,
 };
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
@@ -262,10 +262,7 @@ impl TableFile {
             }
         }
         for prefix in self.layout.parents().keys() {
-            for name in [
-                parent_name(&namespace, prefix),
-                fallback_name(&namespace, prefix),
-            ] {
+            for name in parent_names(&namespace, prefix) {
                 let entry = ("routers".to_string(), name);
                 if self.foreign_names.contains(&entry) {
                     clashes.insert(entry);
@@ -429,7 +426,7 @@ impl TableFile {
             if let Some(route) = self.routes.get(spec) {
                 let place = Place::new(namespace, entrypoint, self.layout.place(spec));
                 let config = router(namespace, route);
-                lines.router = self.syntax.entry(&config.name, &config.value(&place));
+                lines.router = self.syntax.entry(&config.name, &place.of(config.value()));
             }
         }
         let parents = self.layout.parents();
@@ -447,12 +444,7 @@ impl TableFile {
     fn routers(&self) -> HashSet<String> {
         let namespace = &self.header.namespace;
         let parents = self.layout.parents().keys();
-        let parents = parents.flat_map(|prefix| {
-            [
-                parent_name(namespace, prefix),
-                fallback_name(namespace, prefix),
-            ]
-        });
+        let parents = parents.flat_map(|prefix| parent_names(namespace, prefix));
         let routes = self.routes.iter();
         let routes = routes.map(|route| router_name(namespace, &route.spec));
         routes.chain(parents).collect()

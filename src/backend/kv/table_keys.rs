@@ -13,7 +13,7 @@ use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
     Change, Layout, Parent, Prefix, Route, RouteSpec, Table, Target, canonical, fallback_name,
-    marker_name, parent_name, router_name, service_name,
+    marker_name, parent_name, parent_names, router_name, service_name,
 };
 
 /// The keys of a router that say where it gets its requests from; it has one of them.
@@ -116,6 +116,11 @@ impl Keys {
     pub(super) fn http(&self, part: &str, name: &str) -> String {
         format!("{}/http/{part}/{name}", self.traefik)
     }
+}
+
+/// How far below the entrypoint a router stands: the longer the parent's prefix, the further.
+fn depth(parent: Option<&Prefix>) -> usize {
+    parent.map_or(0, |prefix| prefix.len())
 }
 
 /// The route whose path is a parent's prefix.
@@ -287,9 +292,7 @@ impl TableKeys {
                 let name = parent_name(namespace, prefix);
                 let above = parent.above.as_ref();
                 self.place(&name, above, true, &mut step.transaction);
-                if before.above.as_ref().map_or(0, |above| above.len())
-                    < above.map_or(0, |above| above.len())
-                {
+                if depth(before.above.as_ref()) < depth(above) {
                     inward.push((path, step));
                 } else {
                     outward.push((path, step));
@@ -310,17 +313,13 @@ impl TableKeys {
             let own = spec.as_ref().and_then(|spec| routes.remove(spec));
             let mut transaction = own.unwrap_or_default();
             let namespace = self.keys.namespace();
-            for name in [
-                parent_name(namespace, prefix),
-                fallback_name(namespace, prefix),
-            ] {
+            for name in parent_names(namespace, prefix) {
                 self.delete_router(&name, &mut transaction);
             }
             outward.push((canonical(prefix), Step { spec, transaction }));
         }
         for (spec, transaction) in routes {
-            let depths = [&last, &self.layout]
-                .map(|layout| layout.place(&spec).map_or(0, |prefix| prefix.len()));
+            let depths = [&last, &self.layout].map(|layout| depth(layout.place(&spec)));
             let list = if self.table.get(&spec).is_some() && depths[0] <= depths[1] {
                 &mut inward
             } else {
@@ -391,14 +390,9 @@ impl TableKeys {
         let old = self.table.get(change.spec()).cloned();
         if let Change::Set(route) = change {
             let config = router(self.keys.namespace(), route);
-            let value = json!({
-                "rule": config.rule,
-                "priority": config.priority,
-                "service": config.service,
-            });
             flatten(
                 &self.keys.http("routers", &config.name),
-                &value,
+                &config.value(),
                 &mut transaction.set,
             )?;
             self.use_service(&config.service, &route.target, &mut transaction)?;

@@ -11,18 +11,9 @@ pub(crate) mod echo;
 #[path = "../../it/support/ports.rs"]
 pub(crate) mod ports;
 pub(crate) mod proxy;
-
-use std::time::{Duration, Instant};
+#[path = "../../it/support/wait.rs"]
+mod wait;
 
 pub(crate) use echo::Echo;
 pub(crate) use proxy::Proxy;
-
-/// Waits until `done`; panics with `what` after a generous bound.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not in 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+pub(crate) use wait::eventually;

@@ -9,8 +9,7 @@ pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod rig;
 pub(crate) mod shared_etcd;
-
-use std::time::{Duration, Instant};
+mod wait;
 
 pub(crate) use client::Request;
 pub(crate) use echo::Echo;
@@ -18,16 +17,7 @@ pub(crate) use external::External;
 pub(crate) use proxy::{Mood, Proxy};
 pub(crate) use random::Random;
 pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file};
-
-/// Waits until `done`; panics with `what` after a generous bound.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not in 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+pub(crate) use wait::eventually;
 
 /// The processes that have `text` in their command line.
 pub(crate) fn processes_naming(text: &str) -> Vec<String> {
