@@ -120,7 +120,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
 /// file is for its owner alone. If it has to be `durable`, this waits for the disk.
 pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<Known> {
     let temp = temp_path(path);
-    let replaced = open_folder(path).and_then(|folder| {
+    let replaced = open_folder(path, durable).and_then(|folder| {
         let file = write_temp(&temp, path, text, durable)?;
         Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
         Ok((folder, file))
@@ -137,19 +137,15 @@ pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<Known> {
         }
     })?;
     // The rename itself is kept only once the folder is.
-    let folder = folder.filter(|_| durable);
     let kept = folder.map_or(Ok(()), |folder| Step::SyncFolder.run(|| folder.sync_all()));
     kept.and_then(|()| Ok((FileId::new(&file.metadata()?), file)))
         .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
 }
 
-/// The folder of a file, where one can be opened.
-fn open_folder(path: &Path) -> io::Result<Option<File>> {
-    if cfg!(unix) {
-        File::open(folder_of(path)).map(Some)
-    } else {
-        Ok(None)
-    }
+/// The folder of a file, where one can be opened and is going to be flushed.
+fn open_folder(path: &Path, durable: bool) -> io::Result<Option<File>> {
+    let folder = (cfg!(unix) && durable).then(|| File::open(folder_of(path)));
+    folder.transpose()
 }
 
 fn write_temp(temp: &Path, path: &Path, text: &str, durable: bool) -> io::Result<File> {
@@ -176,15 +172,18 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt as _, fchown};
-        let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             if let Err(error) = fchown(file, Some(old.uid()), Some(old.gid())) {
                 log::warn!("the file now belongs to this program's user: {error}");
             }
         }
+    }
+    if new.permissions() == old.permissions() {
+        return Ok(());
     }
     file.set_permissions(old.permissions())
 }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::{ErrorKind as IoKind, Read as _};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use crate::config::dynamic::GENERATION_HEADER;
 use crate::error::{Error, ErrorKind, Result, Stored};
 
 /// How TLS is done towards Traefik's API or a store.
@@ -101,6 +103,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     pub(crate) next_page: Option<u32>,
+    pub(crate) generation: Option<u64>,
 }
 
 /// Enough for the threads of one program; more of them would connect anew at every call.
@@ -142,6 +145,17 @@ impl Http {
     }
 
     pub(crate) fn get(&self, path: &str, timeout: Duration) -> Result<Answer> {
+        let answer = self.try_get(path, timeout).or_else(|error| {
+            // The other side may just have closed a connection that was kept.
+            match self.answered.load(Relaxed) && is_closed(&error) {
+                true => self.try_get(path, timeout),
+                false => Err(error),
+            }
+        });
+        answer.map_err(|error| self.error(path, error))
+    }
+
+    fn try_get(&self, path: &str, timeout: Duration) -> Result<Answer, ureq::Error> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
@@ -153,8 +167,7 @@ impl Http {
             .timeout_send_request(Some(timeout))
             .timeout_recv_response(Some(timeout))
             .timeout_recv_body(Some(timeout));
-        let answer = config.build().call().and_then(|answer| self.read(answer));
-        answer.map_err(|error| self.error(path, error))
+        config.build().call().and_then(|answer| self.read(answer))
     }
 
     /// Posts JSON. `authorization` replaces the header that would be sent otherwise.
@@ -250,8 +263,8 @@ impl Http {
 
     fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
         self.answered.store(true, Relaxed);
-        let header = answer.headers().get("x-next-page");
-        let next_page = header.and_then(|page| page.to_str().ok()?.parse().ok());
+        let next_page = number(&answer, "x-next-page");
+        let generation = number(&answer, GENERATION_HEADER);
         let status = answer.status().as_u16();
         // Traefik's full list of 100,000 routers is about 30 MB.
         let body = answer
@@ -263,6 +276,7 @@ impl Http {
             status,
             body,
             next_page,
+            generation,
         })
     }
 
@@ -286,6 +300,19 @@ impl Http {
     }
 }
 
+/// A header that is a number.
+fn number<T: FromStr>(answer: &ureq::http::Response<ureq::Body>, header: &str) -> Option<T> {
+    answer.headers().get(header)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the other side has closed the connection.
+fn is_closed(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(error) if matches!(
+        error.kind(),
+        IoKind::UnexpectedEof | IoKind::ConnectionReset | IoKind::BrokenPipe
+    ))
+}
+
 /// The kind of a failed exchange, and what to do about it where that can be told.
 ///
 /// rustls is not a dependency of ours, so its errors are told apart by their text.
@@ -298,11 +325,7 @@ fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'sta
         _ => ErrorKind::Protocol,
     };
     let text = error.to_string();
-    let closed = !answered
-        && matches!(error, ureq::Error::Io(error) if matches!(
-            error.kind(),
-            IoKind::UnexpectedEof | IoKind::ConnectionReset | IoKind::BrokenPipe
-        ));
+    let closed = !answered && is_closed(error);
     let by_another_ca = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
     if by_another_ca.iter().any(|why| text.contains(why)) {
         let hint =

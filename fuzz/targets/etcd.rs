@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use traefik_router::etcd::{Client, Op, Range, Txn, WatchRange};
 use traefik_router::{Backend as _, Etcd, KvBackend};
 
-const WAIT: Duration = Duration::from_millis(200);
+const WAIT: Duration = Duration::from_millis(20);
 
 fuzz_target!(|input: (u8, u8, bool, &[u8])| {
     let (call, status, user, body) = input;

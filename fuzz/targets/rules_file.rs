@@ -42,7 +42,9 @@ fuzz_target!(|input: (bool, &str)| {
 
 /// What others wrote is in `after` as it was in `before`.
 fn check_kept(yaml: bool, before: &str, after: &str) {
-    let (Some(before), after) = (parse(yaml, before), parse(yaml, after)) else {
+    // The last line is given its end, and so is a block of text that ends with it.
+    let before = parse(yaml, &format!("{}\n", before.strip_suffix('\n').unwrap_or(before)));
+    let (Some(before), after) = (before, parse(yaml, after)) else {
         return;
     };
     let after = after.expect("what was a document is one");
@@ -54,7 +56,8 @@ fn check_kept(yaml: bool, before: &str, after: &str) {
 
 fn parse(yaml: bool, text: &str) -> Option<Value> {
     match yaml {
-        true => yaml_serde::from_str(text).ok(),
+        // A byte order mark counts as a column to it, though to no other parser.
+        true => yaml_serde::from_str(text.trim_start_matches('\u{feff}')).ok(),
         false => toml_edit::de::from_str(text).ok(),
     }
 }

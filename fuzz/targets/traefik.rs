@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use traefik_router::traefik::Api;
 use traefik_router::{MemoryBackend, Router};
 
-const WAIT: Duration = Duration::from_millis(200);
+const WAIT: Duration = Duration::from_millis(20);
 
 fuzz_target!(|input: (u8, u8, Option<u64>, &[u8])| {
     let (call, status, next_page, body) = input;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Commit;
-use crate::route::Table;
+use crate::route::{Nested, Table};
 
 /// What a store holds, as [`Backend::inspect`](super::Backend::inspect) finds it.
 #[derive(Clone, PartialEq, Default)]
@@ -20,6 +20,8 @@ pub struct Contents {
     pub commit: Option<Commit>,
     /// The entrypoint that routes are served on; empty where no Router has opened the store yet.
     pub entrypoint: String,
+    /// Whether the routers of the routes stand below others.
+    pub nested: Nested,
     /// Dynamic configuration that is stored beside the routes, ours and what others wrote, as far
     /// as it says how Traefik's API is guarded and which certificate is the default one. It may
     /// hold a password's hash and a private key.

@@ -55,7 +55,7 @@ impl Backend for MemoryBackend {
             header.service.clone_from(service);
         }
         header.nested = setup.nested.unwrap_or(header.nested);
-        header.base = setup.base_over(&header.base, false);
+        header.base = setup.base_over(&header.marker, &header.base, false);
         header.advance();
         Ok(header.commit(None))
     }

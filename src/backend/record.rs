@@ -26,8 +26,8 @@ pub(crate) struct Header {
     /// What every service has beside its server.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub(crate) service: Value,
-    /// Whether routers stand below others.
-    #[serde(default, skip_serializing_if = "Nested::is_default")]
+    /// Whether routers stand below others. Where nothing is said nobody has asked for it.
+    #[serde(default = "Nested::unasked")]
     pub(crate) nested: Nested,
     /// In which way routers were laid out, in a key-value store; 0 for side by side, or unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -90,6 +90,7 @@ impl Header {
             legacy_routes: 0,
             commit: (self.generation > 0).then(|| self.commit(None)),
             entrypoint: self.entrypoint.clone(),
+            nested: self.nested,
             config: self.base.clone(),
         }
     }

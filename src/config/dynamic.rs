@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::merge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Nested, Parent, Prefix, Route, Target, parent_name, parent_names, prefix_rule, priority,
-    router_name, rule, service_name,
+    Group, Nested, Parent, Route, Target, fallback_name, parent_name, priority, router_name, rule,
+    service_name,
 };
 
 /// The middleware that guards Traefik's API, and the router that it guards; the names are those of
@@ -62,14 +62,21 @@ impl Setup {
         }
     }
 
-    /// What to store, given what our own part of the store holds now and whether somebody else has
-    /// set a default certificate. A certificate that was made up, and an API router that another
-    /// Router has set up, stay where this setup has none.
-    pub(crate) fn base_over(&self, stored: &Value, certificate_elsewhere: bool) -> Value {
+    /// What to store for a table with this `marker`, given what our own part of the store holds now
+    /// and whether somebody else has set a default certificate. A certificate that was made up, and
+    /// an API router that another Router has set up, stay where this setup has none.
+    pub(crate) fn base_over(
+        &self,
+        marker: &str,
+        stored: &Value,
+        certificate_elsewhere: bool,
+    ) -> Value {
         let Some(base) = &self.base else {
             return stored.clone();
         };
         let mut base = base.clone();
+        let tells = tells_generation(marker, &self.entrypoint);
+        merge(&mut base, &json!({"http": {"routers": {marker: tells}}}));
         if base["http"]["routers"].get(API_ROUTER).is_none() {
             for (part, name) in [("routers", API_ROUTER), ("middlewares", API_AUTH)] {
                 if let Some(entry) = stored["http"][part].get(name) {
@@ -224,9 +231,9 @@ pub(crate) enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn new(namespace: &str, entrypoint: &'a str, parent: Option<&Prefix>) -> Self {
+    pub(crate) fn new(namespace: &str, entrypoint: &'a str, parent: Option<&Group>) -> Self {
         match parent {
-            Some(prefix) => Self::Below(parent_name(namespace, prefix)),
+            Some(group) => Self::Below(parent_name(namespace, group)),
             None => Self::Entrypoint(entrypoint),
         }
     }
@@ -241,23 +248,26 @@ impl<'a> Place<'a> {
 }
 
 /// What a parent becomes in `http.routers`: itself, and the router below it that takes what is
-/// left.
+/// left, if there is one.
 pub(crate) fn parent(
     namespace: &str,
     entrypoint: &str,
-    prefix: &Prefix,
+    group: &Group,
     parent: &Parent,
-) -> [(String, Value); 2] {
-    let [name, rest_name] = parent_names(namespace, prefix);
-    let (rule, priority) = prefix_rule(prefix);
+) -> Vec<(String, Value)> {
+    let name = parent_name(namespace, group);
     let place = Place::new(namespace, entrypoint, parent.above.as_ref());
-    let this = place.of(json!({"rule": rule, "priority": priority}));
-    let rest = Place::Below(name.clone()).of(json!({
-        "rule": "PathPrefix(\"/\")",
-        "priority": 1,
-        "service": service_name(namespace, &parent.fallback.target),
-    }));
-    [(name, this), (rest_name, rest)]
+    let this = place.of(json!({"rule": parent.rule, "priority": parent.priority}));
+    let rest = parent.fallback.as_ref().map(|target| {
+        let rest = json!({
+            "rule": "PathPrefix(\"/\")",
+            "priority": 1,
+            "service": service_name(namespace, target),
+        });
+        let below = Place::Below(name.clone());
+        (fallback_name(namespace, group), below.of(rest))
+    });
+    [(name, this)].into_iter().chain(rest).collect()
 }
 
 /// What a target becomes in `http.services`, under its [`service_name`]; `more` is merged over it.
@@ -274,20 +284,40 @@ pub(crate) fn service(target: &Target, more: &Value) -> Value {
     service
 }
 
-/// The middleware that carries the generation. No router uses it; Traefik's API shows it.
+/// The middleware that carries the generation. Traefik's API shows it.
 pub(crate) fn marker(generation: u64) -> Value {
-    json!({"headers": {"customRequestHeaders": {GENERATION_HEADER: generation.to_string()}}})
+    json!({"headers": {"customResponseHeaders": {GENERATION_HEADER: generation.to_string()}}})
+}
+
+/// The router through which an entrypoint tells the generation that it serves. Traefik answers by
+/// itself, with status 418 and the header.
+fn tells_generation(marker: &str, entrypoint: &str) -> Value {
+    json!({
+        "rule": format!("Path(\"{}\")", generation_path(marker)),
+        "priority": TELLS_PRIORITY,
+        "entryPoints": [entrypoint],
+        "service": "noop@internal",
+        "middlewares": [marker],
+    })
+}
+
+/// Where an entrypoint tells its generation. A marker's name is like no other.
+pub(crate) fn generation_path(marker: &str) -> String {
+    format!("/.traefik-router/{marker}")
 }
 
 /// The generation in what Traefik's API says of the marker.
 pub(crate) fn generation(middleware: &Value) -> Option<u64> {
-    middleware["headers"]["customRequestHeaders"][GENERATION_HEADER]
+    middleware["headers"]["customResponseHeaders"][GENERATION_HEADER]
         .as_str()?
         .parse()
         .ok()
 }
 
-const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
+pub(crate) const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
+
+/// Above all routes.
+const TELLS_PRIORITY: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -333,6 +363,13 @@ mod tests {
         );
     }
 
+    /// This base with the router that tells the generation.
+    fn telling(mut base: Value) -> Value {
+        let router = tells_generation("m", "web");
+        merge(&mut base, &json!({"http": {"routers": {"m": router}}}));
+        base
+    }
+
     #[test]
     fn a_stored_certificate_stays_and_a_given_one_wins() {
         let setup = |base: Value| Setup {
@@ -343,16 +380,20 @@ mod tests {
         let cert = |base: &Value| {
             base["tls"]["stores"]["default"]["defaultCertificate"]["certFile"].clone()
         };
-        let fresh = setup(json!({})).base_over(&json!({}), false);
+        let fresh = setup(json!({})).base_over("m", &json!({}), false);
         assert_eq!(cert(&fresh), "new");
         let stored =
             json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "old"}}}}});
-        assert_eq!(cert(&setup(json!({})).base_over(&stored, false)), "old");
-        assert_eq!(setup(json!({})).base_over(&json!({}), true), json!({}));
+        assert_eq!(
+            cert(&setup(json!({})).base_over("m", &stored, false)),
+            "old"
+        );
+        let elsewhere = setup(json!({})).base_over("m", &json!({}), true);
+        assert_eq!(elsewhere, telling(json!({})));
         let given =
             json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "mine"}}}}});
-        assert_eq!(cert(&setup(given).base_over(&stored, false)), "mine");
-        assert_eq!(Setup::new("web").base_over(&stored, false), stored);
+        assert_eq!(cert(&setup(given).base_over("m", &stored, false)), "mine");
+        assert_eq!(Setup::new("web").base_over("m", &stored, false), stored);
     }
 
     #[test]
@@ -368,13 +409,15 @@ mod tests {
             ..Setup::new("web")
         };
         let without_password = setup(base(None, None, &json!({})));
-        assert_eq!(without_password.base_over(&stored, true), stored);
+        let kept = without_password.base_over("m", &stored, true);
+        assert_eq!(kept, telling(stored.clone()));
         let other = ApiAccess {
             password_hash: "{SHA}y".into(),
             ..api
         };
         let other = base(Some(&other), None, &json!({}));
-        assert_eq!(setup(other.clone()).base_over(&stored, true), other);
+        let replaced = setup(other.clone()).base_over("m", &stored, true);
+        assert_eq!(replaced, telling(other));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //!
 //! Traefik tries routers that stand side by side one after the other, so that with thousands of
 //! them it does little else. Below parents it tries a few at each level. A request that matches a
-//! parent is never tried on that parent's neighbours; so each parent has one more router below it,
-//! for whatever the other ones leave: it leads to where that request would have gone without the
-//! parent. Where there is no such route, there is no parent either.
+//! parent is never tried on that parent's neighbours. So a parent at the top, a *gate*, matches
+//! what some router below it matches and nothing else, and has the priority of the last of them.
+//! Behind a gate parents match by how a path begins; where a shorter path of the same gate takes
+//! what the others leave, one more router below the parent leads there.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -13,28 +14,29 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Piece, pieces};
+use super::rule::{Piece, pieces, prefix_rule, priority, union_rule};
 use super::spec::is_unreserved;
-use super::{Route, RouteSpec, Table};
+use super::{Route, RouteSpec, Table, Target};
 
 /// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
 ///
-/// Only routes without a host are laid out so, and only where another route without a host, such
-/// as `/`, takes what is left of a group. Among the routes of a table, what requests reach is the
-/// same in either layout. Not so beside routers of others on the same entrypoint whose rule and
-/// priority lie between those of our routes, such as one for `/user/` that was written by hand: a
-/// parent may come after it, or take what was its own. So this is for tables that have their
-/// entrypoint for themselves.
+/// What requests reach is the same in either layout, also beside routers that somebody wrote by
+/// hand, as long as these come before all routes of a group that they meet or after all of them:
+/// one whose priority lies between those of two routes of the group takes its turn before all of
+/// the group. Routes are in one group if they have the same host, the same directory, and names
+/// that begin alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Nested {
-    /// From 200 routes on: below that it gains nothing that can be measured.
+    /// Where one host, or the routes without a host, are 200 or more: below that it gains nothing
+    /// that can be measured. Many hosts with few routes each stay side by side, and so do routes
+    /// whose names begin with a reserved character such as `@`.
+    #[default]
     Auto,
     /// Wherever two routes can be told apart: more routers than any table needs.
     Always,
     /// Never.
-    #[default]
     Never,
 }
 
@@ -43,11 +45,15 @@ impl Nested {
         match self {
             Self::Auto => Some(Limits {
                 routes: 200,
+                home: 64,
+                gate: 512,
                 level: 64,
                 parent: 4,
             }),
             Self::Always => Some(Limits {
                 routes: 0,
+                home: 4,
+                gate: 8,
                 level: 1,
                 parent: 2,
             }),
@@ -55,8 +61,9 @@ impl Nested {
         }
     }
 
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
+    /// What a table means that was stored before there was a default.
+    pub(crate) fn unasked() -> Self {
+        Self::Never
     }
 }
 
@@ -65,35 +72,40 @@ impl Nested {
 struct Limits {
     /// From how many routes on there are any.
     routes: usize,
+    /// How many routes may stand in or below a directory that is laid out with the one above.
+    home: usize,
+    /// How many routes a gate may name: Traefik reads its rule, and a store is told it, whenever one
+    /// of them comes or goes.
+    gate: usize,
     /// How many routes may stand side by side.
     level: usize,
     /// From how many routes on below it there is one.
     parent: usize,
 }
 
-/// How a path begins, in the bytes that Traefik compares.
-pub(crate) type Prefix = Arc<[u8]>;
+/// How long a gate's rule may be, more or less: it is read, and on etcd sent, at each change.
+const GATE_BYTES: usize = 16 << 10;
+
+/// What the routes below a parent have in common, as a text that people can read.
+pub(crate) type Group = Arc<str>;
 
 /// The parents of a table's routers. It follows from the table alone.
 #[derive(Default)]
 pub(crate) struct Layout {
-    parents: BTreeMap<Prefix, Parent>,
-    places: HashMap<RouteSpec, Prefix>,
+    parents: BTreeMap<Group, Parent>,
+    /// In the order of their routespecs.
+    places: Vec<(RouteSpec, Group)>,
 }
 
 /// A router that others stand below.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Parent {
     /// The parent that this one stands below.
-    pub(crate) above: Option<Prefix>,
+    pub(crate) above: Option<Group>,
+    pub(crate) rule: String,
+    pub(crate) priority: u64,
     /// Where requests go that no route below this one is for.
-    pub(crate) fallback: Arc<Route>,
-}
-
-/// The part of a route's path that has only one form, without the slash at its end.
-struct Stem<'t> {
-    bytes: Cow<'t, [u8]>,
-    spec: &'t RouteSpec,
+    pub(crate) fallback: Option<Target>,
 }
 
 impl Layout {
@@ -102,76 +114,165 @@ impl Layout {
         let Some(limits) = nested.limits() else {
             return layout;
         };
-        let routes = table.iter().take_while(|route| route.spec.host().is_none());
-        let mut stems: Vec<_> = routes.map(|route| Stem::of(&route.spec)).collect();
-        if stems.len() >= limits.routes {
-            stems.sort_by(|a, b| a.bytes.cmp(&b.bytes));
-            layout.split(table, &stems, None, limits);
+        let routes: Vec<_> = table.iter().collect();
+        for routes in routes.chunk_by(|a, b| a.spec.host() == b.spec.host()) {
+            if routes.len() >= limits.routes {
+                let mut stems: Vec<_> = routes.iter().filter_map(|route| Stem::of(route)).collect();
+                stems.sort_by(|a, b| a.bytes.cmp(&b.bytes));
+                let host = routes[0].spec.host().unwrap_or_default();
+                for (home, stems) in homes(&stems, limits.home) {
+                    if stems.len() > limits.level {
+                        layout.add_gates(host, home, &stems, limits);
+                    }
+                }
+            }
         }
+        layout.places.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         layout
     }
 
-    /// Places routes below `parent`, or below parents of their own there.
-    fn split(
-        &mut self,
-        table: &Table,
-        stems: &[Stem<'_>],
-        parent: Option<&Prefix>,
-        limits: Limits,
-    ) {
-        let (Some(first), Some(last)) = (stems.first(), stems.last()) else {
-            return;
-        };
-        let shared = shared(&first.bytes, &last.bytes);
-        for group in stems.chunk_by(|a, b| a.bytes.get(shared) == b.bytes.get(shared)) {
-            let prefix = group[0].bytes.get(..=shared);
-            let fallback = prefix.and_then(|prefix| covering(table, prefix));
-            let pays = stems.len() > limits.level && group.len() >= limits.parent;
-            match (prefix, fallback) {
-                (Some(prefix), Some(fallback)) if pays => {
-                    let prefix = Prefix::from(prefix);
-                    let above = parent.cloned();
-                    let fallback = Arc::clone(fallback);
-                    let this = Parent { above, fallback };
-                    self.parents.insert(Arc::clone(&prefix), this);
-                    self.split(table, group, Some(&prefix), limits);
+    /// Places routes below gates. Where they are too many for one, it is halves of what the next
+    /// byte can be that have one each, since these stay when routes come and go.
+    fn add_gates(&mut self, host: &str, home: &[u8], stems: &[&Stem<'_>], limits: Limits) {
+        let name =
+            |text: &[u8], range: &str| Group::from(host.to_string() + &canonical(text) + range);
+        let mut groups = vec![(name(home, ""), stems)];
+        while let Some((group, stems)) = groups.pop() {
+            let bytes: usize = stems.iter().map(|stem| stem.bytes_in_rule()).sum();
+            if stems.len() <= limits.gate && bytes <= GATE_BYTES {
+                if stems.len() >= limits.parent {
+                    self.add_gate(group, stems, limits);
                 }
-                _ => {
-                    for stem in group {
-                        let place = parent.map(|parent| (stem.spec.clone(), Arc::clone(parent)));
-                        self.places.extend(place);
-                    }
+                continue;
+            }
+            let at = shared(stems);
+            let more = &stems[stems.partition_point(|stem| stem.bytes.len() == at)..];
+            let (Some(first), Some(last)) = (more.first(), more.last()) else {
+                continue;
+            };
+            let (low, high) = (first.bytes[at], last.bytes[at]);
+            let Some(bit) = (low ^ high).checked_ilog2() else {
+                groups.push((group, more));
+                continue;
+            };
+            let middle = high >> bit << bit;
+            let halves = more.split_at(more.partition_point(|stem| stem.bytes[at] < middle));
+            let (start, rest) = (middle - (1 << bit), (1 << bit) - 1);
+            let text = &first.bytes[..at];
+            groups.push((name(text, &range(start, start + rest)), halves.0));
+            groups.push((name(text, &range(middle, middle + rest)), halves.1));
+        }
+    }
+
+    fn add_gate(&mut self, group: Group, stems: &[&Stem<'_>], limits: Limits) {
+        let specs: Vec<_> = stems.iter().map(|stem| &stem.route.spec).collect();
+        let gate = Parent {
+            above: None,
+            rule: union_rule(&specs, &stems[0].bytes[..shared(stems)]),
+            priority: specs
+                .iter()
+                .map(|spec| priority(spec))
+                .min()
+                .unwrap_or_default(),
+            fallback: None,
+        };
+        self.parents.insert(Arc::clone(&group), gate);
+        self.split(stems, stems, &group, limits);
+    }
+
+    /// Places routes below a parent, or below parents of their own there.
+    fn split(&mut self, gate: &[&Stem<'_>], stems: &[&Stem<'_>], parent: &Group, limits: Limits) {
+        let at = shared(stems);
+        for group in stems.chunk_by(|a, b| a.bytes.get(at) == b.bytes.get(at)) {
+            let pays = stems.len() > limits.level && group.len() >= limits.parent;
+            match group[0].bytes.get(..=at).filter(|_| pays) {
+                Some(prefix) => {
+                    let host = group[0].route.spec.host();
+                    let (rule, priority) = prefix_rule(host, prefix);
+                    let this = Parent {
+                        above: Some(Arc::clone(parent)),
+                        rule,
+                        priority,
+                        fallback: covering(gate, prefix).map(|route| route.target.clone()),
+                    };
+                    let host = host.unwrap_or_default().to_string();
+                    let name = Group::from(host + &canonical(prefix));
+                    self.parents.insert(Arc::clone(&name), this);
+                    self.split(gate, group, &name, limits);
+                }
+                None => {
+                    let specs = group.iter().map(|stem| stem.route.spec.clone());
+                    self.places
+                        .extend(specs.map(|spec| (spec, Arc::clone(parent))));
                 }
             }
         }
     }
 
-    pub(crate) fn parents(&self) -> &BTreeMap<Prefix, Parent> {
+    pub(crate) fn parents(&self) -> &BTreeMap<Group, Parent> {
         &self.parents
     }
 
     /// The parent that a route stands below.
-    pub(crate) fn place(&self, spec: &RouteSpec) -> Option<&Prefix> {
-        self.places.get(spec)
+    pub(crate) fn place(&self, spec: &RouteSpec) -> Option<&Group> {
+        let at = self.places.binary_search_by(|(other, _)| other.cmp(spec));
+        at.ok().map(|at| &self.places[at].1)
+    }
+
+    /// The routes that stand below some parent, each with that parent.
+    pub(crate) fn places(&self) -> &[(RouteSpec, Group)] {
+        &self.places
+    }
+
+    /// The gate that a route stands behind.
+    pub(crate) fn gate(&self, spec: &RouteSpec) -> Option<&Group> {
+        self.place(spec).map(|parent| self.gate_of(parent))
+    }
+
+    /// The gate that a router stands behind if it stands below this parent, or is it.
+    pub(crate) fn gate_of<'a>(&'a self, parent: &'a Group) -> &'a Group {
+        let above = |group: &&'a Group| self.parents.get(*group)?.above.as_ref();
+        std::iter::successors(Some(parent), above)
+            .last()
+            .unwrap_or(parent)
     }
 
     /// The routes that stand elsewhere in `next`, or no longer are in it.
-    pub(crate) fn moved<'a>(&'a self, next: &'a Self) -> impl Iterator<Item = &'a RouteSpec> {
-        let other = |(spec, place): &(&RouteSpec, &Prefix)| next.place(spec) != Some(*place);
-        let new = |(spec, _): &(&RouteSpec, &Prefix)| self.place(spec).is_none();
-        let gone = self.places.iter().filter(other);
-        let come = next.places.iter().filter(new);
-        gone.chain(come).map(|(spec, _)| spec)
+    pub(crate) fn moved<'a>(&'a self, next: &'a Self) -> Vec<&'a RouteSpec> {
+        let mut moved = Vec::new();
+        let (mut old, mut new) = (self.places.iter().peekable(), next.places.iter().peekable());
+        while let (Some((a, from)), Some((b, to))) = (old.peek(), new.peek()) {
+            let order = a.cmp(b);
+            if order.is_ne() || from != to {
+                moved.push(if order.is_gt() { b } else { a });
+            }
+            old.next_if(|_| order.is_le());
+            new.next_if(|_| order.is_ge());
+        }
+        moved.extend(old.chain(new).map(|(spec, _)| spec));
+        moved
     }
 }
 
+/// The character that an expression takes for any byte that is not UTF-8, in a routespec.
+const UNKNOWN: &str = "%EF%BF%BD";
+
+/// A route, with the part of its path that has only one form, without the slash at its end.
+struct Stem<'t> {
+    bytes: Cow<'t, [u8]>,
+    route: &'t Route,
+}
+
 impl<'t> Stem<'t> {
-    fn of(spec: &'t RouteSpec) -> Self {
-        let path = spec.path();
+    /// None for a path with [`UNKNOWN`].
+    fn of(route: &'t Route) -> Option<Self> {
+        let path = route.spec.path();
         let bare = path.strip_suffix('/').unwrap_or(path).as_bytes();
         let is_plain = |byte: &u8| *byte == b'/' || is_unreserved(*byte);
         let bytes = if bare.iter().all(is_plain) {
             Cow::Borrowed(bare)
+        } else if path.contains(UNKNOWN) {
+            return None;
         } else {
             let byte = |piece: &Piece| match piece {
                 Piece::Byte(byte) => Some(*byte),
@@ -181,21 +282,81 @@ impl<'t> Stem<'t> {
             bytes.truncate(bytes.strip_suffix(b"/").map_or(bytes.len(), <[u8]>::len));
             Cow::Owned(bytes)
         };
-        Self { bytes, spec }
+        Some(Self { bytes, route })
+    }
+
+    /// How much longer a gate's rule is with it: what can be encoded or not takes two alternatives.
+    fn bytes_in_rule(&self) -> usize {
+        let bytes = self.route.spec.path().bytes();
+        let is_plain = |byte: u8| byte == b'/' || is_unreserved(byte);
+        bytes.map(|byte| if is_plain(byte) { 1 } else { 16 }).sum()
+    }
+
+    /// The directories that it stands in, with their slashes, beginning with `/`.
+    fn directories(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.bytes.iter().enumerate();
+        let slashes = bytes.filter(|(_, byte)| **byte == b'/');
+        slashes.map(|(slash, _)| &self.bytes[..=slash])
     }
 }
 
-/// How many bytes two texts begin with that are the same.
-fn shared(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+/// The routes by the last directory that more than `least` routes stand in or below.
+fn homes<'s, 't>(stems: &'s [Stem<'t>], least: usize) -> BTreeMap<&'s [u8], Vec<&'s Stem<'t>>> {
+    let is_beside = |a: &Stem<'_>, b: &Stem<'_>| a.directories().last() == b.directories().last();
+    let runs = || stems.chunk_by(is_beside);
+    let mut counts: HashMap<&[u8], usize> = HashMap::new();
+    for run in runs() {
+        for directory in run[0].directories() {
+            *counts.entry(directory).or_default() += run.len();
+        }
+    }
+    let mut homes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for run in runs() {
+        let directories = run[0].directories();
+        let large = directories.take_while(|directory| counts[directory] > least);
+        if let Some(home) = large.last() {
+            homes.entry(home).or_default().extend(run);
+        }
+    }
+    homes
 }
 
-/// The route without a host that takes every path with this beginning unless another one has a
-/// longer path.
-fn covering<'t>(table: &'t Table, prefix: &[u8]) -> Option<&'t Arc<Route>> {
+/// How many bytes all of them begin with that are the same.
+fn shared(sorted: &[&Stem<'_>]) -> usize {
+    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
+        return 0;
+    };
+    let pairs = first.bytes.iter().zip(&*last.bytes);
+    pairs.take_while(|(a, b)| a == b).count()
+}
+
+/// The route of a gate that takes every path with this beginning unless another one has a longer
+/// path.
+fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8]) -> Option<&'t Route> {
     let slashes = (0..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
-    let mut paths = slashes.map(|slash| canonical(&prefix[..=slash]));
-    paths.find_map(|path| table.get_text(&path))
+    let mut routes = slashes.filter_map(|slash| {
+        let bytes = &prefix[..slash];
+        let path = canonical(&prefix[..=slash]);
+        let first = gate.partition_point(|stem| *stem.bytes < *bytes);
+        let same = gate[first..]
+            .iter()
+            .take_while(|stem| *stem.bytes == *bytes);
+        let mut routes = same.map(|stem| stem.route);
+        routes.find(|route| route.spec.path() == path)
+    });
+    routes.next()
+}
+
+/// What a byte is one of, as letters or digits if some are.
+fn range(low: u8, high: u8) -> String {
+    if low == high {
+        return canonical(&[low]);
+    }
+    let mut letters = (low..=high).filter(u8::is_ascii_alphanumeric);
+    let first = letters.next();
+    let last = letters.next_back().or(first);
+    let [first, last] = [first.unwrap_or(low), last.unwrap_or(high)].map(|byte| canonical(&[byte]));
+    format!("[{first}-{last}]")
 }
 
 /// A path, or the beginning of one, as a routespec has it.
@@ -216,88 +377,211 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::route::{prefix_rule, priority};
+    use crate::route::{matches, rule};
 
+    /// Each route with a target of its own.
     fn table<'a>(specs: impl IntoIterator<Item = &'a str>) -> Table {
-        let route = |spec| Route::new(spec, "http://t", ()).unwrap();
-        specs.into_iter().map(route).collect()
+        let numbered = specs.into_iter().enumerate();
+        let route = |(n, spec)| Route::new(spec, format!("http://t{n}"), ()).unwrap();
+        numbered.map(route).collect()
     }
 
-    /// Where a request goes that has this path, in canonical form, if Traefik chooses among the
-    /// routers of each level by their priorities.
-    fn resolve(table: &Table, layout: &Layout, path: &str) -> Option<RouteSpec> {
-        let bytes = path.as_bytes();
-        let mut above: Option<Prefix> = None;
+    /// A router as Traefik has it.
+    #[derive(Debug, Clone)]
+    struct Router {
+        above: Option<Group>,
+        rule: String,
+        priority: u64,
+        leads: Leads,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Leads {
+        To(String),
+        Down(Group),
+    }
+
+    fn routers(table: &Table, layout: &Layout) -> Vec<Router> {
+        let mut routers = Vec::new();
+        for (group, parent) in layout.parents() {
+            routers.push(Router {
+                above: parent.above.clone(),
+                rule: parent.rule.clone(),
+                priority: parent.priority,
+                leads: Leads::Down(Arc::clone(group)),
+            });
+            routers.extend(parent.fallback.iter().map(|target| Router {
+                above: Some(Arc::clone(group)),
+                rule: "PathPrefix(\"/\")".into(),
+                priority: 1,
+                leads: Leads::To(target.to_string()),
+            }));
+        }
+        routers.extend(table.iter().map(|route| Router {
+            above: layout.place(&route.spec).cloned(),
+            rule: rule(&route.spec),
+            priority: priority(&route.spec),
+            leads: Leads::To(route.target.to_string()),
+        }));
+        routers
+    }
+
+    /// Where a request goes: at each level to the router with the highest priority that matches.
+    fn resolve(routers: &[Router], host: &str, path: &str) -> Option<String> {
+        let mut above = None;
         loop {
-            let matches = |route: &&Arc<Route>| {
-                let own = route.spec.path();
-                path.starts_with(own) || path == own.trim_end_matches('/')
-            };
-            let here = |route: &&Arc<Route>| layout.place(&route.spec) == above.as_ref();
-            let route = table.iter().filter(here).filter(matches);
-            let route = route.max_by_key(|route| priority(&route.spec));
-            let parents = layout.parents().iter();
-            let parent = parents
-                .filter(|(prefix, parent)| parent.above == above && bytes.starts_with(prefix))
-                .max_by_key(|(prefix, _)| prefix_rule(prefix).1);
-            let ahead = |(prefix, _): &(&Prefix, &Parent)| {
-                route.is_none_or(|route| prefix_rule(prefix).1 > priority(&route.spec))
-            };
-            match parent.filter(ahead) {
-                Some((prefix, _)) => above = Some(Arc::clone(prefix)),
-                None => {
-                    let rest = above.and_then(|above| layout.parents().get(&above));
-                    let rest = rest.map(|parent| &parent.fallback);
-                    return route.or(rest).map(|route| route.spec.clone());
-                }
+            let here = routers.iter().filter(|router| router.above == above);
+            let matching = here.filter(|router| matches(&router.rule, host, path));
+            match &matching.max_by_key(|router| router.priority)?.leads {
+                Leads::To(target) => return Some(target.clone()),
+                Leads::Down(group) => above = Some(Arc::clone(group)),
             }
         }
     }
 
+    /// Routers that somebody else might have, of those whose priority lies between those of no two
+    /// routes behind one gate, and is none of a route.
+    fn apart(table: &Table, layout: &Layout, foreign: Vec<(String, u64)>) -> Vec<Router> {
+        let mut bounds: HashMap<&Group, (u64, u64)> = HashMap::new();
+        for route in table {
+            if let Some(parent) = layout.place(&route.spec) {
+                let own = priority(&route.spec);
+                let bounds = bounds.entry(layout.gate_of(parent)).or_insert((own, own));
+                *bounds = (bounds.0.min(own), bounds.1.max(own));
+            }
+        }
+        let is_apart = |one: &u64| {
+            let between = |(low, high): &(u64, u64)| low < one && one < high;
+            !bounds.values().any(between)
+                && !table.iter().any(|route| priority(&route.spec) == *one)
+        };
+        let foreign = foreign
+            .into_iter()
+            .filter(|(_, priority)| is_apart(priority));
+        foreign
+            .map(|(path, priority)| Router {
+                above: None,
+                rule: format!("PathPrefix(\"{path}\")"),
+                // Of several equal ones the name decides.
+                priority,
+                leads: Leads::To(format!("{path} {priority}")),
+            })
+            .collect()
+    }
+
     fn any_path() -> impl Strategy<Value = String> {
-        let segment = prop::sample::select(vec!["a", "b", "ab", "abc", "ba", "c~", "a%20b", "x@y"]);
+        let segments = [
+            "a", "b", "ab", "abc", "ba", "c~", "a%20b", "x@y", "x@z", "é", "è", "\u{fffd}",
+        ];
+        let segment = prop::sample::select(segments.to_vec());
         prop::collection::vec(segment, 0..4).prop_map(|parts| format!("/{}", parts.join("/")))
+    }
+
+    fn any_spec() -> impl Strategy<Value = String> {
+        let host = prop::sample::select(vec!["", "", "", "h.x"]);
+        (host, any_path()).prop_map(|(host, path)| host.to_string() + &path)
     }
 
     proptest! {
         #[test]
         fn every_request_goes_where_it_went(
-            specs in prop::collection::btree_set(any_path(), 0..60),
-            paths in prop::collection::vec(any_path(), 20),
+            specs in prop::collection::btree_set(any_spec(), 0..80),
+            paths in prop::collection::vec((any_path(), "/?[a%]?"), 8),
+            foreign in prop::collection::btree_map(10..60_u64, "/(a|b|ab|x@|a/b|a/ab)?/?", 0..4),
         ) {
             let table = table(specs.iter().map(String::as_str));
             let layout = Layout::of(&table, Nested::Always);
-            for path in paths.iter().filter(|path| !path.contains(['%', '@'])) {
-                let flat = table.resolve("h", path).unwrap().map(|route| route.spec.clone());
-                prop_assert_eq!(resolve(&table, &layout, path), flat, "{} in {:?}", path, specs);
+            let flat = Layout::default();
+            let foreign = foreign.into_iter().map(|(priority, path)| (path, priority)).collect();
+            let foreign = apart(&table, &layout, foreign);
+            let [flat, tree] = [&flat, &layout].map(|layout| [&*routers(&table, layout), &*foreign].concat());
+            for (path, more) in &paths {
+                let path = path.clone() + more.trim_end_matches('%');
+                for host in ["h.x", "other"] {
+                    let [flat, tree] = [&flat, &tree].map(|routers| resolve(routers, host, &path));
+                    prop_assert_eq!(tree, flat, "{}{} in {:?} {:?}", host, path, specs, foreign);
+                }
             }
         }
     }
 
-    #[test]
-    fn parents_tell_routes_apart_by_a_few_at_each_level() {
-        let mut specs: Vec<_> = (0..10_000).map(|n| format!("/user/n{n}/")).collect();
-        let lacking = table(specs.iter().map(String::as_str));
-        let layout = Layout::of(&lacking, Nested::Auto);
-        assert!(
-            layout.parents().is_empty(),
-            "there is no route for the rest"
-        );
-        specs.extend(["/".into(), "h/user/n1/".into(), "/user/@x/".into()]);
-        let table = table(specs.iter().map(String::as_str));
-        let layout = Layout::of(&table, Nested::Auto);
-        let mut below: HashMap<Option<&Prefix>, usize> = HashMap::new();
-        for route in table.iter().filter(|route| route.spec.host().is_none()) {
+    /// How many routers stand side by side at the most, and the number of gates.
+    fn widths(table: &Table, layout: &Layout) -> (usize, usize) {
+        let mut below: HashMap<Option<&Group>, usize> = HashMap::new();
+        for route in table {
             *below.entry(layout.place(&route.spec)).or_default() += 1;
         }
         for parent in layout.parents().values() {
             *below.entry(parent.above.as_ref()).or_default() += 1;
         }
-        assert!(below.values().all(|&count| count <= 64), "{below:?}");
+        let gates = layout
+            .parents()
+            .values()
+            .filter(|parent| parent.above.is_none());
+        (
+            below.values().copied().max().unwrap_or_default(),
+            gates.count(),
+        )
+    }
+
+    #[test]
+    fn parents_tell_routes_apart_by_a_few_at_each_level() {
+        let specs: Vec<_> = (0..10_000).map(|n| format!("/user/n{n}/")).collect();
+        let others = ["/", "/user/", "h/user/n1/", "/user/@x/", "/hub/"];
+        let table = table(specs.iter().map(String::as_str).chain(others));
+        let layout = Layout::of(&table, Nested::Auto);
+        let (width, gates) = widths(&table, &layout);
+        assert!(width <= 64 && (20..50).contains(&gates), "{width} {gates}");
         assert!(layout.parents().len() < 1_200);
-        let host = RouteSpec::new("h/user/n1/").unwrap();
-        assert_eq!(layout.place(&host), None);
+        for spec in others {
+            assert_eq!(layout.place(&RouteSpec::new(spec).unwrap()), None);
+        }
         assert!(Layout::of(&table, Nested::Never).parents().is_empty());
+    }
+
+    #[test]
+    fn names_of_any_kind_need_few_gates() {
+        let name = |n: usize| match n % 4 {
+            0 => format!("/user/student-{n}/"),
+            1 => format!("/user/{:x}@example.org/", n * 2_654_435_761),
+            2 => format!("/user/{}/lab/", n.to_string().repeat(n % 7 + 1)),
+            _ => format!("hub.example.org/user/{}/", "a".repeat(n % 100 + 1)),
+        };
+        let specs: Vec<_> = (0..20_000).map(name).collect();
+        let table = table(specs.iter().map(String::as_str));
+        let layout = Layout::of(&table, Nested::Auto);
+        let (width, gates) = widths(&table, &layout);
+        assert!(width < 600 && gates < 500, "{width} {gates}");
+        let longest = layout
+            .parents()
+            .values()
+            .map(|parent| parent.rule.len())
+            .max();
+        assert!(longest < Some(GATE_BYTES * 2), "{longest:?}");
+    }
+
+    #[test]
+    fn a_gate_is_named_and_ranked_by_what_is_behind_it() {
+        let specs = (0..200).map(|n| format!("/user/{}{n}/", ["al", "zoe"][n % 2]));
+        let specs: Vec<_> = specs.chain(["/".into(), "/user/".into()]).collect();
+        let table = table(specs.iter().map(String::as_str));
+        let layout = Layout::of(&table, Nested::Auto);
+        let (name, gate) = layout
+            .parents()
+            .iter()
+            .find(|(_, parent)| parent.above.is_none())
+            .unwrap();
+        assert_eq!(&**name, "/user/");
+        assert_eq!(
+            gate.priority,
+            priority(&RouteSpec::new("/user/al0/").unwrap())
+        );
+        let begins = r#"PathPrefix("/user/") && PathRegexp("^/user/(?:al0|al10|"#;
+        assert!(gate.rule.starts_with(begins), "{}", gate.rule);
+        assert_eq!(
+            [range(0x60, 0x6f), range(0x60, 0x61), range(b'a', b'a')],
+            ["[a-o]", "[a-a]", "a"]
+        );
     }
 
     #[test]

@@ -19,12 +19,12 @@ pub use spec::RouteSpec;
 pub use table::Table;
 pub use target::Target;
 
-pub(crate) use layout::{Layout, Parent, Prefix, canonical};
-pub(crate) use names::{
-    fallback_name, marker_name, parent_name, parent_names, router_name, service_name, slug,
-};
-pub(crate) use rule::prefix_rule;
+pub(crate) use layout::{Group, Layout, Parent};
+pub(crate) use names::{fallback_name, marker_name, parent_name, router_name, service_name, slug};
 pub(crate) use table::Effect;
+
+#[cfg(test)]
+pub(crate) use rule::tests::matches;
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -6,7 +6,6 @@
 
 use ring::digest::{SHA256, digest};
 
-use super::layout::canonical;
 use super::{RouteSpec, Target};
 
 const MAX_SLUG: usize = 40;
@@ -24,22 +23,14 @@ pub(crate) fn service_name(namespace: &str, target: &Target) -> String {
     name(namespace, target.as_str())
 }
 
-/// The router that stands above those whose paths begin like this.
-pub(crate) fn parent_name(namespace: &str, prefix: &[u8]) -> String {
-    name(namespace, &format!("all {}", canonical(prefix)))
+/// The router that these routes stand below.
+pub(crate) fn parent_name(namespace: &str, group: &str) -> String {
+    name(namespace, &format!("all {group}"))
 }
 
 /// The router below it that takes what the others leave.
-pub(crate) fn fallback_name(namespace: &str, prefix: &[u8]) -> String {
-    name(namespace, &format!("rest {}", canonical(prefix)))
-}
-
-/// Both of them.
-pub(crate) fn parent_names(namespace: &str, prefix: &[u8]) -> [String; 2] {
-    [
-        parent_name(namespace, prefix),
-        fallback_name(namespace, prefix),
-    ]
+pub(crate) fn fallback_name(namespace: &str, group: &str) -> String {
+    name(namespace, &format!("rest {group}"))
 }
 
 /// The middleware that carries the generation of a key-value store's table.

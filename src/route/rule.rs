@@ -6,7 +6,7 @@
 //! both. (Traefik 3.7: "Routing path" in its documentation of rules; checked in `tests/`.)
 
 use super::layout::canonical;
-use super::spec::{Byte, RouteSpec, next_byte};
+use super::spec::{Byte, RouteSpec, is_unreserved, next_byte};
 
 /// Up to this many path forms are spelled out; beyond it one regular expression covers them. Plain
 /// comparisons cost Traefik far less, both at each request and at each reload.
@@ -28,11 +28,7 @@ const HOST_BONUS: u64 = 10_000;
 /// # Ok::<(), traefik_router::Error>(())
 /// ```
 pub fn rule(spec: &RouteSpec) -> String {
-    let host = spec.host().map(|host| {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        format!("Host({})", literal(bare.as_bytes()))
-    });
-    match (host, spec.path()) {
+    match (spec.host().map(host_rule), spec.path()) {
         (Some(host), "/") => host,
         (None, "/") => "PathPrefix(\"/\")".into(),
         (None, path) => path_rule(path),
@@ -46,18 +42,64 @@ pub fn rule(spec: &RouteSpec) -> String {
 /// A route without a host gets what Traefik itself would give `PathPrefix` with its path, so that
 /// routers written by hand keep their place among ours.
 pub fn priority(spec: &RouteSpec) -> u64 {
-    let host = if spec.host().is_some() { HOST_BONUS } else { 0 };
-    host + spec.path().len() as u64 + "PathPrefix(``)".len() as u64
+    rank(spec.host(), spec.path().len())
 }
 
-/// The rule and the priority of a router for all paths with this beginning, the priority above
-/// those of routes whose path is shorter.
-pub(crate) fn prefix_rule(prefix: &[u8]) -> (String, u64) {
+fn rank(host: Option<&str>, length: usize) -> u64 {
+    let host = if host.is_some() { HOST_BONUS } else { 0 };
+    host + length as u64 + "PathPrefix(``)".len() as u64
+}
+
+/// The rule and the priority of a router for all paths with this beginning, among those of routes
+/// for this host; the priority is above those of routes whose path is shorter.
+pub(super) fn prefix_rule(host: Option<&str>, prefix: &[u8]) -> (String, u64) {
     let rule = format!("PathPrefix({})", literal(prefix));
-    (
-        rule,
-        canonical(prefix).len() as u64 + 1 + "PathPrefix(``)".len() as u64,
+    (rule, rank(host, canonical(prefix).len() + 1))
+}
+
+/// The rule of a router for what these routes match together, which have the same host, and the
+/// same first bytes `shared`, each in its only form.
+pub(super) fn union_rule(specs: &[&RouteSpec], shared: &[u8]) -> String {
+    let mut specs = specs.to_vec();
+    specs.sort_unstable();
+    // What a path goes on from matches it as well.
+    specs.dedup_by(|longer, spec| longer.as_str().starts_with(spec.as_str()));
+    if let [spec] = &*specs {
+        return rule(spec);
+    }
+    // An expression is UTF-8.
+    let ascii = shared.iter().rposition(u8::is_ascii);
+    let shared = &shared[..ascii.map_or(0, |last| last + 1)];
+    let mut regexp = b"^".to_vec();
+    shared.iter().for_each(|byte| plain(*byte, &mut regexp));
+    let mut mark: &[u8] = b"(?:";
+    for spec in &specs {
+        regexp.extend_from_slice(mark);
+        mark = b"|";
+        let path = spec.path();
+        if path.bytes().all(|byte| byte == b'/' || is_unreserved(byte)) {
+            let more = &path.as_bytes()[shared.len()..path.len() - 1];
+            more.iter().for_each(|byte| plain(*byte, &mut regexp));
+        } else {
+            let pieces = pieces(path);
+            let more = &pieces[shared.len()..pieces.len() - 1];
+            more.iter().for_each(|piece| choice(piece, &mut regexp));
+        }
+    }
+    regexp.extend_from_slice(b")(?:/|$)");
+    let host = specs.first().and_then(|spec| spec.host());
+    let host = host.map(|host| host_rule(host) + " && ");
+    format!(
+        "{}PathPrefix({}) && PathRegexp({})",
+        host.unwrap_or_default(),
+        literal(shared),
+        literal(&regexp)
     )
+}
+
+fn host_rule(host: &str) -> String {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    format!("Host({})", literal(bare.as_bytes()))
 }
 
 /// One character of a path, as the rule has to match it.
@@ -128,20 +170,29 @@ fn form(pieces: &[Piece], choice: usize) -> Vec<u8> {
 /// A regular expression (in Go's syntax) for all forms of the path. The path ends in `/`.
 fn regexp(pieces: &[Piece]) -> Vec<u8> {
     let mut out = b"^".to_vec();
-    for piece in &pieces[..pieces.len() - 1] {
-        match *piece {
-            Piece::Byte(byte) if byte.is_ascii() && !byte.is_ascii_alphanumeric() => {
-                out.extend_from_slice(format!("\\x{byte:02X}").as_bytes());
-            }
-            Piece::Byte(byte) => out.push(byte),
-            Piece::Triple(byte) => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-            Piece::Either(byte) => {
-                out.extend_from_slice(format!("(?:\\x{byte:02X}|%{byte:02X})").as_bytes());
-            }
-        }
-    }
+    (pieces[..pieces.len() - 1].iter()).for_each(|piece| choice(piece, &mut out));
     out.extend_from_slice(b"(?:/|$)");
     out
+}
+
+/// An expression for the forms of one piece.
+fn choice(piece: &Piece, out: &mut Vec<u8>) {
+    match *piece {
+        Piece::Byte(byte) => plain(byte, out),
+        Piece::Triple(byte) => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        Piece::Either(byte) => {
+            out.extend_from_slice(format!("(?:\\x{byte:02X}|%{byte:02X})").as_bytes());
+        }
+    }
+}
+
+/// An expression for one byte.
+fn plain(byte: u8, out: &mut Vec<u8>) {
+    if !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"/-_~".contains(&byte) {
+        out.push(byte);
+    } else {
+        out.extend_from_slice(format!("\\x{byte:02X}").as_bytes());
+    }
 }
 
 /// A Go string literal. Traefik reads rules as Go expressions.
@@ -163,10 +214,14 @@ fn literal(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
     use super::*;
     use crate::route::{Route, Table};
     use proptest::prelude::*;
+    use regex::bytes::Regex;
 
     fn rule_of(spec: &str) -> String {
         rule(&RouteSpec::new(spec).unwrap())
@@ -186,7 +241,7 @@ mod tests {
             ),
             (
                 "/a@b:c!é",
-                r#"PathRegexp("^\\x2Fa(?:\\x40|%40)b(?:\\x3A|%3A)c(?:\\x21|%21)\xc3\xa9(?:/|$)")"#,
+                r#"PathRegexp("^/a(?:\\x40|%40)b(?:\\x3A|%3A)c(?:\\x21|%21)\xc3\xa9(?:/|$)")"#,
             ),
             ("host.x/", r#"Host("host.x")"#),
             (
@@ -250,40 +305,59 @@ mod tests {
     }
 
     /// Runs a rule of ours as Traefik does.
-    fn matches(rule: &str, host: &str, path: &str) -> bool {
-        let mut rest = rule;
-        if let Some(after) = rule.strip_prefix("Host(") {
-            let (wanted, after) = unquote(after);
-            if host.as_bytes() != wanted {
-                return false;
-            }
-            rest = match after.strip_prefix(")").unwrap() {
-                "" => return true,
-                more => more
-                    .strip_prefix(" && (")
-                    .unwrap()
-                    .strip_suffix(')')
-                    .unwrap(),
-            };
-        }
+    pub(crate) fn matches(rule: &str, host: &str, path: &str) -> bool {
         let path = routing_path(path);
+        let (found, rest) = run(rule, host, &path);
+        assert_eq!(rest, "", "{rule}");
+        found
+    }
+
+    /// What the expression at the start of `rule` comes to, and the rest.
+    fn run<'r>(rule: &'r str, host: &str, path: &[u8]) -> (bool, &'r str) {
+        let (mut found, mut rest) = term(rule, host, path);
         loop {
-            let (matcher, after) = rest.split_once('(').unwrap();
-            let (wanted, after) = unquote(after);
-            let found = match matcher {
-                "PathPrefix" => path.starts_with(&wanted),
-                "Path" => path == wanted,
-                "PathRegexp" => regex::bytes::Regex::new(std::str::from_utf8(&wanted).unwrap())
-                    .unwrap()
-                    .is_match(&path),
-                other => panic!("{other} in {rule}"),
-            };
-            match after.strip_prefix(")").unwrap() {
-                _ if found => return true,
-                "" => return false,
-                more => rest = more.strip_prefix(" || ").unwrap(),
+            if let Some(more) = rest.strip_prefix(" && ") {
+                let (next, after) = term(more, host, path);
+                (found, rest) = (found && next, after);
+            } else if let Some(more) = rest.strip_prefix(" || ") {
+                let (next, after) = term(more, host, path);
+                (found, rest) = (found || next, after);
+            } else {
+                return (found, rest);
             }
         }
+    }
+
+    fn term<'r>(rule: &'r str, host: &str, path: &[u8]) -> (bool, &'r str) {
+        if let Some(inner) = rule.strip_prefix('(') {
+            let (found, rest) = run(inner, host, path);
+            return (found, rest.strip_prefix(')').unwrap());
+        }
+        let (matcher, after) = rule.split_once('(').unwrap();
+        let (wanted, after) = unquote(after);
+        let found = match matcher {
+            "Host" => host.as_bytes() == wanted,
+            "PathPrefix" => path.starts_with(&wanted),
+            "Path" => path == wanted,
+            "PathRegexp" => expression(std::str::from_utf8(&wanted).unwrap()).is_match(path),
+            other => panic!("{other} in {rule}"),
+        };
+        (found, after.strip_prefix(')').unwrap())
+    }
+
+    /// A regular expression, made once: most of the time of a test would go into it.
+    fn expression(text: &str) -> Regex {
+        thread_local! {
+            static KNOWN: RefCell<HashMap<String, Regex>> = RefCell::default();
+        }
+        KNOWN.with_borrow_mut(|known| match known.get(text) {
+            Some(known) => known.clone(),
+            None => {
+                let new = Regex::new(text).unwrap();
+                known.insert(text.into(), new.clone());
+                new
+            }
+        })
     }
 
     /// A request path: `path` with some of its characters encoded or decoded, then `more`.

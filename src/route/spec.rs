@@ -123,6 +123,10 @@ impl RouteSpec {
     }
 
     fn host_len(&self) -> usize {
+        // Most routes have none.
+        if self.0.starts_with('/') {
+            return 0;
+        }
         self.0.find('/').unwrap_or(0)
     }
 }

@@ -1,6 +1,7 @@
 //! The routing table: routes by routespec, and which of them serves a request.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::spec::{canonical_host, canonical_segment};
@@ -33,9 +34,11 @@ impl Table {
         self.0.get(spec)
     }
 
-    /// The route whose routespec is this text.
-    pub(super) fn get_text(&self, spec: &str) -> Option<&Arc<Route>> {
-        self.0.get(spec)
+    /// The routespecs of the routes whose paths go on from this one.
+    pub(crate) fn below<'a>(&'a self, spec: &'a RouteSpec) -> impl Iterator<Item = &'a RouteSpec> {
+        let after = (Bound::Excluded(spec), Bound::Unbounded);
+        let specs = self.0.range::<RouteSpec, _>(after).map(|(other, _)| other);
+        specs.take_while(|other| other.as_str().starts_with(spec.as_str()))
     }
 
     /// All routes.
@@ -147,16 +150,30 @@ impl<'a> IntoIterator for &'a Table {
     }
 }
 
-/// The host of a `Host` header as a routespec has it, empty if none can. Traefik compares IPv6
-/// addresses as text, with or without brackets.
+/// The host of a `Host` header as a routespec has it, empty if none can. Traefik takes a port off as
+/// Go does, which leaves a name that it can't split as it is; it compares IPv6 addresses as text, with
+/// or without brackets.
 fn request_host(header: &str) -> String {
-    if let Some(bracket) = header.rfind(']') {
-        return header[..=bracket].to_ascii_lowercase();
+    let split = match header.rsplit_once(':') {
+        Some((host, port)) if !port.contains(['[', ']']) => match host.strip_prefix('[') {
+            Some(inside) => inside.strip_suffix(']'),
+            None => Some(host).filter(|host| !host.contains(':')),
+        },
+        _ => None,
+    };
+    let host = split.unwrap_or(header);
+    if !host.contains(':') {
+        return canonical_host(host).unwrap_or_default();
     }
-    match header.split_once(':') {
-        Some((_, rest)) if rest.contains(':') => format!("[{}]", header.to_ascii_lowercase()),
-        Some((host, _)) => canonical_host(host).unwrap_or_default(),
-        None => canonical_host(header).unwrap_or_default(),
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let address = format!("[{}]", bare.unwrap_or(host).to_ascii_lowercase());
+    let canonical = canonical_host(&address).unwrap_or_default();
+    if canonical == address {
+        canonical
+    } else {
+        String::new()
     }
 }
 

@@ -74,14 +74,24 @@ impl Listen {
         }
     }
 
-    pub(super) fn wait_until_open(&self, timeout: Duration, managed: &Managed) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+    /// Where somebody on this machine reaches it.
+    fn address(&self) -> String {
         let host = match &*self.host {
             "" | "0.0.0.0" => "127.0.0.1",
             "[::]" => "[::1]",
             host => host,
         };
-        let address = format!("{host}:{}", self.port);
+        format!("{host}:{}", self.port)
+    }
+
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    pub(super) fn wait_until_open(&self, timeout: Duration, managed: &Managed) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        let address = self.address();
         loop {
             let open = (address.to_socket_addrs().into_iter().flatten())
                 .any(|to| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok());

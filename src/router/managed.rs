@@ -74,7 +74,9 @@ impl Managed {
         verifier.confirm_setup(commit, begun, Some(self))?;
         self.public.wait_until_open(verifier.timeout(), self)?;
         // Somebody else's Traefik may have answered for ours, which could not listen there.
-        self.check()
+        self.check()?;
+        verifier.look_at_entrypoint(commit);
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

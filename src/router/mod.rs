@@ -202,7 +202,9 @@ impl Router {
     }
 
     /// What Traefik calls the router of a route, `name@provider`, whether there is such a route or
-    /// not: by this name it is in Traefik's API, its logs and its metrics.
+    /// not: by this name it is in Traefik's API, its logs and its metrics. Routers that have
+    /// `all-user-n` or the like in their names are the [parents](crate::Nested) of routes whose paths
+    /// begin so.
     pub fn router_name(&self, spec: &RouteSpec) -> String {
         self.verifier.router_name(&self.namespace(), spec)
     }
@@ -234,6 +236,9 @@ impl Router {
     ///
     /// Changes that are made meanwhile fail with [`Process`](ErrorKind::Process) or wait; what they
     /// have stored is served afterwards.
+    ///
+    /// It tries once: how often to call it, and when to give up, is the caller's to say.
+    /// `traefik-router chp` waits longer each time and gives up after six times within a minute.
     ///
     /// # Errors
     /// [`Process`](ErrorKind::Process) if Traefik can't be started, ends at once, or was stopped by

@@ -1,9 +1,10 @@
 //! Whether Traefik serves what was stored.
 //!
-//! Each commit carries its generation in a middleware that no router uses. Traefik puts a whole
-//! configuration into effect at once, for its API and for requests alike; an API that shows the
-//! generation therefore proves every change of that commit, deletions included, with one small
-//! answer.
+//! Each commit carries its generation in a middleware. Traefik puts a whole configuration into
+//! effect at once on each entrypoint; an API that shows the generation therefore proves every change
+//! of that commit, deletions included, with one small answer. The entrypoint that routes are served
+//! on may be a little behind that of the API; where it can be asked, it tells with another
+//! small answer that requests meet the change, too.
 //!
 //! The commonest commit sets one route. Where a Traefik is known to have loaded the commit before
 //! it, the new router proves it as well, and the same answer tells whether Traefik refuses it.
@@ -18,6 +19,7 @@ use super::managed::Managed;
 use crate::backend::Commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{RouteSpec, router_name, service_name};
+use crate::traefik::entrypoint::Served;
 use crate::traefik::{Api, RouterInfo};
 
 /// For how long an API may refuse our password.
@@ -33,6 +35,11 @@ const REJECTION_PATIENCE: Duration = Duration::from_millis(500);
 /// For how long beyond the usual a router is waited for before the marker is.
 const PROOF_PATIENCE: Duration = Duration::from_millis(20);
 
+/// How long an entrypoint may take to answer what costs it nothing.
+const ENTRYPOINT_PATIENCE: Duration = Duration::from_millis(500);
+/// The same for one that has told before, and may have much to do.
+const ENTRYPOINT_TIMEOUT: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct Verifier {
     traefiks: Vec<Traefik>,
@@ -40,6 +47,8 @@ pub(super) struct Verifier {
     timeout: Duration,
     /// How many Traefiks have to serve a change; `None` means all.
     quorum: Option<usize>,
+    /// Where requests come in, if there is one Traefik.
+    served: Option<Served>,
     /// How long Traefik took for the last commit, in microseconds.
     last_took: AtomicU64,
 }
@@ -106,6 +115,7 @@ impl Verifier {
         provider: &str,
         timeout: Duration,
         quorum: Option<usize>,
+        served: Option<Served>,
     ) -> Self {
         let traefiks = apis.into_iter().map(|api| Traefik {
             api,
@@ -116,6 +126,7 @@ impl Verifier {
             provider: provider.into(),
             timeout,
             quorum,
+            served,
             last_took: AtomicU64::new(0),
         }
     }
@@ -150,6 +161,10 @@ impl Verifier {
         managed: Option<&Managed>,
     ) -> Result<()> {
         let (wanted, patience) = (Wanted::default(), NEW_PASSWORD_PATIENCE);
+        // It may not listen yet.
+        self.served
+            .iter()
+            .for_each(|served| served.set_tells(false));
         self.await_commit(&Awaited::new(commit, &wanted, begun, managed, patience))?;
         Ok(())
     }
@@ -185,7 +200,75 @@ impl Verifier {
                 }
             }
         }
+        self.await_entrypoint(awaited)?;
         Ok((refused, Duration::from_micros(loading.into_inner())))
+    }
+
+    /// Finds out whether the entrypoint tells us which generation it serves, once an API has shown
+    /// this commit.
+    pub(super) fn look_at_entrypoint(&self, commit: &Commit) {
+        let Some(served) = &self.served else {
+            return;
+        };
+        let start = Instant::now();
+        while start.elapsed() < ENTRYPOINT_PATIENCE && !served.tells() {
+            match served.generation(&commit.marker, ENTRYPOINT_PATIENCE) {
+                // Another table's generation is another one.
+                Ok(Some(generation)) if generation == commit.generation => served.set_tells(true),
+                // It may not have what its neighbour, the API's entrypoint, has already.
+                Ok(_) => std::thread::sleep(Duration::from_millis(5)),
+                Err(_) => break,
+            }
+        }
+        if !served.tells() {
+            log::info!(
+                "{} (public_url) does not tell which routes it serves; changes are verified \
+                 through Traefik's API alone",
+                served.url()
+            );
+        }
+    }
+
+    /// Waits until requests meet the commit. Traefik gives it to its entrypoints one after the
+    /// other, and that of the API may be the first.
+    fn await_entrypoint(&self, awaited: &Awaited<'_>) -> Result<()> {
+        let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
+            return Ok(());
+        };
+        let (start, mut failed) = (Instant::now(), false);
+        let patience =
+            ENTRYPOINT_PATIENCE.max(self.timeout.saturating_sub(awaited.start.elapsed()));
+        loop {
+            let left = patience.saturating_sub(start.elapsed());
+            let bound = left.clamp(ENTRYPOINT_PATIENCE, ENTRYPOINT_TIMEOUT);
+            match served.generation(&awaited.commit.marker, bound) {
+                Ok(Some(generation)) if generation >= awaited.commit.generation => return Ok(()),
+                Ok(Some(generation)) if left.is_zero() => {
+                    let message = format!(
+                        "stored, and Traefik's API shows it, but requests to {} still meet \
+                         generation {generation} instead of {}",
+                        served.url(),
+                        awaited.commit.generation
+                    );
+                    return Err(Error::new(ErrorKind::NotLoaded, message));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) if !failed => failed = true,
+                silent => {
+                    // To ask it at every change would cost too much.
+                    served.set_tells(start.elapsed() < ENTRYPOINT_PATIENCE);
+                    let why = silent.map_or_else(|error| error.to_string(), |_| String::new());
+                    log::warn!(
+                        "{} (public_url) does not tell which routes it serves; the change is \
+                         verified through Traefik's API alone {why}",
+                        served.url()
+                    );
+                    return Ok(());
+                }
+            }
+            awaited.managed.map_or(Ok(()), Managed::check)?;
+            std::thread::sleep(pause(start.elapsed(), Duration::ZERO));
+        }
     }
 
     pub(super) fn router_name(&self, namespace: &str, spec: &RouteSpec) -> String {
@@ -427,15 +510,13 @@ fn micros(time: Duration) -> u64 {
     time.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
-/// Few polls until it may be there: each takes CPU from the reload that it waits for. Then one
-/// after each sixteenth of the time that has passed.
+/// One poll until it is likely to be there: each takes CPU from the reload that it waits for. Then
+/// one after each sixteenth of the time that has passed.
 fn pause(elapsed: Duration, expected: Duration) -> Duration {
-    let (likely, first) = (expected * 3 / 4, expected / 4);
-    let pause = match likely.checked_sub(elapsed) {
-        Some(left) => elapsed.max(first).min(left),
-        None => elapsed / 16,
-    };
-    pause.clamp(Duration::from_micros(100), Duration::from_millis(100))
+    let planned = [4, 7].map(|eighths| expected * eighths / 8);
+    let next = planned.into_iter().find(|at| *at > elapsed);
+    let pause = next.map_or(elapsed / 16, |at| at - elapsed);
+    pause.clamp(Duration::from_micros(100), Duration::from_millis(250))
 }
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.

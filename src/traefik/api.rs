@@ -36,7 +36,7 @@ pub struct Api {
 #[non_exhaustive]
 pub struct Version {
     /// Such as `3.7.15`.
-    #[serde(rename = "Version", default)]
+    #[serde(rename = "Version")]
     pub version: String,
     /// When this process started (RFC 3339); another value means that Traefik was restarted.
     #[serde(rename = "startDate", default)]

@@ -1,6 +1,7 @@
-//! Traefik itself: its API, and its process.
+//! Traefik itself: its API, its entrypoint for routes, and its process.
 
 mod api;
+pub(crate) mod entrypoint;
 pub(crate) mod process;
 
 pub use api::{Api, EntryPoint, Middleware, RouterInfo, Service, Version};

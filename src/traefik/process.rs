@@ -41,6 +41,8 @@ exec "$@"
 "#;
 
 const KEPT_LINES: usize = 30;
+/// Of a longer line of Traefik's log only the beginning is read.
+const LONGEST_LINE: u64 = 1 << 20;
 /// How long to wait, after Traefik has ended, for what it has written to its log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -324,14 +326,7 @@ impl Log {
     /// Reads until Traefik closes its end. What comes goes to the log of this program, too.
     fn follow(&self, output: impl Read) {
         let mut output = BufReader::new(output);
-        let mut bytes = Vec::new();
-        // Lines of a megabyte are no log lines; they are cut.
-        while matches!(
-            (&mut output).take(1 << 20).read_until(b'\n', &mut bytes),
-            Ok(1..)
-        ) {
-            let line = String::from_utf8_lossy(&bytes).trim().to_string();
-            bytes.clear();
+        while let Some(line) = next_line(&mut output) {
             if line.is_empty() {
                 continue;
             }
@@ -355,11 +350,28 @@ impl Log {
     }
 }
 
+/// The next line, as much of it as is kept: what follows, by itself, would be a line of no level.
+fn next_line(output: &mut impl BufRead) -> Option<String> {
+    let mut bytes = Vec::new();
+    let length = output
+        .take(LONGEST_LINE)
+        .read_until(b'\n', &mut bytes)
+        .ok()
+        .filter(|length| *length > 0)?;
+    if length as u64 == LONGEST_LINE && !bytes.ends_with(b"\n") {
+        output.skip_until(b'\n').ok()?;
+    }
+    Some(String::from_utf8_lossy(&bytes).trim().to_string())
+}
+
 /// The level of a line of Traefik's log, and the line as one would tell it.
 fn readable(line: &str) -> (log::Level, String) {
-    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else {
+    let mut fields = match serde_json::from_str(line) {
+        Ok(Value::Object(fields)) => fields,
+        // Cut off, it may be of any level, and what it tells any of Traefik's configuration.
+        _ if line.starts_with('{') => return (log::Level::Debug, line.into()),
         // Only what stops Traefik early is not JSON.
-        return (log::Level::Error, line.into());
+        _ => return (log::Level::Error, line.into()),
     };
     let mut take = |key: &str| match fields.remove(key) {
         Some(Value::String(text)) => text,
@@ -402,9 +414,23 @@ mod tests {
                 "y {\"a\":1}",
             ),
             ("plain", log::Level::Error, "plain"),
+            (r#"{"level":"x"#, log::Level::Debug, r#"{"level":"x"#),
         ] {
             assert_eq!(readable(line), (level, text.to_string()));
         }
+    }
+
+    #[test]
+    fn nothing_of_a_line_that_is_cut_is_kept() {
+        let long = "a-hash ".repeat(LONGEST_LINE as usize / 2);
+        let debug = format!(r#"{{"level":"debug","config":"{long}"}}"#);
+        let error = r#"{"level":"error","message":"well"}"#;
+        // It may be cut by us, or by the end of a Traefik that is killed.
+        let output = format!("{debug}\n{error}\n{}", &debug[..200]);
+        let log = Log::default();
+        log.follow(output.as_bytes());
+        let kept: Vec<_> = log.lines().iter().map(|line| line.text.clone()).collect();
+        assert_eq!(kept, ["well"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use traefik_router::etcd::Client;
 
+use crate::support::network::Network;
 pub(crate) use crate::support::ports::free as free_port;
 use crate::support::send_signal;
 
@@ -46,6 +47,8 @@ pub(crate) struct TlsFiles {
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
     folder: tempfile::TempDir,
+    /// What the nodes' peers reach them by, where that is more than a port.
+    network: Option<Network>,
 }
 
 struct Node {
@@ -71,13 +74,35 @@ impl Cluster {
     }
 
     pub(crate) fn with(binary: &Path, count: usize, args: &[&str], tls: Option<&TlsFiles>) -> Self {
+        let peers: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        Self::over(binary, &peers, None, args, tls)
+    }
+
+    /// A cluster whose nodes can be cut off from each other.
+    pub(crate) fn with_network(binary: &Path, count: usize, args: &[&str]) -> Self {
+        let peers: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        Self::over(binary, &peers, Some(Network::new(&peers)), args, None)
+    }
+
+    /// A node for each of these ports, which it listens on for its peers.
+    fn over(
+        binary: &Path,
+        peers: &[u16],
+        network: Option<Network>,
+        args: &[&str],
+        tls: Option<&TlsFiles>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
-        let peer = |n: usize| format!("http://127.0.0.1:{}", ports[n].1);
+        let count = peers.len();
+        let own = |n: usize| format!("http://127.0.0.1:{}", peers[n]);
+        let peer = |n: usize| match &network {
+            Some(network) => network.urls[n].clone(),
+            None => own(n),
+        };
         let members: Vec<String> = (0..count).map(|n| format!("n{n}={}", peer(n))).collect();
         let node = |n: usize| {
-            let url = format!("{scheme}://127.0.0.1:{}", ports[n].0);
+            let url = format!("{scheme}://127.0.0.1:{}", free_port());
             let mut command = Command::new(binary);
             command
                 .args(["--name", &format!("n{n}")])
@@ -86,6 +111,8 @@ impl Cluster {
                 .args(["--bcrypt-cost", "4"])
                 .args(args);
             listen(&mut command, &url, &peer(n), &members.join(","));
+            // Of an option that is given twice the last one counts.
+            command.args(["--listen-peer-urls", &own(n)]);
             if let Some(tls) = tls {
                 command
                     .arg("--cert-file")
@@ -108,7 +135,11 @@ impl Cluster {
             }
         };
         let nodes = (0..count).map(node).collect();
-        let mut cluster = Self { nodes, folder };
+        let mut cluster = Self {
+            nodes,
+            folder,
+            network,
+        };
         (0..count).for_each(|n| cluster.nodes[n].spawn());
         (0..count).for_each(|n| cluster.nodes[n].wait());
         cluster
@@ -148,6 +179,18 @@ impl Cluster {
     pub(crate) fn freeze(&self, node: usize, frozen: bool) {
         let child = self.nodes[node].child.as_ref().expect("it runs");
         send_signal(child.id(), if frozen { "STOP" } else { "CONT" });
+    }
+
+    /// Cuts a node off from its peers, not from its clients; or nobody.
+    pub(crate) fn cut_off(&self, node: Option<usize>) {
+        let network = self.network.as_ref().expect("a cluster with a network");
+        let id = |node: usize| {
+            let status = Client::new([self.nodes[node].url.as_str()])
+                .unwrap()
+                .status();
+            (node, status.unwrap().member)
+        };
+        network.cut_off(node.map(id));
     }
 
     /// Which node leads.

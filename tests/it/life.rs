@@ -446,3 +446,21 @@ pub(crate) fn own_a_traefik(arguments: &Value) {
         other => panic!("nobody killed me: {other}"),
     }
 }
+
+/// Go's collector makes a reload take longer than it has to.
+#[test]
+fn traefik_collects_garbage_half_as_often_unless_told_otherwise() {
+    let of = |builder: Builder| {
+        let router = builder.start().unwrap();
+        let Some(ProcessStatus::Running(process)) = router.status().process else {
+            panic!("{:?}", router.status());
+        };
+        let environment = fs::read(format!("/proc/{process}/environ")).unwrap();
+        let variables = environment.split(|byte| *byte == 0);
+        let value = |variable: &[u8]| Some(variable.strip_prefix(b"GOGC=")?.to_vec());
+        variables.filter_map(value).collect::<Vec<_>>()
+    };
+    let rig = Rig::new(Kind::Toml);
+    assert_eq!(of(rig.builder()), [b"200"]);
+    assert_eq!(of(rig.builder().traefik_env("GOGC", "50")), [b"50"]);
+}

@@ -1,19 +1,25 @@
 //! Routers below others: the same requests reach the same targets, and none is lost when the
 //! layout changes.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use traefik_router::{Change, Nested, Route, Router};
+use serde_json::json;
+use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
 use crate::routing::{request, spec};
-use crate::support::{Echo, Kind, Rig, client, on_each_backend};
+use crate::support::{Echo, Kind, Rig, client, eventually, on_each_backend};
 
 on_each_backend! {
     both_layouts_send_requests_to_the_same_target,
     a_table_that_grows_and_shrinks_loses_no_request,
     another_router_finds_the_same_parents,
+    routers_that_somebody_wrote_by_hand_keep_their_place,
+    bytes_that_are_no_text_are_no_characters,
+    the_doctor_knows_parents,
     routers_below_others_keep_their_names_and_leave_nothing_behind,
 }
 
@@ -148,33 +154,183 @@ fn another_router_finds_the_same_parents(kind: Kind) {
     assert_eq!(rig.api().refused_routers().unwrap(), []);
 }
 
+/// What is behind a gate, and nothing else, comes where its routes do.
+fn routers_that_somebody_wrote_by_hand_keep_their_place(kind: Kind) {
+    let rig = Rig::new(kind);
+    let [hub, user, lobby, page, guard] = [(); 5].map(|()| Echo::start());
+    let routers = [
+        // Its priority is the length of its rule: less than that of any user's route.
+        ("lobby", json!({"rule": "PathPrefix(`/user/`)"}), &lobby),
+        // More than that of the user's route, and than that of those with shorter names.
+        (
+            "page",
+            json!({"rule": "PathPrefix(`/user/n17/page`)"}),
+            &page,
+        ),
+        (
+            "guard",
+            json!({"rule": "Path(`/user/n9/secret`)", "priority": 1000}),
+            &guard,
+        ),
+    ];
+    let mut extra = json!({});
+    for (name, router, echo) in routers {
+        extra["http"]["routers"][name] = router;
+        extra["http"]["routers"][name]["entryPoints"] = json!(["http"]);
+        extra["http"]["routers"][name]["service"] = name.into();
+        let server = json!({"url": echo.url()});
+        extra["http"]["services"][name]["loadBalancer"]["servers"] = json!([server]);
+    }
+    let builder = rig.builder().extra_dynamic_config(extra);
+    let router = builder.nested_routers(Nested::Auto).start().unwrap();
+    router.add_route("/", hub.url(), ()).unwrap();
+    for count in [20, 300, 1_200, 20] {
+        let route = |n| Route::new(format!("/user/n{n}/"), user.url(), ()).unwrap();
+        let root = Route::new("/", hub.url(), ()).unwrap();
+        router
+            .reconcile((0..count).map(route).chain([root]))
+            .unwrap();
+        for (path, echo) in [
+            ("/", &hub),
+            ("/user", &hub),
+            ("/user/", &lobby),
+            ("/user/nobody", &lobby),
+            ("/user/n1x/y", &lobby),
+            ("/user/n17", &user),
+            ("/user/n17/x", &user),
+            ("/user/n17/page/1", &page),
+            ("/user/n9/x", &user),
+            ("/user/n9/secret", &guard),
+        ] {
+            assert_eq!(rig.landed("h", path), Some(echo.port), "{path} of {count}");
+        }
+    }
+    assert_eq!(rig.api().refused_routers().unwrap(), []);
+}
+
+/// An expression takes any byte that is not UTF-8 for the character that stands for it.
+fn bytes_that_are_no_text_are_no_characters(kind: Kind) {
+    let rig = Rig::new(kind);
+    let builder = rig.builder().nested_routers(Nested::Always);
+    let (router, hub, user) = (builder.start().unwrap(), Echo::start(), Echo::start());
+    let specs = ["/n\u{fffd}", "/na", "/nb", "/nc", "/nd", "/ne"];
+    let users = specs.map(|spec| Change::add(spec, user.url(), ()).unwrap());
+    let hubs = [Change::add("/", hub.url(), ()).unwrap()];
+    router.apply(users.into_iter().chain(hubs)).unwrap();
+    for (path, echo) in [
+        ("/n%EF%BF%BD/x", &user),
+        ("/na/x", &user),
+        ("/n%FF/x", &hub),
+        ("/n%FFa/x", &hub),
+    ] {
+        assert_eq!(rig.landed("h", path), Some(echo.port), "{path}");
+    }
+    assert!(rig.rules_text().contains("-all"));
+}
+
+fn the_doctor_knows_parents(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let odd = json!({
+        "rule": "PathPrefix(`/user/`)",
+        "priority": 24,
+        "entryPoints": ["http"],
+        "service": "noop@internal",
+    });
+    let extra = json!({"http": {"routers": {"odd": odd}}});
+    let router = rig.builder().extra_dynamic_config(extra).start().unwrap();
+    let told = |check: &str| -> Vec<String> {
+        let findings = rig.builder().diagnose().into_iter();
+        let found = findings.filter(|one| one.check == check);
+        found.map(|one| one.message).collect()
+    };
+    router.apply(users(150, &echo)).unwrap();
+    assert_eq!(told("between"), [] as [String; 0]);
+    router.apply(users(300, &echo)).unwrap();
+    let between = told("between");
+    assert!(between[0].contains("a router of others"), "{between:?}");
+    assert!(
+        between[0].contains("(priority 24, among the routes /user/…)"),
+        "{between:?}"
+    );
+
+    let rules = rig.rules_text();
+    let broken = rules.replace("(?:/|$)", "(?:/|$");
+    assert_ne!(rules, broken);
+    rig.write_rules(&broken);
+    eventually("the doctor knows", || {
+        let refused = told("routers");
+        refused
+            .iter()
+            .any(|one| one.contains("the parent of all routes /user/…"))
+    });
+}
+
+/// By default, and from 200 routes on.
 fn routers_below_others_keep_their_names_and_leave_nothing_behind(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = auto(&rig);
-    let echo = Echo::start();
+    let (router, echo) = (rig.start(), Echo::start());
     let names = || {
         let routers = rig.api().routers().unwrap();
         let ours = routers
             .into_iter()
-            .filter(|router| router.name.contains("-user-"));
+            .filter(|router| router.name.contains("-user"));
         let mut names: Vec<_> = ours.map(|router| router.name).collect();
         names.sort();
         names
     };
-    router.apply(users(300, &echo)).unwrap();
+    router.apply(users(199, &echo)).unwrap();
     let flat = names();
-    assert_eq!(flat.len(), 300);
-    router.add_route("/", echo.url(), ()).unwrap();
+    assert_eq!(flat.len(), 199);
+    router.add_route("/other/", echo.url(), ()).unwrap();
     let nested = names();
     assert!(flat.iter().all(|name| nested.contains(name)));
     let parents: Vec<_> = nested.iter().filter(|name| !flat.contains(name)).collect();
-    assert!(
-        parents.iter().any(|name| name.contains("-all-user-n1")),
-        "{parents:?}"
-    );
-    router.delete_route("/").unwrap();
+    for (begins, text) in [("gate", "-all-user@"), ("parent", "-all-user-n1@")] {
+        let found = parents.iter().any(|name| name.contains(text));
+        assert!(found, "no {begins} in {parents:?}");
+    }
+    let gate = rig.api().routers().unwrap();
+    let gate = gate
+        .iter()
+        .find(|router| router.name.contains("-all-user@"));
+    let rule = &gate.unwrap().rule;
+    assert!(rule.contains("^/user/n(?:0|1|10|100|"), "{rule}");
+    router.delete_route("/other/").unwrap();
     assert_eq!(names(), flat);
     router.reconcile([]).unwrap();
     assert!(names().is_empty());
-    assert!(!rig.rules_text().contains("-all-user-n"));
+    assert!(!rig.rules_text().contains("-all-user"));
+}
+
+/// The API of the Traefik at this port, but for the version that it claims to be.
+fn claims_to_be(version: &'static str, port: u16) -> Echo {
+    Echo::serve(move |mut stream, _| {
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let head = lines.by_ref().map_while(std::io::Result::ok);
+        let head: Vec<String> = head.take_while(|line| !line.is_empty()).collect();
+        let request = format!("{}\r\nConnection: close\r\n\r\n", head.join("\r\n"));
+        let mut traefik = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        traefik.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        traefik.read_to_string(&mut answer).unwrap();
+        let (is, was) = (format!("\"{version}\""), "\"3.7.15\"");
+        let answer = answer.replace(was, &format!("{is:>width$}", width = was.len()));
+        stream.write_all(answer.as_bytes()).unwrap();
+    })
+}
+
+#[test]
+fn a_traefik_that_knows_no_parents_has_routers_side_by_side_unless_they_are_asked_for() {
+    let rig = Rig::new(Kind::Toml);
+    let (_traefik, echo) = (rig.start(), Echo::start());
+    let old = claims_to_be("3.5.3", rig.api);
+    let builder = || rig.builder().traefik_api_url(old.url());
+    let error = builder().nested_routers(Nested::Auto).attach().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+    assert!(error.to_string().contains("3.5.3"), "{error}");
+    let router = builder().attach().unwrap();
+    router.apply(users(300, &echo)).unwrap();
+    assert_eq!(rig.landed("h", "/user/n7/"), Some(echo.port));
+    assert!(!rig.rules_text().contains("parentRefs"));
 }

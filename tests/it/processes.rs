@@ -208,7 +208,7 @@ fn shown_generation(rig: &Rig) -> u64 {
     let marker = |middleware: &Middleware| middleware.name.starts_with("traefik-router-generation");
     let middlewares = rig.api().middlewares().unwrap();
     let marker = middlewares.into_iter().find(marker).unwrap();
-    let headers = &marker.settings["headers"]["customRequestHeaders"];
+    let headers = &marker.settings["headers"]["customResponseHeaders"];
     let generation = headers["X-Traefik-Router-Generation"].as_str().unwrap();
     generation.parse().unwrap()
 }

@@ -213,3 +213,28 @@ fn no_bound_is_too_long() {
         .add_route("/a/", "http://127.0.0.1:1", Change::delete("/a/").is_ok())
         .unwrap();
 }
+
+/// Traefik gives a new configuration to its entrypoints one after the other. The one of the API may
+/// be the first: requests met the old target after a change was said to be served.
+#[test]
+fn a_change_is_served_by_the_entrypoint_and_not_by_the_api_alone() {
+    let rig = Rig::new(Kind::Toml);
+    // The more entrypoints, the more time between the first and the last.
+    let entrypoints: serde_json::Map<_, _> = (0..5_000)
+        .map(|n| (format!("e{n}"), json!({"address": "127.0.0.1:0"})))
+        .collect();
+    let router = rig
+        .builder()
+        .extra_static_config(json!({"entryPoints": entrypoints}))
+        .start()
+        .unwrap();
+    let echoes = [Echo::start(), Echo::start()];
+    for n in 0..30 {
+        let echo = &echoes[n % 2];
+        router.add_route("/x/", echo.url(), ()).unwrap();
+        let landed = client::get(rig.web, "h", "/x/").landed();
+        assert_eq!(landed, Some(echo.port), "change {n}");
+    }
+    router.delete_route("/x/").unwrap();
+    assert_eq!(client::get(rig.web, "h", "/x/").status, 404);
+}

@@ -468,6 +468,49 @@ pub(crate) fn request() -> impl Strategy<Value = (String, String)> {
 }
 
 #[test]
+fn a_host_in_an_odd_form_leads_where_resolve_says() {
+    let rig = Rig::new(Kind::Toml);
+    let (router, name, v6) = (start(&rig), Echo::start(), Echo::start());
+    router.add_route("h.x/", name.url(), json!(null)).unwrap();
+    router.add_route("[::1]/", v6.url(), json!(null)).unwrap();
+    for host in [
+        "h.x:",
+        "h.x:8N",
+        "h.x.",
+        "h.x.:80",
+        "h.x:1:2",
+        "[h.x]",
+        "[h.x]:80",
+        ":h.x",
+        "h.x]:80",
+        "::1",
+        "::1:80",
+        "[::1]:",
+        "[::1]:8N",
+        "[::1]8",
+        "[::1]:8:9",
+        "[[::1]]",
+        "[::1]]:80",
+        "x[::1]:80",
+        "[::1",
+        "::1]",
+        "[0::1]",
+        "h.x:80]",
+    ] {
+        let answer = rig.get(host, "/");
+        // Where Traefik finds no host in it, it is nobody's.
+        let landed = match answer.status {
+            400 => None,
+            _ => answer.landed(),
+        };
+        let expected = router.resolve(host, "/").unwrap();
+        let expected = expected.map(|route| route.target.to_string());
+        let landed = landed.map(|port| format!("http://127.0.0.1:{port}"));
+        assert_eq!(landed, expected, "{host}");
+    }
+}
+
+#[test]
 fn what_is_no_route_is_refused_before_anything_is_written() {
     let rig = Rig::new(crate::support::Kind::Toml);
     let router = start(&rig);

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use traefik_router::{Builder, Etcd, KvBackend, Router, Tls, may_hold_secrets};
+use traefik_router::backend::{Entry, KvStore, MemoryStore, Transaction};
+use traefik_router::etcd::Client;
+use traefik_router::traefik::Api;
+use traefik_router::{Backend as _, Builder, Etcd, KvBackend, Router, Tls, may_hold_secrets};
 
 use crate::etcd_backend::tls::etcdctl;
 use crate::etcd_client::tls::Pki;
@@ -53,7 +56,7 @@ pub(crate) fn blab() {
     log::set_max_level(log::LevelFilter::Trace);
 
     let key = Mutex::default();
-    let shown = [with_a_file(), with_etcd(&key), refused()].concat();
+    let shown = [with_a_file(), with_etcd(&key), with_a_store(), refused()].concat();
     let key = key.into_inner().unwrap();
     let secrets = [
         API_PASSWORD.into(),
@@ -181,6 +184,67 @@ fn with_etcd(client_key: &Mutex<String>) -> String {
     shown += &live(&rig, || rig.builder_over(etcd(ETCD_PASSWORD)));
     let error = rig.builder_over(etcd(WRONG_PASSWORD)).start().unwrap_err();
     shown + &format!("{error} {error:?}\n")
+}
+
+/// A store of somebody else's, which shows whatever it is handed.
+#[derive(Debug)]
+struct Spy(MemoryStore);
+
+static SEEN: Mutex<String> = Mutex::new(String::new());
+
+fn seen(what: &dyn std::fmt::Debug) {
+    *SEEN.lock().unwrap() += &format!("{what:?}\n");
+}
+
+impl KvStore for Spy {
+    fn provider(&self) -> &str {
+        self.0.provider()
+    }
+
+    fn static_config(&self, root: &str) -> traefik_router::Result<Value> {
+        self.0.static_config(root)
+    }
+
+    fn check(&self, prefixes: &[&str]) -> traefik_router::Result<()> {
+        self.0.check(prefixes)
+    }
+
+    fn get(&self, key: &str) -> traefik_router::Result<Option<Entry>> {
+        self.0.get(key).inspect(|entry| seen(entry))
+    }
+
+    fn read_tree(&self, prefix: &str) -> traefik_router::Result<BTreeMap<String, Entry>> {
+        self.0.read_tree(prefix).inspect(|entries| seen(entries))
+    }
+
+    fn transact(&self, transaction: &Transaction) -> traefik_router::Result<Option<u64>> {
+        seen(transaction);
+        self.0.transact(transaction)
+    }
+}
+
+fn with_a_store() -> String {
+    let store = MemoryStore::new();
+    let backend = || KvBackend::new(Spy(store.clone()));
+    let rig = Rig::new(Kind::Toml);
+    // No Traefik reads this store. What has to be there before Traefik starts is stored.
+    let builder = marked(rig.builder_over(backend())).traefik_bin(rig.path("none"));
+    seen(&builder.start().unwrap_err());
+    let router = Router::builder(backend()).offline().unwrap();
+    let mut watch = router.watch().unwrap();
+    router
+        .add_route("/a/", "http://h", json!({"token": IN_DATA}))
+        .unwrap();
+    seen(&router);
+    seen(&backend().inspect().unwrap());
+    assert_eq!(watch.next(Duration::from_secs(20)).unwrap().len(), 1);
+    let stored: String = store.dump().into_values().collect();
+    assert!(stored.contains(IN_DATA), "the test hears of it");
+    let etcd = Client::new(["http://127.0.0.1:1"]).unwrap();
+    seen(&etcd.user("hub", ETCD_PASSWORD));
+    let api = Api::new("http://127.0.0.1:1").unwrap();
+    seen(&api.basic_auth("jupyterhub", API_PASSWORD));
+    std::mem::take(&mut *SEEN.lock().unwrap())
 }
 
 /// Secrets where none belong: what refuses them does not repeat them.

@@ -11,10 +11,7 @@ use crate::config::dynamic::{Place, entries, is_api_name, marker, parent, router
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{
-    Change, Layout, Parent, Prefix, Route, RouteSpec, Table, parent_names, router_name,
-    service_name,
-};
+use crate::route::{Change, Group, Layout, Route, RouteSpec, Table, router_name, service_name};
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
 /// top of a file.
@@ -38,12 +35,15 @@ pub(super) struct TableFile {
     has_foreign_certificate: bool,
     lines: BTreeMap<RouteSpec, Lines>,
     layout: Layout,
-    /// The lines of each parent of the layout, and of the router for what its others leave.
-    parents: BTreeMap<Prefix, [String; 2]>,
+    /// Each parent of the layout, and the router for what its others leave: names and lines.
+    parents: BTreeMap<Group, Vec<(String, String)>>,
+    /// The routes whose router has no line yet.
+    unwritten: Vec<RouteSpec>,
     /// Each service's line, and how many routes use it.
     services: BTreeMap<String, (usize, String)>,
-    /// The file as it was last put together, with holes for what each commit changes.
-    frame: Option<Frame>,
+    /// How the file is put together without routes and with some, with holes for what each commit
+    /// changes.
+    frames: [Option<Vec<Piece<Part>>>; 2],
     /// The file's text, kept for its memory: to get a large piece anew costs more than to fill it.
     text: String,
 }
@@ -53,11 +53,6 @@ struct Lines {
     router: String,
     record: String,
     service: String,
-}
-
-struct Frame {
-    pieces: Vec<Piece<Part>>,
-    has_routes: bool,
 }
 
 /// What stands in our sections.
@@ -86,7 +81,8 @@ impl TableFile {
             layout: Layout::default(),
             parents: BTreeMap::new(),
             services: BTreeMap::new(),
-            frame: None,
+            unwritten: Vec::new(),
+            frames: [None, None],
             text: String::new(),
         }
     }
@@ -153,11 +149,15 @@ impl TableFile {
             let is_api = |path: &[&str]| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name));
             self.drop_foreign(&is_api)?;
         }
-        let base = setup.base_over(&self.header.base, self.has_foreign_certificate);
+        let base = setup.base_over(
+            &self.header.marker,
+            &self.header.base,
+            self.has_foreign_certificate,
+        );
         self.header.base = self.without_theirs(&base)?;
         self.set_routes(self.routes.clone());
         // Whether there is room for routes is to be known before there are any.
-        self.frame = None;
+        self.frames = [None, None];
         self.weave(true)?;
         Ok(())
     }
@@ -212,7 +212,7 @@ impl TableFile {
     /// Takes our setup out again. What is left may be empty.
     pub(super) fn tear_down(&mut self) {
         self.header.base = json!({});
-        self.frame = None;
+        self.frames = [None, None];
     }
 
     /// What the file holds.
@@ -261,12 +261,10 @@ impl TableFile {
                 }
             }
         }
-        for prefix in self.layout.parents().keys() {
-            for name in parent_names(&namespace, prefix) {
-                let entry = ("routers".to_string(), name);
-                if self.foreign_names.contains(&entry) {
-                    clashes.insert(entry);
-                }
+        for (name, _) in self.parents.values().flatten() {
+            let entry = ("routers".to_string(), name.clone());
+            if self.foreign_names.contains(&entry) {
+                clashes.insert(entry);
             }
         }
         if clashes.is_empty() {
@@ -281,18 +279,16 @@ impl TableFile {
     /// The text of the file.
     pub(super) fn render(&mut self) -> Result<&str> {
         let has_routes = !self.routes.is_empty();
-        let frame = match self.frame.take() {
-            Some(frame) if frame.has_routes == has_routes => frame,
-            _ => Frame {
-                pieces: self.weave(has_routes)?,
-                has_routes,
-            },
+        let slot = usize::from(has_routes);
+        let pieces = match self.frames[slot].take() {
+            Some(pieces) => pieces,
+            None => self.weave(has_routes)?,
         };
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        self.write(&frame.pieces, usize::MAX, &mut text);
+        self.write(&pieces, usize::MAX, &mut text);
         self.text = text;
-        self.frame = Some(frame);
+        self.frames[slot] = Some(pieces);
         Ok(&self.text)
     }
 
@@ -313,7 +309,7 @@ impl TableFile {
                         line(*indent, &syntax.entry(&self.header.marker, &value), out);
                     }
                     Part::Routers => {
-                        for parent in self.parents.values().take(limit).flatten() {
+                        for (_, parent) in self.parents.values().take(limit).flatten() {
                             line(*indent, parent, out);
                         }
                         for lines in self.lines.values().take(limit) {
@@ -409,42 +405,40 @@ impl TableFile {
     fn lay_out(&mut self) {
         let next = Layout::of(&self.routes, self.header.nested);
         let last = std::mem::replace(&mut self.layout, next);
-        for spec in last.moved(&self.layout) {
-            if let Some(lines) = self.lines.get_mut(spec) {
-                lines.router.clear();
-            }
-        }
+        let mut unwritten = std::mem::take(&mut self.unwritten);
+        unwritten.extend(last.moved(&self.layout).into_iter().cloned());
         let Header {
             namespace,
             entrypoint,
             ..
         } = &self.header;
-        for (spec, lines) in self.lines.iter_mut() {
-            if !lines.router.is_empty() {
-                continue;
-            }
-            if let Some(route) = self.routes.get(spec) {
+        for spec in &unwritten {
+            if let (Some(lines), Some(route)) = (self.lines.get_mut(spec), self.routes.get(spec)) {
                 let place = Place::new(namespace, entrypoint, self.layout.place(spec));
                 let config = router(namespace, route);
                 lines.router = self.syntax.entry(&config.name, &place.of(config.value()));
             }
         }
-        let parents = self.layout.parents();
-        if self.parents.len() != parents.len() || last.parents() != parents {
-            let lines = |(prefix, this): (&Prefix, &Parent)| {
-                let routers = parent(namespace, entrypoint, prefix, this);
-                let lines = routers.map(|(name, value)| self.syntax.entry(&name, &value));
-                (Prefix::clone(prefix), lines)
-            };
-            self.parents = parents.iter().map(lines).collect();
+        let mut before = std::mem::take(&mut self.parents);
+        for (group, this) in self.layout.parents() {
+            let same = last.parents().get(group) == Some(this);
+            let lines = before.remove(group).filter(|_| same).unwrap_or_else(|| {
+                let routers = parent(namespace, entrypoint, group, this).into_iter();
+                let line = |(name, value): (String, Value)| {
+                    let line = self.syntax.entry(&name, &value);
+                    (name, line)
+                };
+                routers.map(line).collect()
+            });
+            self.parents.insert(Group::clone(group), lines);
         }
     }
 
     /// The names of our routers.
     fn routers(&self) -> HashSet<String> {
         let namespace = &self.header.namespace;
-        let parents = self.layout.parents().keys();
-        let parents = parents.flat_map(|prefix| parent_names(namespace, prefix));
+        let parents = self.parents.values().flatten();
+        let parents = parents.map(|(name, _)| name.clone());
         let routes = self.routes.iter();
         let routes = routes.map(|route| router_name(namespace, &route.spec));
         routes.chain(parents).collect()
@@ -472,6 +466,7 @@ impl TableFile {
                 service: name,
             };
             self.lines.insert(route.spec.clone(), lines);
+            self.unwritten.push(route.spec.clone());
         }
         if let Some(old) = old {
             if let Some((users, _)) = self.services.get_mut(&old.service) {
@@ -495,7 +490,7 @@ impl TableFile {
             .collect();
         self.has_foreign_certificate = tree.get(&["tls", "stores", "default"]).is_some();
         self.foreign = foreign;
-        self.frame = None;
+        self.frames = [None, None];
         Ok(())
     }
 

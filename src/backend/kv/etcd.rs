@@ -17,8 +17,8 @@ use crate::http::Tls;
 const MAX_BYTES: usize = 1_400_000;
 /// A watch may wait for a revision that an etcd which was restored comes to only later.
 const LONGEST_WATCH: Duration = Duration::from_secs(5);
-/// For how long to make up for the revisions of an etcd that was restored.
-const LONGEST_CATCH_UP: Duration = Duration::from_secs(20);
+/// Some ten thousand revisions.
+const CATCH_UP: Duration = Duration::from_secs(20);
 /// etcd 3.4 forgets a token that is not used for five minutes, and Traefik never gets a new one.
 const HEARTBEAT: Duration = Duration::from_secs(120);
 
@@ -45,6 +45,7 @@ pub struct Etcd {
     max_operations: usize,
     max_bytes: usize,
     heartbeat: Duration,
+    catch_up: Duration,
     /// The watch that [`KvStore::wait`] goes on with, and the key it is for.
     watch: Mutex<Option<(String, Watch)>>,
 }
@@ -76,6 +77,7 @@ impl Etcd {
             max_operations: MAX_OPS,
             max_bytes: MAX_BYTES,
             heartbeat: HEARTBEAT,
+            catch_up: CATCH_UP,
             watch: Mutex::new(None),
         })
     }
@@ -128,6 +130,15 @@ impl Etcd {
     /// there is a user and etcd is older than 3.5. Zero turns it off. Defaults to 2 minutes.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = interval;
+        self
+    }
+
+    /// For how long to make up for the revisions that an etcd lacks which was restored from an
+    /// older state: Traefik hears of no change before there are as many again. It is done once, with
+    /// the first commit that finds it out, which takes that much longer; what lacks after that time
+    /// is told by a warning, and Traefik has to be restarted. Defaults to 20 seconds.
+    pub fn catch_up_timeout(mut self, timeout: Duration) -> Self {
+        self.catch_up = timeout;
         self
     }
 
@@ -228,7 +239,7 @@ impl KvStore for Etcd {
     /// An etcd that was restored empty counts its revisions from 1 again, while Traefik goes on to
     /// wait for the next one that it knew: it hears nothing before they are as many again.
     fn catch_up(&self, scratch: &str, version: u64) -> Result<()> {
-        let deadline = Instant::now() + LONGEST_CATCH_UP;
+        let deadline = Instant::now() + self.catch_up;
         while self.client.put(scratch, "")? <= revision(version) {
             if Instant::now() >= deadline {
                 log::warn!(

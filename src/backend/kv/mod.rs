@@ -159,10 +159,7 @@ impl<S: KvStore> KvBackend<S> {
                     .extend(self.store.read_tree(&tree)?.into_keys());
             }
         }
-        Ok(Step {
-            spec: None,
-            transaction,
-        })
+        Ok(Step::of(transaction))
     }
 
     /// What a table lacks that was there when this handle opened the store: it is gone, or another
@@ -294,7 +291,7 @@ impl<S: KvStore> KvBackend<S> {
             }) {
                 bytes += step.transaction.bytes();
                 transaction.then(step.transaction);
-                specs.extend(step.spec);
+                specs.extend(step.specs);
             }
             let last = steps.peek().is_none();
             let seal = state.seal(&self.writer, last, &mut transaction)?;
@@ -395,11 +392,27 @@ impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
 /// What to write, given the table as it is stored and the routes that are stored already.
 type Plan<'a> = dyn FnMut(&mut TableKeys, &BTreeSet<RouteSpec>) -> Result<Vec<Step>> + 'a;
 
-/// One change of a route, as a part of a transaction.
+/// Changes that are made in one transaction.
 #[derive(Default)]
 struct Step {
-    spec: Option<RouteSpec>,
+    /// The routes that are stored, or deleted, with them.
+    specs: Vec<RouteSpec>,
     transaction: Transaction,
+}
+
+impl Step {
+    /// Changes that store no route.
+    fn of(transaction: Transaction) -> Self {
+        Self {
+            specs: Vec::new(),
+            transaction,
+        }
+    }
+
+    fn then(&mut self, next: Self) {
+        self.specs.extend(next.specs);
+        self.transaction.then(next.transaction);
+    }
 }
 
 fn with_partial(error: Error, stored: BTreeSet<RouteSpec>) -> Error {
@@ -440,14 +453,16 @@ impl<S: KvStore> Backend for KvBackend<S> {
                 .map(|(route, transaction)| (route.spec, transaction))
                 .collect();
             for mut step in state.apply(&adopted)? {
-                if let Some(mut gone) = step.spec.as_ref().and_then(|spec| legacy.remove(spec)) {
-                    gone.then(step.transaction);
-                    step.transaction = gone;
+                for spec in &step.specs {
+                    if let Some(mut gone) = legacy.remove(spec) {
+                        gone.then(std::mem::take(&mut step.transaction));
+                        step.transaction = gone;
+                    }
                 }
                 steps.push(step);
             }
             steps.extend(legacy.into_iter().map(|(spec, transaction)| Step {
-                spec: Some(spec),
+                specs: vec![spec],
                 transaction,
             }));
             Ok(steps)

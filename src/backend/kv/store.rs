@@ -99,14 +99,23 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A value and when it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A value and when it was written. `Debug` does not show the value: it may be a password's hash, a
+/// private key, or a route's data.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The value.
     pub value: String,
     /// Grows with each change of the key, and is never 0.
     pub version: u64,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Entry {
@@ -119,8 +128,8 @@ impl Entry {
     }
 }
 
-/// Changes to make together.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Changes to make together. `Debug` does not show values, as with [`Entry`].
+#[derive(Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Transaction {
     /// A key that must be as it is here, by its version and its value, or not be there.
@@ -131,6 +140,17 @@ pub struct Transaction {
     pub delete: BTreeSet<String>,
     /// Prefixes whose keys to delete, none of which is set as well.
     pub delete_trees: BTreeSet<String>,
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("expect", &self.expect)
+            .field("set", &self.set.keys())
+            .field("delete", &self.delete)
+            .field("delete_trees", &self.delete_trees)
+            .finish()
+    }
 }
 
 impl Transaction {

@@ -1,6 +1,6 @@
 //! A table as keys: which keys stand for it, and what a change does to them. Does no I/O.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::config::dynamic::{Place, entries, marker, parent, router, service};
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Change, Layout, Parent, Prefix, Route, RouteSpec, Table, Target, canonical, fallback_name,
-    marker_name, parent_name, parent_names, router_name, service_name,
+    Change, Group, Layout, Parent, Route, RouteSpec, Table, Target, fallback_name, marker_name,
+    parent_name, router_name, service_name,
 };
 
 /// The keys of a router that say where it gets its requests from; it has one of them.
@@ -21,7 +21,7 @@ const ENTRYPOINT: &str = "entryPoints/0";
 const PARENT: &str = "parentRefs/0";
 /// The way in which [`Layout`] lays tables out; another number than that of a stored table means
 /// that its routers stand elsewhere.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// How many commits the header remembers.
 const RECENT: usize = 16;
@@ -113,19 +113,14 @@ impl Keys {
         format!("{}routes/{router}", self.own_tree())
     }
 
+    /// Tells whoever finds a torn table which routers are parents, or stand in for what is left.
+    fn parent(&self, router: &str) -> String {
+        format!("{}parents/{router}", self.own_tree())
+    }
+
     pub(super) fn http(&self, part: &str, name: &str) -> String {
         format!("{}/http/{part}/{name}", self.traefik)
     }
-}
-
-/// How far below the entrypoint a router stands: the longer the parent's prefix, the further.
-fn depth(parent: Option<&Prefix>) -> usize {
-    parent.map_or(0, |prefix| prefix.len())
-}
-
-/// The route whose path is a parent's prefix.
-fn as_long_as(prefix: &Prefix) -> Option<RouteSpec> {
-    RouteSpec::new(canonical(prefix) + "/").ok()
 }
 
 /// The table as it is stored, and as changes leave it.
@@ -138,10 +133,39 @@ pub(super) struct TableKeys {
     layout: Layout,
     /// How many routes use a service.
     users: HashMap<String, usize>,
+    /// The keys of services that are new, to be set before somebody is led to them.
+    come: HashMap<String, BTreeMap<String, String>>,
     /// Services that nobody uses any more, to be deleted.
     left: Transaction,
-    /// Whether a writer ended while it laid the routers out.
-    torn: bool,
+    /// The routers of the parents that may be there, if a writer ended while it laid routers out.
+    torn: Option<Vec<String>>,
+}
+
+/// What a commit does behind one gate.
+#[derive(Default)]
+struct Work {
+    /// First of all, routes that are new or changed.
+    own: Vec<Step>,
+    /// The gate itself, the parents behind it, and the routes that come or go.
+    step: Step,
+}
+
+/// What a commit does behind gates: those that it opens up first, then those that there are.
+#[derive(Default)]
+struct Works {
+    opened: BTreeMap<Group, Work>,
+    there: BTreeMap<Group, Work>,
+}
+
+impl Works {
+    /// The steps for the routers that stand behind this gate now.
+    fn of(&mut self, gate: &Group) -> &mut Work {
+        let works = match self.opened.contains_key(gate) {
+            true => &mut self.opened,
+            false => &mut self.there,
+        };
+        works.entry(Group::clone(gate)).or_default()
+    }
 }
 
 impl TableKeys {
@@ -160,6 +184,11 @@ impl TableKeys {
             .filter(|(key, _)| key.starts_with(&routes))
             .map(|(key, entry)| parse_line::<Route>(&entry.value).map_err(|error| at(key, error)))
             .collect::<Result<Table>>()?;
+        let torn = (stored.is_some() && header.layout != LAYOUT).then(|| {
+            let parents = keys.parent("");
+            let names = tree.keys().filter_map(|key| key.strip_prefix(&parents));
+            names.map(Into::into).collect()
+        });
         let mut users = HashMap::new();
         for route in &table {
             *users
@@ -172,8 +201,9 @@ impl TableKeys {
                 LAYOUT => Layout::of(&table, header.nested),
                 _ => Layout::default(),
             },
+            come: HashMap::new(),
             left: Transaction::new(),
-            torn: stored.is_some() && header.layout != LAYOUT,
+            torn,
             keys: keys.clone(),
             stored,
             header,
@@ -228,130 +258,191 @@ impl TableKeys {
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<Vec<Step>> {
         let numbered = changes.iter().enumerate();
         let last: HashMap<&RouteSpec, usize> = numbered.map(|(n, one)| (one.spec(), n)).collect();
-        let (mut steps, mut fresh) = (Vec::new(), HashSet::new());
+        let mut changed = BTreeMap::new();
         for (n, change) in changes.iter().enumerate() {
-            if last.get(change.spec()) == Some(&n) {
-                if self.table.get(change.spec()).is_none() {
-                    fresh.insert(change.spec());
+            let spec = change.spec();
+            if last.get(spec) == Some(&n) {
+                let is_new = self.table.get(spec).is_none();
+                let mut transaction = self.change(change)?;
+                if is_new && matches!(change, Change::Set(_)) {
+                    let router = router_name(self.keys.namespace(), spec);
+                    self.place(&router, None, false, &mut transaction);
                 }
-                steps.push(Step {
-                    spec: Some(change.spec().clone()),
-                    transaction: self.change(change)?,
-                });
+                changed.insert(spec.clone(), transaction);
             }
         }
-        self.lay_out(steps, &fresh)
+        self.lay_out(changed)
     }
 
-    /// Gives each router its place, given the steps that have changed the table, and the routes
-    /// that are new.
+    /// Gives each router its place, given what has changed the table; new routes have theirs at the
+    /// entrypoint.
     ///
     /// The steps come in an order in which no request goes astray, should they not fit in one
-    /// transaction. What goes below a parent does so beginning with the shortest paths: a route
-    /// that is left above would take the requests of those below it. What comes out begins with the
-    /// longest ones. The route as long as a parent has the parent's priority; the two move together.
-    fn lay_out(&mut self, changed: Vec<Step>, fresh: &HashSet<&RouteSpec>) -> Result<Vec<Step>> {
+    /// transaction. A route at the entrypoint is always right there, so whatever changes its gate
+    /// is there in between; and what a gate names changes in one step with who stands behind it.
+    fn lay_out(&mut self, mut changed: BTreeMap<RouteSpec, Transaction>) -> Result<Vec<Step>> {
         let next = Layout::of(&self.table, self.header.nested);
         let last = std::mem::replace(&mut self.layout, next);
-        let torn = std::mem::take(&mut self.torn);
-        let own_spec = |step: Step| step.spec.map(|spec| (spec, step.transaction));
-        let mut routes: BTreeMap<RouteSpec, Transaction> =
-            changed.into_iter().filter_map(own_spec).collect();
-        let all = self.table.iter().map(|route| &route.spec).filter(|_| torn);
-        for spec in last.moved(&self.layout).chain(all) {
-            if self.table.get(spec).is_some() && !routes.contains_key(spec) {
-                routes.insert(spec.clone(), Transaction::new());
-            }
-        }
-        for (spec, transaction) in &mut routes {
-            if self.table.get(spec).is_some() {
-                let name = router_name(self.keys.namespace(), spec);
-                let places = [&last, &self.layout].map(|layout| layout.place(spec));
-                let moved = (torn || places[0] != places[1]) && !fresh.contains(spec);
-                self.place(&name, places[1], moved, transaction);
-            }
-        }
-        let (mut inward, mut led, mut outward) = (Vec::new(), Vec::new(), Vec::new());
-        for (prefix, parent) in self.layout.parents() {
-            let path = canonical(prefix);
-            let Some(before) = last.parents().get(prefix) else {
-                let mut transaction = self.set_parent(prefix, parent)?;
-                if routes.contains_key(&parent.fallback.spec) {
-                    self.set_service(&parent.fallback.target, &mut transaction)?;
-                }
-                let spec = as_long_as(prefix).filter(|spec| routes.contains_key(spec));
-                if let Some(own) = spec.as_ref().and_then(|spec| routes.remove(spec)) {
-                    transaction.then(own);
-                }
-                inward.push((path, Step { spec, transaction }));
-                continue;
+        let mut steps = self.mend(&mut changed);
+        let mut works = self.opened(&last);
+        self.move_routes(&last, &mut works);
+        self.move_parents(&last, &mut works)?;
+        let mut beside = Vec::new();
+        for (spec, transaction) in changed {
+            let is_there = self.table.get(&spec).is_some();
+            let layout = if is_there { &self.layout } else { &last };
+            let step = Step {
+                specs: vec![spec],
+                transaction,
             };
-            let namespace = self.keys.namespace();
-            if before.above != parent.above {
-                let mut step = Step::default();
-                let name = parent_name(namespace, prefix);
-                let above = parent.above.as_ref();
-                self.place(&name, above, true, &mut step.transaction);
-                if depth(before.above.as_ref()) < depth(above) {
-                    inward.push((path, step));
-                } else {
-                    outward.push((path, step));
+            match layout.gate(&step.specs[0]) {
+                None => beside.push(step),
+                Some(gate) if is_there => {
+                    let there = works.there.entry(Group::clone(gate));
+                    there.or_default().own.push(step);
                 }
-            }
-            if before.fallback.target != parent.fallback.target {
-                let mut step = Step::default();
-                let router = fallback_name(namespace, prefix);
-                let key = format!("{}/service", self.keys.http("routers", &router));
-                let service = service_name(namespace, &parent.fallback.target);
-                step.transaction.set.insert(key, service);
-                led.push(step);
+                Some(gate) => works.of(gate).step.then(step),
             }
         }
-        let gone = last.parents().keys();
-        for prefix in gone.filter(|prefix| !self.layout.parents().contains_key(*prefix)) {
-            let spec = as_long_as(prefix).filter(|spec| routes.contains_key(spec));
-            let own = spec.as_ref().and_then(|spec| routes.remove(spec));
-            let mut transaction = own.unwrap_or_default();
-            let namespace = self.keys.namespace();
-            for name in parent_names(namespace, prefix) {
-                self.delete_router(&name, &mut transaction);
-            }
-            outward.push((canonical(prefix), Step { spec, transaction }));
+        steps.extend(works.opened.into_values().map(|work| work.step));
+        steps.append(&mut beside);
+        for work in works.there.into_values() {
+            steps.extend(work.own);
+            steps.push(work.step);
         }
-        for (spec, transaction) in routes {
-            let depths = [&last, &self.layout].map(|layout| depth(layout.place(&spec)));
-            let list = if self.table.get(&spec).is_some() && depths[0] <= depths[1] {
-                &mut inward
-            } else {
-                &mut outward
-            };
-            let path = spec.path().trim_end_matches('/').to_string();
-            let spec = Some(spec);
-            list.push((path, Step { spec, transaction }));
-        }
-        inward.sort_by(|(a, _), (b, _)| a.cmp(b));
-        outward.sort_by(|(a, _), (b, _)| b.cmp(a));
+        self.set_services(&mut steps);
         // Services last: until then somebody may still be led to them.
-        let left = Step {
-            spec: None,
-            transaction: std::mem::take(&mut self.left),
-        };
-        let inward = inward.into_iter().map(|(_, step)| step);
-        let outward = outward.into_iter().map(|(_, step)| step);
-        let all = inward.chain(led).chain(outward).chain([left]);
-        Ok(all
-            .filter(|step| step.transaction.operations() > 0)
-            .collect())
+        steps.push(Step::of(std::mem::take(&mut self.left)));
+        steps.retain(|step| step.transaction.operations() > 0);
+        Ok(steps)
     }
 
-    fn set_service(&self, target: &Target, into: &mut Transaction) -> Result<()> {
-        let name = service_name(self.keys.namespace(), target);
-        let key = self.keys.http("services", &name);
-        flatten(&key, &service(target, &self.header.service), &mut into.set)
+    /// After a writer that ended while it laid routers out: all of them begin at the entrypoint, and
+    /// then the parents that may be there are taken down.
+    fn mend(&mut self, changed: &mut BTreeMap<RouteSpec, Transaction>) -> Vec<Step> {
+        let Some(parents) = self.torn.take() else {
+            return Vec::new();
+        };
+        let mut steps = Vec::new();
+        for route in &self.table {
+            let router = router_name(self.keys.namespace(), &route.spec);
+            let mut step = Step::default();
+            let own = changed.get_mut(&route.spec);
+            let transaction = own.unwrap_or(&mut step.transaction);
+            self.place(&router, None, true, transaction);
+            steps.push(step);
+        }
+        for router in parents {
+            let mut step = Step::default();
+            self.delete_parent(&router, &mut step.transaction);
+            steps.push(step);
+        }
+        steps
+    }
+
+    /// The gates of the last layout that are no more, or that somebody leaves, or that somebody comes
+    /// to who would take the requests of others there if it were at the entrypoint.
+    fn opened(&self, last: &Layout) -> Works {
+        let stays = |spec: &&RouteSpec| self.table.get(spec).is_some();
+        let moved = last.moved(&self.layout);
+        let routes = moved.iter().copied().filter(stays);
+        let routes = routes.filter_map(|spec| {
+            let gate = last.gate(spec)?;
+            (self.layout.gate(spec) != Some(gate)).then_some(gate)
+        });
+        let new = moved.iter().filter(|spec| last.place(spec).is_none());
+        let new = new.filter_map(|spec| {
+            let gate = self.layout.gate(spec)?;
+            let mut below = self.table.below(spec);
+            below
+                .any(|other| last.gate(other) == Some(gate))
+                .then_some(gate)
+        });
+        let parents = last.parents().keys().filter_map(|group| {
+            let gate = last.gate_of(group);
+            let leaves = match self.layout.parents().contains_key(group) {
+                true => self.layout.gate_of(group) != gate,
+                false => group == gate,
+            };
+            leaves.then_some(gate)
+        });
+        let opened = routes.chain(new).chain(parents).map(Group::clone);
+        Works {
+            opened: opened.map(|gate| (gate, Work::default())).collect(),
+            there: BTreeMap::new(),
+        }
+    }
+
+    /// Moves routes to the entrypoint from behind gates that are opened, and behind those that are
+    /// there.
+    fn move_routes(&self, last: &Layout, works: &mut Works) {
+        let opened =
+            |(_, parent): &&(RouteSpec, Group)| works.opened.contains_key(last.gate_of(parent));
+        let opened = last.places().iter().filter(opened);
+        let moved: BTreeSet<&RouteSpec> = last
+            .moved(&self.layout)
+            .into_iter()
+            .chain(opened.map(|(spec, _)| spec))
+            .filter(|spec| self.table.get(spec).is_some())
+            .collect();
+        for spec in moved {
+            let router = router_name(self.keys.namespace(), spec);
+            let out = last.gate(spec).and_then(|gate| works.opened.get_mut(gate));
+            if let Some(work) = out {
+                self.place(&router, None, true, &mut work.step.transaction);
+            }
+            if let Some(gate) = self.layout.gate(spec) {
+                let there = works.there.entry(Group::clone(gate)).or_default();
+                let place = self.layout.place(spec);
+                self.place(&router, place, true, &mut there.step.transaction);
+            }
+        }
+    }
+
+    /// Takes down parents and sets up others.
+    fn move_parents(&self, last: &Layout, works: &mut Works) -> Result<()> {
+        let namespace = self.keys.namespace();
+        for (group, parent) in last.parents() {
+            let gate = last.gate_of(group);
+            let next = self.layout.parents().get(group);
+            let next = next.filter(|_| !works.opened.contains_key(gate));
+            if next == Some(parent) {
+                continue;
+            }
+            let transaction = &mut works.of(gate).step.transaction;
+            if next.is_none() {
+                self.delete_parent(&parent_name(namespace, group), transaction);
+            }
+            if parent.fallback.is_some() && next.is_none_or(|next| next.fallback.is_none()) {
+                self.delete_parent(&fallback_name(namespace, group), transaction);
+            }
+        }
+        for (group, parent) in self.layout.parents() {
+            let before = last.parents().get(group);
+            let before = before.filter(|_| !works.opened.contains_key(last.gate_of(group)));
+            if before != Some(parent) {
+                let gate = Group::clone(self.layout.gate_of(group));
+                let there = works.there.entry(gate).or_default();
+                self.set_parent(group, parent, &mut there.step.transaction)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets each new service with the first router that leads to it.
+    fn set_services(&mut self, steps: &mut [Step]) {
+        let mut come = std::mem::take(&mut self.come);
+        for set in steps.iter_mut().map(|step| &mut step.transaction.set) {
+            let led = set.iter().filter(|(key, _)| key.ends_with("/service"));
+            let new: Vec<_> = led
+                .filter_map(|(_, service)| come.remove(service))
+                .collect();
+            set.extend(new.into_iter().flatten());
+        }
     }
 
     /// Has a router get its requests from the entrypoint, or from a parent.
-    fn place(&self, router: &str, parent: Option<&Prefix>, moved: bool, into: &mut Transaction) {
+    fn place(&self, router: &str, parent: Option<&Group>, moved: bool, into: &mut Transaction) {
         let router = self.keys.http("routers", router);
         let place = Place::new(self.keys.namespace(), &self.header.entrypoint, parent);
         let (key, value, other) = match place {
@@ -366,15 +457,20 @@ impl TableKeys {
         into.then(next);
     }
 
-    fn set_parent(&self, prefix: &Prefix, this: &Parent) -> Result<Transaction> {
-        let mut transaction = Transaction::new();
+    fn set_parent(&self, group: &Group, this: &Parent, into: &mut Transaction) -> Result<()> {
+        let mut next = Transaction::new();
         let (namespace, entrypoint) = (self.keys.namespace(), &self.header.entrypoint);
-        let routers = parent(namespace, entrypoint, prefix, this);
-        for (name, value) in &routers {
-            let router = self.keys.http("routers", name);
-            flatten(&router, value, &mut transaction.set)?;
+        for (name, value) in parent(namespace, entrypoint, group, this) {
+            flatten(&self.keys.http("routers", &name), &value, &mut next.set)?;
+            next.set.insert(self.keys.parent(&name), group.to_string());
         }
-        Ok(transaction)
+        into.then(next);
+        Ok(())
+    }
+
+    fn delete_parent(&self, name: &str, from: &mut Transaction) {
+        self.delete_router(name, from);
+        from.delete.insert(self.keys.parent(name));
     }
 
     fn delete_router(&self, name: &str, from: &mut Transaction) {
@@ -395,7 +491,7 @@ impl TableKeys {
                 &config.value(),
                 &mut transaction.set,
             )?;
-            self.use_service(&config.service, &route.target, &mut transaction)?;
+            self.use_service(&config.service, &route.target)?;
             transaction
                 .set
                 .insert(self.keys.route(&config.name), json_line(&**route));
@@ -411,14 +507,15 @@ impl TableKeys {
         Ok(transaction)
     }
 
-    fn use_service(&mut self, name: &str, target: &Target, into: &mut Transaction) -> Result<()> {
+    fn use_service(&mut self, name: &str, target: &Target) -> Result<()> {
         let users = self.users.entry(name.into()).or_default();
         *users += 1;
         if *users == 1 {
-            let mut next = Transaction::new();
-            self.set_service(target, &mut next)?;
-            self.left.delete.retain(|key| !next.set.contains_key(key));
-            into.then(next);
+            let key = self.keys.http("services", name);
+            let mut keys = BTreeMap::new();
+            flatten(&key, &service(target, &self.header.service), &mut keys)?;
+            self.left.delete.retain(|key| !keys.contains_key(key));
+            self.come.insert(name.into(), keys);
         }
         Ok(())
     }
@@ -429,6 +526,7 @@ impl TableKeys {
         *users = users.saturating_sub(1);
         if *users == 0 {
             self.users.remove(&name);
+            self.come.remove(&name);
             let mut gone = BTreeMap::new();
             flatten(
                 &self.keys.http("services", &name),
@@ -452,7 +550,7 @@ impl TableKeys {
     /// default one is stored, ours or another's.
     pub(super) fn set_up(&mut self, setup: &Setup, certificate: bool) -> Result<Vec<Step>> {
         let ours = self.header.base.pointer("/tls/stores/default").is_some();
-        let base = setup.base_over(&self.header.base, certificate && !ours);
+        let base = setup.base_over(&self.header.marker, &self.header.base, certificate && !ours);
         entries(&base)?;
         let mut steps = self.replace_base(base)?;
         if let Some(service) = &setup.service {
@@ -465,23 +563,19 @@ impl TableKeys {
             let below = |spec: &RouteSpec| self.layout.place(spec).is_some();
             for route in self.table.iter().filter(|route| !below(&route.spec)) {
                 let name = router_name(self.keys.namespace(), &route.spec);
-                let mut transaction = Transaction::new();
-                self.place(&name, None, false, &mut transaction);
-                steps.push(Step {
-                    spec: Some(route.spec.clone()),
-                    transaction,
-                });
+                let mut step = Step::default();
+                self.place(&name, None, false, &mut step.transaction);
+                steps.push(step);
             }
             let parents = self.layout.parents().iter();
-            for (prefix, parent) in parents.filter(|(_, parent)| parent.above.is_none()) {
-                steps.push(Step {
-                    spec: None,
-                    transaction: self.set_parent(prefix, parent)?,
-                });
+            for (group, parent) in parents.filter(|(_, parent)| parent.above.is_none()) {
+                let mut step = Step::default();
+                self.set_parent(group, parent, &mut step.transaction)?;
+                steps.push(step);
             }
         }
         self.header.nested = setup.nested.unwrap_or(self.header.nested);
-        steps.extend(self.lay_out(Vec::new(), &HashSet::new())?);
+        steps.extend(self.lay_out(BTreeMap::new())?);
         Ok(steps)
     }
 
@@ -502,10 +596,7 @@ impl TableKeys {
             flatten(&key, &value, &mut transaction.set)?;
             gone.retain(|key, _| !transaction.set.contains_key(key));
             transaction.delete = gone.into_keys().collect();
-            steps.push(Step {
-                spec: Some(route.spec.clone()),
-                transaction,
-            });
+            steps.push(Step::of(transaction));
         }
         Ok(steps)
     }
@@ -525,10 +616,7 @@ impl TableKeys {
             .filter(|key| !new.contains_key(key))
             .collect();
         transaction.set = new;
-        Ok(vec![Step {
-            spec: None,
-            transaction,
-        }])
+        Ok(vec![Step::of(transaction)])
     }
 
     fn base_keys(&self, base: &Value) -> Result<BTreeMap<String, String>> {

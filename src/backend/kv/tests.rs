@@ -1,12 +1,14 @@
 //! The adapter over stores that are small, slow to agree, or lose answers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::Router;
-use crate::route::Route;
+use crate::route::{Nested, Route, matches};
 
 /// A store in memory that fails as it is told to.
 #[derive(Debug, Default)]
@@ -16,7 +18,14 @@ struct Faulty {
     /// Which transaction fails, counted from 1, and how.
     fault: Option<(usize, Fault)>,
     transactions: AtomicUsize,
+    /// How many bytes the last one had.
+    bytes: AtomicUsize,
+    /// What there was after each of them.
+    states: Option<Mutex<Vec<State>>>,
 }
+
+/// The keys of a store with their values.
+type State = BTreeMap<String, String>;
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
@@ -42,11 +51,12 @@ impl KvStore for Faulty {
     fn get(&self, key: &str) -> Result<Option<Entry>> {
         self.store.get(key)
     }
-    fn read_tree(&self, prefix: &str) -> Result<std::collections::BTreeMap<String, Entry>> {
+    fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
         self.store.read_tree(prefix)
     }
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bytes.store(transaction.bytes(), Ordering::Relaxed);
         let lost = Error::new(ErrorKind::Unavailable, "lost").with_stored(Stored::Unknown);
         match self.fault {
             Some((at, fault)) if at == number => match fault {
@@ -65,7 +75,13 @@ impl KvStore for Faulty {
                     self.store.transact(transaction)
                 }
             },
-            _ => self.store.transact(transaction),
+            _ => {
+                let done = self.store.transact(transaction);
+                if let Some(states) = &self.states {
+                    states.lock().unwrap().push(self.store.dump());
+                }
+                done
+            }
         }
     }
     fn max_bytes(&self) -> usize {
@@ -402,4 +418,208 @@ fn reads_may_be_as_old_as_is_allowed() {
         .commit(&mut |table, _| vec![add(1 + table.len())])
         .unwrap();
     assert_eq!((length(&fresh), length(&relaxed)), (3, 3));
+}
+
+/// A router as Traefik finds it.
+#[derive(Debug, Default)]
+struct Found {
+    rule: String,
+    priority: u64,
+    parent: Option<String>,
+    service: Option<String>,
+}
+
+fn routers(keys: &State) -> HashMap<&str, Found> {
+    let mut routers: HashMap<&str, Found> = HashMap::new();
+    for (key, value) in keys {
+        let Some(key) = key.strip_prefix("traefik/http/routers/") else {
+            continue;
+        };
+        let (name, part) = key.split_once('/').unwrap();
+        let router = routers.entry(name).or_default();
+        match part {
+            "rule" => router.rule.clone_from(value),
+            "priority" => router.priority = value.parse().unwrap(),
+            "parentRefs/0" => router.parent = Some(value.clone()),
+            "service" => router.service = Some(value.clone()),
+            _ => assert_eq!(part, "entryPoints/0"),
+        }
+        let place = |part| keys.contains_key(&format!("traefik/http/routers/{name}/{part}"));
+        assert_ne!(place("entryPoints/0"), place("parentRefs/0"), "{name}");
+    }
+    for (name, router) in &routers {
+        let parent = router.parent.as_deref();
+        assert!(
+            parent.is_none_or(|parent| routers.contains_key(parent)),
+            "{name} is an orphan"
+        );
+        let has_child = || {
+            routers
+                .values()
+                .any(|one| one.parent.as_deref() == Some(*name))
+        };
+        assert!(
+            router.service.is_some() || has_child(),
+            "{name} has no child"
+        );
+    }
+    routers
+}
+
+/// The target that a request reaches.
+fn resolve<'k>(keys: &'k State, routers: &HashMap<&str, Found>, path: &str) -> Option<&'k str> {
+    let mut above = None;
+    loop {
+        let here = routers
+            .iter()
+            .filter(|(_, router)| router.parent.as_deref() == above);
+        let matching = here.filter(|(_, router)| matches(&router.rule, "h", path));
+        let (name, router) = matching.max_by_key(|(_, router)| router.priority)?;
+        match &router.service {
+            Some(service) => {
+                let key = format!("traefik/http/services/{service}/loadBalancer/servers/0/url");
+                return Some(&**keys.get(&key).expect("a service for each router"));
+            }
+            None => above = Some(*name),
+        }
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = String> {
+    "(/|(/(a|b|ab|ba|x@y|é)){1,3})".prop_map(String::from)
+}
+
+fn any_table(size: usize) -> impl Strategy<Value = Vec<(String, bool)>> {
+    let specs = prop::collection::btree_map(any_spec(), any::<bool>(), 0..size);
+    specs.prop_map(|specs| specs.into_iter().collect())
+}
+
+fn any_layout() -> impl Strategy<Value = Nested> {
+    prop::sample::select(vec![Nested::Always, Nested::Always, Nested::Never])
+}
+
+proptest! {
+    /// However many transactions a commit takes: between any two of them a request that it does not
+    /// touch goes where it went, and Traefik finds nothing to refuse.
+    #[test]
+    fn no_request_goes_astray_between_two_transactions(
+        first in any_table(40),
+        changes in prop::collection::vec((any_table(12), any_table(12), any_layout()), 1..4),
+        requests in prop::collection::vec("/((a|b|ab|ba|x@y|é|c)/){0,4}", 6),
+    ) {
+        let backend = KvBackend::new(Faulty {
+            max_bytes: Some(1),
+            states: Some(Mutex::default()),
+            ..Faulty::default()
+        });
+        let mut specs: BTreeMap<_, _> = first.into_iter().collect();
+        commit(&backend, specs.clone(), Nested::Always).unwrap();
+        let mut before = backend.read().unwrap();
+        for (gone, come, nested) in changes {
+            backend.store().states.as_ref().unwrap().lock().unwrap().clear();
+            specs.retain(|spec, _| !gone.iter().any(|(gone, _)| gone == spec));
+            specs.extend(come);
+            commit(&backend, specs.clone(), nested).unwrap();
+            let after = backend.read().unwrap();
+            let kept = before.iter().map(|route| route.spec.path());
+            let paths: Vec<_> = kept.chain(requests.iter().map(String::as_str)).collect();
+            let target = |table: &Table, path: &str| {
+                let route = table.resolve("h", path).unwrap();
+                route.map(|route| (route.spec.clone(), route.target.to_string()))
+            };
+            let untouched = |path: &&&str| target(&before, path) == target(&after, path);
+            let states = backend.store().states.as_ref().unwrap().lock().unwrap();
+            for (n, state) in states.iter().enumerate() {
+                let routers = routers(state);
+                for path in paths.iter().filter(untouched) {
+                    let expected = target(&after, path).map(|(_, target)| target);
+                    let found = resolve(state, &routers, path);
+                    prop_assert_eq!(found, expected.as_deref(), "{} in state {} of {}", path, n, states.len());
+                }
+            }
+            if let Some(last) = states.last() {
+                for path in paths {
+                    let expected = target(&after, path).map(|(_, target)| target);
+                    prop_assert_eq!(resolve(last, &routers(last), path), expected.as_deref(), "{}", path);
+                }
+            }
+            drop(states);
+            before = after;
+        }
+    }
+
+    /// Whatever a writer that was cut off has left: the next commit leaves what a new table has.
+    #[test]
+    fn who_finds_a_torn_table_mends_it(
+        first in (any_table(30), any_layout()),
+        second in (any_table(30), any_layout()),
+        cut in 1..40_usize,
+        third in (any_table(30), any_layout()),
+    ) {
+        let store = MemoryStore::new();
+        let write = |(specs, nested): (Vec<(String, bool)>, Nested), fault: Option<usize>| {
+            let mut backend = KvBackend::new(Faulty {
+                store: store.clone(),
+                max_bytes: fault.map(|_| 1),
+                fault: fault.map(|at| (at, Fault::Refused)),
+                ..Faulty::default()
+            });
+            // Nobody has to wait for the turn of the one that was cut off.
+            backend.writer = "writer".into();
+            commit(&backend, specs, nested)
+        };
+        write(first, None).unwrap();
+        write(second, Some(cut)).ok();
+        write(third.clone(), None).unwrap();
+        let fresh = faulty(None, None);
+        commit(&fresh, third.0, third.1).unwrap();
+        let [mended, fresh] = [store.dump(), fresh.store().store.dump()].map(|keys| {
+            let is_router = |key: &String| key.contains("/routers/") || key.contains("/parents/");
+            keys.into_iter().filter(|(key, _)| is_router(key)).collect::<State>()
+        });
+        prop_assert_eq!(mended, fresh);
+    }
+}
+
+fn commit(
+    backend: &KvBackend<Faulty>,
+    specs: impl IntoIterator<Item = (String, bool)>,
+    nested: Nested,
+) -> Result<Commit> {
+    let target = |changed| {
+        if changed {
+            "http://one"
+        } else {
+            "http://other"
+        }
+    };
+    let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed), ()).unwrap();
+    let table: Table = specs.into_iter().map(route).collect();
+    let nested = Some(nested);
+    backend.open(&Setup {
+        nested,
+        ..Setup::new("web")
+    })?;
+    backend.commit(&mut |now, _| now.changes_to(&table))
+}
+
+#[test]
+fn what_a_change_writes_does_not_grow_with_the_table() {
+    let backend = faulty(Some(1_400_000), None);
+    backend.open(&Setup::new("web")).unwrap();
+    let user = |n: usize| Change::add(format!("/user/n{n}/"), "http://u", ()).unwrap();
+    let hub = |target| Change::add("/", target, ()).unwrap();
+    let written = |changes: Vec<Change>| {
+        let transactions = &backend.store().transactions;
+        let before = transactions.load(Ordering::Relaxed);
+        backend.commit(&mut |_, _| changes.clone()).unwrap();
+        let count = transactions.load(Ordering::Relaxed) - before;
+        (count, backend.store().bytes.load(Ordering::Relaxed))
+    };
+    let (count, _) = written((0..20_000).map(user).chain([hub("http://hub")]).collect());
+    assert!(count > 3, "{count}");
+    let (count, bytes) = written(vec![hub("http://new-hub")]);
+    assert!(count == 1 && bytes < 4_000, "{count} {bytes}");
+    let (count, bytes) = written(vec![user(20_001)]);
+    assert!(count == 1 && bytes < 20_000, "{count} {bytes}");
 }

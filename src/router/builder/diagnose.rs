@@ -8,9 +8,9 @@ use crate::backend::{Commit, Contents};
 use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Level};
-use crate::route::router_name;
+use crate::route::{Group, Layout, fallback_name, parent_name, priority, router_name};
 use crate::router::verify::providers;
-use crate::traefik::{Api, Version, process};
+use crate::traefik::{Api, RouterInfo, Version, process};
 
 /// A Traefik with its own default `providersThrottleDuration` takes 2 seconds to load a change.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
@@ -44,9 +44,9 @@ impl Builder {
                 ),
             ),
         }
-        match self.verifier() {
-            Ok(verifier) => {
-                for api in verifier.apis() {
+        match self.apis() {
+            Ok(apis) => {
+                for api in &apis {
                     findings.extend(self.traefik(api, contents.as_ref()));
                 }
             }
@@ -146,7 +146,9 @@ impl Builder {
             Some(commit) if runs => findings.push(generation(api, commit, provider)?),
             _ => {}
         }
-        findings.extend(refused(api, contents, provider)?);
+        let ours = Ours::of(contents, provider);
+        findings.extend(refused(api, &ours)?);
+        findings.extend(between(api, contents, &ours)?);
         let message = format!("the providersThrottleDuration of {url} can't be seen from outside");
         findings.push(Finding::new(Level::Note, "throttle", message).advice(
             "if changes take about two seconds, set providers.providersThrottleDuration = \"0s\" \
@@ -305,33 +307,53 @@ fn generation(api: &Api, commit: &Commit, provider: &str) -> Result<Finding> {
     }
 }
 
+/// What our routers are called in Traefik, and what they are for.
+struct Ours {
+    names: HashMap<String, String>,
+    layout: Layout,
+}
+
+impl Ours {
+    fn of(contents: &Contents, provider: &str) -> Self {
+        let namespace = contents.commit.as_ref().map(|commit| &*commit.namespace);
+        let namespace = namespace.unwrap_or_default();
+        let layout = Layout::of(&contents.routes, contents.nested);
+        let routes = contents.routes.iter().map(|route| {
+            let what = format!("the route {}", route.spec);
+            (router_name(namespace, &route.spec), what)
+        });
+        let parents = layout.parents().keys().flat_map(|group| {
+            let what = format!("the parent of all routes {group}…, so that none of them is served");
+            let rest = format!("what is left of the routes {group}…");
+            let names = [
+                parent_name(namespace, group),
+                fallback_name(namespace, group),
+            ];
+            names.into_iter().zip([what, rest])
+        });
+        let names = routes.chain(parents);
+        Self {
+            names: names
+                .map(|(name, what)| (format!("{name}@{provider}"), what))
+                .collect(),
+            layout,
+        }
+    }
+}
+
 /// The routers that Traefik refuses, with its own words.
-fn refused(api: &Api, contents: &Contents, provider: &str) -> Result<Vec<Finding>> {
+fn refused(api: &Api, ours: &Ours) -> Result<Vec<Finding>> {
     const CHECK: &str = "routers";
     let url = api.url();
     let routers = api.refused_routers()?;
     if routers.is_empty() {
         return Ok(vec![Finding::ok(CHECK, format!("{url} refuses no router"))]);
     }
-    let namespace = contents.commit.as_ref().map(|commit| &*commit.namespace);
-    let name = |spec| {
-        format!(
-            "{}@{provider}",
-            router_name(namespace.unwrap_or_default(), spec)
-        )
-    };
-    let ours: HashMap<_, _> = contents
-        .routes
-        .iter()
-        .map(|route| (name(&route.spec), &route.spec))
-        .collect();
-    let finding = |router: crate::traefik::RouterInfo| {
+    let finding = |router: RouterInfo| {
         let words = router.error.join("; ");
-        match ours.get(&router.name) {
-            Some(spec) => {
-                Finding::problem(CHECK, format!("{url} refuses the route {spec}: {words}"))
-                    .advice("mend what it says, or delete the route")
-            }
+        match ours.names.get(&router.name) {
+            Some(what) => Finding::problem(CHECK, format!("{url} refuses {what}: {words}"))
+                .advice("mend what it says, or delete the route"),
             None => Finding::warning(
                 CHECK,
                 format!(
@@ -343,6 +365,48 @@ fn refused(api: &Api, contents: &Contents, provider: &str) -> Result<Vec<Finding
         }
     };
     Ok(routers.into_iter().map(finding).collect())
+}
+
+/// Routers of others that come before some routes only because these are behind one gate with
+/// others.
+fn between(api: &Api, contents: &Contents, ours: &Ours) -> Result<Option<Finding>> {
+    let mut gates: HashMap<&Group, (u64, u64)> = HashMap::new();
+    for route in &contents.routes {
+        if let Some(gate) = ours.layout.gate(&route.spec) {
+            let own = priority(&route.spec);
+            let (low, high) = gates.entry(gate).or_insert((own, own));
+            (*low, *high) = ((*low).min(own), (*high).max(own));
+        }
+    }
+    if gates.is_empty() {
+        return Ok(None);
+    }
+    let is_theirs = |router: &RouterInfo| {
+        router.entry_points.contains(&contents.entrypoint) && !ours.names.contains_key(&router.name)
+    };
+    let place = |router: &RouterInfo| {
+        let own = u64::try_from(router.priority).ok()?;
+        let mut gates = gates.iter();
+        let (gate, _) = gates.find(|(_, (low, high))| *low < own && own < *high)?;
+        let name = &router.name;
+        Some(format!("{name} (priority {own}, among the routes {gate}…)"))
+    };
+    let theirs = api.routers()?.into_iter().filter(is_theirs);
+    let places: Vec<_> = theirs.filter_map(|router| place(&router)).collect();
+    let Some(first) = places.first() else {
+        return Ok(None);
+    };
+    let message = format!(
+        "the priority of {} of others lies between those of routes behind one parent: {first}",
+        match places.len() {
+            1 => "a router".into(),
+            count => format!("{count} routers"),
+        }
+    );
+    Ok(Some(Finding::new(Level::Note, "between", message).advice(
+        "of requests that both match such a router takes those of all these routes: give it \
+         another priority, or have routers side by side (`nested_routers`)",
+    )))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{Error, ErrorKind, KvBackend, Route, Stored};
+use traefik_router::{Error, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
 
 use super::{check_all_served, providers, routes_in};
 use crate::etcd_server::{Cluster, binaries};
@@ -124,7 +124,16 @@ fn a_leader_that_is_killed_costs_no_change_that_was_confirmed() {
             .filter(|pair| pair.key.ends_with(b"/rule"))
             .count()
     };
-    assert_eq!(of(""), routes + 1, "and the API's");
+    let parents = cluster
+        .client()
+        .get_prefix("jupyterhub/traefik-router/parents/")
+        .unwrap();
+    let others = parents.kvs.len() + 2;
+    assert_eq!(
+        of(""),
+        routes + others,
+        "the parents, the API's, and the generation's"
+    );
     assert!(routes >= CHANGES * 2 / 5, "{routes}");
 }
 
@@ -172,4 +181,21 @@ fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_tab
     router.add_route("/up/", echo.url(), json!(null)).unwrap();
     assert_eq!(rig.landed("h", "/up/"), Some(echo.port));
     router.stop().unwrap();
+}
+
+#[test]
+fn how_long_to_make_up_for_the_revisions_of_an_etcd_is_the_callers_to_say() {
+    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    for (limit, makes_up) in [(Duration::ZERO, false), (Duration::from_secs(60), true)] {
+        let etcd = Etcd::new(cluster.urls()).unwrap().catch_up_timeout(limit);
+        let router = Router::builder(KvBackend::new(etcd)).offline().unwrap();
+        for n in 0..50 {
+            router.add_route("/a/", "http://h", json!(n)).unwrap();
+        }
+        let revision = |cluster: &Cluster| cluster.client().status().unwrap().revision;
+        let before = revision(&cluster);
+        cluster.restore_empty(0);
+        router.add_route("/b/", "http://h", json!(null)).unwrap();
+        assert_eq!(revision(&cluster) > before, makes_up, "{limit:?}");
+    }
 }

@@ -1,10 +1,11 @@
 //! Transactions larger than etcd takes.
 
 use serde_json::json;
-use traefik_router::{Change, ErrorKind, Etcd, KvBackend, Router, Stored};
+use traefik_router::{Change, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
 
 use super::routes_in;
 use crate::etcd_server::{Cluster, binaries};
+use crate::support::Proxy;
 
 const ROUTES: usize = 40;
 
@@ -74,4 +75,22 @@ fn more_than_a_request_of_etcds_default_size_goes_in_parts() {
         assert_eq!(stored.len(), ROUTES, "{error}");
         assert!(error.to_string().contains("stored 40 routes"), "{error}");
     }
+}
+
+#[test]
+fn the_default_route_of_a_large_table_changes_in_one_small_request() {
+    let cluster = Cluster::start(&binaries().pop().unwrap());
+    let route = |spec: &str, target| Route::new(spec, target, ()).unwrap();
+    let users = (0..5_000).map(|n| route(&format!("/user/n{n}/"), "http://h"));
+    let all = users.chain([route("/", "http://hub")]);
+    router(routes_in(&cluster)).reconcile(all).unwrap();
+
+    let proxy = Proxy::new(cluster.url());
+    // What does not fit goes in more than one.
+    let etcd = Etcd::new([&proxy.url]).unwrap().max_bytes(8_000);
+    let router = router(etcd);
+    let sent = || proxy.count("POST /v3/kv/txn");
+    let before = sent();
+    let done = router.add_route("/", "http://new-hub", ()).unwrap();
+    assert_eq!((done.changed.len(), sent() - before), (1, 1));
 }

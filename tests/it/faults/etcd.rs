@@ -1,6 +1,6 @@
 //! An etcd whose nodes are cut off, that is slow, full, compacted, or wants a password all at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -120,6 +120,57 @@ fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
         router.add_route("/last/", "http://h", json!(null)).unwrap();
         assert_eq!(router.get_all_routes().unwrap().len(), specs.len() + 1);
     }
+}
+
+/// It goes on to answer its clients, and to accept what it can't make known to anybody.
+#[test]
+fn a_node_that_is_cut_off_from_its_peers_is_left_for_the_others() {
+    const CHANGES: usize = 10;
+    let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+    let cluster = Cluster::with_network(&newest(), 3, &fast);
+    let mut expected = Vec::new();
+    let mut led = 0;
+    // The last one is the leader, whoever that is by then.
+    for turn in 0..4 {
+        let leader = cluster.leader();
+        let node = if turn == 3 { leader } else { turn };
+        led += usize::from(node == leader);
+        // A client that prefers this node, and one that knows no other.
+        let mut urls = cluster.urls();
+        urls.rotate_left(node);
+        let router = on(Etcd::new(&urls).unwrap().timeout(9 * SECOND));
+        let alone = on(Etcd::new([&urls[0]]).unwrap().timeout(2 * SECOND));
+
+        cluster.cut_off(Some(node));
+        for n in 0..CHANGES {
+            let spec = format!("/{turn}/{n}/");
+            let start = Instant::now();
+            router.add_route(&spec, "http://h", json!(n)).unwrap();
+            assert!(start.elapsed() < 12 * SECOND, "{:?}", start.elapsed());
+            expected.push(spec);
+        }
+        assert_eq!(stored(&cluster, &format!("/{turn}/0/")), Some(json!(0)));
+        // What it knows may be old, and it does not tell it.
+        let error = alone.get_all_routes().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let error = alone.add_route("/lost/", "http://h", ()).unwrap_err();
+        assert!(error.to_string().contains(&urls[0]), "{error}");
+        assert_ne!(*error.stored(), Stored::All, "{error}");
+
+        cluster.cut_off(None);
+        eventually("it is back, with what it has missed", || {
+            alone.get_all_routes().is_ok_and(|table| {
+                let there: HashSet<_> = table.iter().map(|route| route.spec.as_str()).collect();
+                expected.iter().all(|spec| there.contains(&**spec))
+            })
+        });
+        alone.add_route("/back/", "http://h", json!(turn)).unwrap();
+        assert_eq!(stored(&cluster, "/back/"), Some(json!(turn)));
+    }
+    println!(
+        "4 cuts, {led} of them of the leader: {} changes",
+        expected.len()
+    );
 }
 
 #[test]

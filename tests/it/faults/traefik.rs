@@ -157,6 +157,16 @@ fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
         proxy.mood(mood);
         let (during, after) = (format!("/during/{n}/"), format!("/after/{n}/"));
         is_not_confirmed(&router, &during, &echo, &[&proxy.url, says]);
+        if matches!(mood, Mood::Rubbish(_)) {
+            let status = router.status();
+            let (_, answer) = &status.apis[0];
+            assert!(!status.is_healthy(), "{status:?}");
+            let error = answer.as_ref().unwrap_err().to_string();
+            assert!(
+                error.contains(&proxy.url) && error.contains(says),
+                "{error}"
+            );
+        }
         // Traefik itself is well.
         eventually("served", || rig.landed_or_error(&during) == Some(echo.port));
         proxy.mood(Mood::Honest);
@@ -248,4 +258,67 @@ fn a_traefik_of_another_version_is_told() {
     let echo = Echo::start();
     router.add_route("/a/", echo.url(), ()).unwrap();
     is_served(&rig, "/a/", &echo);
+}
+
+const OLD: &str = "HTTP/1.1 418 I'm a teapot\r\nX-Traefik-Router-Generation: 1\r\n\
+                   Content-Length: 0\r\n\r\n";
+
+/// What comes between us and the entrypoint may fail; Traefik's API has shown the change by then.
+#[test]
+fn an_entrypoint_that_does_not_tell_what_it_serves_holds_nobody_up() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let echo = Echo::start();
+    rig.builder().attach().unwrap();
+    for (n, mood) in [Mood::Silent, Mood::Cut(0), Mood::Rubbish(BROKEN)]
+        .into_iter()
+        .enumerate()
+    {
+        let proxy = Proxy::new(&rig.web_url());
+        let router = rig.builder().public_url(&proxy.url).attach().unwrap();
+        for (state, mood) in [
+            ("before", Mood::Honest),
+            ("during", mood),
+            ("after", Mood::Honest),
+        ] {
+            proxy.mood(mood);
+            let (spec, start) = (format!("/{state}/{n}/"), Instant::now());
+            router.add_route(&spec, echo.url(), ()).unwrap();
+            assert!(
+                start.elapsed() < 2 * LONG,
+                "{mood:?}: {:?}",
+                start.elapsed()
+            );
+            is_served(&rig, &spec, &echo);
+        }
+    }
+}
+
+#[test]
+fn an_entrypoint_that_serves_an_older_generation_is_told() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
+    let builder = short(&rig).public_url(&proxy.url);
+    let router = attach(&rig, builder);
+    proxy.mood(Mood::Rubbish(OLD));
+    is_not_confirmed(
+        &router,
+        "/a/",
+        &echo,
+        &[&proxy.url, "still meet generation 1"],
+    );
+    proxy.mood(Mood::Honest);
+    goes_on(&rig, &router, "/b/", &echo);
+}
+
+/// Tables under the same prefix of two etcds have markers of one name.
+#[test]
+fn an_entrypoint_of_another_table_is_not_asked() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
+    proxy.mood(Mood::Rubbish(OLD));
+    let router = attach(&rig, short(&rig).public_url(&proxy.url));
+    goes_on(&rig, &router, "/a/", &echo);
 }

@@ -170,7 +170,11 @@ fn address(url: &str) -> String {
     url.rsplit('/').next().unwrap().to_owned()
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(&mut TcpStream, &[u8]) -> bool) {
+pub(super) fn pump(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    pass: impl Fn(&mut TcpStream, &[u8]) -> bool,
+) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         if !pass(&mut to, &buffer[..read]) {
