@@ -106,6 +106,97 @@ fn a_traefik_that_keeps_ending_is_given_up() {
     assert!(!proxy.wait_for_end().success());
 }
 
+/// A Traefik that can be made to end as soon as it is started. It notes when that was.
+struct Moody(tempfile::TempDir);
+
+impl Moody {
+    fn new() -> Self {
+        let moody = Self(tempfile::tempdir().unwrap());
+        let traefik = ours().get_envs().find_map(|(name, value)| {
+            let value = value.filter(|_| name == "TRAEFIK_BIN")?;
+            Some(value.to_str()?.to_string())
+        });
+        let script = format!(
+            "#!/bin/sh\ncd {}\n[ -e ended ] || exec {} \"$@\"\n\
+             date +%s%N >> ended\necho out of order >&2\nexit 3\n",
+            moody.0.path().display(),
+            traefik.unwrap()
+        );
+        std::fs::write(moody.program(), script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(moody.program(), mode).unwrap();
+        moody
+    }
+
+    fn program(&self) -> std::path::PathBuf {
+        self.0.path().join("traefik")
+    }
+
+    fn ends_at_once(&self, so: bool) {
+        let noted = self.0.path().join("ended");
+        if so {
+            std::fs::write(noted, "").unwrap();
+        } else {
+            std::fs::remove_file(noted).unwrap();
+        }
+    }
+
+    /// When it was started and ended at once.
+    fn ends(&self) -> Vec<Duration> {
+        let noted = std::fs::read_to_string(self.0.path().join("ended")).unwrap();
+        let times = noted.lines().map(|line| line.parse().unwrap());
+        times.map(Duration::from_nanos).collect()
+    }
+
+    fn start_proxy(&self) -> Proxy {
+        let there = |command: &mut Command| {
+            command.env("TRAEFIK_BIN", self.program());
+        };
+        Proxy::start_with(there, &[])
+    }
+}
+
+#[test]
+fn a_traefik_that_ends_at_once_is_started_less_and_less_often_and_given_up() {
+    let moody = Moody::new();
+    let mut proxy = moody.start_proxy();
+    moody.ends_at_once(true);
+    signal(proxy.traefik(), "KILL");
+    eventually("it has failed twice", || moody.ends().len() > 1);
+    assert_eq!(proxy.get("").status, 200, "the REST API answers meanwhile");
+    assert!(!proxy.wait_for_end().success());
+    let log = proxy.log();
+    assert!(log.contains("giving up"), "{log}");
+    assert!(log.contains("out of order"), "its last words: {log}");
+    let ends = moody.ends();
+    assert_eq!(ends.len(), 6, "{ends:?}");
+    let pauses: Vec<_> = ends.windows(2).map(|two| two[1] - two[0]).collect();
+    let least = (1..).map(|n| Duration::from_millis(200) * (1 << n));
+    assert!(
+        pauses
+            .iter()
+            .zip(least)
+            .all(|(pause, least)| *pause >= least),
+        "{pauses:?}"
+    );
+}
+
+#[test]
+fn a_traefik_that_ends_at_once_for_a_while_serves_again_afterwards() {
+    let (moody, echo) = (Moody::new(), Echo::start());
+    let proxy = moody.start_proxy();
+    proxy.add("/x", &echo.url());
+    moody.ends_at_once(true);
+    signal(proxy.traefik(), "KILL");
+    eventually("it has failed twice", || moody.ends().len() > 1);
+    moody.ends_at_once(false);
+    eventually("it serves", || {
+        TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
+            && proxy.log().contains("was started again")
+    });
+    assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
+}
+
 #[test]
 fn a_restart_begins_without_routes_unless_told_otherwise() {
     let folder = tempfile::tempdir().unwrap();

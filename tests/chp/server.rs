@@ -1,11 +1,14 @@
 //! The REST server against clients that are clumsy, slow or ill-meaning.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::Proxy;
-use crate::support::proxy::TOKEN;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::proxy::{TOKEN, ours};
+use crate::support::{Proxy, eventually};
 
 /// What comes back for these bytes, until the server closes the connection.
 fn talk(proxy: &Proxy, bytes: &[u8]) -> String {
@@ -26,29 +29,102 @@ fn head(rest: &str) -> String {
 
 const BODY: &str = r#"{"target": "http://127.0.0.1:9"}"#;
 
+/// Somebody else's request, on a connection of its own.
+#[track_caller]
+fn others_are_answered(proxy: &Proxy) {
+    let address = SocketAddr::from(([127, 0, 0, 1], proxy.api));
+    // Less than the server waits for what others have begun.
+    let patience = Duration::from_secs(8);
+    let mut stream = TcpStream::connect_timeout(&address, patience).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let request = format!(
+        "GET /api/routes HTTP/1.1\r\nHost: h\r\nAuthorization: token {TOKEN}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// Requests that somebody between could read in another way than we do, so that what follows is a
+/// request to one and a body to the other.
 #[test]
 fn requests_that_can_be_read_in_two_ways_are_refused() {
     let proxy = Proxy::start(&[]);
-    for lines in [
+    let length = format!("Content-Length: {}\r\n", BODY.len());
+    let smuggled = head(&length).replace("/x ", "/smuggled ") + BODY;
+    let heads = [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
         "Content-Length: 5\r\nContent-Length: 6\r\n",
-        "Transfer-Encoding: chunked, gzip\r\n",
-        "Transfer-Encoding : chunked\r\n",
+        "Content-Length: 5, 6\r\n",
+        "Content-Length: 5\r\n Content-Length: 6\r\n",
+        "Content-Length: 5 5\r\n",
         "Content-Length: -1\r\n",
-    ] {
-        let second = "GET /api/routes HTTP/1.1\r\nHost: h\r\n\r\n";
-        let answer = talk(
-            &proxy,
-            format!("{}0\r\n\r\n{second}", head(lines)).as_bytes(),
-        );
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{lines}: {answer}");
+        "Content-Length: +5\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length : 5\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: \x0bchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding:\r\n chunked\r\n",
+        "X: y\nContent-Length: 5\r\n",
+        "X: y\rContent-Length: 5\r\n",
+        "X: y\0\r\n",
+    ];
+    let heads = heads.map(|lines| head(lines) + "0\r\n\r\n");
+    let chunks = [
+        "\r\n",
+        ";x\r\n\r\n",
+        "0\n\n",
+        "0\n\r\n",
+        "5\n12345\r\n0\r\n\r\n",
+        "5;x\ny\r\n12345\r\n0\r\n\r\n",
+        "5\r\n12345\n0\r\n\r\n",
+        "5\r\n123456\r\n0\r\n\r\n",
+        "5\r\n1234\r\n0\r\n\r\n",
+        "-5\r\n12345\r\n0\r\n\r\n",
+        "0x5\r\n12345\r\n0\r\n\r\n",
+        "5 5\r\n12345\r\n0\r\n\r\n",
+        "00000000000000005\r\n12345\r\n0\r\n\r\n",
+        "0\r\nX: y\n\r\n",
+    ];
+    let chunks = chunks.map(|body| head("Transfer-Encoding: chunked\r\n") + body);
+    for request in heads.iter().chain(&chunks) {
+        let answer = talk(&proxy, format!("{request}{smuggled}").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
         assert_eq!(
             answer.matches("HTTP/1.1").count(),
             1,
-            "nothing after it: {answer}"
+            "{request:?}: nothing after it: {answer}"
         );
+        others_are_answered(&proxy);
     }
     assert_eq!(proxy.get("/x").status, 404);
+    assert_eq!(proxy.get("/smuggled").status, 404);
+}
+
+#[test]
+fn a_request_in_a_body_is_none_and_one_behind_it_is() {
+    let proxy = Proxy::start(&[]);
+    let inner = head("Content-Length: 0\r\n").replace("POST", "DELETE");
+    let data = serde_json::json!({"target": "http://127.0.0.1:9", "inner": inner}).to_string();
+    let sized = head(&format!("Content-Length: {}\r\n", data.len())) + &data;
+    let chunked = head("Transfer-Encoding: chunked\r\n")
+        + &format!("{:x}\r\n{data}\r\n0\r\n\r\n", data.len());
+    let last = head("Connection: close\r\nContent-Length: 1\r\n") + "{";
+    let answer = talk(&proxy, format!("{sized}{chunked}{last}").as_bytes());
+    let statuses: Vec<_> = answer
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|one| &one[..3])
+        .collect();
+    assert_eq!(statuses, ["201", "201", "400"], "{answer}");
+    assert_eq!(proxy.get("/x").json()["inner"], inner);
+    others_are_answered(&proxy);
 }
 
 #[test]
@@ -110,36 +186,119 @@ fn what_is_too_large_is_refused() {
             head("Transfer-Encoding: chunked\r\n") + "ffffffffffffffff\r\n",
             "HTTP/1.1 413 ",
         ),
+        (
+            head("Transfer-Encoding: chunked\r\n") + "5;" + &huge,
+            "HTTP/1.1 400 ",
+        ),
+        (
+            head("Transfer-Encoding: chunked\r\n") + "0\r\nX: " + &huge,
+            "HTTP/1.1 431 ",
+        ),
         (head(&format!("X: {huge}\r\n")), "HTTP/1.1 431 "),
+        (head(&"X: y\r\n".repeat(200)), "HTTP/1.1 431 "),
+        (format!("GET /{huge} HTTP/1.1\r\n\r\n"), "HTTP/1.1 431 "),
+        (huge.clone(), "HTTP/1.1 431 "),
         ("NONSENSE\r\n\r\n".into(), "HTTP/1.1 400 "),
     ] {
         let answer = talk(&proxy, request.as_bytes());
         assert!(answer.starts_with(begins), "{request:.80}: {answer}");
-        assert_eq!(proxy.get("").status, 200);
+        others_are_answered(&proxy);
     }
 }
 
+/// More than the server takes at a time, of each kind.
 #[test]
 fn clients_that_hold_connections_open_do_not_lock_others_out() {
     let proxy = Proxy::start(&[]);
-    let mut held = Vec::new();
-    for n in 0..600 {
-        let mut stream = TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
-        let begun = head("X-Slow:");
-        let length = begun.len() - usize::from(n % 2 == 0) * begun.len();
-        stream
-            .write_all(&begun.as_bytes()[..length.saturating_sub(4)])
-            .unwrap();
-        held.push(stream);
-    }
-    for _ in 0..3 {
-        assert_eq!(proxy.get("").status, 200);
+    let chunked = head("Transfer-Encoding: chunked\r\n");
+    for begun in [
+        "",
+        head("").strip_suffix("\r\n\r\n").unwrap(),
+        &(head("Content-Length: 33\r\n") + "{"),
+        &(chunked.clone() + "2"),
+        &(chunked + "ff\r\n{"),
+    ] {
+        let held: Vec<_> = (0..600)
+            .map(|_| {
+                let mut stream = TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
+                stream.write_all(begun.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        for _ in 0..3 {
+            others_are_answered(&proxy);
+        }
+        drop(held);
     }
 }
 
 #[test]
-fn a_head_that_does_not_end_is_cut() {
+fn ten_thousand_open_connections_lock_nobody_out() {
+    // The server may have a hundred files open to begin with.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 100; exec \"$0\" chp \"$@\""]);
+    command.arg(ours().get_program());
+    for (name, value) in ours().get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let proxy = Proxy::spawn(command, &[]);
+    proxy.wait_until_ready();
+
+    let limit = getrlimit(Resource::Nofile);
+    let lifted = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, lifted).unwrap();
+    // The other tests of this process need some.
+    let spare = limit.maximum.unwrap_or(u64::MAX).saturating_sub(2_000);
+    let count = spare.min(10_000);
+    let mut held = Vec::new();
+    for n in 1..=count {
+        held.push(TcpStream::connect(("127.0.0.1", proxy.api)).unwrap());
+        if n % 1_000 == 0 {
+            others_are_answered(&proxy);
+        }
+    }
+    println!(
+        "{count} connections; a process may have {:?} files",
+        limit.maximum
+    );
+    others_are_answered(&proxy);
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", proxy.child.id()));
+    eventually("it keeps some of them only", || {
+        files().unwrap().count() < 1_000
+    });
+    drop(held);
+    others_are_answered(&proxy);
+}
+
+#[test]
+fn what_comes_byte_by_byte_is_cut() {
     let proxy = Proxy::start(&[]);
-    let answer = talk(&proxy, b"GET /api/routes HTTP/1.1\r\nHost: h\r\n");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let started = [
+        "GET /api/routes HTTP/1.1\r\nHost: ".to_string(),
+        head("Content-Length: 9999\r\n"),
+        head("Transfer-Encoding: chunked\r\n") + "5;",
+    ];
+    std::thread::scope(|scope| {
+        for started in &started {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let mut stream = TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
+                let pause = Duration::from_millis(100);
+                stream.set_read_timeout(Some(pause)).unwrap();
+                stream.write_all(started.as_bytes()).unwrap();
+                let mut answer = [0; 12];
+                let begun = Instant::now();
+                // A byte each time, for ever.
+                while stream.read_exact(&mut answer).is_err() {
+                    assert!(begun.elapsed() < Duration::from_secs(60), "{started}");
+                    drop(stream.write_all(b"1"));
+                }
+                assert_eq!(&answer, b"HTTP/1.1 408", "{started}");
+            });
+        }
+    });
+    others_are_answered(&proxy);
 }

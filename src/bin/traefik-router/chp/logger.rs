@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use traefik_router::may_hold_secrets;
 
 struct Logger;
 
@@ -29,9 +30,11 @@ pub(super) fn start(level: &str) -> Result<(), String> {
 }
 
 impl Log for Logger {
-    /// Of the libraries below only what is wrong: what they tell beyond that may hold secrets.
+    /// Of the libraries below only what is wrong, and of Traefik's own lines none that tell its
+    /// configuration.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("traefik") || metadata.level() <= Level::Warn
+        metadata.level() <= Level::Warn
+            || metadata.target().starts_with("traefik") && !may_hold_secrets(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -64,4 +67,23 @@ fn clock() -> String {
     let (seconds, millis) = (now.as_secs() % 86_400, now.subsec_millis());
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told() {
+        for (target, level, expected) in [
+            ("traefik", Level::Info, true),
+            ("traefik", Level::Debug, false),
+            ("traefik_router::router", Level::Debug, true),
+            ("ureq", Level::Warn, true),
+            ("ureq", Level::Info, false),
+        ] {
+            let metadata = Metadata::builder().target(target).level(level).build();
+            assert_eq!(Logger.enabled(&metadata), expected, "{target} {level}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -37,6 +38,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
     if let Err(error) = logger::start(&options.log_level) {
         return complain(&error);
     }
+    lift_file_limit();
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -90,6 +92,19 @@ fn serve(options: Options) -> Result<(), String> {
                 return running.map_or(Ok(()), |proxy| proxy.stop());
             }
         }
+    }
+}
+
+/// Lets us have as many files open as the system allows, as Traefik does for itself: each connection
+/// is one, and a relayed one two.
+fn lift_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let lifted = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, lifted) {
+        log::debug!("the limit of open files stays: {error}");
     }
 }
 

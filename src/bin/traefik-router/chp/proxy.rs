@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use traefik_router::backend::Backend;
-use traefik_router::{Etcd, FileBackend, KvBackend, Nested, Route, Router};
+use traefik_router::{Etcd, FileBackend, KvBackend, Route, Router};
 
 use super::Event;
 use super::activity::{self, Activity};
@@ -260,7 +260,6 @@ fn start_traefik(
         },
     )?;
     let mut builder = Router::builder(backend)
-        .nested_routers(Nested::Auto)
         .public_url(settings.public_url)
         .traefik_api_url(traefik_api)
         .traefik_api_entrypoint(API_ENTRYPOINT)

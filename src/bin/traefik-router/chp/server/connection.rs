@@ -62,14 +62,13 @@ impl<W: Wire> Connection<'_, W> {
 
     /// Serves one request; says whether another one may follow.
     fn serve_one(&mut self) -> Result<bool, Failure> {
-        self.seat.set_waiting(true);
         let Some(head) = self.head()? else {
             return Ok(false);
         };
-        self.seat.set_waiting(false);
         let (is_head, keep_alive) = (head.method == "HEAD", head.keep_alive);
         let body = self.body(&head)?;
-        let answer = (self.handler.answer)(&head.with_body(body));
+        let request = head.with_body(body);
+        let answer = self.seat.at_work(|| (self.handler.answer)(&request));
         self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
         Ok(keep_alive)
     }
@@ -153,7 +152,11 @@ impl<W: Wire> Connection<'_, W> {
         loop {
             match httparse::parse_chunk_size(&self.unread) {
                 Ok(httparse::Status::Complete((length, size))) => {
-                    self.unread.drain(..length);
+                    let line: Vec<u8> = self.unread.drain(..length).collect();
+                    // No digits are no end, and an extension has no second line.
+                    if !line[0].is_ascii_hexdigit() || line[..length - 2].contains(&b'\n') {
+                        return Err(Failure::Refuse(400));
+                    }
                     return Ok(size);
                 }
                 Ok(httparse::Status::Partial) if self.unread.len() < MAX_CHUNK_LINE => {
@@ -170,6 +173,9 @@ impl<W: Wire> Connection<'_, W> {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
                 let line = self.take(end)?;
                 self.take(2)?;
+                if line.contains(&b'\n') {
+                    return Err(Failure::Refuse(400));
+                }
                 return Ok(line);
             }
             if self.unread.len() >= MAX_CHUNK_LINE {

@@ -161,6 +161,11 @@ impl Head {
         if length > MAX_HEAD {
             return Err(431);
         }
+        // Not everybody takes a line feed by itself for the end of a line.
+        let mut lines = bytes[..length].split_inclusive(|byte| *byte == b'\n');
+        if !lines.all(|line| line.ends_with(b"\r\n")) {
+            return Err(400);
+        }
         let is_1_1 = parsed.version == Some(1);
         let headers: Vec<_> = (parsed.headers.iter())
             .map(|header| {
@@ -291,11 +296,19 @@ mod tests {
             ("GET / HTTP/2.0\n\n", 505),
             ("GET\n\n", 400),
             ("\x16\x03\x01\n\n", 400),
+            ("GET / HTTP/1.1\nA: b\rC: d\n\n", 400),
             (&format!("GET / HTTP/1.1\n{many}\n"), 431),
             (&format!("GET / HTTP/1.1\nX: {long}\n\n"), 431),
             (&format!("GET /{long}"), 431),
         ] {
             assert_eq!(parse(head).err(), Some(status), "{head:.40}");
+        }
+        for head in [
+            "GET / HTTP/1.1\nA: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\n\r\n",
+            "\nGET / HTTP/1.1\r\n\r\n",
+        ] {
+            assert_eq!(Head::parse(head.as_bytes()).err(), Some(400), "{head:?}");
         }
     }
 

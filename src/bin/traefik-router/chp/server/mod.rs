@@ -128,7 +128,7 @@ struct Taken {
 
 struct Occupant {
     stream: Arc<Stream>,
-    /// Since when it waits for a request; `None` while there is one.
+    /// Since when it waits for its client, to ask or to read; `None` while its request is answered.
     waiting_since: Option<Instant>,
 }
 
@@ -152,7 +152,7 @@ impl Seats {
     }
 
     /// A place for a connection. If there is none left, the connection that has waited longest for
-    /// a request is closed; if all have one, there is no place.
+    /// its client is closed; if all are at work, there is no place.
     fn take(seats: &Arc<Self>, stream: Arc<Stream>) -> Option<Seat> {
         let mut taken = seats.taken();
         if taken.by_number.len() >= seats.limit {
@@ -181,10 +181,17 @@ impl Seats {
 }
 
 impl Seat {
-    fn set_waiting(&self, waiting: bool) {
-        if let Some(one) = self.seats.taken().by_number.get_mut(&self.number) {
-            one.waiting_since = waiting.then(Instant::now);
-        }
+    /// Keeps the place while a request is answered.
+    fn at_work<T>(&self, answer: impl FnOnce() -> T) -> T {
+        let set = |since| {
+            if let Some(one) = self.seats.taken().by_number.get_mut(&self.number) {
+                one.waiting_since = since;
+            }
+        };
+        set(None);
+        let answer = answer();
+        set(Some(Instant::now()));
+        answer
     }
 
     fn close_output(&self) -> io::Result<()> {
@@ -195,5 +202,59 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.taken().by_number.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+
+    const LIMIT: usize = 4;
+    /// More than sockets take on their way to a client that does not read.
+    const LONG: usize = 32 << 20;
+
+    fn start() -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let handler = Handler::new(Some(1 << 20), |request| match request.path() {
+            "/long" => Response::text(200, "x".repeat(LONG)),
+            _ => Response::text(200, "short"),
+        });
+        serve(vec![Listener::Tcp(listener)], LIMIT, None, handler);
+        address
+    }
+
+    fn begin(address: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    #[test]
+    fn whoever_holds_connections_locks_nobody_out() {
+        let address = start();
+        for held in [
+            "",
+            "GET / HTTP/1.1\r\nHost:",
+            "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n1234",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n1234",
+            "GET /long HTTP/1.1\r\n\r\n",
+        ] {
+            let held: Vec<_> = (0..3 * LIMIT).map(|_| begin(address, held)).collect();
+            for _ in 0..3 {
+                let request = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+                let mut stream = begin(address, request);
+                // Less than the server waits for those who hold on.
+                let patience = Duration::from_secs(8);
+                stream.set_read_timeout(Some(patience)).unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                assert!(answer.ends_with("short"), "{answer:?}");
+            }
+            drop(held);
+        }
     }
 }

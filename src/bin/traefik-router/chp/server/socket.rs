@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How long a client may take to read a piece of an answer.
 const WRITE: Duration = Duration::from_secs(30);
+/// How many connections may wait to be accepted; the system may have a lower limit.
+const BACKLOG: i32 = 4096;
 
 pub(crate) enum Listener {
     Tcp(TcpListener),
@@ -29,13 +31,13 @@ impl Listener {
                 ErrorKind::AddrInUse => Err(error),
                 _ => TcpListener::bind(("0.0.0.0", port)),
             });
-            return Ok(vec![Self::Tcp(any?)]);
+            return Ok(vec![Self::Tcp(with_room(any?)?)]);
         }
         let mut failure = io::Error::new(ErrorKind::NotFound, "no such address");
         let mut listeners = Vec::new();
         for address in (host, port).to_socket_addrs()? {
             match TcpListener::bind(address) {
-                Ok(listener) => listeners.push(Self::Tcp(listener)),
+                Ok(listener) => listeners.push(Self::Tcp(with_room(listener)?)),
                 // A host name may stand for an address family that this machine lacks.
                 Err(error) if error.kind() == ErrorKind::AddrNotAvailable => failure = error,
                 Err(error) => return Err(error),
@@ -72,6 +74,13 @@ impl Listener {
             Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
         }
     }
+}
+
+/// Lets more connections wait to be accepted: one that comes when there is no room is tried again
+/// by the client's system only after a second.
+fn with_room(listener: TcpListener) -> io::Result<TcpListener> {
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 impl Stream {
