@@ -1,5 +1,6 @@
-//! `cargo xtask fuzz`: every fuzz target for a while, two at a time. The flags below make a stable
-//! compiler count what is reached, for libFuzzer; nothing else has to be installed but a C++ compiler.
+//! `cargo xtask fuzz`: every fuzz target for a while, as many at a time as there are cores. The flags
+//! below make a stable compiler count what is reached, for libFuzzer, which is built with the targets;
+//! nothing else has to be installed but a C++ compiler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,6 @@ const TARGETS: [&str; 6] = [
     "traefik",
     "chp_request",
 ];
-const AT_ONCE: usize = 2;
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -39,11 +39,12 @@ pub(crate) fn run(options: &[&str]) -> Result {
         return Err(format!("--only takes one of {}", TARGETS.join(", ")).into());
     }
     let programs = build()?;
+    println!("{}", bold("fuzzing"));
     let waiting = Mutex::new(targets.into_iter());
     let next = || waiting.lock().ok()?.next();
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(target) = next() {
                     let outcome = fuzz(&programs, target, seconds);

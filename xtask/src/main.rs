@@ -22,8 +22,9 @@ cargo xtask COMMAND
   test              get what the tests need, run them all, check every feature
   fuzz              try to break what takes text or answers from others, 60 s each
                     --seconds N  --only TARGET
-  deny              check the licences and sources of what is built in
-  deny --advisories ... and known vulnerabilities; asks github.com for the list of them
+  deny              check the licences and sources of what is built in; and known vulnerabilities,
+                    if github.com gives the list of them
+  deny --advisories ... and fail if it does not
   compare           measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side;
                     writes target/compare.json, .md and .svg
   compare --quick   ... within five minutes, with fewer samples and tables

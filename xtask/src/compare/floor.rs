@@ -5,7 +5,7 @@
 //! polling. Nothing here uses the library while the clock runs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -129,8 +129,21 @@ impl Floor {
         }
     }
 
+    /// A sample in which the file waits for the disk as the library's does. On etcd the
+    /// transaction itself waits.
+    pub(super) fn sample_flushed(&mut self, command: &str) -> Result<Option<f64>> {
+        match self.store {
+            Store::File { .. } => self.sample_with(command, true).map(Some),
+            Store::Etcd { .. } => Ok(None),
+        }
+    }
+
     /// Does what `command` stands for; the milliseconds until the API shows it.
     pub(super) fn sample(&mut self, command: &str) -> Result<f64> {
+        self.sample_with(command, false)
+    }
+
+    fn sample_with(&mut self, command: &str, flush: bool) -> Result<f64> {
         self.generation += 1;
         let generation = self.generation.to_string();
         let start = match &mut self.store {
@@ -140,7 +153,13 @@ impl Floor {
                 let temp = path.with_extension("floor");
                 let start = Instant::now();
                 fs::write(&temp, text)?;
-                fs::rename(&temp, path)?;
+                if flush {
+                    File::open(&temp)?.sync_all()?;
+                }
+                fs::rename(&temp, &path)?;
+                if let Some(folder) = path.parent().filter(|_| flush) {
+                    File::open(folder)?.sync_all()?;
+                }
                 start
             }
             Store::Etcd { connection, steps } => {

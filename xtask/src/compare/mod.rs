@@ -179,6 +179,8 @@ struct Row {
     backend: String,
     routes: usize,
     floor: Vec<f64>,
+    /// The floor with the library's waits for the disk.
+    flushed: Vec<f64>,
     ours: Vec<f64>,
     /// Of these, the part until it was stored.
     stored: Vec<f64>,
@@ -213,6 +215,8 @@ struct Amount {
     bulk: Vec<(usize, bool)>,
     bulk_rounds: usize,
     reads: bool,
+    /// Whether the floor is measured with the disk's share, too.
+    flushed: bool,
 }
 
 struct Run {
@@ -274,6 +278,8 @@ impl Run {
             bulk,
             bulk_rounds: if quick { 2 } else { 7 },
             reads: self.options.wants("reads") && largest && routes > 0,
+            // Beyond that a reload takes so long that the disk is nothing beside it.
+            flushed: routes <= 100 && backend != ours::UNFLUSHED,
         }
     }
 
@@ -294,6 +300,9 @@ impl Run {
             for row in &mut rows {
                 let case = row.case.clone();
                 row.floor.push(sides.floor.sample(&case)?);
+                if amount.flushed {
+                    row.flushed.extend(sides.floor.sample_flushed(&case)?);
+                }
                 let answer = sides.ours.ask(&case)?;
                 row.add_ours(&answer);
                 match &mut sides.peers {

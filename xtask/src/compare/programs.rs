@@ -62,7 +62,13 @@ impl Program {
 
     pub(crate) fn traefik(program: &Path, config: &Path, log: &Path) -> Result<Self> {
         let option = format!("--configFile={}", config.display());
-        Self::start(program, &[option], log)
+        let mut command = Command::new(program);
+        command.arg(option);
+        if std::env::var_os("GOGC").is_none() {
+            // As the library starts it.
+            command.env("GOGC", "200");
+        }
+        Self::run(&command, log)
     }
 }
 
