@@ -68,7 +68,7 @@ impl<W: Wire> Connection<'_, W> {
         let (is_head, keep_alive) = (head.method == "HEAD", head.keep_alive);
         let body = self.body(&head)?;
         let request = head.with_body(body);
-        let answer = self.seat.at_work(|| (self.handler.answer)(&request));
+        let answer = (self.handler.answer)(&request);
         self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
         Ok(keep_alive)
     }

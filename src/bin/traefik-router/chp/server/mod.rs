@@ -8,7 +8,7 @@ pub(crate) mod tls;
 use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::message::{Request, Response, reason};
@@ -60,10 +60,7 @@ pub(crate) fn serve(
                     continue;
                 };
                 let (handler, tls) = (Arc::clone(&handler), tls.clone());
-                let stream = Arc::new(stream);
-                let Some(seat) = Seats::take(&seats, stream) else {
-                    continue;
-                };
+                let seat = Seats::take(&seats, Arc::new(stream));
                 let talk = move || {
                     if let Err(error) = converse(&seat, tls, &handler) {
                         log::debug!("a connection failed: {error}");
@@ -83,7 +80,7 @@ fn converse(
     tls: Option<Arc<rustls::ServerConfig>>,
     handler: &Handler,
 ) -> io::Result<()> {
-    let socket = Socket::new(Arc::clone(&seat.stream));
+    let socket = Socket::new(seat);
     let unread = Vec::new();
     match tls {
         None => Connection {
@@ -118,6 +115,8 @@ fn converse(
 struct Seats {
     limit: usize,
     taken: Mutex<Taken>,
+    /// Told when one is free, or its occupant waits for its client.
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -128,8 +127,9 @@ struct Taken {
 
 struct Occupant {
     stream: Arc<Stream>,
-    /// Since when it waits for its client, to ask or to read; `None` while its request is answered.
-    waiting_since: Option<Instant>,
+    /// From when on it may be closed for another one, since it waits for its client, to ask or to
+    /// read; `None` while it does not.
+    may_go: Option<Instant>,
 }
 
 /// A connection's place; free again when this is dropped.
@@ -144,6 +144,7 @@ impl Seats {
         Self {
             limit,
             taken: Mutex::default(),
+            changed: Condvar::new(),
         }
     }
 
@@ -152,46 +153,63 @@ impl Seats {
     }
 
     /// A place for a connection. If there is none left, the connection that has waited longest for
-    /// its client is closed; if all are at work, there is no place.
-    fn take(seats: &Arc<Self>, stream: Arc<Stream>) -> Option<Seat> {
+    /// its client is closed; if none waits, this waits until one does.
+    fn take(seats: &Arc<Self>, stream: Arc<Stream>) -> Seat {
         let mut taken = seats.taken();
-        if taken.by_number.len() >= seats.limit {
-            let waiting = taken.by_number.iter();
-            let waiting = waiting.filter_map(|(number, one)| Some((one.waiting_since?, *number)));
-            let (_, number) = waiting.min()?;
-            if let Some(one) = taken.by_number.remove(&number) {
-                // It may be closed already.
-                one.stream.shutdown(Shutdown::Both).ok();
+        while taken.by_number.len() >= seats.limit {
+            if let Err(left) = taken.close_one() {
+                let waited = seats.changed.wait_timeout(taken, left);
+                taken = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
         let number = taken.next;
         taken.next += 1;
         let occupant = Occupant {
             stream: Arc::clone(&stream),
-            waiting_since: Some(Instant::now()),
+            may_go: None,
         };
         taken.by_number.insert(number, occupant);
         let seats = Arc::clone(seats);
-        Some(Seat {
+        Seat {
             seats,
             number,
             stream,
-        })
+        }
+    }
+}
+
+impl Taken {
+    /// Closes the connection that has waited longest for its client; the error is how long no other
+    /// one may be closed.
+    fn close_one(&mut self) -> Result<(), Duration> {
+        let waiting = self.by_number.iter();
+        let waiting = waiting.filter_map(|(number, one)| Some((one.may_go?, *number)));
+        let (may_go, number) = waiting.min().ok_or(Duration::MAX)?;
+        let left = may_go.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Err(left);
+        }
+        if let Some(one) = self.by_number.remove(&number) {
+            // It may be closed already.
+            one.stream.shutdown(Shutdown::Both).ok();
+        }
+        Ok(())
     }
 }
 
 impl Seat {
-    /// Keeps the place while a request is answered.
-    fn at_work<T>(&self, answer: impl FnOnce() -> T) -> T {
-        let set = |since| {
+    /// Waits for the client; the place may go to another one from then on.
+    fn waiting<T>(&self, may_go: Instant, wait: impl FnOnce() -> T) -> T {
+        let set = |may_go| {
             if let Some(one) = self.seats.taken().by_number.get_mut(&self.number) {
-                one.waiting_since = since;
+                one.may_go = may_go;
             }
+            self.seats.changed.notify_all();
         };
+        set(Some(may_go));
+        let waited = wait();
         set(None);
-        let answer = answer();
-        set(Some(Instant::now()));
-        answer
+        waited
     }
 
     fn close_output(&self) -> io::Result<()> {
@@ -202,6 +220,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.taken().by_number.remove(&self.number);
+        self.seats.changed.notify_all();
     }
 }
 
@@ -209,6 +228,7 @@ impl Drop for Seat {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use super::*;
 
@@ -216,15 +236,23 @@ mod tests {
     /// More than sockets take on their way to a client that does not read.
     const LONG: usize = 32 << 20;
 
-    fn start() -> SocketAddr {
+    /// A server, and how many requests for `/slow` it has begun to answer.
+    fn start() -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let handler = Handler::new(Some(1 << 20), |request| match request.path() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&begun);
+        let handler = Handler::new(Some(1 << 20), move |request| match request.path() {
             "/long" => Response::text(200, "x".repeat(LONG)),
+            "/slow" => {
+                count.fetch_add(1, SeqCst);
+                std::thread::sleep(Duration::from_millis(500));
+                Response::text(200, "slow")
+            }
             _ => Response::text(200, "short"),
         });
         serve(vec![Listener::Tcp(listener)], LIMIT, None, handler);
-        address
+        (address, begun)
     }
 
     fn begin(address: SocketAddr, text: &str) -> TcpStream {
@@ -233,9 +261,21 @@ mod tests {
         stream
     }
 
+    #[track_caller]
+    fn is_answered(mut stream: TcpStream, end: &str) {
+        // Less than the server waits for those who hold on.
+        let patience = Duration::from_secs(8);
+        stream.set_read_timeout(Some(patience)).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with(end), "{answer:?}");
+    }
+
+    const SHORT: &str = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+
     #[test]
     fn whoever_holds_connections_locks_nobody_out() {
-        let address = start();
+        let (address, _) = start();
         for held in [
             "",
             "GET / HTTP/1.1\r\nHost:",
@@ -245,16 +285,31 @@ mod tests {
         ] {
             let held: Vec<_> = (0..3 * LIMIT).map(|_| begin(address, held)).collect();
             for _ in 0..3 {
-                let request = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
-                let mut stream = begin(address, request);
-                // Less than the server waits for those who hold on.
-                let patience = Duration::from_secs(8);
-                stream.set_read_timeout(Some(patience)).unwrap();
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).unwrap();
-                assert!(answer.ends_with("short"), "{answer:?}");
+                is_answered(begin(address, SHORT), "short");
             }
             drop(held);
         }
+    }
+
+    #[test]
+    fn while_all_are_at_work_others_wait_and_no_answer_is_lost() {
+        let (address, begun) = start();
+        let slow = "GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let at_work: Vec<_> = (1..=LIMIT)
+            .map(|count| {
+                let stream = begin(address, slow);
+                while begun.load(SeqCst) < count {
+                    std::thread::yield_now();
+                }
+                stream
+            })
+            .collect();
+        let later: Vec<_> = (0..2 * LIMIT).map(|_| begin(address, SHORT)).collect();
+        at_work
+            .into_iter()
+            .for_each(|stream| is_answered(stream, "slow"));
+        later
+            .into_iter()
+            .for_each(|stream| is_answered(stream, "short"));
     }
 }

@@ -2,13 +2,19 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Seat;
 
 /// How long a client may take to read a piece of an answer.
 const WRITE: Duration = Duration::from_secs(30);
+/// The same where others wait for its place.
+const READING: Duration = Duration::from_secs(1);
 /// How many connections may wait to be accepted; the system may have a lower limit.
 const BACKLOG: i32 = 4096;
 
@@ -103,6 +109,15 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -126,34 +141,46 @@ impl Write for &Stream {
 }
 
 /// A stream that can be read until a deadline, however slowly its bytes come.
-pub(super) struct Socket {
-    stream: Arc<Stream>,
+pub(super) struct Socket<'a> {
+    seat: &'a Seat,
     deadline: Instant,
 }
 
-impl Socket {
-    pub(super) fn new(stream: Arc<Stream>) -> Self {
+impl<'a> Socket<'a> {
+    pub(super) fn new(seat: &'a Seat) -> Self {
         Self {
-            stream,
+            seat,
             deadline: Instant::now(),
         }
     }
+
+    fn is_ready(&self, events: PollFlags) -> bool {
+        let mut fds = [PollFd::new(&*self.seat.stream, events)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
 }
 
-impl Read for Socket {
+impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.stream.set_timeouts(Some(left), Some(WRITE))?;
-        (&*self.stream).read(buffer)
+        let mut stream = &*self.seat.stream;
+        stream.set_timeouts(Some(left), Some(WRITE))?;
+        if self.is_ready(PollFlags::IN) {
+            return stream.read(buffer);
+        }
+        self.seat.waiting(Instant::now(), || stream.read(buffer))
     }
 }
 
-impl Write for Socket {
+impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.stream).write(bytes)
+        let mut stream = &*self.seat.stream;
+        // A client that reads on loses no answer; each piece of it begins to wait anew.
+        let may_go = Instant::now() + READING;
+        self.seat.waiting(may_go, || stream.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -166,13 +193,13 @@ pub(super) trait Wire: Read + Write {
     fn read_until(&mut self, deadline: Instant);
 }
 
-impl Wire for Socket {
+impl Wire for Socket<'_> {
     fn read_until(&mut self, deadline: Instant) {
         self.deadline = deadline;
     }
 }
 
-impl Wire for rustls::StreamOwned<rustls::ServerConnection, Socket> {
+impl Wire for rustls::StreamOwned<rustls::ServerConnection, Socket<'_>> {
     fn read_until(&mut self, deadline: Instant) {
         self.sock.deadline = deadline;
     }
