@@ -145,14 +145,21 @@ impl Http {
     }
 
     pub(crate) fn get(&self, path: &str, timeout: Duration) -> Result<Answer> {
-        let answer = self.try_get(path, timeout).or_else(|error| {
-            // The other side may just have closed a connection that was kept.
-            match self.answered.load(Relaxed) && is_closed(&error) {
-                true => self.try_get(path, timeout),
+        self.again_if_closed(|| self.try_get(path, timeout))
+            .map_err(|error| self.error(path, error))
+    }
+
+    /// Asks once more if the other side may just have closed a connection that was kept.
+    fn again_if_closed<T>(
+        &self,
+        mut ask: impl FnMut() -> Result<T, ureq::Error>,
+    ) -> Result<T, ureq::Error> {
+        ask().or_else(
+            |error| match self.answered.load(Relaxed) && is_closed(&error) {
+                true => ask(),
                 false => Err(error),
-            }
-        });
-        answer.map_err(|error| self.error(path, error))
+            },
+        )
     }
 
     fn try_get(&self, path: &str, timeout: Duration) -> Result<Answer, ureq::Error> {
@@ -170,7 +177,8 @@ impl Http {
         config.build().call().and_then(|answer| self.read(answer))
     }
 
-    /// Posts JSON. `authorization` replaces the header that would be sent otherwise.
+    /// Posts JSON. `authorization` replaces the header that would be sent otherwise. What only
+    /// `reads` is asked for again where [`Http::get`] does so.
     ///
     /// The error says [`Stored::Unknown`] where the server may have got the whole request, and
     /// [`Stored::Nothing`] where it can't have.
@@ -180,9 +188,31 @@ impl Http {
         body: &[u8],
         authorization: Option<&str>,
         bounds: Bounds,
+        reads: bool,
     ) -> Result<Answer> {
-        let request = self
-            .post_request(path, body, authorization)
+        let mut unsent = body;
+        let mut ask = || {
+            unsent = body;
+            self.try_post(path, &mut unsent, authorization, bounds)
+        };
+        let answer = if reads {
+            self.again_if_closed(ask)
+        } else {
+            ask()
+        };
+        answer.map_err(|error| self.post_error(path, error, unsent))
+    }
+
+    /// A server can't act on JSON whose last byte ureq has not even asked for: what it has not is
+    /// left in `unsent`.
+    fn try_post(
+        &self,
+        path: &str,
+        unsent: &mut &[u8],
+        authorization: Option<&str>,
+        bounds: Bounds,
+    ) -> Result<Answer, ureq::Error> {
+        self.post_request(path, unsent, authorization)
             .config()
             .timeout_global(self.unless_address(bounds.total))
             .timeout_connect(Some(bounds.connect))
@@ -190,13 +220,9 @@ impl Http {
             .timeout_send_body(Some(bounds.total))
             .timeout_recv_response(Some(bounds.total))
             .timeout_recv_body(Some(bounds.total))
-            .build();
-        // A server can't act on JSON whose last byte ureq has not even asked for.
-        let mut unsent = body;
-        let answer = request
-            .send(ureq::SendBody::from_reader(&mut unsent))
-            .and_then(|answer| self.read(answer));
-        answer.map_err(|error| self.post_error(path, error, unsent))
+            .build()
+            .send(ureq::SendBody::from_reader(unsent))
+            .and_then(|answer| self.read(answer))
     }
 
     /// Posts JSON and reads the answer line by line, for as long as the server goes on with it.

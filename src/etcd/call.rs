@@ -6,6 +6,7 @@
 //! |---|---|---|---|
 //! | not connected, or not all of the request sent | next endpoint | next endpoint | next endpoint |
 //! | answered: no leader, too many requests, dropped | next endpoint, then again | the same | the same |
+//! | sent, and a connection that was kept broke | same endpoint, once more; then as below | as below | as below |
 //! | sent, and the connection broke or no answer came | next endpoint | next endpoint | error, `Stored::Unknown` |
 //! | answered: timed out, stopped, unavailable | next endpoint, then again | the same | error, `Stored::Unknown` |
 //! | answered: token not accepted | new token, once, same endpoint | the same | the same |
@@ -206,7 +207,7 @@ pub(super) fn post<T: DeserializeOwned>(
     bounds: Bounds,
     reads: bool,
 ) -> Result<T, Failure> {
-    let answer = http.post(path, body, token, bounds)?;
+    let answer = http.post(path, body, token, bounds, reads)?;
     if answer.status != 200 {
         let url = format!("{}{path}", http.base());
         return Err(Failure::read(&url, answer.status, &answer.body));
