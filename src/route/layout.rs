@@ -138,7 +138,7 @@ impl Layout {
             |text: &[u8], range: &str| Group::from(host.to_string() + &canonical(text) + range);
         let mut groups = vec![(name(home, ""), stems)];
         while let Some((group, stems)) = groups.pop() {
-            let bytes: usize = stems.iter().map(|stem| stem.bytes_in_rule()).sum();
+            let bytes: usize = stems.iter().map(|stem| stem.in_rule).sum();
             if stems.len() <= limits.gate && bytes <= GATE_BYTES {
                 if stems.len() >= limits.parent {
                     self.add_gate(group, stems, limits);
@@ -260,6 +260,8 @@ const UNKNOWN: &str = "%EF%BF%BD";
 /// A route, with the part of its path that has only one form, without the slash at its end.
 struct Stem<'t> {
     bytes: Cow<'t, [u8]>,
+    /// How much longer a gate's rule is with it, more or less.
+    in_rule: usize,
     route: &'t Route,
 }
 
@@ -268,8 +270,9 @@ impl<'t> Stem<'t> {
     fn of(route: &'t Route) -> Option<Self> {
         let path = route.spec.path();
         let bare = path.strip_suffix('/').unwrap_or(path).as_bytes();
-        let is_plain = |byte: &u8| *byte == b'/' || is_unreserved(*byte);
-        let bytes = if bare.iter().all(is_plain) {
+        let is_plain = |byte: &&u8| **byte == b'/' || is_unreserved(**byte);
+        let others = bare.len() - bare.iter().filter(is_plain).count();
+        let bytes = if others == 0 {
             Cow::Borrowed(bare)
         } else if path.contains(UNKNOWN) {
             return None;
@@ -282,14 +285,18 @@ impl<'t> Stem<'t> {
             bytes.truncate(bytes.strip_suffix(b"/").map_or(bytes.len(), <[u8]>::len));
             Cow::Owned(bytes)
         };
-        Some(Self { bytes, route })
+        Some(Self {
+            bytes,
+            // What can be encoded or not takes two alternatives.
+            in_rule: path.len() + others * 15,
+            route,
+        })
     }
 
-    /// How much longer a gate's rule is with it: what can be encoded or not takes two alternatives.
-    fn bytes_in_rule(&self) -> usize {
-        let bytes = self.route.spec.path().bytes();
-        let is_plain = |byte: u8| byte == b'/' || is_unreserved(byte);
-        bytes.map(|byte| if is_plain(byte) { 1 } else { 16 }).sum()
+    /// The last directory that it stands in.
+    fn directory(&self) -> &[u8] {
+        let slash = self.bytes.iter().rposition(|byte| *byte == b'/');
+        &self.bytes[..slash.map_or(0, |slash| slash + 1)]
     }
 
     /// The directories that it stands in, with their slashes, beginning with `/`.
@@ -302,7 +309,7 @@ impl<'t> Stem<'t> {
 
 /// The routes by the last directory that more than `least` routes stand in or below.
 fn homes<'s, 't>(stems: &'s [Stem<'t>], least: usize) -> BTreeMap<&'s [u8], Vec<&'s Stem<'t>>> {
-    let is_beside = |a: &Stem<'_>, b: &Stem<'_>| a.directories().last() == b.directories().last();
+    let is_beside = |a: &Stem<'_>, b: &Stem<'_>| a.directory() == b.directory();
     let runs = || stems.chunk_by(is_beside);
     let mut counts: HashMap<&[u8], usize> = HashMap::new();
     for run in runs() {
