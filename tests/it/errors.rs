@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router, Stored, Tls};
 
 use crate::protocols::own_certificate;
-use crate::support::{Echo, External, Kind, Rig, on_each_backend};
+use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
 
 const SHORT: Duration = Duration::from_millis(1500);
 
@@ -133,6 +133,7 @@ fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
 fn attach_to_open(rig: &Rig, providers: Value) -> traefik_router::Result<Router> {
     let config = External::open_config(rig, &providers);
     let _traefik = External::start_with(rig, "open", &config);
+    eventually("its API answers", || rig.api().version().is_ok());
     short(rig).traefik_api_entrypoint("traefik").attach()
 }
 
