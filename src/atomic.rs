@@ -149,11 +149,7 @@ fn open_folder(path: &Path, durable: bool) -> io::Result<Option<File>> {
 }
 
 fn write_temp(temp: &Path, path: &Path, text: &str, durable: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = Step::Create(temp).run(|| options.open(temp))?;
+    let mut file = Step::Create(temp).run(|| create_private(temp))?;
     match fs::metadata(path) {
         Ok(old) => Step::SetMode.run(|| keep_owner_and_mode(&file, &old))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -173,19 +169,51 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
     let new = file.metadata()?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt as _, fchown};
-        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            if let Err(error) = fchown(file, Some(old.uid()), Some(old.gid())) {
-                log::warn!("the file now belongs to this program's user: {error}");
-            }
-        }
+    if let Err(error) = keep_owner(file, &new, old) {
+        log::warn!("the file now belongs to this program's user: {error}");
     }
     if new.permissions() == old.permissions() {
         return Ok(());
     }
     file.set_permissions(old.permissions())
+}
+
+fn keep_owner(file: &File, new: &Metadata, old: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            fchown(file, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates an empty file beside that at `path`, for those alone who may write to this one: whoever
+/// can open a lock can hold it.
+pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
+    let file = create_private(beside)?;
+    if let Ok(old) = fs::metadata(path) {
+        // Who may not give files away is alone, or shares it with the group.
+        keep_owner(&file, &file.metadata()?, &old).ok();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let writers = old.permissions().mode() & 0o222;
+            let mode = 0o600 | writers | writers << 1;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(file)
+}
+
+/// Creates a file for its owner alone.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// A name that Traefik does not load when it watches the whole folder.

@@ -17,6 +17,7 @@ on_each_file! {
     the_last_route_can_be_deleted_and_a_first_one_added_again,
     a_whole_directory_can_be_watched,
     a_symbolic_link_is_followed_and_modes_are_kept,
+    the_lock_is_for_those_who_may_write,
     a_file_that_does_not_parse_is_told_with_its_line_and_left_alone,
     a_lock_that_somebody_holds_is_told_in_time_and_the_file_left_alone,
     a_full_disk_leaves_the_file_as_it_was,
@@ -252,6 +253,19 @@ fn a_symbolic_link_is_followed_and_modes_are_kept(kind: Kind) {
     assert_eq!(mode(fresh.rules()), 0o600, "a new file");
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
     assert_eq!(mode(fresh.rules()), 0o600);
+}
+
+/// Whoever can open it can hold it, and keep us from writing.
+fn the_lock_is_for_those_who_may_write(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig.builder().offline().unwrap();
+    let lock = rig.path(format!("{}.lock", rig.rules().display()));
+    for (rules, expected) in [(0o600, 0o600), (0o644, 0o600), (0o664, 0o660)] {
+        fs::remove_file(&lock).unwrap();
+        fs::set_permissions(rig.rules(), fs::Permissions::from_mode(rules)).unwrap();
+        router.add_route("/a/", "http://h", json!(rules)).unwrap();
+        assert_eq!((mode(&lock), mode(rig.rules())), (expected, rules));
+    }
 }
 
 fn a_file_that_does_not_parse_is_told_with_its_line_and_left_alone(kind: Kind) {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::lock::Lock;
-use super::{FileBackend, with_ending};
+use super::FileBackend;
+use super::lock::{self, Lock};
 use crate::atomic;
 use crate::error::ErrorKind;
 use crate::finding::{Finding, Level};
@@ -20,7 +20,7 @@ impl FileBackend {
             return Vec::new();
         };
         let mut findings: Vec<_> = permissions(&path).into_iter().collect();
-        let lock = lock(&with_ending(&path, ".lock"));
+        let lock = lock(&path);
         // They are those of a writer at work otherwise.
         if lock.level == Level::Ok {
             findings.extend(left_behind(&path));
@@ -52,7 +52,7 @@ fn permissions(path: &Path) -> Option<Finding> {
 
 /// Whether somebody holds on to the lock. Where there is no file for it, nobody does.
 fn lock(path: &Path) -> Finding {
-    let acquired = match path.exists() {
+    let acquired = match lock::path_of(path).exists() {
         true => Lock::acquire(path, LOCK_PATIENCE).map(drop),
         false => Ok(()),
     };

@@ -21,8 +21,9 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock, at most this long.
-    pub(super) fn acquire(path: &Path, patience: Duration) -> Result<Self> {
+    /// Waits for the lock of the file at `protected`, at most this long.
+    pub(super) fn acquire(protected: &Path, patience: Duration) -> Result<Self> {
+        let path = &path_of(protected);
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_micros(200);
         let fail = |error: io::Error| {
@@ -30,7 +31,7 @@ impl Lock {
                 .with_source(error)
         };
         loop {
-            let file = open(path).map_err(fail)?;
+            let file = open(path, protected).map_err(fail)?;
             match Step::Lock.run(|| fs2::FileExt::try_lock_exclusive(&file)) {
                 // Whoever held the lock before us may have removed the file that we opened.
                 Ok(()) if is_at(&file, path) => {
@@ -77,19 +78,23 @@ impl Drop for Lock {
     }
 }
 
-/// A program that may not write the file can still lock it.
-fn open(path: &Path) -> io::Result<File> {
-    let writable = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
-    match writable {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            File::open(path).map_err(|_| error)
+/// A program that may not write the file can still lock it, if it may read it.
+fn open(path: &Path, protected: &Path) -> io::Result<File> {
+    loop {
+        let opened = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                atomic::create_beside(protected, path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                File::open(path).map_err(|_| error)
+            }
+            other => other,
+        };
+        match opened {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other,
         }
-        other => other,
     }
 }
 
@@ -98,4 +103,11 @@ fn is_at(file: &File, path: &Path) -> bool {
         (Ok(ours), Ok(theirs)) => FileId::new(&ours).is_same_file(&FileId::new(&theirs)),
         _ => false,
     }
+}
+
+/// The file that is locked in place of the `protected` one.
+pub(super) fn path_of(protected: &Path) -> PathBuf {
+    let mut name = protected.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
 }

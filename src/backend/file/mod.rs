@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl FileBackend {
         Syntax::of(&self.path)?;
         let mut state = self.state();
         let path = atomic::resolve(&self.path)?;
-        let lock = Lock::acquire(&with_ending(&path, ".lock"), self.lock_timeout)?;
+        let lock = Lock::acquire(&path, self.lock_timeout)?;
         let state = self.refresh(&mut state, path)?;
         let before = state.id();
         let done = job(state, lock);
@@ -294,10 +294,4 @@ impl Backend for FileBackend {
             Ok(())
         })
     }
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
