@@ -145,21 +145,25 @@ impl Http {
     }
 
     pub(crate) fn get(&self, path: &str, timeout: Duration) -> Result<Answer> {
-        self.again_if_closed(|| self.try_get(path, timeout))
+        self.again_if_closed(timeout, |left| self.try_get(path, left))
             .map_err(|error| self.error(path, error))
     }
 
-    /// Asks once more if the other side may just have closed a connection that was kept.
+    /// Asks once more, in what is left of the time, if the other side may just have closed a
+    /// connection that was kept.
     fn again_if_closed<T>(
         &self,
-        mut ask: impl FnMut() -> Result<T, ureq::Error>,
+        timeout: Duration,
+        mut ask: impl FnMut(Duration) -> Result<T, ureq::Error>,
     ) -> Result<T, ureq::Error> {
-        ask().or_else(
-            |error| match self.answered.load(Relaxed) && is_closed(&error) {
-                true => ask(),
+        let start = Instant::now();
+        ask(timeout).or_else(|error| {
+            let left = timeout.saturating_sub(start.elapsed());
+            match self.answered.load(Relaxed) && is_closed(&error) && !left.is_zero() {
+                true => ask(left),
                 false => Err(error),
-            },
-        )
+            }
+        })
     }
 
     fn try_get(&self, path: &str, timeout: Duration) -> Result<Answer, ureq::Error> {
@@ -191,14 +195,14 @@ impl Http {
         reads: bool,
     ) -> Result<Answer> {
         let mut unsent = body;
-        let mut ask = || {
+        let mut ask = |total| {
             unsent = body;
-            self.try_post(path, &mut unsent, authorization, bounds)
+            let connect = bounds.connect.min(total);
+            self.try_post(path, &mut unsent, authorization, Bounds { connect, total })
         };
-        let answer = if reads {
-            self.again_if_closed(ask)
-        } else {
-            ask()
+        let answer = match reads {
+            true => self.again_if_closed(bounds.total, ask),
+            false => ask(bounds.total),
         };
         answer.map_err(|error| self.post_error(path, error, unsent))
     }

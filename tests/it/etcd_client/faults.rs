@@ -9,7 +9,7 @@ use traefik_router::{ErrorKind, Stored};
 
 use super::{SECOND, fails, on_each};
 use crate::etcd_server::{Cluster, binaries, free_port};
-use crate::support::Proxy;
+use crate::support::{Mood, Proxy};
 
 #[test]
 fn a_lost_answer_never_applies_a_change_twice() {
@@ -72,6 +72,21 @@ fn a_lost_answer_never_applies_a_change_twice() {
             &[&proxy.url],
         );
         assert_eq!(version("once"), 5);
+    });
+}
+
+/// Asking once more is no reason to wait longer.
+#[test]
+fn a_read_over_a_connection_that_is_closed_late_ends_in_time() {
+    on_each(|cluster| {
+        let proxy = Proxy::new(cluster.url());
+        let etcd = Client::new([&proxy.url]).unwrap().timeout(SECOND);
+        etcd.get("k").unwrap();
+        proxy.mood(Mood::Drop(SECOND * 4 / 5));
+        let begun = Instant::now();
+        fails(etcd.get("k"), ErrorKind::Unavailable, &[&proxy.url]);
+        let took = begun.elapsed();
+        assert!(took < SECOND * 7 / 5, "{took:?}");
     });
 }
 

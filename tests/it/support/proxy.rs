@@ -19,6 +19,8 @@ pub(crate) enum Mood {
     Trickle(Duration),
     /// Nothing passes either way; connections stay open until the mood is another one.
     Silent,
+    /// A request is not passed on, and its connection breaks this much later.
+    Drop(Duration),
     /// Answers are this text, whatever was asked, and end the connection.
     Rubbish(&'static str),
     /// Connections break after this many bytes of an answer.
@@ -138,6 +140,10 @@ impl Shared {
     /// Passes a part of a request on; whether the connection goes on.
     fn request(&self, to: &mut TcpStream, bytes: &[u8]) -> bool {
         self.sent.lock().unwrap().extend_from_slice(bytes);
+        if let Mood::Drop(later) = self.mood() {
+            thread::sleep(later);
+            return false;
+        }
         !self.was_silent() && !self.swallow_one.swap(false, SeqCst) && to.write_all(bytes).is_ok()
     }
 
@@ -160,7 +166,7 @@ impl Shared {
                 });
                 return sent;
             }
-            Mood::Honest | Mood::Silent => (bytes, true),
+            Mood::Honest | Mood::Silent | Mood::Drop(_) => (bytes, true),
         };
         to.write_all(part).is_ok() && goes_on
     }
