@@ -255,8 +255,9 @@ impl Verifier {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) if !failed => failed = true,
                 silent => {
-                    // To ask it at every change would cost too much.
-                    served.set_tells(start.elapsed() < ENTRYPOINT_PATIENCE);
+                    if start.elapsed() >= ENTRYPOINT_PATIENCE {
+                        served.leave_alone();
+                    }
                     let why = silent.map_or_else(|error| error.to_string(), |_| String::new());
                     log::warn!(
                         "{} (public_url) does not tell which routes it serves; the change is \

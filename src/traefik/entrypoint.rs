@@ -1,7 +1,7 @@
 //! The entrypoint that routes are served on, as far as it tells which generation it serves.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::config::dynamic::generation_path;
 use crate::error::Result;
@@ -12,8 +12,12 @@ use crate::http::{Http, Tls};
 #[derive(Debug)]
 pub(crate) struct Served {
     http: Http,
-    tells: AtomicBool,
+    /// From when on it is to be asked; `None` if it was not seen to tell its generation.
+    tells_from: Mutex<Option<Instant>>,
 }
+
+/// How long to leave one alone that was silent: to wait for it at every change would cost too much.
+const REST: Duration = Duration::from_secs(5);
 
 impl Served {
     /// The entrypoint at this URL; its certificate may be any one, since nothing secret is asked or
@@ -22,7 +26,7 @@ impl Served {
         let tls = Tls::new().danger_skip_validation(url.starts_with("https://"));
         Ok(Self {
             http: Http::new(url, &tls)?,
-            tells: AtomicBool::new(false),
+            tells_from: Mutex::new(None),
         })
     }
 
@@ -39,12 +43,22 @@ impl Served {
         Ok(answer.generation)
     }
 
-    /// Whether it has been seen to tell its generation.
+    /// Whether it was seen to tell its generation, and is not left alone.
     pub(crate) fn tells(&self) -> bool {
-        self.tells.load(Ordering::Relaxed)
+        self.tells_from().is_some_and(|from| from <= Instant::now())
     }
 
     pub(crate) fn set_tells(&self, tells: bool) {
-        self.tells.store(tells, Ordering::Relaxed);
+        *self.tells_from() = tells.then(Instant::now);
+    }
+
+    pub(crate) fn leave_alone(&self) {
+        *self.tells_from() = Some(Instant::now() + REST);
+    }
+
+    fn tells_from(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.tells_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

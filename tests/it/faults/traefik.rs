@@ -312,6 +312,22 @@ fn an_entrypoint_that_serves_an_older_generation_is_told() {
     goes_on(&rig, &router, "/b/", &echo);
 }
 
+#[test]
+fn an_entrypoint_that_was_silent_for_a_while_is_asked_again() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
+    let router = attach(&rig, short(&rig).public_url(&proxy.url));
+    proxy.mood(Mood::Silent);
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    proxy.mood(Mood::Rubbish(OLD));
+    let mut changes = 0..;
+    eventually("an old generation is told", || {
+        let change = router.add_route("/a/", echo.url(), changes.next());
+        change.is_err_and(|error| error.to_string().contains("still meet generation 1"))
+    });
+}
+
 /// Tables under the same prefix of two etcds have markers of one name.
 #[test]
 fn an_entrypoint_of_another_table_is_not_asked() {
