@@ -47,6 +47,8 @@ pub struct FileBackend {
     lock_timeout: Duration,
     directory: bool,
     durable: bool,
+    /// Held by the one thread that waits for the lock or has it.
+    turn: Mutex<()>,
     state: Mutex<Option<State>>,
     /// What readers see without waiting for a writer.
     seen: RwLock<Option<(FileId, Table)>>,
@@ -69,6 +71,7 @@ impl FileBackend {
             lock_timeout: Duration::from_secs(10),
             directory: false,
             durable: true,
+            turn: Mutex::new(()),
             state: Mutex::new(None),
             seen: RwLock::new(None),
         }
@@ -104,9 +107,11 @@ impl FileBackend {
     fn locked<T>(&self, job: impl FnOnce(&mut State, Lock) -> Result<T>) -> Result<T> {
         // Before anything is written, the lock included.
         Syntax::of(&self.path)?;
-        let mut state = self.state();
         let path = atomic::resolve(&self.path)?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = Lock::acquire(&path, self.lock_timeout)?;
+        // Whoever reads must not wait for the lock.
+        let mut state = self.state();
         let state = self.refresh(&mut state, path)?;
         let before = state.id();
         let done = job(state, lock);

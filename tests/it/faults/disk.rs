@@ -18,6 +18,7 @@ on_each_file! {
     a_symbolic_link_that_leads_to_itself_is_told_and_the_table_outlives_it,
     a_clock_that_was_set_back_stops_nothing,
     a_lock_holder_that_is_stopped_is_told_and_waited_for,
+    who_reads_does_not_wait_with_who_waits_for_the_lock,
 }
 
 /// A change fails and leaves everything as it was; the error says all of these.
@@ -137,6 +138,27 @@ fn a_lock_holder_that_is_stopped_is_told_and_waited_for(kind: Kind) {
     holder.tell();
     assert!(holder.finish());
     goes_on(&rig, &router, &echo);
+}
+
+fn who_reads_does_not_wait_with_who_waits_for_the_lock(kind: Kind) {
+    let rig = Rig::new(kind);
+    let backend = FileBackend::new(rig.rules()).lock_timeout(Duration::from_secs(10));
+    let router = rig.builder_over(backend).offline().unwrap();
+    // What it knows of the file is out of date.
+    let other = rig.builder().offline().unwrap();
+    other.add_route("/other/", "http://h", ()).unwrap();
+    let lock = format!("{}.lock", rig.rules().display());
+    let mut holder = Actor::start("locker", &json!({"lock": lock}));
+    assert_eq!(holder.hear().as_deref(), Some("locked"));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| router.add_route("/a/", "http://h", ()));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(router.get_route("/other/").unwrap().is_some());
+        assert!(!writer.is_finished());
+        holder.tell();
+        writer.join().unwrap().unwrap();
+    });
+    assert!(holder.finish());
 }
 
 /// Plays a scene where it may mount what it likes: nobody else sees it, and it ends with the scene.
