@@ -108,9 +108,13 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
 
 /// The URL without what may be a password.
 fn redacted(url: &str) -> String {
+    let (url, rest) = match url.find(['?', '#']) {
+        Some(end) => (&url[..end], format!("{}***", &url[end..=end])),
+        None => (url, String::new()),
+    };
     match url.rfind('@') {
-        Some(at) => format!("***{}", &url[at..]),
-        None => url.into(),
+        Some(at) => format!("***{}{rest}", &url[at..]),
+        None => format!("{url}{rest}"),
     }
 }
 
@@ -192,7 +196,8 @@ mod tests {
             ("http://user:s3cret@h/", "user name or password"),
             ("user:s3cret@h:80", "must be a URL"),
             ("https:/user:s3cret@h", "must be a URL"),
-            ("http://h/?q", "query or fragment"),
+            ("http://h/?q=s3cret", "query or fragment"),
+            ("http://h/#s3cret", "query or fragment"),
             ("http://h#f", "query or fragment"),
             ("http://h/a b", "not an encoded path"),
             ("http://h/{{env \"HOME\"}}", "not an encoded path"),

@@ -51,12 +51,28 @@ impl Log for Logger {
             Level::Info => "info",
             Level::Debug | Level::Trace => "debug",
         };
-        let line = format!("{} [{source}] {level}: {}\n", clock(), record.args());
+        let message = in_one_record(&record.args().to_string());
+        let line = format!("{} [{source}] {level}: {message}\n", clock());
         // Whoever reads the log may be gone.
         std::io::stdout().lock().write_all(line.as_bytes()).ok();
     }
 
     fn flush(&self) {}
+}
+
+/// A message that can't be taken for another one, or for orders to a terminal, whatever a client has
+/// put into it: each further line of it is indented.
+fn in_one_record(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    for character in message.chars() {
+        match character {
+            '\n' => out.push_str("\n  "),
+            '\t' => out.push(character),
+            control if control.is_control() => out.extend(control.escape_default()),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 /// The time of day, UTC.
@@ -72,6 +88,12 @@ fn clock() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_one_record() {
+        let told = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
+        assert_eq!(told, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
+    }
 
     #[test]
     fn what_is_told() {
