@@ -5,15 +5,17 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::server::{Listener, Stream};
 
-/// How many connections one relay carries at a time.
+/// How many connections one relay carries at a time; others wait.
 const LIMIT: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a client that has been left may go on sending. Traefik leaves those that say nothing
+/// after a minute.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The loopback ports that lead to Unix sockets, by the socket's path.
 #[derive(Debug, Default)]
@@ -51,37 +53,45 @@ pub(super) fn to_port(from: Listener, address: SocketAddr) {
 
 fn start(from: Listener, connect: impl Fn() -> io::Result<Stream> + Send + Sync + 'static) {
     let connect = Arc::new(connect);
-    let open = Arc::new(AtomicUsize::new(0));
+    let open = Arc::new(());
     std::thread::spawn(move || {
         loop {
-            let Ok(stream) = from.accept() else {
+            let is_full = Arc::strong_count(&open) > LIMIT;
+            let Some(stream) = (!is_full).then(|| from.accept().ok()).flatten() else {
                 std::thread::sleep(PAUSE);
                 continue;
             };
-            if open.load(Ordering::Relaxed) >= LIMIT {
-                continue;
-            }
             let (connect, open) = (Arc::clone(&connect), Arc::clone(&open));
-            open.fetch_add(1, Ordering::Relaxed);
-            std::thread::spawn(move || {
+            let relay = move || {
                 if let Err(error) = connect().and_then(|other| carry(stream, other)) {
                     log::debug!("a relayed connection failed: {error}");
                 }
-                open.fetch_sub(1, Ordering::Relaxed);
-            });
+                drop(open);
+            };
+            // Without a thread the connection is closed.
+            if let Err(error) = std::thread::Builder::new().spawn(relay) {
+                log::warn!("no thread for a connection: {error}");
+            }
         }
     });
 }
 
-/// Carries bytes both ways until both ends have finished.
+/// Carries bytes both ways until the server, the `other` one, has finished.
 fn carry(one: Stream, other: Stream) -> io::Result<()> {
     let (one, other) = (Arc::new(one), Arc::new(other));
-    let back = {
+    let (finished, forth) = std::sync::mpsc::channel::<()>();
+    {
         let (one, other) = (Arc::clone(&one), Arc::clone(&other));
-        std::thread::Builder::new().spawn(move || carry_one_way(&other, &one))?
-    };
-    carry_one_way(&one, &other);
-    drop(back.join());
+        std::thread::Builder::new().spawn(move || {
+            carry_one_way(&one, &other);
+            drop(finished);
+        })?;
+    }
+    carry_one_way(&other, &one);
+    forth.recv_timeout(LINGER).ok();
+    // They may be closed already.
+    one.shutdown(Shutdown::Both).ok();
+    other.shutdown(Shutdown::Both).ok();
     Ok(())
 }
 
@@ -96,4 +106,31 @@ fn carry_one_way(from: &Stream, to: &Stream) {
             .and(to.shutdown(Shutdown::Both))
             .ok(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    /// Or else clients that are silent would fill the relay.
+    #[test]
+    fn who_is_left_by_the_server_is_left_by_the_relay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        to_port(Listener::unix(&path).unwrap(), server.local_addr().unwrap());
+        let mut client = UnixStream::connect(path).unwrap();
+        client.write_all(b"hello").unwrap();
+        let (mut served, _) = server.accept().unwrap();
+        served.read_exact(&mut [0; 5]).unwrap();
+        served.write_all(b"bye").unwrap();
+        drop(served);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "bye");
+        std::thread::sleep(2 * LINGER);
+        client.write_all(b"still here").unwrap_err();
+    }
 }
