@@ -1,5 +1,9 @@
 //! What is answered where no target answers.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use crate::support::client::Request;
 use crate::support::{Echo, Proxy, ports};
 
@@ -39,6 +43,34 @@ fn pages_come_from_the_error_target_with_their_own_status() {
     drop(errors);
     let answer = proxy.through("/none");
     assert_eq!((answer.status, &*answer.body), (404, "Not Found"));
+}
+
+#[test]
+fn a_silent_error_target_holds_up_nobody_else() {
+    let silent = ports::listen();
+    let target = format!("http://{}", silent.local_addr().unwrap());
+    let proxy = Proxy::start(&["--error-target", &target]);
+    let ask = |_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+        stream
+            .write_all(b"GET /none HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        stream
+    };
+    let waiting: Vec<_> = (0..600).map(ask).collect();
+    // Until Traefik has passed them on.
+    std::thread::sleep(Duration::from_secs(1));
+    let start = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(proxy.through("/_chp_healthz").status, 200);
+    }
+    // Less than the error target is waited for.
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(waiting);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,6 +15,9 @@ use super::server::{Request, Response, reason};
 pub(super) const HEALTH: &str = "/_chp_healthz";
 /// How long the server of error pages may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How many pages are asked of it at a time, so that a slow one holds up nothing else: others are
+/// plain meanwhile.
+const FETCHES: usize = 128;
 const MAX_PAGE: u64 = 16 << 20;
 
 /// Where error pages come from.
@@ -25,6 +29,8 @@ pub(super) enum Source {
     Server {
         url: String,
         agent: ureq::Agent,
+        /// Whoever fetches a page has a clone.
+        fetches: Arc<()>,
     },
 }
 
@@ -68,9 +74,20 @@ impl Pages {
                     None => plain(),
                 }
             }
-            Source::Server { url: server, agent } => {
+            Source::Server {
+                url: server,
+                agent,
+                fetches,
+            } => {
+                let this_one = Arc::clone(fetches);
+                if Arc::strong_count(&this_one) > FETCHES + 1 {
+                    log::error!("--error-target is slow: {FETCHES} pages are asked of it");
+                    return plain();
+                }
                 let asked = format!("{server}{status}?url={}", encode(url));
-                fetch(agent, &asked, status).unwrap_or_else(|error| {
+                let page = fetch(agent, &asked, status);
+                drop(this_one);
+                page.unwrap_or_else(|error| {
                     log::error!("Failed to get custom error page: {error}");
                     plain()
                 })
