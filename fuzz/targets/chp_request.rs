@@ -10,23 +10,22 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../src/bin/traefik-router/chp/server/message.rs"]
 mod message;
 
-use message::Head;
+use message::Request;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(Some((length, head))) = Head::parse(bytes) else {
+    let Ok(Some((length, request))) = Request::parse(bytes) else {
         return;
     };
     assert!(length <= bytes.len());
     for end in [length / 2, length - 1] {
         assert!(
-            !matches!(Head::parse(&bytes[..end]), Ok(Some(_))),
+            !matches!(Request::parse(&bytes[..end]), Ok(Some(_))),
             "a head in half a head"
         );
     }
     let more = [&bytes[..length], b"GET /next HTTP/1.1\r\n\r\n"].concat();
-    let again = Head::parse(&more).expect("a head").expect("a whole one");
-    assert_eq!((again.0, again.1.framing), (length, head.framing));
-    let request = head.with_body(Vec::new());
+    let again = Request::parse(&more).expect("a head").expect("a whole one");
+    assert_eq!((again.0, again.1.framing), (length, request.framing));
     assert!(request.url().starts_with('/'), "{}", request.url());
     assert!(request.url().starts_with(request.path()));
     assert!(request.url().ends_with(request.query()));

@@ -21,8 +21,34 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn answer(&self, request: &Request) -> Response {
-        let answer = self.answer_for(request);
+    /// Refuses what nobody may ask, or not without the token.
+    pub(super) fn refuse(&self, request: &Request) -> Option<Response> {
+        let refusal = if routes_path(request).is_none() {
+            Response::text(404, "Not Found")
+        } else if !["GET", "POST", "DELETE"].contains(&&*request.method) {
+            Response::text(405, "Method not supported")
+        } else if !self.is_authorized(request) {
+            Response::empty(403)
+        } else {
+            return None;
+        };
+        Some(self.told(request, refusal))
+    }
+
+    /// Answers what was not refused.
+    pub(super) fn answer(&self, request: &Request, body: &[u8]) -> Response {
+        let path = routes_path(request).unwrap_or_default();
+        let answer = match &*request.method {
+            "GET" => self.get(path, request.query()),
+            "POST" => self.post(path, body),
+            _ => self.delete(path),
+        };
+        let failed = |error: Error| Response::text(status(&error), error.to_string());
+        self.told(request, answer.unwrap_or_else(failed))
+    }
+
+    /// The answer, once it stands in the log and the metrics.
+    fn told(&self, request: &Request, answer: Response) -> Response {
         self.metrics.answered(&request.method, answer.status);
         let level = match answer.status {
             ..400 => log::Level::Info,
@@ -42,28 +68,6 @@ impl Api {
             request.path()
         );
         answer
-    }
-
-    fn answer_for(&self, request: &Request) -> Response {
-        let Some(path) = request.path().strip_prefix("/api/routes") else {
-            return Response::text(404, "Not Found");
-        };
-        if !path.is_empty() && !path.starts_with('/') {
-            return Response::text(404, "Not Found");
-        }
-        let method = &*request.method;
-        if !["GET", "POST", "DELETE"].contains(&method) {
-            return Response::text(405, "Method not supported");
-        }
-        if !self.is_authorized(request) {
-            return Response::empty(403);
-        }
-        let answer = match method {
-            "GET" => self.get(path, request.query()),
-            "POST" => self.post(path, &request.body),
-            _ => self.delete(path),
-        };
-        answer.unwrap_or_else(|error| Response::text(status(&error), error.to_string()))
     }
 
     fn get(&self, path: &str, query: &str) -> Result<Response, Error> {
@@ -129,6 +133,12 @@ impl Api {
         let given = request.header("authorization").and_then(token_in);
         given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes()))
     }
+}
+
+/// What follows `/api/routes`, where that is asked for.
+fn routes_path(request: &Request) -> Option<&str> {
+    let path = request.path().strip_prefix("/api/routes")?;
+    (path.is_empty() || path.starts_with('/')).then_some(path)
 }
 
 /// A path as one would tell it.

@@ -197,7 +197,7 @@ impl Front {
         token: Option<String>,
         pages: Pages,
     ) {
-        let handler = Handler::new(None, move |request| pages.answer(request));
+        let handler = Handler::new(None, move |request, _| pages.answer(request));
         serve(
             vec![Listener::Tcp(self.pages)],
             PAGE_CONNECTIONS,
@@ -206,7 +206,7 @@ impl Front {
         );
 
         let (shown, routes_shown) = (Arc::clone(metrics), Arc::clone(routes));
-        let handler = Handler::new(None, move |request| match request.path() {
+        let handler = Handler::new(None, move |request, _| match request.path() {
             "/metrics" => {
                 let routes = routes_shown.router.get_all_routes();
                 let text = shown.render(routes.ok().map(|routes| routes.len()));
@@ -216,12 +216,16 @@ impl Front {
         });
         serve(self.metrics, METRICS_CONNECTIONS, None, handler);
 
-        let api = Api {
+        let api = Arc::new(Api {
             routes: Arc::clone(routes),
             metrics: Arc::clone(metrics),
             token,
-        };
-        let handler = Handler::new(Some(api::MAX_BODY), move |request| api.answer(request));
+        });
+        let guard = Arc::clone(&api);
+        let handler = Handler::new(Some(api::MAX_BODY), move |request, body| {
+            api.answer(request, body)
+        });
+        let handler = handler.refusing(move |request| guard.refuse(request));
         serve(self.api, API_CONNECTIONS, self.api_tls, handler);
 
         if let Some(socket) = self.socket {
@@ -335,7 +339,11 @@ fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
         url.push('/');
     }
     let agent = pages::agent(options)?;
-    Ok(Source::Server { url, agent })
+    Ok(Source::Server {
+        url,
+        agent,
+        fetches: Arc::default(),
+    })
 }
 
 /// Starts Traefik again whenever it has ended, until it ends too often.

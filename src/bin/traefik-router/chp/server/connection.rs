@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use super::message::{Framing, Head, Response, reason};
+use super::message::{Framing, Request, Response, reason};
 use super::socket::Wire;
 use super::{Handler, Seat};
 
@@ -62,19 +62,27 @@ impl<W: Wire> Connection<'_, W> {
 
     /// Serves one request; says whether another one may follow.
     fn serve_one(&mut self) -> Result<bool, Failure> {
-        let Some(head) = self.head()? else {
+        let Some(request) = self.head()? else {
             return Ok(false);
         };
-        let (is_head, keep_alive) = (head.method == "HEAD", head.keep_alive);
-        let body = self.body(&head)?;
-        let request = head.with_body(body);
-        let answer = (self.handler.answer)(&request);
-        self.wire.write_all(&answer.to_bytes(keep_alive, is_head))?;
-        Ok(keep_alive)
+        let refusal = (self.handler.refuse)(&request);
+        let is_read = refusal.is_none() || request.framing == Framing::Sized(0);
+        let answer = match refusal {
+            Some(refusal) => refusal,
+            None => (self.handler.answer)(&request, &self.body(&request)?),
+        };
+        // Whoever asks on and on makes room, too.
+        let stays = request.keep_alive && is_read && !self.seat.is_wanted();
+        let bytes = answer.to_bytes(stays, request.method == "HEAD");
+        self.wire.write_all(&bytes)?;
+        if request.keep_alive && !stays {
+            self.linger()?;
+        }
+        Ok(stays)
     }
 
     /// The next head; `None` if the connection ends before it.
-    fn head(&mut self) -> Result<Option<Head>, Failure> {
+    fn head(&mut self) -> Result<Option<Request>, Failure> {
         let idle_until = Instant::now() + IDLE;
         while self.unread.is_empty() {
             self.wire.read_until(idle_until);
@@ -87,7 +95,7 @@ impl<W: Wire> Connection<'_, W> {
         }
         self.wire.read_until(Instant::now() + HEAD);
         loop {
-            if let Some((length, head)) = Head::parse(&self.unread).map_err(Failure::Refuse)? {
+            if let Some((length, head)) = Request::parse(&self.unread).map_err(Failure::Refuse)? {
                 self.unread.drain(..length);
                 return Ok(Some(head));
             }
@@ -97,16 +105,16 @@ impl<W: Wire> Connection<'_, W> {
 
     /// The request's body; nothing of it where it is not wanted, but it is read all the same: until
     /// it is sent, most clients look for no answer.
-    fn body(&mut self, head: &Head) -> Result<Vec<u8>, Failure> {
+    fn body(&mut self, request: &Request) -> Result<Vec<u8>, Failure> {
         let max = self.handler.max_body.map_or(u64::MAX, |max| max as u64);
-        if matches!(head.framing, Framing::Sized(length) if length > max) {
+        if matches!(request.framing, Framing::Sized(length) if length > max) {
             return Err(Failure::Refuse(413));
         }
-        if head.expects_continue && head.framing != Framing::Sized(0) {
+        if request.expects_continue && request.framing != Framing::Sized(0) {
             self.wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         self.wire.read_until(Instant::now() + BODY);
-        match head.framing {
+        match request.framing {
             Framing::Sized(length) => self.piece(length),
             Framing::Chunked => self.chunks(max),
         }

@@ -4,40 +4,6 @@
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 
-/// A request with its whole body.
-pub(crate) struct Request {
-    pub(crate) method: String,
-    /// As the client sent it: a path with a query, rarely a whole URL.
-    target: String,
-    headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Request {
-    /// The value of a header, which is named in lower case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(given, _)| given == name);
-        values.next().map(|(_, value)| &**value)
-    }
-
-    /// The path and the query.
-    pub(crate) fn url(&self) -> &str {
-        if self.target.starts_with('/') {
-            return &self.target;
-        }
-        let rest = self.target.split_once("://").map_or("", |(_, rest)| rest);
-        rest.find('/').map_or("/", |slash| &rest[slash..])
-    }
-
-    pub(crate) fn path(&self) -> &str {
-        self.url().split(['?', '#']).next().unwrap_or_default()
-    }
-
-    pub(crate) fn query(&self) -> &str {
-        self.url().split_once('?').map_or("", |(_, query)| query)
-    }
-}
-
 /// What is answered.
 #[derive(Debug)]
 pub(crate) struct Response {
@@ -124,8 +90,9 @@ pub(super) enum Framing {
 
 /// A request without its body.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// As the client sent it: a path with a query, rarely a whole URL.
     target: String,
     headers: Vec<(String, String)>,
     pub(super) framing: Framing,
@@ -133,17 +100,31 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
 }
 
-impl Head {
-    pub(super) fn with_body(self, body: Vec<u8>) -> Request {
-        Request {
-            method: self.method,
-            target: self.target,
-            headers: self.headers,
-            body,
-        }
+impl Request {
+    /// The value of a header, which is named in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(given, _)| given == name);
+        values.next().map(|(_, value)| &**value)
     }
 
-    /// Reads a head and says how many bytes it has; `None` if it is not complete.
+    /// The path and the query.
+    pub(crate) fn url(&self) -> &str {
+        if self.target.starts_with('/') {
+            return &self.target;
+        }
+        let rest = self.target.split_once("://").map_or("", |(_, rest)| rest);
+        rest.find('/').map_or("/", |slash| &rest[slash..])
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.url().split(['?', '#']).next().unwrap_or_default()
+    }
+
+    pub(crate) fn query(&self) -> &str {
+        self.url().split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Reads the head of a request and says how many bytes it has; `None` if it is not complete.
     ///
     /// # Errors
     /// The status to refuse it with.
@@ -232,8 +213,8 @@ fn framing(headers: &[(String, String)], is_1_1: bool) -> Result<Framing, u16> {
 mod tests {
     use super::*;
 
-    fn parse(lines: &str) -> Result<Option<(usize, Head)>, u16> {
-        Head::parse(lines.replace('\n', "\r\n").as_bytes())
+    fn parse(lines: &str) -> Result<Option<(usize, Request)>, u16> {
+        Request::parse(lines.replace('\n', "\r\n").as_bytes())
     }
 
     #[test]
@@ -308,7 +289,7 @@ mod tests {
             "GET / HTTP/1.1\r\nA: b\n\r\n",
             "\nGET / HTTP/1.1\r\n\r\n",
         ] {
-            assert_eq!(Head::parse(head.as_bytes()).err(), Some(400), "{head:?}");
+            assert_eq!(Request::parse(head.as_bytes()).err(), Some(400), "{head:?}");
         }
     }
 
@@ -324,7 +305,7 @@ mod tests {
                 .unwrap()
                 .unwrap()
                 .1;
-            assert_eq!(head.with_body(Vec::new()).url(), url);
+            assert_eq!(head.url(), url);
         }
     }
 }

@@ -20,10 +20,12 @@ use self::socket::Socket;
 /// How long to wait where no connection can be accepted, as when there are no file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-type Answer = dyn Fn(&Request) -> Response + Send + Sync;
+type Refuse = dyn Fn(&Request) -> Option<Response> + Send + Sync;
+type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
 
 /// What answers requests.
 pub(crate) struct Handler {
+    refuse: Box<Refuse>,
     answer: Box<Answer>,
     /// How long a body may be; `None` means as long as it likes, since nothing of it is
     /// kept.
@@ -33,12 +35,22 @@ pub(crate) struct Handler {
 impl Handler {
     pub(crate) fn new(
         max_body: Option<usize>,
-        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
+        answer: impl Fn(&Request, &[u8]) -> Response + Send + Sync + 'static,
     ) -> Self {
         Self {
+            refuse: Box::new(|_| None),
             answer: Box::new(answer),
             max_body,
         }
+    }
+
+    /// Refuses requests before their bodies are read, so that nobody's need be kept who may not ask.
+    pub(crate) fn refusing(
+        mut self,
+        refuse: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
+        self.refuse = Box::new(refuse);
+        self
     }
 }
 
@@ -122,6 +134,8 @@ struct Seats {
 #[derive(Default)]
 struct Taken {
     next: u64,
+    /// How many connections wait for a place.
+    wanted: usize,
     by_number: HashMap<u64, Occupant>,
 }
 
@@ -156,12 +170,14 @@ impl Seats {
     /// its client is closed; if none waits, this waits until one does.
     fn take(seats: &Arc<Self>, stream: Arc<Stream>) -> Seat {
         let mut taken = seats.taken();
+        taken.wanted += 1;
         while taken.by_number.len() >= seats.limit {
             if let Err(left) = taken.close_one() {
                 let waited = seats.changed.wait_timeout(taken, left);
                 taken = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
+        taken.wanted -= 1;
         let number = taken.next;
         taken.next += 1;
         let occupant = Occupant {
@@ -212,6 +228,11 @@ impl Seat {
         waited
     }
 
+    /// Whether another connection waits for a place.
+    fn is_wanted(&self) -> bool {
+        self.seats.taken().wanted > 0
+    }
+
     fn close_output(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
@@ -242,7 +263,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let begun = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&begun);
-        let handler = Handler::new(Some(1 << 20), move |request| match request.path() {
+        let handler = Handler::new(Some(1 << 20), move |request, _| match request.path() {
             "/long" => Response::text(200, "x".repeat(LONG)),
             "/slow" => {
                 count.fetch_add(1, SeqCst);
@@ -311,5 +332,21 @@ mod tests {
         later
             .into_iter()
             .for_each(|stream| is_answered(stream, "short"));
+    }
+
+    #[test]
+    fn who_asks_on_and_on_locks_nobody_out() {
+        let (address, _) = start();
+        let batch = "GET / HTTP/1.1\r\n\r\n".repeat(100);
+        for _ in 0..LIMIT {
+            let mut stream = begin(address, &batch);
+            let mut answers = stream.try_clone().unwrap();
+            let batch = batch.clone();
+            std::thread::spawn(move || while stream.write_all(batch.as_bytes()).is_ok() {});
+            std::thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
+        }
+        for _ in 0..3 {
+            is_answered(begin(address, SHORT), "short");
+        }
     }
 }
