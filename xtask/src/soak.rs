@@ -9,9 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use traefik_router::{
-    Backend, Change, ErrorKind, Etcd, FileBackend, KvBackend, ProcessStatus, Router,
-};
+use traefik_router::{Backend, Change, Etcd, FileBackend, KvBackend, ProcessStatus, Router};
 
 use self::faults::Faults;
 pub(crate) use self::faults::write_until_killed;
@@ -81,7 +79,7 @@ struct Tally {
     requests: AtomicU64,
     changes: AtomicU64,
     /// Changes that failed while the store was away.
-    unavailable: AtomicU64,
+    refused: AtomicU64,
     failed: AtomicU64,
     first_failure: Mutex<Option<String>>,
     over: AtomicBool,
@@ -200,8 +198,8 @@ fn churn(
                     Err(error) => tally.fail(format!("{path}: {error}")),
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Unavailable && faults.store_may_be_away() => {
-                tally.unavailable.fetch_add(1, Ordering::Relaxed);
+            Err(error) if faults.explain(&error) => {
+                tally.refused.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => tally.fail(format!("{path}: {error}")),
         }
@@ -214,7 +212,7 @@ fn watch(options: &Options, traefik: u32, tally: &Tally) -> Result<Vec<[Usage; 2
     let mut seen = Vec::new();
     println!(
         "\n{}",
-        bold("   time   requests  failed  changes  unavailable   ours            Traefik")
+        bold("   time   requests  failed  changes  refused   ours            Traefik")
     );
     for report in 1..=REPORTS {
         let end = start + options.time * report / REPORTS;
@@ -222,12 +220,12 @@ fn watch(options: &Options, traefik: u32, tally: &Tally) -> Result<Vec<[Usage; 2
         let now = [Usage::of(std::process::id())?, Usage::of(traefik)?];
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         println!(
-            "  {:>4.0} s  {:>8}  {:>6}  {:>7}  {:>11}   {}   {}",
+            "  {:>4.0} s  {:>8}  {:>6}  {:>7}  {:>7}   {}   {}",
             start.elapsed().as_secs_f64(),
             count(&tally.requests),
             count(&tally.failed),
             count(&tally.changes),
-            count(&tally.unavailable),
+            count(&tally.refused),
             now[0],
             now[1],
         );

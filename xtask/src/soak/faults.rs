@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use traefik_router::{Backend as _, Change, Etcd, FileBackend, KvBackend, Router};
+use traefik_router::{
+    Backend as _, Change, Error, ErrorKind, Etcd, FileBackend, KvBackend, Router,
+};
 
 use super::{Store, Tally, WRITER};
 use crate::Result;
@@ -73,8 +75,13 @@ impl<'a> Faults<'a> {
         locked(&self.hand)
     }
 
-    pub(super) fn store_may_be_away(&self) -> bool {
-        self.store.etcd.is_some()
+    /// Whether a change may fail like this, with nothing stored: the store may be away, or broken.
+    pub(super) fn explain(&self, error: &Error) -> bool {
+        let expected = match self.store.etcd {
+            None => ErrorKind::Corrupt,
+            Some(_) => ErrorKind::Unavailable,
+        };
+        error.kind() == expected
     }
 
     fn below(&self, limit: u64) -> u64 {
@@ -128,9 +135,11 @@ impl<'a> Faults<'a> {
                 self.edit(&format!("{text}# {}\n", self.below(1_000)))
             }
             Fault::BrokenEdit => {
-                let _hand = self.hand();
+                let hand = self.hand();
                 let text = fs::read_to_string(&self.store.rules)?;
                 self.edit(&format!("{text}[broken\n"))?;
+                // Nobody can write a file that is broken.
+                drop(hand);
                 self.pause(500);
                 self.edit(&text)
             }
