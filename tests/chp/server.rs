@@ -74,6 +74,7 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
         "X: y\nContent-Length: 5\r\n",
         "X: y\rContent-Length: 5\r\n",
         "X: y\0\r\n",
+        "Host: other\r\n",
     ];
     let heads = heads.map(|lines| head(lines) + "0\r\n\r\n");
     let chunks = [

@@ -154,6 +154,11 @@ impl Request {
                 (header.name.to_ascii_lowercase(), value)
             })
             .collect();
+        // Two of them, or none, are whatever one likes to read in it (RFC 9112, 3.2).
+        let hosts = headers.iter().filter(|(name, _)| name == "host").count();
+        if hosts > 1 || hosts == 0 && is_1_1 {
+            return Err(400);
+        }
         let framing = framing(&headers, is_1_1)?;
         let has = |name: &str, word: &str| {
             let mut values = headers.iter().filter(|(given, _)| given == name);
@@ -255,8 +260,11 @@ mod tests {
     #[test]
     fn which_connections_stay() {
         for (head, expected) in [
-            ("GET / HTTP/1.1\n\n", true),
-            ("GET / HTTP/1.1\nConnection: keep-alive, Close\n\n", false),
+            ("GET / HTTP/1.1\nHost: h\n\n", true),
+            (
+                "GET / HTTP/1.1\nHost: h\nConnection: keep-alive, Close\n\n",
+                false,
+            ),
             ("GET / HTTP/1.0\n\n", false),
             ("GET / HTTP/1.0\nConnection: keep-alive\n\n", true),
         ] {
@@ -277,7 +285,10 @@ mod tests {
             ("GET / HTTP/2.0\n\n", 505),
             ("GET\n\n", 400),
             ("\x16\x03\x01\n\n", 400),
-            ("GET / HTTP/1.1\nA: b\rC: d\n\n", 400),
+            ("GET / HTTP/1.1\nHost: h\nA: b\rC: d\n\n", 400),
+            ("GET / HTTP/1.1\n\n", 400),
+            ("GET / HTTP/1.1\nHost: h\nHost: h\n\n", 400),
+            ("GET / HTTP/1.0\nHost: h\nHost: i\n\n", 400),
             (&format!("GET / HTTP/1.1\n{many}\n"), 431),
             (&format!("GET / HTTP/1.1\nX: {long}\n\n"), 431),
             (&format!("GET /{long}"), 431),
@@ -285,9 +296,9 @@ mod tests {
             assert_eq!(parse(head).err(), Some(status), "{head:.40}");
         }
         for head in [
-            "GET / HTTP/1.1\nA: b\r\n\r\n",
-            "GET / HTTP/1.1\r\nA: b\n\r\n",
-            "\nGET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
         ] {
             assert_eq!(Request::parse(head.as_bytes()).err(), Some(400), "{head:?}");
         }
@@ -301,7 +312,7 @@ mod tests {
             ("http://h", "/"),
             ("*", "/"),
         ] {
-            let head = parse(&format!("GET {target} HTTP/1.1\n\n"))
+            let head = parse(&format!("GET {target} HTTP/1.1\nHost: h\n\n"))
                 .unwrap()
                 .unwrap()
                 .1;

@@ -292,7 +292,7 @@ mod tests {
         assert!(answer.ends_with(end), "{answer:?}");
     }
 
-    const SHORT: &str = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+    const SHORT: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
     #[test]
     fn whoever_holds_connections_locks_nobody_out() {
@@ -300,9 +300,9 @@ mod tests {
         for held in [
             "",
             "GET / HTTP/1.1\r\nHost:",
-            "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n1234",
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n1234",
-            "GET /long HTTP/1.1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1234",
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n1234",
+            "GET /long HTTP/1.1\r\nHost: h\r\n\r\n",
         ] {
             let held: Vec<_> = (0..3 * LIMIT).map(|_| begin(address, held)).collect();
             for _ in 0..3 {
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn while_all_are_at_work_others_wait_and_no_answer_is_lost() {
         let (address, begun) = start();
-        let slow = "GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let slow = "GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
         let at_work: Vec<_> = (1..=LIMIT)
             .map(|count| {
                 let stream = begin(address, slow);
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn who_asks_on_and_on_locks_nobody_out() {
         let (address, _) = start();
-        let batch = "GET / HTTP/1.1\r\n\r\n".repeat(100);
+        let batch = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
         for _ in 0..LIMIT {
             let mut stream = begin(address, &batch);
             let mut answers = stream.try_clone().unwrap();
