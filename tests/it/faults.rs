@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 mod etcd;
+pub(crate) mod flush;
 pub(crate) mod kill;
 pub(crate) mod many;
 mod traefik;

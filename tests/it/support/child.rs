@@ -88,6 +88,7 @@ fn play_a_part() {
         "scribbler" => crate::processes::scribble(&arguments),
         "disk" => crate::faults::disk::play(&arguments),
         "nobody" => crate::faults::disk::may_not_touch_it(&arguments),
+        "committer" => crate::faults::flush::commit(&arguments),
         "mixer" => crate::faults::many::mix(&arguments),
         "victim" => crate::faults::kill::be_a_victim(&arguments),
         "churner" => crate::faults::kill::churn(&arguments),
