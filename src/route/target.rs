@@ -52,23 +52,12 @@ impl Target {
             ));
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if authority.contains('@') {
+        let place = canonical_place(authority);
+        // A password may have a slash in it: what is before that is no port to tell.
+        if authority.contains('@') || place.is_err() && rest.contains('@') {
             return Err("Traefik does not send a user name or password to a target".into());
         }
-        let (host, port) = split_port(authority)?;
-        let host = super::spec::canonical_host(host)?;
-        if host.is_empty() {
-            return Err("it has no host".into());
-        }
-        let port = match port {
-            None => String::new(),
-            Some(port) => match port.parse::<u16>() {
-                Ok(number) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => {
-                    format!(":{number}")
-                }
-                _ => return Err(format!("{port:?} is not a port number")),
-            },
-        };
+        let place = place?;
         if path.contains(['?', '#']) {
             return Err("Traefik does not pass on a target's query or fragment".into());
         }
@@ -80,7 +69,7 @@ impl Target {
         if !path.is_empty() {
             super::spec::canonical_segment(path, &mut String::new())?;
         }
-        Ok(Self(format!("{scheme}://{host}{port}{path}").into()))
+        Ok(Self(format!("{scheme}://{place}{path}").into()))
     }
 
     /// The URL, without a final slash.
@@ -91,6 +80,22 @@ impl Target {
     /// Whether the URL has a path, which Traefik has to be told to keep.
     pub fn has_path(&self) -> bool {
         self.0.splitn(4, '/').nth(3).is_some()
+    }
+}
+
+/// The host and the port in the form in which targets are compared.
+fn canonical_place(authority: &str) -> Result<String, String> {
+    let (host, port) = split_port(authority)?;
+    let host = super::spec::canonical_host(host)?;
+    if host.is_empty() {
+        return Err("it has no host".into());
+    }
+    match port.map(|port| (port, port.parse::<u16>())) {
+        None => Ok(host),
+        Some((port, Ok(number))) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(format!("{host}:{number}"))
+        }
+        Some((port, _)) => Err(format!("{port:?} is not a port number")),
     }
 }
 
@@ -109,6 +114,8 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
 /// The URL without what may be a password.
 fn redacted(url: &str) -> String {
     let (url, rest) = match url.find(['?', '#']) {
+        // What is before it may be the beginning of a password.
+        Some(end) if url[end..].contains('@') => return "***".into(),
         Some(end) => (&url[..end], format!("{}***", &url[end..=end])),
         None => (url, String::new()),
     };
@@ -194,6 +201,10 @@ mod tests {
             ("http://h:99999", "not a port number"),
             ("http://::1:80", "no host"),
             ("http://user:s3cret@h/", "user name or password"),
+            ("http://user:s3cret/x@h/", "user name or password"),
+            ("http://user:s3cret?x@h/", "user name or password"),
+            ("http://user:s3cret#/@h/", "user name or password"),
+            ("http://user:s3]cret]/@h/", "user name or password"),
             ("user:s3cret@h:80", "must be a URL"),
             ("https:/user:s3cret@h", "must be a URL"),
             ("http://h/?q=s3cret", "query or fragment"),

@@ -12,5 +12,6 @@ mod names;
 mod options;
 mod pages;
 mod rest;
+mod secrets;
 mod server;
 mod tls;

@@ -13,13 +13,13 @@ use crate::support::proxy::{TOKEN, ours};
 use crate::support::{Echo, Proxy, eventually};
 
 /// A CA, and what it has signed, as files.
-struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     folder: TempDir,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -36,7 +36,7 @@ impl Ca {
     }
 
     /// The files of a certificate for 127.0.0.1 and its key.
-    fn sign(&self, name: &str) -> [String; 2] {
+    pub(crate) fn sign(&self, name: &str) -> [String; 2] {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
@@ -50,7 +50,7 @@ impl Ca {
     }
 
     /// A client that trusts the CA, and shows this certificate.
-    fn client(&self, shows: Option<&[String; 2]>) -> ureq::Agent {
+    pub(crate) fn client(&self, shows: Option<&[String; 2]>) -> ureq::Agent {
         let pem = fs::read(self.path("ca.crt")).unwrap();
         let root = Certificate::from_pem(&pem).unwrap().to_owned();
         let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[root]));

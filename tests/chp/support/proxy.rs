@@ -56,15 +56,16 @@ impl Proxy {
     /// A program that takes configurable-http-proxy's options; it may not be ready yet.
     pub(crate) fn spawn(mut command: Command, arguments: &[&str]) -> Self {
         let (port, api) = (ports::free(), ports::free());
+        let (output, writer) = std::io::pipe().unwrap();
         command
             .args(["--ip", "127.0.0.1", "--port", &port.to_string()])
             .args(["--api-ip", "127.0.0.1", "--api-port", &api.to_string()])
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer);
+        let child = command.spawn().unwrap();
+        let output = BufReader::new(output);
         let log = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&log);
         std::thread::spawn(move || {
@@ -93,6 +94,7 @@ impl Proxy {
         assert_eq!(self.get("").status, 200, "{}", self.log());
     }
 
+    /// What it has written, to standard output and to standard error.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use traefik_router::{Applied, Error, ErrorKind};
 
 use super::metrics::Metrics;
-use super::routes::{Routes, decode};
+use super::routes::{Routes, decode, without_query};
 use super::server::{Request, Response};
 
 /// A longer body is refused; JupyterHub's have some hundred bytes.
@@ -109,7 +109,7 @@ impl Api {
         };
         let applied = self.routes.add(path, data, &target)?;
         self.note(&applied);
-        log::info!("Route added {} -> {target}", shown(path));
+        log::info!("Route added {} -> {}", shown(path), without_query(&target));
         Ok(Response::empty(201))
     }
 

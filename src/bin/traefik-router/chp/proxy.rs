@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::options::Options;
 use super::pages::{self, Pages, Source};
 use super::relay;
-use super::routes::{Routes, Rules, socket_of};
+use super::routes::{Routes, Rules, socket_of, without_query};
 use super::server::{Handler, Listener, Response, serve, tls};
 use super::settings::{Place, Settings, metrics_path};
 
@@ -295,7 +295,7 @@ fn backend(store: Option<&str>, folder: &Path) -> Result<Box<dyn Backend>, Strin
         let file = FileBackend::new(folder.join("routes.toml")).durable(false);
         return Ok(Box::new(file));
     };
-    let refuse = || format!("--backend {store:?}: give toml:FILE, yaml:FILE or etcd:URL");
+    let refuse = || "--backend: give toml:FILE, yaml:FILE or etcd:URL".to_string();
     let (kind, place) = store.split_once(':').ok_or_else(refuse)?;
     match kind {
         "toml" | "yaml" => {
@@ -412,7 +412,10 @@ fn tell(options: &Options) {
         "Proxying {}://{} to {}",
         scheme(options.is_https()),
         place(&options.socket, &options.ip, options.port),
-        options.default_target.as_deref().unwrap_or("(no default)")
+        options
+            .default_target
+            .as_deref()
+            .map_or("(no default)", without_query)
     );
     log::info!(
         "Proxy API at {}://{}/api/routes",

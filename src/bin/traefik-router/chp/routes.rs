@@ -118,7 +118,7 @@ impl Rules {
             Some((socket, path)) => match self.relays.to(socket) {
                 Ok(address) => format!("http://{address}{path}").into(),
                 Err(error) => {
-                    log::error!("no relay to {target}: {error}");
+                    log::error!("no relay to {}: {error}", without_query(target));
                     target.into()
                 }
             },
@@ -162,6 +162,11 @@ pub(super) fn socket_of(url: &str) -> Option<(PathBuf, &str)> {
         .or(url.strip_prefix("unix+http://"))?;
     let (socket, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     Some((decode(socket).into(), path))
+}
+
+/// A target without what may be a secret in it and leads nowhere.
+pub(super) fn without_query(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// What is told of a route.

@@ -194,7 +194,7 @@ fn transport(options: &Options) -> Result<Option<Value>, String> {
 fn custom_headers(given: &[String]) -> Result<Vec<(String, String)>, String> {
     let pair = |header: &String| match header.trim().split_once(':') {
         Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
-        _ => Err(format!("--custom-header {header:?}: give NAME:VALUE")),
+        _ => Err("--custom-header: give NAME:VALUE".into()),
     };
     given.iter().map(pair).collect()
 }
