@@ -249,17 +249,35 @@ fn clients_that_hold_connections_open_do_not_lock_others_out() {
     }
 }
 
-#[test]
-fn ten_thousand_open_connections_lock_nobody_out() {
-    // The server may have a hundred files open to begin with.
+/// A proxy that may have so many files open.
+fn with_files(limit: &str) -> Proxy {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -Sn 100; exec \"$0\" chp \"$@\""]);
+    command.args(["-c", &format!("ulimit {limit}; exec \"$0\" chp \"$@\"")]);
     command.arg(ours().get_program());
     for (name, value) in ours().get_envs() {
         command.env(name, value.unwrap());
     }
     let proxy = Proxy::spawn(command, &[]);
     proxy.wait_until_ready();
+    proxy
+}
+
+#[test]
+fn connections_leave_files_for_changes() {
+    let proxy = with_files("-n 400");
+    let connect = |_| TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
+    let held: Vec<_> = (0..600).map(connect).collect();
+    for _ in 0..3 {
+        others_are_answered(&proxy);
+        proxy.add("/x", "http://127.0.0.1:9");
+    }
+    drop(held);
+}
+
+#[test]
+fn ten_thousand_open_connections_lock_nobody_out() {
+    // The server may have a hundred files open to begin with.
+    let proxy = with_files("-Sn 100");
 
     let limit = getrlimit(Resource::Nofile);
     let lifted = Rlimit {

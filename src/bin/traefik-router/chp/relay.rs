@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::server::{Listener, Stream};
+use super::server::{Listener, Stream, at_most};
 
 /// How many connections one relay carries at a time; others wait.
 const LIMIT: usize = 4096;
@@ -53,10 +53,10 @@ pub(super) fn to_port(from: Listener, address: SocketAddr) {
 
 fn start(from: Listener, connect: impl Fn() -> io::Result<Stream> + Send + Sync + 'static) {
     let connect = Arc::new(connect);
-    let open = Arc::new(());
+    let (limit, open) = (at_most(LIMIT), Arc::new(()));
     std::thread::spawn(move || {
         loop {
-            let is_full = Arc::strong_count(&open) > LIMIT;
+            let is_full = Arc::strong_count(&open) > limit;
             let Some(stream) = (!is_full).then(|| from.accept().ok()).flatten() else {
                 std::thread::sleep(PAUSE);
                 continue;

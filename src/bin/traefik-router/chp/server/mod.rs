@@ -2,6 +2,7 @@
 
 mod connection;
 mod message;
+mod reader;
 mod socket;
 pub(crate) mod tls;
 
@@ -12,13 +13,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::message::{Request, Response, reason};
-pub(crate) use self::socket::{Listener, Stream};
+pub(crate) use self::socket::{Listener, Stream, at_most};
 
 use self::connection::Connection;
 use self::socket::Socket;
 
 /// How long to wait where no connection can be accepted, as when there are no file descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(10);
 
 type Refuse = dyn Fn(&Request) -> Option<Response> + Send + Sync;
 type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
@@ -62,12 +63,14 @@ pub(crate) fn serve(
     handler: Handler,
 ) {
     let handler = Arc::new(handler);
-    let seats = Arc::new(Seats::new(limit));
+    let seats = Arc::new(Seats::new(at_most(limit)));
     for listener in listeners {
         let (handler, seats, tls) = (Arc::clone(&handler), Arc::clone(&seats), tls.clone());
         std::thread::spawn(move || {
             loop {
                 let Ok(stream) = listener.accept() else {
+                    // It may be a matter of file descriptors.
+                    seats.taken().close_one().ok();
                     std::thread::sleep(PAUSE);
                     continue;
                 };
@@ -93,34 +96,17 @@ fn converse(
     handler: &Handler,
 ) -> io::Result<()> {
     let socket = Socket::new(seat);
-    let unread = Vec::new();
-    match tls {
-        None => Connection {
-            wire: socket,
-            seat,
-            handler,
-            unread,
-        }
-        .serve(),
-        Some(tls) => {
-            let session = rustls::ServerConnection::new(tls).map_err(io::Error::other)?;
-            let wire = rustls::StreamOwned::new(session, socket);
-            let mut connection = Connection {
-                wire,
-                seat,
-                handler,
-                unread,
-            };
-            let served = connection.serve();
-            connection.wire.conn.send_close_notify();
-            connection
-                .wire
-                .conn
-                .complete_io(&mut connection.wire.sock)
-                .ok();
-            served
-        }
-    }
+    let Some(tls) = tls else {
+        return Connection::new(socket, seat, handler).serve();
+    };
+    let session = rustls::ServerConnection::new(tls).map_err(io::Error::other)?;
+    let wire = rustls::StreamOwned::new(session, socket);
+    let mut connection = Connection::new(wire, seat, handler);
+    let served = connection.serve();
+    let wire = connection.wire();
+    wire.conn.send_close_notify();
+    wire.conn.complete_io(&mut wire.sock).ok();
+    served
 }
 
 /// The connections that are open, at most so many.
@@ -347,6 +333,33 @@ mod tests {
         }
         for _ in 0..3 {
             is_answered(begin(address, SHORT), "short");
+        }
+    }
+
+    #[test]
+    fn who_has_waited_longest_makes_room() {
+        let (address, _) = start();
+        let wait = |_| {
+            let mut stream = begin(address, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            let patience = Duration::from_secs(8);
+            stream.set_read_timeout(Some(patience)).unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"short") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                answer.extend(byte);
+            }
+            // Until its thread waits again.
+            std::thread::sleep(Duration::from_millis(100));
+            stream
+        };
+        let mut waiting: Vec<_> = (0..LIMIT).map(wait).collect();
+        is_answered(begin(address, SHORT), "short");
+        let mut first = waiting.remove(0);
+        assert_eq!(first.read(&mut [0]).unwrap(), 0);
+        for mut stream in waiting {
+            stream.write_all(SHORT.as_bytes()).unwrap();
+            is_answered(stream, "short");
         }
     }
 }

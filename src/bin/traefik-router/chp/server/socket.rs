@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Resource, getrlimit};
 
 use super::Seat;
 
@@ -80,6 +81,13 @@ impl Listener {
             Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
         }
     }
+}
+
+/// So many connections, or fewer, so that all the servers and relays of this program leave files for
+/// what else there is to do.
+pub(crate) fn at_most(connections: usize) -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    files.map_or(connections, |files| connections.min(files as usize / 8))
 }
 
 /// Lets more connections wait to be accepted: one that comes when there is no room is tried again
