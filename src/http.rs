@@ -300,7 +300,7 @@ impl Http {
         let body = answer
             .body_mut()
             .with_config()
-            .limit(1 << 30)
+            .limit(1 << 28)
             .read_to_vec()?;
         Ok(Answer {
             status,

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | not connected, or not all of the request sent | next endpoint | next endpoint | next endpoint |
 //! | answered: no leader, too many requests, dropped | next endpoint, then again | the same | the same |
-//! | sent, and a connection that was kept broke | same endpoint, once more; then as below | as below | as below |
+//! | sent to an endpoint that has answered before, and the connection was closed | same endpoint, once; then as below | as below | as below |
 //! | sent, and the connection broke or no answer came | next endpoint | next endpoint | error, `Stored::Unknown` |
 //! | answered: timed out, stopped, unavailable | next endpoint, then again | the same | error, `Stored::Unknown` |
 //! | answered: token not accepted | new token, once, same endpoint | the same | the same |

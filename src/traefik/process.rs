@@ -229,7 +229,6 @@ fn watched(program: &Path, _stop_timeout: Duration) -> Command {
     Command::new(program)
 }
 
-/// The program's absolute path: a bare name is looked for on PATH, as a shell would.
 /// The version that a program says it is, such as `3.7.15`.
 pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
     let program = find_program(program)?;
@@ -265,6 +264,7 @@ pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
         .ok_or_else(|| failed("does not answer as Traefik does"))
 }
 
+/// The program's absolute path: a bare name is looked for on PATH, as a shell would.
 fn find_program(program: &Path) -> Result<PathBuf> {
     let found = if program.components().count() > 1 {
         fs::canonicalize(program).ok()
