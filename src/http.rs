@@ -463,6 +463,7 @@ fn has_address(base: &str) -> bool {
 fn check_url(base: &str, tls: &Tls) -> Result<()> {
     let refuse = |why: &str| {
         let shown = base.rsplit('@').next().unwrap_or_default();
+        let shown = shown.split(['?', '#']).next().unwrap_or_default();
         Err(Error::new(
             ErrorKind::InvalidConfig,
             format!("URL {shown:?}: {why}"),
@@ -477,7 +478,10 @@ fn check_url(base: &str, tls: &Tls) -> Result<()> {
     if rest.contains('@') {
         return refuse("give the user name and the password by their own options");
     }
-    if rest.contains(['?', '#']) || base.parse::<ureq::http::Uri>().is_err() {
+    if rest.contains(['?', '#']) {
+        return refuse("a server's URL has no query and no fragment");
+    }
+    if base.parse::<ureq::http::Uri>().is_err() {
         return refuse("it is not the URL of a server");
     }
     if base.starts_with("http://") && (tls.ca_pem.is_some() || tls.client_pem.is_some()) {

@@ -145,6 +145,7 @@ mod tests {
             vec![],
             vec!["127.0.0.1:2379"],
             vec!["http://a:1", "http://u:p@b:1"],
+            vec!["http://a:1?token=u:p"],
         ] {
             let urls: Vec<String> = urls.into_iter().map(String::from).collect();
             let error = Endpoints::new(&urls, &Tls::new()).expect_err("a bad URL");
