@@ -220,8 +220,17 @@ fn what_is_left_away_of_a_target_is_not_logged() {
     let proxy = Proxy::start(&["--no-prepend-path", "--default-target", &target]);
     proxy.add("/x", &target);
     assert_eq!(proxy.through("/x").landed(), Some(echo.port));
-    for told in ["Proxying", "Route added"] {
+    // The latter could be a port.
+    for password in [IN_A_TARGET, "12345"] {
+        let with_slash = format!("http://user:{password}/x@127.0.0.1:9");
+        let data = json!({"target": with_slash}).to_string();
+        let answer = proxy.rest("POST", "/y", &data);
+        assert_eq!(answer.status, 400);
+        assert!(!answer.body.contains(password), "{}", answer.body);
+    }
+    for told in ["Proxying", "Route added", "is not acceptable"] {
         eventually(told, || proxy.log().contains(told));
     }
+    assert!(!proxy.log().contains("user:"));
     holds_none(&proxy.log(), &[]);
 }

@@ -124,6 +124,10 @@ impl Rules {
             },
         };
         if self.no_prepend_path {
+            // A password may have a slash in it, and so be cut in two: this is refused for its '@'.
+            if target.contains('@') {
+                return "http://***@***".into();
+            }
             let end = target.match_indices('/').nth(2).map(|(at, _)| at);
             return target[..end.unwrap_or(target.len())].to_string().into();
         }
