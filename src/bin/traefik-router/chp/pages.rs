@@ -15,9 +15,6 @@ use super::server::{Request, Response, reason};
 pub(super) const HEALTH: &str = "/_chp_healthz";
 /// How long the server of error pages may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How many pages are asked of it at a time, so that a slow one holds up nothing else: others are
-/// plain meanwhile.
-const FETCHES: usize = 128;
 const MAX_PAGE: u64 = 16 << 20;
 
 /// Where error pages come from.
@@ -31,6 +28,9 @@ pub(super) enum Source {
         agent: ureq::Agent,
         /// Whoever fetches a page has a clone.
         fetches: Arc<()>,
+        /// How many pages are asked of it at a time, so that a slow one holds up nothing else:
+        /// others are plain meanwhile.
+        limit: usize,
     },
 }
 
@@ -78,10 +78,11 @@ impl Pages {
                 url: server,
                 agent,
                 fetches,
+                limit,
             } => {
                 let this_one = Arc::clone(fetches);
-                if Arc::strong_count(&this_one) > FETCHES + 1 {
-                    log::error!("--error-target is slow: {FETCHES} pages are asked of it");
+                if Arc::strong_count(&this_one) > limit + 1 {
+                    log::error!("--error-target is slow: {limit} pages are asked of it");
                     return plain();
                 }
                 let asked = format!("{server}{status}?url={}", encode(url));

@@ -19,7 +19,7 @@ use super::options::Options;
 use super::pages::{self, Pages, Source};
 use super::relay;
 use super::routes::{Routes, Rules, socket_of, without_query};
-use super::server::{Handler, Listener, Response, serve, tls};
+use super::server::{Handler, Listener, Response, at_most, serve, tls};
 use super::settings::{Place, Settings, metrics_path};
 
 /// How many connections each of our servers keeps open.
@@ -343,6 +343,7 @@ fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
         url,
         agent,
         fetches: Arc::default(),
+        limit: at_most(PAGE_CONNECTIONS) / 2,
     })
 }
 
