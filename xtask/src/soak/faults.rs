@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub(super) struct Faults<'a> {
     folder: &'a Folder,
     random: Mutex<u64>,
     hand: Mutex<()>,
+    is_broken: AtomicBool,
     come: Mutex<BTreeMap<Fault, usize>>,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Faults<'a> {
             folder,
             random: Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             hand: Mutex::default(),
+            is_broken: AtomicBool::default(),
             come: Mutex::default(),
         }
     }
@@ -75,13 +78,18 @@ impl<'a> Faults<'a> {
         locked(&self.hand)
     }
 
-    /// Whether a change may fail like this, with nothing stored: the store may be away, or broken.
-    pub(super) fn explain(&self, error: &Error) -> bool {
-        let expected = match self.store.etcd {
-            None => ErrorKind::Corrupt,
-            Some(_) => ErrorKind::Unavailable,
-        };
-        error.kind() == expected
+    /// Whether the file is broken by hand.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Whether a change may fail like this, with nothing stored: the store may be away, or was
+    /// broken when the change began.
+    pub(super) fn explain(&self, error: &Error, was_broken: bool) -> bool {
+        match self.store.etcd {
+            None => was_broken && error.kind() == ErrorKind::Corrupt,
+            Some(_) => error.kind() == ErrorKind::Unavailable,
+        }
     }
 
     fn below(&self, limit: u64) -> u64 {
@@ -137,11 +145,14 @@ impl<'a> Faults<'a> {
             Fault::BrokenEdit => {
                 let hand = self.hand();
                 let text = fs::read_to_string(&self.store.rules)?;
+                self.is_broken.store(true, Ordering::Relaxed);
                 self.edit(&format!("{text}[broken\n"))?;
                 // Nobody can write a file that is broken.
                 drop(hand);
                 self.pause(500);
-                self.edit(&text)
+                self.edit(&text)?;
+                self.is_broken.store(false, Ordering::Relaxed);
+                Ok(())
             }
             Fault::Restart => {
                 let etcd = self.store.etcd.as_ref().ok_or("no etcd")?;
