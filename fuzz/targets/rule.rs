@@ -29,7 +29,7 @@ fuzz_target!(|input: (&str, &str, &str)| {
         .into_iter()
         .collect();
     // What Traefik cleans before it looks at its rules has another path than it seems.
-    let path = path.split('?').next().unwrap_or_default();
+    let path = path.split(['?', '#']).next().unwrap_or_default();
     let is_clean = !path.contains("//") && !decoded(path).split(|&byte| byte == b'/').any(is_dots);
     // And a host that is not ASCII comes as punycode, or Traefik refuses the request.
     if host.is_ascii() && is_clean && matches!(table.resolve(host, path), Ok(Some(_))) {
@@ -85,7 +85,8 @@ fn decoded(path: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = path.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
-        let triple = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let triple = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let triple = triple.and_then(|hex| std::str::from_utf8(hex).ok());
         let value = triple.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         (rest, _) = match value.filter(|_| byte == b'%') {
             Some(value) => (&tail[2..], out.push(value)),

@@ -283,6 +283,8 @@ fn what_takes_no_entries_is_refused_before_anything_is_written() {
         "http:\n  !!map\n  a: 1\n",
         "b: &b\n  x: 1\nhttp:\n  <<: *b\n",
         "http:\r  routers:\r",
+        "~\n",
+        "&x\n",
     ] {
         let file = parse(Syntax::Yaml, text, "m");
         let written = file.and_then(|mut file| file.set_up(&Setup::new("web")));

@@ -85,7 +85,8 @@ impl<'t> Reader<'t> {
                 }
                 event => {
                     let (mut node, _) = self.node(event, span, 0)?;
-                    if matches!(node.kind, Kind::Leaf(Value::Null)) {
+                    let is_open = matches!(node.place, Place::Lines { .. });
+                    if is_open && matches!(node.kind, Kind::Leaf(Value::Null)) {
                         node = empty(end);
                     }
                     if !matches!(node.kind, Kind::Map(_)) {
