@@ -178,33 +178,54 @@ fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
     file.set_permissions(old.permissions())
 }
 
+/// Gives a file to the owner and the group of another one; to the group at least, where it can't be
+/// given to the owner.
+#[cfg_attr(not(unix), allow(unused_variables))]
 fn keep_owner(file: &File, new: &Metadata, old: &Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt as _, fchown};
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            fchown(file, Some(old.uid()), Some(old.gid()))?;
+            let kept = fchown(file, Some(old.uid()), Some(old.gid()));
+            return kept.or_else(|error| fchown(file, None, Some(old.gid())).and(Err(error)));
         }
     }
     Ok(())
 }
 
-/// Creates an empty file beside that at `path`, for those alone who may write to this one: whoever
-/// can open a lock can hold it.
+/// Creates an empty file beside that at `path`, for those who may write to this one: whoever can open
+/// a lock can hold it. If it can't be given to their owner it is for everybody, since the owner must
+/// not be kept out.
 pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
-    let file = create_private(beside)?;
-    if let Ok(old) = fs::metadata(path) {
-        // Who may not give files away is alone, or shares it with the group.
-        keep_owner(&file, &file.metadata()?, &old).ok();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let writers = old.permissions().mode() & 0o222;
-            let mode = 0o600 | writers | writers << 1;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-        }
+    // Nobody meets it before it is whole.
+    let temp = temp_path(path);
+    let file = create_private(&temp)?;
+    let shared = match fs::metadata(path) {
+        Ok(old) => share(&file, &old),
+        Err(_) => Ok(()),
+    };
+    let linked = shared.and_then(|()| fs::hard_link(&temp, beside));
+    fs::remove_file(&temp).ok();
+    match linked {
+        // Not every file system has links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => create_private(beside),
+        linked => linked.map(|()| file),
     }
-    Ok(file)
+}
+
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn share(file: &File, old: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let writers = match keep_owner(file, &file.metadata()?, old) {
+            Ok(()) => old.permissions().mode() & 0o222,
+            Err(_) => 0o222,
+        };
+        let mode = 0o600 | writers | writers << 1;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 /// Creates a file for its owner alone.
