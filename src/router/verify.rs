@@ -235,14 +235,22 @@ impl Verifier {
         let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
             return Ok(());
         };
-        let (start, mut failed) = (Instant::now(), false);
+        // One that was silent has one more chance, and not much time.
+        let (start, mut failed) = (Instant::now(), served.was_silent());
+        let longest = match failed {
+            true => ENTRYPOINT_PATIENCE,
+            false => ENTRYPOINT_TIMEOUT,
+        };
         let patience =
             ENTRYPOINT_PATIENCE.max(self.timeout.saturating_sub(awaited.start.elapsed()));
         loop {
             let left = patience.saturating_sub(start.elapsed());
-            let bound = left.clamp(ENTRYPOINT_PATIENCE, ENTRYPOINT_TIMEOUT);
+            let bound = left.clamp(ENTRYPOINT_PATIENCE, longest);
             match served.generation(&awaited.commit.marker, bound) {
-                Ok(Some(generation)) if generation >= awaited.commit.generation => return Ok(()),
+                Ok(Some(generation)) if generation >= awaited.commit.generation => {
+                    served.set_tells(true);
+                    return Ok(());
+                }
                 Ok(Some(generation)) if left.is_zero() => {
                     let message = format!(
                         "stored, and Traefik's API shows it, but requests to {} still meet \

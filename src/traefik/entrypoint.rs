@@ -12,12 +12,21 @@ use crate::http::{Http, Tls};
 #[derive(Debug)]
 pub(crate) struct Served {
     http: Http,
-    /// From when on it is to be asked; `None` if it was not seen to tell its generation.
-    tells_from: Mutex<Option<Instant>>,
+    state: Mutex<State>,
 }
 
-/// How long to leave one alone that was silent: to wait for it at every change would cost too much.
+#[derive(Debug)]
+struct State {
+    /// From when on it is to be asked; `None` if it was not seen to tell its generation.
+    tells_from: Option<Instant>,
+    /// How long to leave it alone if it is silent.
+    rest: Duration,
+}
+
+/// How long to leave one alone that was silent, and at the most if it stays so: to wait for it at
+/// every change would cost too much.
 const REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(300);
 
 impl Served {
     /// The entrypoint at this URL; its certificate may be any one, since nothing secret is asked or
@@ -26,7 +35,10 @@ impl Served {
         let tls = Tls::new().danger_skip_validation(url.starts_with("https://"));
         Ok(Self {
             http: Http::new(url, &tls)?,
-            tells_from: Mutex::new(None),
+            state: Mutex::new(State {
+                tells_from: None,
+                rest: REST,
+            }),
         })
     }
 
@@ -45,20 +57,32 @@ impl Served {
 
     /// Whether it was seen to tell its generation, and is not left alone.
     pub(crate) fn tells(&self) -> bool {
-        self.tells_from().is_some_and(|from| from <= Instant::now())
+        let from = self.state().tells_from;
+        from.is_some_and(|from| from <= Instant::now())
+    }
+
+    /// Whether it was silent when it was last asked.
+    pub(crate) fn was_silent(&self) -> bool {
+        self.state().rest > REST
     }
 
     pub(crate) fn set_tells(&self, tells: bool) {
-        *self.tells_from() = tells.then(Instant::now);
+        *self.state() = State {
+            tells_from: tells.then(Instant::now),
+            rest: REST,
+        };
     }
 
+    /// Leaves one alone that was silent, for longer each time.
     pub(crate) fn leave_alone(&self) {
-        *self.tells_from() = Some(Instant::now() + REST);
+        let mut state = self.state();
+        if state.tells_from.is_some() {
+            state.tells_from = Some(Instant::now() + state.rest);
+            state.rest = (2 * state.rest).min(LONGEST_REST);
+        }
     }
 
-    fn tells_from(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.tells_from
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
