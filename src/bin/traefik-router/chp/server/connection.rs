@@ -68,7 +68,7 @@ impl<'a, W: Wire> Connection<'a, W> {
         let stays = request.keep_alive && is_read && !self.seat.is_wanted();
         let bytes = answer.to_bytes(stays, request.method == "HEAD");
         self.wire().write_all(&bytes)?;
-        if request.keep_alive && !stays {
+        if !stays && (request.keep_alive || !is_read) {
             self.linger()?;
         }
         Ok(stays)

@@ -137,6 +137,7 @@ struct Seat {
     seats: Arc<Seats>,
     number: u64,
     stream: Arc<Stream>,
+    taken_at: Instant,
 }
 
 impl Seats {
@@ -176,6 +177,7 @@ impl Seats {
             seats,
             number,
             stream,
+            taken_at: Instant::now(),
         }
     }
 }
@@ -201,16 +203,20 @@ impl Taken {
 
 impl Seat {
     /// Waits for the client; the place may go to another one from then on.
-    fn waiting<T>(&self, may_go: Instant, wait: impl FnOnce() -> T) -> T {
+    ///
+    /// # Errors
+    /// If it has gone; and as `wait`.
+    fn waiting<T>(&self, may_go: Instant, wait: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let set = |may_go| {
-            if let Some(one) = self.seats.taken().by_number.get_mut(&self.number) {
-                one.may_go = may_go;
-            }
+            let mut taken = self.seats.taken();
+            let one = taken.by_number.get_mut(&self.number);
+            one.ok_or(io::ErrorKind::ConnectionAborted)?.may_go = may_go;
             self.seats.changed.notify_all();
+            io::Result::Ok(())
         };
-        set(Some(may_go));
+        set(Some(may_go))?;
         let waited = wait();
-        set(None);
+        set(None)?;
         waited
     }
 
@@ -361,5 +367,48 @@ mod tests {
             stream.write_all(SHORT.as_bytes()).unwrap();
             is_answered(stream, "short");
         }
+    }
+
+    #[test]
+    fn who_has_just_come_has_a_moment_to_ask() {
+        let (address, begun) = start();
+        let slow = "GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let at_work: Vec<_> = (1..LIMIT).map(|_| begin(address, slow)).collect();
+        while begun.load(SeqCst) < at_work.len() {
+            std::thread::yield_now();
+        }
+        let newcomers: Vec<_> = (0..LIMIT).map(|_| begin(address, "")).collect();
+        std::thread::sleep(Duration::from_millis(10));
+        for mut newcomer in newcomers {
+            newcomer.write_all(SHORT.as_bytes()).unwrap();
+            is_answered(newcomer, "short");
+        }
+        at_work
+            .into_iter()
+            .for_each(|stream| is_answered(stream, "slow"));
+    }
+
+    #[test]
+    fn who_reads_on_gets_the_whole_of_a_long_answer() {
+        let (address, _) = start();
+        let long = "GET /long HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let mut reader = begin(address, long);
+        std::thread::scope(|scope| {
+            // Others want its place all the time.
+            let others = scope.spawn(|| {
+                let come = |_| {
+                    std::thread::sleep(Duration::from_millis(100));
+                    begin(address, "")
+                };
+                drop((0..30).map(come).collect::<Vec<_>>());
+            });
+            let (mut length, mut piece) = (0, vec![0; LONG / 64]);
+            while let count @ 1.. = reader.read(&mut piece).unwrap() {
+                length += count;
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            assert!(length > LONG, "{length}");
+            others.join().unwrap();
+        });
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use super::message::{Framing, Request};
 
 /// A chunk's size and extensions, or a trailer.
-const MAX_CHUNK_LINE: usize = 8 * 1024;
+const MAX_CHUNK_LINE: usize = 2 * 1024;
 
 /// What is read from, and what was read and not used yet.
 pub(super) struct Reader<W> {
@@ -113,7 +113,9 @@ impl<W: Read> Reader<W> {
                 Ok(httparse::Status::Complete((length, size))) => {
                     let line: Vec<u8> = self.unread.drain(..length).collect();
                     // No digits are no end, and an extension has no second line.
-                    if !line[0].is_ascii_hexdigit() || line[..length - 2].contains(&b'\n') {
+                    let has_digits = line[0].is_ascii_hexdigit();
+                    if length > MAX_CHUNK_LINE || !has_digits || line[..length - 2].contains(&b'\n')
+                    {
                         return Err(Failure::Refuse(400));
                     }
                     return Ok(size);
@@ -129,7 +131,8 @@ impl<W: Read> Reader<W> {
     /// A line of the trailer, without its end.
     fn line(&mut self) -> Result<Vec<u8>, Failure> {
         loop {
-            if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
+            let end = self.unread.windows(2).position(|two| two == b"\r\n");
+            if let Some(end) = end.filter(|end| *end <= MAX_CHUNK_LINE - 2) {
                 let line = self.take(end)?;
                 self.take(2)?;
                 if line.contains(&b'\n') {

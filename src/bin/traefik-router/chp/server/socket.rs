@@ -16,6 +16,9 @@ use super::Seat;
 const WRITE: Duration = Duration::from_secs(30);
 /// The same where others wait for its place.
 const READING: Duration = Duration::from_secs(1);
+const PIECE: usize = 64 * 1024;
+/// How long it may take to ask for the first time then.
+const ASKING: Duration = Duration::from_millis(250);
 /// How many connections may wait to be accepted; the system may have a lower limit.
 const BACKLOG: i32 = 4096;
 
@@ -179,7 +182,8 @@ impl Read for Socket<'_> {
         if self.is_ready(PollFlags::IN) {
             return stream.read(buffer);
         }
-        self.seat.waiting(Instant::now(), || stream.read(buffer))
+        let may_go = Instant::now().max(self.seat.taken_at + ASKING);
+        self.seat.waiting(may_go, || stream.read(buffer))
     }
 }
 
@@ -187,8 +191,9 @@ impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut stream = &*self.seat.stream;
         // A client that reads on loses no answer; each piece of it begins to wait anew.
+        let piece = &bytes[..bytes.len().min(PIECE)];
         let may_go = Instant::now() + READING;
-        self.seat.waiting(may_go, || stream.write(bytes))
+        self.seat.waiting(may_go, || stream.write(piece))
     }
 
     fn flush(&mut self) -> io::Result<()> {
