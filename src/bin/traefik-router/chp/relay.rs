@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::server::{Listener, Stream, at_most};
 
@@ -16,6 +18,8 @@ const LIMIT: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long one side may go on once the other one has ended.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a target may have no room for a connection.
+const CONNECTING: Duration = Duration::from_secs(5);
 
 /// The loopback ports that lead to Unix sockets, by the socket's path.
 #[derive(Debug, Default)]
@@ -37,12 +41,23 @@ impl Relays {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let path = socket.clone();
-        let connect = move || Ok(Stream::Unix(UnixStream::connect(&path)?));
+        let connect = move || Ok(Stream::Unix(connect(&path)?));
         let places = Arc::clone(&self.places);
         start(Listener::Tcp(listener), places, Ender::Either, connect);
         ports.insert(socket, address);
         Ok(address)
     }
+}
+
+/// Connects to a socket, unless those who wait for its listener are too many for too long.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    let stream = UnixStream::from(socket);
+    stream.set_write_timeout(Some(CONNECTING))?;
+    net::connect(&stream, &SocketAddrUnix::new(path)?)?;
+    stream.set_write_timeout(None)?;
+    Ok(stream)
 }
 
 /// Carries the bytes of every connection to a loopback address, where Traefik listens: it leaves
@@ -202,6 +217,22 @@ mod tests {
         drop(traefik);
         std::thread::sleep(2 * LINGER);
         asked.write_all(b"still here").unwrap_err();
+    }
+
+    #[test]
+    fn a_target_without_room_is_not_waited_for_without_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let target = UnixListener::bind(&path).unwrap();
+        net::listen(&target, 0).unwrap();
+        let start = std::time::Instant::now();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = connect(&path) {
+            waiting.push(stream);
+        }
+        assert!(start.elapsed() < 2 * CONNECTING, "{}", waiting.len());
+        target.accept().unwrap();
+        connect(&path).unwrap();
     }
 
     #[test]
