@@ -68,26 +68,39 @@ pub(crate) fn listen(command: &mut Command, url: &str, peer: &str, cluster: &str
         .args(["--initial-cluster", cluster, "--unsafe-no-fsync"]);
 }
 
+const LOOPBACK: &str = "127.0.0.1";
+
+/// A free port at each of these hosts.
+fn addresses(hosts: &[&str]) -> Vec<(String, u16)> {
+    let address = |host: &&str| (host.to_string(), free_port());
+    hosts.iter().map(address).collect()
+}
+
 impl Cluster {
     pub(crate) fn start(binary: &Path) -> Self {
         Self::with(binary, 1, &[], None)
     }
 
     pub(crate) fn with(binary: &Path, count: usize, args: &[&str], tls: Option<&TlsFiles>) -> Self {
-        let peers: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        Self::over(binary, &peers, None, args, tls)
+        Self::over(binary, &addresses(&vec![LOOPBACK; count]), None, args, tls)
+    }
+
+    /// A cluster with a node at each of these hosts.
+    pub(crate) fn at(binary: &Path, hosts: &[&str], args: &[&str]) -> Self {
+        Self::over(binary, &addresses(hosts), None, args, None)
     }
 
     /// A cluster whose nodes can be cut off from each other.
     pub(crate) fn with_network(binary: &Path, count: usize, args: &[&str]) -> Self {
-        let peers: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        Self::over(binary, &peers, Some(Network::new(&peers)), args, None)
+        let peers = addresses(&vec![LOOPBACK; count]);
+        let ports: Vec<u16> = peers.iter().map(|(_, port)| *port).collect();
+        Self::over(binary, &peers, Some(Network::new(&ports)), args, None)
     }
 
-    /// A node for each of these ports, which it listens on for its peers.
+    /// A node for each of these addresses, where it listens for its peers.
     fn over(
         binary: &Path,
-        peers: &[u16],
+        peers: &[(String, u16)],
         network: Option<Network>,
         args: &[&str],
         tls: Option<&TlsFiles>,
@@ -95,14 +108,14 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let count = peers.len();
-        let own = |n: usize| format!("http://127.0.0.1:{}", peers[n]);
+        let own = |n: usize| format!("http://{}:{}", peers[n].0, peers[n].1);
         let peer = |n: usize| match &network {
             Some(network) => network.urls[n].clone(),
             None => own(n),
         };
         let members: Vec<String> = (0..count).map(|n| format!("n{n}={}", peer(n))).collect();
         let node = |n: usize| {
-            let url = format!("{scheme}://127.0.0.1:{}", free_port());
+            let url = format!("{scheme}://{}:{}", peers[n].0, free_port());
             let mut command = Command::new(binary);
             command
                 .args(["--name", &format!("n{n}")])
@@ -220,7 +233,7 @@ impl Node {
     /// Until it says that it serves; its clients' port may want certificates we don't have.
     fn wait(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let port = self.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let address = self.url.rsplit('/').next().unwrap();
         loop {
             let child = self.child.as_mut().expect("it was started");
             let ended = child.try_wait().expect("a child of ours");
@@ -230,7 +243,7 @@ impl Node {
                 panic!("etcd did not start ({ended:?}):\n{log}");
             }
             // It opens the port once it has joined the cluster.
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() && self.is_healthy() {
+            if TcpStream::connect(address).is_ok() && self.is_healthy() {
                 return;
             }
             thread::sleep(Duration::from_millis(10));

@@ -1,7 +1,7 @@
 //! Faults that are provoked: what `docs/reliability.md` tells of.
 
 pub(crate) mod disk;
-mod etcd;
+pub(crate) mod etcd;
 pub(crate) mod flush;
 pub(crate) mod kill;
 pub(crate) mod many;

@@ -1,6 +1,7 @@
 //! An etcd whose nodes are cut off, that is slow, full, compacted, or wants a password all at once.
 
 use std::collections::{HashMap, HashSet};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use serde_json::json;
 use traefik_router::{Backend as _, Change, ErrorKind, Etcd, KvBackend, Router, Stored};
 
 use crate::etcd_server::{Cluster, add_user, binaries, enable_auth, raw};
+use crate::support::child::Actor;
 use crate::support::{Echo, Kind, Mood, Proxy, Rig, eventually};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,7 +51,7 @@ fn count_up(router: &Router, spec: &str, stop: &AtomicBool, count: &Count) -> Ve
                 &count.done
             }
             Err(error) => {
-                assert!(error.to_string().contains("127.0.0.1"), "{error}");
+                assert!(error.to_string().contains("http://1"), "{error}");
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
                 match error.stored() {
                     Stored::Nothing => &count.undone,
@@ -66,13 +68,11 @@ fn count_up(router: &Router, spec: &str, stop: &AtomicBool, count: &Count) -> Ve
     possible
 }
 
-#[test]
-fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
-    let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
-    let cluster = Cluster::with(&newest(), 3, &fast, None);
-    let proxies: Vec<_> = cluster.urls().iter().map(|url| Proxy::new(url)).collect();
-    let urls: Vec<_> = proxies.iter().map(|proxy| proxy.url.clone()).collect();
-    let etcd = || Etcd::new(&urls).unwrap().timeout(3 * SECOND);
+const FAST: [&str; 4] = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+
+/// Makes changes while each node is cut off in turn, in each of these ways.
+fn change_through(cluster: &Cluster, urls: &[String], cuts: &[&dyn Fn(usize, bool)]) {
+    let etcd = || Etcd::new(urls).unwrap().timeout(3 * SECOND);
     let routers = [on(etcd()), on(etcd())];
     let (stop, count) = (AtomicBool::new(false), Count::default());
     let specs = ["/a/", "/b/", "/c/", "/d/"];
@@ -86,20 +86,15 @@ fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
                 (spec, scope.spawn(count_up))
             })
             .collect();
-        for (node, proxy) in proxies.iter().enumerate() {
-            // Cut off from us alone, then from its peers as well.
-            let cuts: [&dyn Fn(bool); 2] = [
-                &|cut| proxy.mood(if cut { Mood::Silent } else { Mood::Honest }),
-                &|cut| cluster.freeze(node, cut),
-            ];
+        for node in 0..urls.len() {
             for cut in cuts {
-                cut(true);
+                cut(node, true);
                 std::thread::sleep(SECOND);
                 let before = count.done.load(Ordering::Relaxed);
                 eventually("the other two go on", || {
                     count.done.load(Ordering::Relaxed) > before + 5
                 });
-                cut(false);
+                cut(node, false);
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -109,11 +104,14 @@ fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
         threads.into_iter().map(join).collect()
     });
     println!(
-        "6 cuts: {:?} changes confirmed, {:?} refused, {:?} unknown",
-        count.done, count.undone, count.unknown
+        "{} cuts: {:?} changes confirmed, {:?} refused, {:?} unknown",
+        urls.len() * cuts.len(),
+        count.done,
+        count.undone,
+        count.unknown
     );
     for (spec, possible) in possible {
-        let found = stored(&cluster, spec).map_or(0, |data| data.as_u64().unwrap() as usize);
+        let found = stored(cluster, spec).map_or(0, |data| data.as_u64().unwrap() as usize);
         assert!(possible.contains(&found), "{spec}: {found} of {possible:?}");
     }
     for router in &routers {
@@ -122,12 +120,73 @@ fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
     }
 }
 
+#[test]
+fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
+    let cluster = Cluster::with(&newest(), 3, &FAST, None);
+    let proxies: Vec<_> = cluster.urls().iter().map(|url| Proxy::new(url)).collect();
+    let urls: Vec<_> = proxies.iter().map(|proxy| proxy.url.clone()).collect();
+    // Cut off from us alone, then from its peers as well.
+    let from_us = |node: usize, cut| {
+        proxies[node].mood(if cut { Mood::Silent } else { Mood::Honest });
+    };
+    let from_all = |node: usize, cut| cluster.freeze(node, cut);
+    change_through(&cluster, &urls, &[&from_us, &from_all]);
+}
+
+#[test]
+fn nodes_whose_network_is_cut_in_turn_cost_no_change_that_was_confirmed() {
+    let mut program = Command::new("unshare");
+    program
+        .args(["--map-root-user", "--net"])
+        .arg(std::env::current_exe().unwrap());
+    let actor = Actor::start_by(program, "network", &json!(null));
+    assert!(
+        actor.finish(),
+        "the nodes' part failed, as told above; it needs `unshare`, `ip` (Debian's iproute2), and \
+         a kernel that lets users have networks"
+    );
+}
+
+/// A part for another process, in a network of its own.
+pub(crate) fn cut_nodes_off() {
+    ip("link set lo up");
+    let hosts = ["10.77.0.1", "10.77.0.2", "10.77.0.3"];
+    let is_there = |host, there| {
+        // What is sent to a host that is not there goes round once, and is nobody's.
+        let (address, route) = if there {
+            ("add", "del")
+        } else {
+            ("del", "add")
+        };
+        ip(&format!("address {address} {host}/32 dev lo"));
+        ip(&format!("route {route} {host}/32 dev lo"));
+    };
+    for host in hosts {
+        ip(&format!("address add {host}/32 dev lo"));
+    }
+    let cluster = Cluster::at(&newest(), &hosts, &FAST);
+    let cut = |node: usize, cut: bool| is_there(hosts[node], !cut);
+    change_through(&cluster, &cluster.urls(), &[&cut]);
+}
+
+fn ip(arguments: &str) {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let mut command = Command::new("ip");
+    let status = command
+        .args(arguments.split(' '))
+        .env("PATH", path)
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "ip {arguments}"
+    );
+}
+
 /// It goes on to answer its clients, and to accept what it can't make known to anybody.
 #[test]
 fn a_node_that_is_cut_off_from_its_peers_is_left_for_the_others() {
     const CHANGES: usize = 10;
-    let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
-    let cluster = Cluster::with_network(&newest(), 3, &fast);
+    let cluster = Cluster::with_network(&newest(), 3, &FAST);
     let mut expected = Vec::new();
     let mut led = 0;
     // The last one is the leader, whoever that is by then.
