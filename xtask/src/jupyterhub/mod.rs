@@ -108,7 +108,7 @@ impl Drop for Leftovers {
 
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let options = ["build", "--release", "--features", "cli"];
+    let options = ["build", "--all-features"];
     let status = Command::new(cargo)
         .args(options)
         .args(["--bin", "traefik-router"])
@@ -121,7 +121,7 @@ fn build() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().and_then(Path::parent);
     let target = target.ok_or("xtask is not in a target folder")?;
-    Ok(target.join("release/traefik-router"))
+    Ok(target.join("debug/traefik-router"))
 }
 
 /// Runs a script with JupyterHub's Python on each side in turn: it speaks for itself.
