@@ -284,6 +284,19 @@ mod tests {
         assert!(answer.ends_with(end), "{answer:?}");
     }
 
+    /// So many connections whose requests are being answered.
+    fn put_to_work(address: SocketAddr, begun: &AtomicUsize, count: usize) -> Vec<TcpStream> {
+        let slow = "GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let one = |number| {
+            let stream = begin(address, slow);
+            while begun.load(SeqCst) < number {
+                std::thread::yield_now();
+            }
+            stream
+        };
+        (1..=count).map(one).collect()
+    }
+
     const SHORT: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
     #[test]
@@ -307,16 +320,7 @@ mod tests {
     #[test]
     fn while_all_are_at_work_others_wait_and_no_answer_is_lost() {
         let (address, begun) = start();
-        let slow = "GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-        let at_work: Vec<_> = (1..=LIMIT)
-            .map(|count| {
-                let stream = begin(address, slow);
-                while begun.load(SeqCst) < count {
-                    std::thread::yield_now();
-                }
-                stream
-            })
-            .collect();
+        let at_work = put_to_work(address, &begun, LIMIT);
         let later: Vec<_> = (0..2 * LIMIT).map(|_| begin(address, SHORT)).collect();
         at_work
             .into_iter()
@@ -372,11 +376,7 @@ mod tests {
     #[test]
     fn who_has_just_come_has_a_moment_to_ask() {
         let (address, begun) = start();
-        let slow = "GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-        let at_work: Vec<_> = (1..LIMIT).map(|_| begin(address, slow)).collect();
-        while begun.load(SeqCst) < at_work.len() {
-            std::thread::yield_now();
-        }
+        let at_work = put_to_work(address, &begun, LIMIT - 1);
         let newcomers: Vec<_> = (0..LIMIT).map(|_| begin(address, "")).collect();
         std::thread::sleep(Duration::from_millis(10));
         for mut newcomer in newcomers {
