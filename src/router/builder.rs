@@ -270,9 +270,11 @@ impl Builder {
         self
     }
 
-    /// An environment variable for Traefik, beside those of this program. Defaults to `GOGC=200`
-    /// unless this program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage half as often then,
-    /// takes about a sixth more memory, and less time for reloads and requests.
+    /// An environment variable for Traefik, beside those of this program. Defaults to `GOGC=400`
+    /// unless this program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage a quarter as often as it
+    /// would by itself, and takes about a third less time for reloads of large tables. For that it takes
+    /// more memory at its peak: 117 instead of 95 MB without routes, 176 instead of 125 at 1,000, 624
+    /// instead of 350 at 10,000.
     pub fn traefik_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
@@ -636,7 +638,7 @@ fn collector() -> Vec<(OsString, OsString)> {
     if told.iter().any(Option::is_some) {
         return Vec::new();
     }
-    vec![("GOGC".into(), "200".into())]
+    vec![("GOGC".into(), "400".into())]
 }
 
 /// Where a Traefik that we start listens, and the name of the entrypoint for routes.

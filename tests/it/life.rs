@@ -449,7 +449,7 @@ pub(crate) fn own_a_traefik(arguments: &Value) {
 
 /// Go's collector makes a reload take longer than it has to.
 #[test]
-fn traefik_collects_garbage_half_as_often_unless_told_otherwise() {
+fn traefik_collects_garbage_less_often_unless_told_otherwise() {
     let of = |builder: Builder| {
         let router = builder.start().unwrap();
         let Some(ProcessStatus::Running(process)) = router.status().process else {
@@ -461,6 +461,6 @@ fn traefik_collects_garbage_half_as_often_unless_told_otherwise() {
         variables.filter_map(value).collect::<Vec<_>>()
     };
     let rig = Rig::new(Kind::Toml);
-    assert_eq!(of(rig.builder()), [b"200"]);
+    assert_eq!(of(rig.builder()), [b"400"]);
     assert_eq!(of(rig.builder().traefik_env("GOGC", "50")), [b"50"]);
 }

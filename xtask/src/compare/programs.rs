@@ -66,7 +66,7 @@ impl Program {
         command.arg(option);
         if std::env::var_os("GOGC").is_none() {
             // As the library starts it.
-            command.env("GOGC", "200");
+            command.env("GOGC", "400");
         }
         Self::run(&command, log)
     }
