@@ -1,6 +1,7 @@
 //! The dynamic configuration: what a route becomes, and what a [`Router`](crate::Router) needs
 //! beside its routes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -9,10 +10,11 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::{Value, json};
 
 use super::merge;
+use super::text::Field;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Group, Nested, Parent, Route, Target, fallback_name, parent_name, priority, router_name, rule,
-    service_name,
+    Group, Nested, Parent, RouteSpec, Target, fallback_name, parent_name, priority, router_name,
+    rule, service_name,
 };
 
 /// The middleware that guards Traefik's API, and the router that it guards; the names are those of
@@ -199,75 +201,94 @@ pub(crate) fn entries(config: &Value) -> Result<Vec<Entry<'_>>> {
     Ok(entries)
 }
 
-/// What a route becomes in `http.routers`.
-pub(crate) struct RouterConfig {
+/// A router of ours in `http.routers`.
+pub(crate) struct RouterConfig<'a> {
     pub(crate) name: String,
-    pub(crate) rule: String,
-    pub(crate) priority: u64,
-    pub(crate) service: String,
+    rule: Cow<'a, str>,
+    priority: u64,
+    service: Option<Cow<'a, str>>,
 }
 
-pub(crate) fn router(namespace: &str, route: &Route) -> RouterConfig {
+/// What a route becomes, whose service has this name.
+pub(crate) fn router<'a>(namespace: &str, spec: &RouteSpec, service: &'a str) -> RouterConfig<'a> {
     RouterConfig {
-        name: router_name(namespace, &route.spec),
-        rule: rule(&route.spec),
-        priority: priority(&route.spec),
-        service: service_name(namespace, &route.target),
+        name: router_name(namespace, spec),
+        rule: rule(spec).into(),
+        priority: priority(spec),
+        service: Some(service.into()),
     }
 }
 
-impl RouterConfig {
-    /// All but its [`Place`].
-    pub(crate) fn value(&self) -> Value {
-        json!({"rule": self.rule, "priority": self.priority, "service": self.service})
+impl RouterConfig<'_> {
+    /// Its configuration, but for its [`Place`].
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
+        let service = self.service.as_deref();
+        [
+            ("priority", Field::Number(self.priority)),
+            ("rule", Field::Text(&self.rule)),
+        ]
+        .into_iter()
+        .chain(service.map(|service| ("service", Field::Text(service))))
+    }
+
+    /// All of its configuration.
+    pub(crate) fn fields_at<'p>(
+        &'p self,
+        place: &'p Place<'_>,
+    ) -> impl Iterator<Item = (&'static str, Field<'p>)> {
+        std::iter::once(place.field()).chain(self.fields())
     }
 }
 
 /// Where a router gets its requests from.
+#[derive(Clone)]
 pub(crate) enum Place<'a> {
     Entrypoint(&'a str),
     /// The router of this name.
-    Below(String),
+    Below(Cow<'a, str>),
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn new(namespace: &str, entrypoint: &'a str, parent: Option<&Group>) -> Self {
         match parent {
-            Some(group) => Self::Below(parent_name(namespace, group)),
+            Some(group) => Self::Below(parent_name(namespace, group).into()),
             None => Self::Entrypoint(entrypoint),
         }
     }
 
-    pub(crate) fn of(&self, mut router: Value) -> Value {
+    pub(crate) fn field(&self) -> (&'static str, Field<'_>) {
         match self {
-            Self::Entrypoint(entrypoint) => router["entryPoints"] = json!([entrypoint]),
-            Self::Below(parent) => router["parentRefs"] = json!([parent]),
+            Self::Entrypoint(entrypoint) => ("entryPoints", Field::List(entrypoint)),
+            Self::Below(parent) => ("parentRefs", Field::List(parent)),
         }
-        router
     }
 }
 
 /// What a parent becomes in `http.routers`: itself, and the router below it that takes what is
 /// left, if there is one.
-pub(crate) fn parent(
+pub(crate) fn parent<'a>(
     namespace: &str,
-    entrypoint: &str,
+    entrypoint: &'a str,
     group: &Group,
-    parent: &Parent,
-) -> Vec<(String, Value)> {
-    let name = parent_name(namespace, group);
-    let place = Place::new(namespace, entrypoint, parent.above.as_ref());
-    let this = place.of(json!({"rule": parent.rule, "priority": parent.priority}));
+    parent: &'a Parent,
+) -> impl Iterator<Item = (RouterConfig<'a>, Place<'a>)> {
+    let this = RouterConfig {
+        name: parent_name(namespace, group),
+        rule: Cow::from(&parent.rule),
+        priority: parent.priority,
+        service: None,
+    };
     let rest = parent.fallback.as_ref().map(|target| {
-        let rest = json!({
-            "rule": "PathPrefix(\"/\")",
-            "priority": 1,
-            "service": service_name(namespace, target),
-        });
-        let below = Place::Below(name.clone());
-        (fallback_name(namespace, group), below.of(rest))
+        let rest = RouterConfig {
+            name: fallback_name(namespace, group),
+            rule: "PathPrefix(\"/\")".into(),
+            priority: 1,
+            service: Some(service_name(namespace, target).into()),
+        };
+        (rest, Place::Below(this.name.clone().into()))
     });
-    [(name, this)].into_iter().chain(rest).collect()
+    let place = Place::new(namespace, entrypoint, parent.above.as_ref());
+    std::iter::once((this, place)).chain(rest)
 }
 
 /// What a target becomes in `http.services`, under its [`service_name`]; `more` is merged over it.

@@ -4,10 +4,11 @@
 //! The hash comes first: Traefik's key-value providers look a name up by comparing it with all
 //! others from its first letter on. With 10,000 routes that halves the time of a reload.
 
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 
 use super::{RouteSpec, Target};
 
+const HASH: usize = 16;
 const MAX_SLUG: usize = 40;
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -43,43 +44,53 @@ pub(crate) fn marker_name(namespace: &str) -> String {
 
 fn name(namespace: &str, text: &str) -> String {
     let readable = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let slug = match slug(readable) {
-        slug if slug.is_empty() => "root".into(),
-        slug => slug,
-    };
-    format!("{}-{slug}", hash(namespace, text))
+    let mut name = String::with_capacity(HASH + 1 + MAX_SLUG);
+    push_hash(namespace, text, &mut name);
+    name.push('-');
+    push_slug(readable, &mut name);
+    if name.ends_with('-') {
+        name.push_str("root");
+    }
+    name
 }
 
 /// Lower-case letters and digits of `text`, with one dash for whatever is between them.
 pub(crate) fn slug(text: &str) -> String {
     let mut slug = String::new();
-    for byte in text.bytes() {
-        if slug.len() == MAX_SLUG {
-            break;
-        }
-        if byte.is_ascii_alphanumeric() {
-            slug.push(char::from(byte.to_ascii_lowercase()));
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    slug.truncate(slug.trim_end_matches('-').len());
+    push_slug(text, &mut slug);
     slug
 }
 
+fn push_slug(text: &str, out: &mut String) {
+    let begin = out.len();
+    for byte in text.bytes() {
+        if out.len() - begin == MAX_SLUG {
+            break;
+        }
+        if byte.is_ascii_alphanumeric() {
+            out.push(char::from(byte.to_ascii_lowercase()));
+        } else if out.len() > begin && !out.ends_with('-') {
+            out.push('-');
+        }
+    }
+    let end = out[begin..].trim_end_matches('-').len();
+    out.truncate(begin + end);
+}
+
 /// 80 bits of SHA-256 in base 32: nobody can pick a name that meets somebody else's.
-fn hash(namespace: &str, text: &str) -> String {
-    let digest = match namespace {
-        "" => digest(&SHA256, text.as_bytes()),
-        _ => digest(&SHA256, format!("{namespace}\n{text}").as_bytes()),
-    };
-    let bits = digest.as_ref()[..10]
+fn push_hash(namespace: &str, text: &str, out: &mut String) {
+    let mut context = Context::new(&SHA256);
+    if !namespace.is_empty() {
+        context.update(namespace.as_bytes());
+        context.update(b"\n");
+    }
+    context.update(text.as_bytes());
+    let digest = context.finish();
+    let bits = digest.as_ref()[..HASH * 5 / 8]
         .iter()
         .fold(0_u128, |bits, &byte| bits << 8 | u128::from(byte));
-    (0..16)
-        .rev()
-        .map(|i| char::from(BASE32[(bits >> (5 * i)) as usize & 31]))
-        .collect()
+    let letters = (0..HASH).rev();
+    out.extend(letters.map(|i| char::from(BASE32[(bits >> (5 * i)) as usize & 31])));
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The text of a file with our table in it: read, changed, and written again with everything else
 //! in its place. Does no I/O.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
 use crate::backend::record::{Header, parse};
 use crate::backend::{Contents, Setup};
-use crate::config::dynamic::{Place, entries, is_api_name, marker, parent, router, service};
+use crate::config::dynamic::{
+    Place, RouterConfig, entries, is_api_name, marker, parent, router, service,
+};
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
@@ -412,21 +414,27 @@ impl TableFile {
             entrypoint,
             ..
         } = &self.header;
+        let mut places = HashMap::new();
         for spec in &unwritten {
-            if let (Some(lines), Some(route)) = (self.lines.get_mut(spec), self.routes.get(spec)) {
-                let place = Place::new(namespace, entrypoint, self.layout.place(spec));
-                let config = router(namespace, route);
-                lines.router = self.syntax.entry(&config.name, &place.of(config.value()));
-            }
+            let Some(lines) = self.lines.get_mut(spec) else {
+                continue;
+            };
+            let group = self.layout.place(spec);
+            let place =
+                (places.entry(group)).or_insert_with(|| Place::new(namespace, entrypoint, group));
+            let config = router(namespace, spec, &lines.service);
+            lines.router = self.syntax.map_entry(&config.name, config.fields_at(place));
         }
         let mut before = std::mem::take(&mut self.parents);
         for (group, this) in self.layout.parents() {
             let same = last.parents().get(group) == Some(this);
             let lines = before.remove(group).filter(|_| same).unwrap_or_else(|| {
-                let routers = parent(namespace, entrypoint, group, this).into_iter();
-                let line = |(name, value): (String, Value)| {
-                    let line = self.syntax.entry(&name, &value);
-                    (name, line)
+                let routers = parent(namespace, entrypoint, group, this);
+                let line = |(router, place): (RouterConfig<'_>, Place<'_>)| {
+                    let line = self
+                        .syntax
+                        .map_entry(&router.name, router.fields_at(&place));
+                    (router.name, line)
                 };
                 routers.map(line).collect()
             });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::config::text::Field;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Writes `value` as keys below `prefix`, joined by `/`:
@@ -56,6 +57,21 @@ pub(crate) fn flatten(
         }
     }
     Ok(())
+}
+
+/// [`flatten`] for a map of these fields.
+pub(crate) fn flatten_fields<'a>(
+    prefix: &str,
+    fields: impl IntoIterator<Item = (&'static str, Field<'a>)>,
+    out: &mut BTreeMap<String, String>,
+) {
+    for (key, field) in fields {
+        match field {
+            Field::Text(text) => out.insert(format!("{prefix}/{key}"), text.into()),
+            Field::Number(number) => out.insert(format!("{prefix}/{key}"), number.to_string()),
+            Field::List(text) => out.insert(format!("{prefix}/{key}/0"), text.into()),
+        };
+    }
 }
 
 /// Reads keys below `prefix` back into nested maps. All leaves are text; a map whose keys are the

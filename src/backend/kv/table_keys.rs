@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::flatten::flatten;
+use super::flatten::{flatten, flatten_fields};
 use super::{Entry, Step, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
@@ -423,7 +423,7 @@ impl TableKeys {
             if before != Some(parent) {
                 let gate = Group::clone(self.layout.gate_of(group));
                 let there = works.there.entry(gate).or_default();
-                self.set_parent(group, parent, &mut there.step.transaction)?;
+                self.set_parent(group, parent, &mut there.step.transaction);
             }
         }
         Ok(())
@@ -445,27 +445,28 @@ impl TableKeys {
     fn place(&self, router: &str, parent: Option<&Group>, moved: bool, into: &mut Transaction) {
         let router = self.keys.http("routers", router);
         let place = Place::new(self.keys.namespace(), &self.header.entrypoint, parent);
-        let (key, value, other) = match place {
-            Place::Entrypoint(entrypoint) => (ENTRYPOINT, entrypoint.to_string(), PARENT),
-            Place::Below(parent) => (PARENT, parent, ENTRYPOINT),
-        };
         let mut next = Transaction::new();
-        next.set.insert(format!("{router}/{key}"), value);
+        flatten_fields(&router, [place.field()], &mut next.set);
         if moved {
+            let other = match place {
+                Place::Entrypoint(_) => PARENT,
+                Place::Below(_) => ENTRYPOINT,
+            };
             next.delete.insert(format!("{router}/{other}"));
         }
         into.then(next);
     }
 
-    fn set_parent(&self, group: &Group, this: &Parent, into: &mut Transaction) -> Result<()> {
+    fn set_parent(&self, group: &Group, this: &Parent, into: &mut Transaction) {
         let mut next = Transaction::new();
         let (namespace, entrypoint) = (self.keys.namespace(), &self.header.entrypoint);
-        for (name, value) in parent(namespace, entrypoint, group, this) {
-            flatten(&self.keys.http("routers", &name), &value, &mut next.set)?;
-            next.set.insert(self.keys.parent(&name), group.to_string());
+        for (router, place) in parent(namespace, entrypoint, group, this) {
+            let key = self.keys.http("routers", &router.name);
+            flatten_fields(&key, router.fields_at(&place), &mut next.set);
+            next.set
+                .insert(self.keys.parent(&router.name), group.to_string());
         }
         into.then(next);
-        Ok(())
     }
 
     fn delete_parent(&self, name: &str, from: &mut Transaction) {
@@ -485,20 +486,18 @@ impl TableKeys {
         let mut transaction = Transaction::new();
         let old = self.table.get(change.spec()).cloned();
         if let Change::Set(route) = change {
-            let config = router(self.keys.namespace(), route);
-            flatten(
-                &self.keys.http("routers", &config.name),
-                &config.value(),
-                &mut transaction.set,
-            )?;
-            self.use_service(&config.service, &route.target)?;
+            let service = service_name(self.keys.namespace(), &route.target);
+            let config = router(self.keys.namespace(), &route.spec, &service);
+            let key = self.keys.http("routers", &config.name);
+            flatten_fields(&key, config.fields(), &mut transaction.set);
+            self.use_service(&service, &route.target)?;
             transaction
                 .set
                 .insert(self.keys.route(&config.name), json_line(&**route));
         } else if let Some(old) = &old {
-            let config = router(self.keys.namespace(), old);
-            self.delete_router(&config.name, &mut transaction);
-            transaction.delete.insert(self.keys.route(&config.name));
+            let name = router_name(self.keys.namespace(), &old.spec);
+            self.delete_router(&name, &mut transaction);
+            transaction.delete.insert(self.keys.route(&name));
         }
         if let Some(old) = old {
             self.leave_service(&old.target)?;
@@ -570,7 +569,7 @@ impl TableKeys {
             let parents = self.layout.parents().iter();
             for (group, parent) in parents.filter(|(_, parent)| parent.above.is_none()) {
                 let mut step = Step::default();
-                self.set_parent(group, parent, &mut step.transaction)?;
+                self.set_parent(group, parent, &mut step.transaction);
                 steps.push(step);
             }
         }

@@ -23,6 +23,15 @@ pub(crate) enum Syntax {
     Yaml,
 }
 
+/// A value in a map that is written: thousands of them at once must not cost much.
+#[derive(Clone, Copy)]
+pub(crate) enum Field<'a> {
+    Text(&'a str),
+    Number(u64),
+    /// A list of this text alone.
+    List(&'a str),
+}
+
 /// A value of a configuration file and where it stands.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -114,6 +123,19 @@ impl Syntax {
             Self::Toml => toml::entry(name, value),
             #[cfg(feature = "yaml")]
             Self::Yaml => yaml::entry(name, value),
+        }
+    }
+
+    /// [`entry`](Self::entry) for a map of these fields.
+    pub(crate) fn map_entry<'f>(
+        self,
+        name: &str,
+        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    ) -> String {
+        match self {
+            Self::Toml => toml::map_entry(name, fields),
+            #[cfg(feature = "yaml")]
+            Self::Yaml => yaml::map_entry(name, fields),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table};
 
-use super::{Kind, Node, Piece, Place, line_number, whole_lines};
+use super::{Field, Kind, Node, Piece, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     let document = Document::parse(text).map_err(|error| {
@@ -165,6 +165,35 @@ pub(super) fn entry(name: &str, value: &Value) -> String {
     line.push('\n');
     line
 }
+
+pub(super) fn map_entry<'f>(
+    name: &str,
+    fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+) -> String {
+    let mut line = String::with_capacity(LINE);
+    write_string(name, &mut line, true);
+    let mut mark = " = {";
+    for (key, field) in fields {
+        line.push_str(mark);
+        mark = ", ";
+        write_string(key, &mut line, true);
+        line.push_str(" = ");
+        match field {
+            Field::Text(text) => write_string(text, &mut line, false),
+            Field::Number(number) => line.push_str(&number.to_string()),
+            Field::List(text) => {
+                line.push('[');
+                write_string(text, &mut line, false);
+                line.push(']');
+            }
+        }
+    }
+    line.push_str("}\n");
+    line
+}
+
+/// Room for most lines.
+const LINE: usize = 256;
 
 fn write_value(value: &Value, out: &mut String) {
     match value {

@@ -7,7 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::{Map, Value};
 
 use super::json::flow_line;
-use super::{Kind, Node, Piece, Place, line_number, whole_lines};
+use super::{Field, Kind, Node, Piece, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.replace("\r\n", "\n").contains('\r') {
@@ -272,6 +272,27 @@ pub(super) fn opened(_text: &str, paths: &[&[String]]) -> Result<String, String>
 
 pub(super) fn entry(name: &str, value: &Value) -> String {
     format!("{}: {}\n", flow_line(name), flow_line(value))
+}
+
+pub(super) fn map_entry<'f>(
+    name: &str,
+    fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+) -> String {
+    let mut line = flow_line(name);
+    let mut mark = ": {";
+    for (key, field) in fields {
+        line.push_str(mark);
+        mark = ",";
+        line.push_str(&flow_line(key));
+        line.push(':');
+        match field {
+            Field::Text(text) => line.push_str(&flow_line(text)),
+            Field::Number(number) => line.push_str(&number.to_string()),
+            Field::List(text) => line.push_str(&flow_line(&[text])),
+        }
+    }
+    line.push_str("}\n");
+    line
 }
 
 pub(super) fn document(value: &Value) -> String {
