@@ -19,46 +19,58 @@ impl Txn {
     /// # Errors
     /// [`ErrorKind::TooLarge`] when no nesting holds that many.
     pub fn pack(ops: impl IntoIterator<Item = Op>, max_ops: usize) -> Result<Self> {
-        let mut ops: Vec<Op> = ops.into_iter().collect();
-        let sizes = level_sizes(ops.len(), max_ops).ok_or_else(|| {
-            let count = ops.len();
+        let ops: Vec<Op> = ops.into_iter().collect();
+        let count = ops.len();
+        let nested = nest(ops, max_ops).ok_or_else(|| {
             let message =
                 format!("{count} operations can't be nested in lists of {max_ops} at most");
             Error::new(ErrorKind::TooLarge, message)
         })?;
-        for &size in sizes.iter().skip(1).rev() {
-            let mut rest = ops.into_iter().peekable();
-            let mut nested = Vec::new();
-            while rest.peek().is_some() {
-                nested.push(Op::txn(Self::new(rest.by_ref().take(size))));
-            }
-            ops = nested;
-        }
-        Ok(Self::new(ops))
+        Ok(Self::new(nested))
     }
 }
 
-/// The size of the lists at each level, outermost first, for the fewest levels that hold `count`.
-/// Along one way they add up to `max` at most.
-fn level_sizes(count: usize, max: usize) -> Option<Vec<usize>> {
-    if count == 0 {
-        return Some(vec![0]);
+/// A list of these operations, some of them in transactions of their own, so that the lists along
+/// one way add up to `max` at most.
+///
+/// It takes the fewest levels. etcd's gateway reads each level's JSON anew for each level above it,
+/// so that only as many operations are on the last level as have to be.
+fn nest(ops: Vec<Op>, max: usize) -> Option<Vec<Op>> {
+    let count = ops.len();
+    if count <= max {
+        return Some(ops);
     }
-    let even = |levels: usize| -> Vec<usize> {
-        let one_more = max % levels;
-        (0..levels)
-            .map(|level| max / levels + usize::from(level < one_more))
-            .collect()
-    };
-    let holds = |sizes: &[usize]| {
-        sizes
-            .iter()
-            .try_fold(1, |n: usize, &size| n.checked_mul(size))
-    };
-    (1..=max)
-        .map(even)
-        // No product that fits no usize is too small.
-        .find(|sizes| holds(sizes).is_none_or(|capacity| capacity >= count))
+    let levels = (2..=max).find(|levels| holds(*levels, max) >= count)?;
+    let flatter = max.div_ceil((levels - 1).max(2));
+    let even = max.div_ceil(levels);
+    let width = [flatter, even]
+        .into_iter()
+        .find(|width| width.saturating_mul(holds(levels - 1, max - width)) >= count)?;
+    let (flat, deep) = (
+        holds(levels - 2, max - width),
+        holds(levels - 1, max - width),
+    );
+    let (mut rest, mut nested) = (ops.into_iter(), Vec::with_capacity(width));
+    for after in (0..width).rev() {
+        let size = match rest.len() <= flat.saturating_add(after.saturating_mul(deep)) {
+            true => flat,
+            false => deep,
+        };
+        let mut part: Vec<Op> = rest.by_ref().take(size).collect();
+        match part.len() {
+            0 => break,
+            1 => nested.append(&mut part),
+            _ => nested.push(Op::txn(Txn::new(nest(part, max - width)?))),
+        }
+    }
+    Some(nested)
+}
+
+/// How many operations so many levels hold at the most.
+fn holds(levels: usize, max: usize) -> usize {
+    let size = |level| max / levels + usize::from(level < max % levels);
+    // No product that fits no usize is too small.
+    (0..levels).map(size).fold(1, usize::saturating_mul)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(super) fn union_rule(specs: &[&RouteSpec], shared: &[u8]) -> String {
         regexp.extend_from_slice(mark);
         mark = b"|";
         let path = spec.path();
-        if path.bytes().all(|byte| byte == b'/' || is_unreserved(byte)) {
+        if has_one_form(path) {
             let more = &path.as_bytes()[shared.len()..path.len() - 1];
             more.iter().for_each(|byte| plain(*byte, &mut regexp));
         } else {
@@ -128,7 +128,16 @@ pub(super) fn pieces(path: &str) -> Vec<Piece> {
     pieces
 }
 
+/// Whether all of a path stands for itself in requests, rules and regular expressions.
+fn has_one_form(path: &str) -> bool {
+    path.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
+}
+
 fn path_rule(path: &str) -> String {
+    if has_one_form(path) {
+        let bare = path.strip_suffix('/').unwrap_or(path);
+        return ["PathPrefix(\"", path, "\") || Path(\"", bare, "\")"].concat();
+    }
     let pieces = pieces(path);
     let either = pieces
         .iter()
