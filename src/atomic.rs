@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::fault::Step;
@@ -117,15 +118,16 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
 }
 
 /// Replaces the file at `path`, which must have no symbolic link in it. Mode and owner stay; a new
-/// file is for its owner alone. If it has to be `durable`, this waits for the disk.
-pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<Known> {
+/// file is for its owner alone. If it has to be `durable`, this waits for the disk. Returns also since
+/// when readers see it.
+pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<(Known, Instant)> {
     let temp = temp_path(path);
     let replaced = open_folder(path, durable).and_then(|folder| {
         let file = write_temp(&temp, path, text, durable)?;
         Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
-        Ok((folder, file))
+        Ok((folder, file, Instant::now()))
     });
-    let (folder, file) = replaced.map_err(|error| {
+    let (folder, file, seen) = replaced.map_err(|error| {
         // There may be nothing to remove, and the first error is the one to tell.
         drop(remove(&temp));
         let busy = error.kind() == io::ErrorKind::ResourceBusy;
@@ -138,7 +140,7 @@ pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<Known> {
     })?;
     // The rename itself is kept only once the folder is.
     let kept = folder.map_or(Ok(()), |folder| Step::SyncFolder.run(|| folder.sync_all()));
-    kept.and_then(|()| Ok((FileId::new(&file.metadata()?), file)))
+    kept.and_then(|()| Ok(((FileId::new(&file.metadata()?), file), seen)))
         .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
 }
 

@@ -14,7 +14,7 @@ mod record;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -155,6 +155,9 @@ pub struct Commit {
     pub namespace: String,
     /// The generation that the store had before, if this commit alone lies between the two.
     pub follows: Option<u64>,
+    /// When readers of the store could see it, if that was before it was wholly stored: Traefik begins
+    /// to load it then.
+    pub seen: Option<Instant>,
 }
 
 impl Commit {
@@ -165,6 +168,7 @@ impl Commit {
             generation,
             namespace: String::new(),
             follows: None,
+            seen: None,
         }
     }
 }

@@ -138,7 +138,9 @@ impl Turn<'_> {
         let confirmed = commit.and_then(|commit| {
             let (refused, loading) = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
-            Ok((commit, refused, stored_after + loading))
+            let seen = commit.seen.unwrap_or(start + stored_after);
+            let loaded_after = seen.saturating_duration_since(start) + loading;
+            Ok((commit, refused, loaded_after))
         });
         let served_after = start.elapsed();
         for (job, applied) in self.jobs.iter().zip(

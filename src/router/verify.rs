@@ -66,29 +66,10 @@ struct Awaited<'a> {
     wanted: &'a Wanted,
     managed: Option<&'a Managed>,
     begun: Instant,
-    /// When it was stored.
+    /// When Traefik could begin to load it.
     start: Instant,
     /// For how long an API may refuse our password.
     patience: Duration,
-}
-
-impl<'a> Awaited<'a> {
-    fn new(
-        commit: &'a Commit,
-        wanted: &'a Wanted,
-        begun: Instant,
-        managed: Option<&'a Managed>,
-        patience: Duration,
-    ) -> Self {
-        Self {
-            commit,
-            wanted,
-            managed,
-            begun,
-            start: Instant::now(),
-            patience,
-        }
-    }
 }
 
 /// Whether a Traefik has loaded a commit.
@@ -140,8 +121,9 @@ impl Verifier {
     }
 
     /// Waits until every Traefik serves `commit`. Returns those of the `wanted` routes that one
-    /// refuses, each with its error, and how long loading took. A Traefik that we have `managed` to start tells what it has
-    /// logged since the commit was `begun`: it may read what is stored before we look.
+    /// refuses, each with its error, and how long loading took. A Traefik that we have `managed` to
+    /// start tells what it has logged since the commit was `begun`: it may read what is stored before
+    /// we look.
     pub(super) fn confirm(
         &self,
         commit: &Commit,
@@ -149,8 +131,14 @@ impl Verifier {
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
-        let patience = UNAUTHORIZED_PATIENCE;
-        self.await_commit(&Awaited::new(commit, wanted, begun, managed, patience))
+        self.await_commit(&Awaited {
+            commit,
+            wanted,
+            managed,
+            begun,
+            start: commit.seen.unwrap_or_else(Instant::now),
+            patience: UNAUTHORIZED_PATIENCE,
+        })
     }
 
     /// The same for the commit of a setup, which may come with a new password.
@@ -160,12 +148,19 @@ impl Verifier {
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<()> {
-        let (wanted, patience) = (Wanted::default(), NEW_PASSWORD_PATIENCE);
         // It may not listen yet.
         self.served
             .iter()
             .for_each(|served| served.set_tells(false));
-        self.await_commit(&Awaited::new(commit, &wanted, begun, managed, patience))?;
+        self.await_commit(&Awaited {
+            commit,
+            wanted: &Wanted::default(),
+            managed,
+            begun,
+            // Traefik may have been started after the commit was stored.
+            start: Instant::now(),
+            patience: NEW_PASSWORD_PATIENCE,
+        })?;
         Ok(())
     }
 
@@ -238,7 +233,7 @@ impl Verifier {
             return Ok(false);
         };
         let expected = self.expected();
-        std::thread::sleep(pause(Duration::ZERO, expected).min(self.timeout));
+        std::thread::sleep(pause(awaited.start.elapsed(), expected).min(self.timeout));
         // If it takes longer the API says why.
         while awaited.start.elapsed() < self.timeout.min(PROOF_PATIENCE + 2 * expected) {
             match served.generation(&awaited.commit.marker, ENTRYPOINT_PATIENCE) {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -198,12 +198,14 @@ impl State {
         self.known.as_ref().map(|(id, _)| *id)
     }
 
-    fn save(&mut self, durable: bool) -> Result<()> {
+    /// Writes the file; since when readers see it.
+    fn save(&mut self, durable: bool) -> Result<Instant> {
         let text = self.file.render();
         let text = text.map_err(|error| error.context(self.path.display()))?;
-        self.known = Some(atomic::replace(&self.path, text, durable)?);
+        let (known, seen) = atomic::replace(&self.path, text, durable)?;
+        self.known = Some(known);
         self.file.inherited = false;
-        Ok(())
+        Ok(seen)
     }
 }
 
@@ -230,8 +232,9 @@ impl Backend for FileBackend {
                 .set_up(setup)
                 .map_err(|error| error.context(state.path.display()))?;
             state.file.header.advance();
-            state.save(self.durable)?;
-            Ok(state.file.header.commit(None))
+            let seen = Some(state.save(self.durable)?);
+            let commit = state.file.header.commit(None);
+            Ok(Commit { seen, ..commit })
         })
     }
 
@@ -262,6 +265,7 @@ impl Backend for FileBackend {
         self.locked(|state, _lock| {
             let changes = edit(&state.file.routes, &BTreeSet::new());
             let before = state.file.header.generation;
+            let mut seen = None;
             if !changes.is_empty() || state.file.inherited {
                 // Or else the change would be made on a copy of the whole table.
                 *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -270,10 +274,11 @@ impl Backend for FileBackend {
                     .apply(&changes)
                     .map_err(|error| error.context(state.path.display()))?;
                 state.file.header.advance();
-                state.save(self.durable)?;
+                seen = Some(state.save(self.durable)?);
             }
-            let follows = (before < state.file.header.generation).then_some(before);
-            Ok(state.file.header.commit(follows))
+            let follows = seen.map(|_| before);
+            let commit = state.file.header.commit(follows);
+            Ok(Commit { seen, ..commit })
         })
     }
 
