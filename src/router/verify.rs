@@ -550,10 +550,10 @@ fn micros(time: Duration) -> u64 {
     time.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
-/// Half of the expected time, then each eighth of it: earlier polls would take CPU from the reload that
+/// Most of the expected time, then each eighth of it: earlier polls would take CPU from the reload that
 /// they wait for. Then each sixteenth of the time that has passed.
 fn pause(elapsed: Duration, expected: Duration) -> Duration {
-    let mut planned = (4..=8).map(|eighths| expected * eighths / 8);
+    let mut planned = (5..=8).map(|eighths| expected * eighths / 8);
     let next = planned.find(|at| *at > elapsed);
     let pause = next.map_or(elapsed / 16, |at| at - elapsed);
     pause.clamp(Duration::from_micros(50), Duration::from_millis(250))
