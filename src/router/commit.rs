@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     /// The route, if it is one alone that was not there before or had another target: seeing its
     /// router proves the commit.
     pub(super) sole: Option<Arc<Route>>,
+    /// How many routes the table then has, if that is known.
+    pub(super) routes: Option<usize>,
 }
 
 /// The requests that wait for a commit. One caller at a time commits for all that wait.
@@ -140,7 +142,7 @@ impl Turn<'_> {
                 .map_err(|error| error.with_stored(Stored::All))?;
             let seen = commit.seen.unwrap_or(start + stored_after);
             let loaded_after = seen.saturating_duration_since(start) + loading;
-            Ok((commit, refused, loaded_after))
+            Ok((commit, refused, loaded_after.max(stored_after)))
         });
         let served_after = start.elapsed();
         for (job, applied) in self.jobs.iter().zip(
@@ -224,6 +226,9 @@ impl Plan {
             plan.applied.push(applied);
         }
         let set = || overlay.changed.values().flatten();
+        let before = overlay.changed.keys();
+        let before = before.filter(|spec| table.get(spec).is_some()).count();
+        plan.wanted.routes = Some(table.len() - before + set().count());
         plan.wanted.set = set().map(|route| route.spec.clone()).collect();
         plan.wanted.sole = set().next().cloned().filter(|route| {
             let before = table.get(&route.spec);

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,34 @@ pub(super) struct Verifier {
     quorum: Option<usize>,
     /// Where requests come in, if there is one Traefik.
     served: Option<Served>,
-    /// How long Traefik took for the last commit, in microseconds.
-    last_took: AtomicU64,
+    last: Mutex<Last>,
+}
+
+/// How long a Traefik took for the last commit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    took: Duration,
+    /// How many routes it then had, if that is known.
+    routes: Option<usize>,
+}
+
+/// Without routes Traefik takes as long as for so many.
+const ROUTES_OF_NONE: usize = 15;
+
+impl Last {
+    /// How long it may take with so many routes.
+    fn expected(self, routes: Option<usize>) -> Duration {
+        let (Some(now), Some(then)) = (routes, self.routes) else {
+            return self.took;
+        };
+        let [now, then] = [now, then].map(|routes| (ROUTES_OF_NONE + routes) as f64);
+        let scaled = self.took.mul_f64(now / then);
+        match now > then {
+            // It may have taken that long for other reasons, and to ask too late costs more.
+            true => self.took.max(scaled / 8),
+            false => scaled,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -108,7 +135,7 @@ impl Verifier {
             timeout,
             quorum,
             served,
-            last_took: AtomicU64::new(0),
+            last: Mutex::default(),
         }
     }
 
@@ -232,7 +259,7 @@ impl Verifier {
         let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
             return Ok(false);
         };
-        let expected = self.expected();
+        let expected = self.expected(awaited);
         std::thread::sleep(pause(awaited.start.elapsed(), expected).min(self.timeout));
         // If it takes longer the API says why.
         while awaited.start.elapsed() < self.timeout.min(PROOF_PATIENCE + 2 * expected) {
@@ -248,8 +275,12 @@ impl Verifier {
     }
 
     /// How long Traefik may take for a commit.
-    fn expected(&self) -> Duration {
-        Duration::from_micros(self.last_took.load(Ordering::Relaxed))
+    fn expected(&self, awaited: &Awaited<'_>) -> Duration {
+        self.last().expected(awaited.wanted.routes)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until requests meet the commit. Traefik gives it to its entrypoints one after the
@@ -382,8 +413,10 @@ impl Verifier {
         if !matches!(loaded, Loaded::Whatever) {
             let generation = awaited.commit.generation;
             traefik.loaded.store(generation, Ordering::Relaxed);
-            let took = took.unwrap_or_else(|| awaited.start.elapsed());
-            self.last_took.store(micros(took), Ordering::Relaxed);
+            *self.last() = Last {
+                took: took.unwrap_or_else(|| awaited.start.elapsed()),
+                routes: awaited.wanted.routes,
+            };
         }
         Ok(loaded)
     }
@@ -416,7 +449,7 @@ impl Verifier {
         let api = &traefik.api;
         let mut proof = self.proof(traefik, awaited);
         let deadline = start + self.timeout;
-        let expected = self.expected();
+        let expected = self.expected(awaited);
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
         let mut before = None;
@@ -579,7 +612,26 @@ fn refusal(api: &Api, spec: &RouteSpec, router: &RouterInfo) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::has_parents;
+    use super::*;
+
+    #[test]
+    fn a_table_that_shrinks_is_expected_sooner() {
+        let ms = Duration::from_millis;
+        let last = |took, routes| Last {
+            took: ms(took),
+            routes,
+        };
+        for (last, routes, expected) in [
+            (last(70, Some(1_000)), Some(1_000), ms(70)),
+            (last(1_015, Some(1_000)), Some(0), ms(15)),
+            (last(2, Some(0)), Some(1), ms(2)),
+            (last(15, Some(0)), Some(985), ms(125)),
+            (last(70, None), Some(1_000), ms(70)),
+            (last(70, Some(1_000)), None, ms(70)),
+        ] {
+            assert_eq!(last.expected(routes), expected, "{last:?} {routes:?}");
+        }
+    }
 
     #[test]
     fn versions() {
