@@ -140,6 +140,8 @@ pub struct Transaction {
     pub delete: BTreeSet<String>,
     /// Prefixes whose keys to delete, none of which is set as well.
     pub delete_trees: BTreeSet<String>,
+    /// Keys in `set` that were not there before.
+    pub(super) new: BTreeSet<String>,
 }
 
 impl fmt::Debug for Transaction {
@@ -185,11 +187,14 @@ impl Transaction {
         for key in next.set.keys() {
             self.delete.remove(key);
         }
-        for key in &next.delete {
-            self.set.remove(key);
+        for key in next.delete {
+            self.set.remove(&key);
+            if !self.new.remove(&key) {
+                self.delete.insert(key);
+            }
         }
         self.set.extend(next.set);
-        self.delete.extend(next.delete);
+        self.new.extend(next.new);
         self.delete_trees.extend(next.delete_trees);
     }
 }

@@ -266,7 +266,10 @@ impl TableKeys {
                 let mut transaction = self.change(change)?;
                 if is_new && matches!(change, Change::Set(_)) {
                     let router = router_name(self.keys.namespace(), spec);
-                    self.place(&router, None, false, &mut transaction);
+                    let mut place = Transaction::new();
+                    self.place(&router, None, false, &mut place);
+                    place.new = place.set.keys().cloned().collect();
+                    transaction.then(place);
                 }
                 changed.insert(spec.clone(), transaction);
             }

@@ -20,6 +20,8 @@ struct Faulty {
     transactions: AtomicUsize,
     /// How many bytes the last one had.
     bytes: AtomicUsize,
+    /// How many keys the last one deleted.
+    deleted: AtomicUsize,
     /// What there was after each of them.
     states: Option<Mutex<Vec<State>>>,
 }
@@ -57,6 +59,8 @@ impl KvStore for Faulty {
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
         self.bytes.store(transaction.bytes(), Ordering::Relaxed);
+        let deleted = transaction.delete.len();
+        self.deleted.store(deleted, Ordering::Relaxed);
         let lost = Error::new(ErrorKind::Unavailable, "lost").with_stored(Stored::Unknown);
         match self.fault {
             Some((at, fault)) if at == number => match fault {
@@ -622,4 +626,23 @@ fn what_a_change_writes_does_not_grow_with_the_table() {
     assert!(count == 1 && bytes < 4_000, "{count} {bytes}");
     let (count, bytes) = written(vec![user(20_001)]);
     assert!(count == 1 && bytes < 20_000, "{count} {bytes}");
+}
+
+#[test]
+fn only_routes_that_were_at_the_entrypoint_leave_it() {
+    let backend = faulty(None, None);
+    let nested = Some(Nested::Always);
+    let setup = Setup::new("web");
+    backend.open(&Setup { nested, ..setup }).unwrap();
+    let user = |n: usize| Change::add(format!("/user/n{n}/"), "http://u", ()).unwrap();
+    for (users, deleted) in [(10..11, 0), (11..99, 1)] {
+        let new: Vec<_> = users.map(user).collect();
+        backend.commit(&mut |_, _| new.clone()).unwrap();
+        assert_eq!(backend.store().deleted.load(Ordering::Relaxed), deleted);
+    }
+    let keys = backend.store().read_tree("traefik/http/routers/").unwrap();
+    let below = keys
+        .keys()
+        .filter(|key| key.ends_with("-user-n10/parentRefs/0"));
+    assert_eq!(below.count(), 1);
 }
