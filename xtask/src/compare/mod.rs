@@ -331,9 +331,13 @@ impl Run {
         if amount.reads {
             let answer = sides.ours.ask("reads")?;
             for case in ["get", "resolve", "get_all"] {
-                let mut row = Row::new(case, backend, routes);
-                row.ours.push(number(&answer[case]));
-                rows.push(row);
+                for (how, times) in [("", &answer), (report::AGED, &answer["max_age"])] {
+                    if let Some(ms) = times[case].as_f64() {
+                        let mut row = Row::new(&format!("{case}{how}"), backend, routes);
+                        row.ours.push(ms);
+                        rows.push(row);
+                    }
+                }
             }
         }
         self.rows.append(&mut rows);

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use traefik_router::{Applied, Builder, Change, Etcd, FileBackend, KvBackend, Route, Router};
@@ -77,7 +77,12 @@ fn serve(arguments: &[&str]) -> Result {
         .static_config_file(folder.join("traefik.toml"))
         .traefik_bin(traefik)
         .start()?;
-    let side = Side { router, routes };
+    let etcd = (backend == "etcd").then(|| etcd.into());
+    let side = Side {
+        router,
+        etcd,
+        routes,
+    };
     side.reset()?;
     println!("{}", json!({"ready": true}));
     for line in std::io::stdin().lock().lines() {
@@ -90,6 +95,8 @@ fn serve(arguments: &[&str]) -> Result {
 
 struct Side {
     router: Router,
+    /// Its URL, if that is the store.
+    etcd: Option<String>,
     routes: usize,
 }
 
@@ -168,18 +175,26 @@ impl Side {
         }))
     }
 
+    /// Reads; those from etcd also as old as a minute, since it is asked for each one otherwise.
     fn reads(&self) -> Result<Value> {
+        let mut answer = self.reads_of(&self.router)?;
+        if let Some(etcd) = &self.etcd {
+            let backend = KvBackend::new(Etcd::new([etcd])?).max_age(Duration::from_secs(60));
+            answer["max_age"] = self.reads_of(&Router::builder(backend).offline()?)?;
+        }
+        Ok(answer)
+    }
+
+    fn reads_of(&self, router: &Router) -> Result<Value> {
         let half = self.routes / 2;
         let (spec, path) = (format!("/user/n{half}/"), format!("/user/n{half}/lab?a=b"));
-        let get = median(1_000, || {
-            self.router.get_route(&spec).is_ok_and(|r| r.is_some())
-        })?;
+        let get = median(1_000, || router.get_route(&spec).is_ok_and(|r| r.is_some()))?;
         let resolve = median(1_000, || {
-            let found = self.router.resolve("hub.example.org", &path);
+            let found = router.resolve("hub.example.org", &path);
             found.is_ok_and(|route| route.is_some())
         })?;
         let get_all = median(50, || {
-            let all = self.router.get_all_routes();
+            let all = router.get_all_routes();
             all.is_ok_and(|all| {
                 all.iter().filter(|route| route.data.is_object()).count() >= self.routes
             })
