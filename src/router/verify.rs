@@ -36,6 +36,9 @@ const REJECTION_PATIENCE: Duration = Duration::from_millis(500);
 /// For how long beyond the usual a router is waited for before the marker is.
 const PROOF_PATIENCE: Duration = Duration::from_millis(20);
 
+/// From when on a reload takes so long that its polls cost us more than they save.
+const LONG: Duration = Duration::from_millis(20);
+
 /// How long an entrypoint may take to answer what costs it nothing.
 const ENTRYPOINT_PATIENCE: Duration = Duration::from_millis(500);
 /// The same for one that has told before, and may have much to do.
@@ -586,7 +589,8 @@ fn micros(time: Duration) -> u64 {
 /// Most of the expected time, then each eighth of it: earlier polls would take CPU from the reload that
 /// they wait for. Then each sixteenth of the time that has passed.
 fn pause(elapsed: Duration, expected: Duration) -> Duration {
-    let mut planned = (5..=8).map(|eighths| expected * eighths / 8);
+    let first = if expected < LONG { 5 } else { 6 };
+    let mut planned = (first..=8).map(|eighths| expected * eighths / 8);
     let next = planned.find(|at| *at > elapsed);
     let pause = next.map_or(elapsed / 16, |at| at - elapsed);
     pause.clamp(Duration::from_micros(50), Duration::from_millis(250))
