@@ -267,7 +267,10 @@ impl Verifier {
         // If it takes longer the API says why.
         while awaited.start.elapsed() < self.timeout.min(PROOF_PATIENCE + 2 * expected) {
             match served.generation(&awaited.commit.marker, ENTRYPOINT_PATIENCE) {
-                Ok(Some(generation)) if generation >= awaited.commit.generation => return Ok(true),
+                Ok(Some(generation)) if generation >= awaited.commit.generation => {
+                    served.set_tells(true);
+                    return Ok(true);
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
