@@ -127,7 +127,7 @@ pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<(Known, 
         Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
         Ok((folder, file, Instant::now()))
     });
-    let (folder, file, seen) = replaced.map_err(|error| {
+    let (folder, file, visible) = replaced.map_err(|error| {
         // There may be nothing to remove, and the first error is the one to tell.
         drop(remove(&temp));
         let busy = error.kind() == io::ErrorKind::ResourceBusy;
@@ -140,7 +140,7 @@ pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<(Known, 
     })?;
     // The rename itself is kept only once the folder is.
     let kept = folder.map_or(Ok(()), |folder| Step::SyncFolder.run(|| folder.sync_all()));
-    kept.and_then(|()| Ok(((FileId::new(&file.metadata()?), file), seen)))
+    kept.and_then(|()| Ok(((FileId::new(&file.metadata()?), file), visible)))
         .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
 }
 

@@ -106,6 +106,9 @@ pub(crate) struct Answer {
     pub(crate) generation: Option<u64>,
 }
 
+/// ureq takes zero for no time at all.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
 /// Enough for the threads of one program; more of them would connect anew at every call.
 const IDLE_CONNECTIONS: usize = 16;
 
@@ -145,7 +148,7 @@ impl Http {
     }
 
     pub(crate) fn get(&self, path: &str, timeout: Duration) -> Result<Answer> {
-        self.again_if_closed(timeout, |left| self.try_get(path, left))
+        self.again_if_closed(timeout.max(MIN_TIMEOUT), |left| self.try_get(path, left))
             .map_err(|error| self.error(path, error))
     }
 

@@ -155,9 +155,9 @@ pub struct Commit {
     pub namespace: String,
     /// The generation that the store had before, if this commit alone lies between the two.
     pub follows: Option<u64>,
-    /// When readers of the store could see it, if that was before it was wholly stored: Traefik begins
-    /// to load it then.
-    pub seen: Option<Instant>,
+    /// Since when readers of the store can see it, if that was before it was wholly stored: Traefik
+    /// begins to load it then.
+    pub visible: Option<Instant>,
 }
 
 impl Commit {
@@ -168,7 +168,7 @@ impl Commit {
             generation,
             namespace: String::new(),
             follows: None,
-            seen: None,
+            visible: None,
         }
     }
 }

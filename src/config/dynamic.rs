@@ -241,7 +241,6 @@ impl RouterConfig<'_> {
 }
 
 /// Where a router gets its requests from.
-#[derive(Clone)]
 pub(crate) enum Place<'a> {
     Entrypoint(&'a str),
     /// The router of this name.

@@ -116,6 +116,33 @@ mod tests {
         }
     }
 
+    /// How many operations are on each level.
+    fn levels(txn: &Txn, level: usize, counts: &mut Vec<usize>) {
+        counts.resize(counts.len().max(level + 1), 0);
+        for op in &txn.success {
+            match &op.0 {
+                Request::Txn(txn) => levels(txn, level + 1, counts),
+                _ => counts[level] += 1,
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_operations_are_deep_than_have_to_be() {
+        for (count, expected) in [
+            (128, vec![128]),
+            (129, vec![62, 67]),
+            (4_096, vec![0, 4_096]),
+            (6_000, vec![0, 3_968, 2_032]),
+        ] {
+            let ops = (0..count).map(|n: usize| Op::put(n.to_string(), ""));
+            let mut counts = Vec::new();
+            let packed = Txn::pack(ops, MAX_OPS).expect("it fits");
+            levels(&packed, 0, &mut counts);
+            assert_eq!(counts, expected, "{count}");
+        }
+    }
+
     #[test]
     fn packing_keeps_the_order() {
         let keys = |txn: &Txn| {

@@ -140,8 +140,8 @@ impl Turn<'_> {
         let confirmed = commit.and_then(|commit| {
             let (refused, loading) = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
-            let seen = commit.seen.unwrap_or(start + stored_after);
-            let loaded_after = seen.saturating_duration_since(start) + loading;
+            let visible = commit.visible.unwrap_or(start + stored_after);
+            let loaded_after = visible.saturating_duration_since(start) + loading;
             Ok((commit, refused, loaded_after.max(stored_after)))
         });
         let served_after = start.elapsed();
@@ -360,6 +360,37 @@ mod tests {
     fn wait_for_waiting(commits: &Commits, count: usize) {
         while commits.queue().waiting.len() != count || !commits.queue().committing {
             sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_plan_counts_the_routes_that_there_will_be() {
+        let add = |spec: &str, target: &str| Change::add(spec, target, ()).unwrap();
+        let mut table = Table::new();
+        for spec in ["/a/", "/b/", "/c/"] {
+            table.apply(&add(spec, "http://t"));
+        }
+        for (changes, expected) in [
+            (vec![], 3),
+            (vec![add("/d/", "http://t"), add("/a/", "http://other")], 4),
+            (
+                vec![
+                    Change::delete("/a/").unwrap(),
+                    Change::delete("/x/").unwrap(),
+                ],
+                2,
+            ),
+            (
+                vec![add("/d/", "http://t"), Change::delete("/d/").unwrap()],
+                3,
+            ),
+        ] {
+            let job = Arc::new(Job {
+                request: Request::Changes(changes.clone()),
+                outcome: Mutex::new(None),
+            });
+            let plan = Plan::of(&[job], &table);
+            assert_eq!(plan.wanted.routes, Some(expected), "{changes:?}");
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! Each commit carries its generation in a middleware. Traefik puts a whole configuration into
 //! effect at once on each entrypoint; an API that shows the generation therefore proves every change
-//! of that commit, deletions included, with one small answer. So does the entrypoint that routes are
-//! served on, where it can be asked, and an answer of it costs half as much: it is asked first, and
-//! the API then tells whether Traefik refuses what was set. Neither has to be the first to change.
+//! of that commit, deletions included, with one small answer. The entrypoint that routes are served
+//! on tells it as well, where it can be asked, and its answer costs half as much: it is asked first,
+//! and then the API. Neither has to be the first to change, and another Traefik than ours may answer
+//! on the entrypoint.
 //!
 //! The commonest commit sets one route. Where a Traefik is known to have loaded the commit before
 //! it, the new router proves it as well, and the same answer tells whether Traefik refuses it.
@@ -33,11 +34,8 @@ const NEW_PASSWORD_PATIENCE: Duration = Duration::from_secs(3);
 /// read what somebody was still writing.
 const REJECTION_PATIENCE: Duration = Duration::from_millis(500);
 
-/// For how long beyond the usual a router is waited for before the marker is.
+/// For how long beyond the usual the quick proofs are waited for: the entrypoint, and a router.
 const PROOF_PATIENCE: Duration = Duration::from_millis(20);
-
-/// From when on a reload takes so long that its polls cost us more than they save.
-const LONG: Duration = Duration::from_millis(20);
 
 /// How long an entrypoint may take to answer what costs it nothing.
 const ENTRYPOINT_PATIENCE: Duration = Duration::from_millis(500);
@@ -90,6 +88,66 @@ pub(super) struct Traefik {
     loaded: AtomicU64,
 }
 
+/// When to ask whether a commit is loaded: each question takes CPU from the reload that it waits for,
+/// and some of ours.
+struct Polls {
+    since: Instant,
+    expected: Duration,
+    /// Whether the first question waited for its time.
+    waited: bool,
+    /// Whether a question came too early.
+    in_vain: bool,
+}
+
+/// From when on a reload takes so long that a question costs more than it saves.
+const LONG: Duration = Duration::from_millis(20);
+
+impl Polls {
+    fn new(since: Instant, expected: Duration) -> Self {
+        Self {
+            since,
+            expected,
+            waited: false,
+            in_vain: false,
+        }
+    }
+
+    /// The eighths of the expected time after which to ask.
+    fn planned(&self) -> impl Iterator<Item = Duration> {
+        let first = if self.expected < LONG { 5 } else { 6 };
+        (first..=8).map(|eighths| self.expected * eighths / 8)
+    }
+
+    /// Before the first question, which comes at once if its time is over.
+    fn begin(&mut self, at_most: Duration) {
+        let first = self.planned().next().unwrap_or_default();
+        let pause = first.saturating_sub(self.since.elapsed()).min(at_most);
+        self.waited = !pause.is_zero();
+        std::thread::sleep(pause);
+    }
+
+    /// After one in vain: until the next eighth of the expected time, or beyond it for a sixteenth of
+    /// what has passed.
+    fn go_on(&mut self, at_most: Duration) {
+        self.in_vain = true;
+        let elapsed = self.since.elapsed();
+        let next = self.planned().find(|at| *at > elapsed);
+        let pause = next.map_or(elapsed / 16, |at| at - elapsed);
+        let pause = pause.clamp(Duration::from_micros(50), Duration::from_millis(250));
+        std::thread::sleep(pause.min(at_most));
+    }
+
+    /// How long it took, now that it is loaded, as far as that can be told: it may have been there
+    /// before we asked for the first time.
+    fn took(&self) -> Option<Duration> {
+        match (self.in_vain, self.waited) {
+            (true, _) => Some(self.since.elapsed()),
+            (false, true) => Some(self.since.elapsed() * 3 / 4),
+            (false, false) => None,
+        }
+    }
+}
+
 /// A commit that Traefik is to load.
 struct Awaited<'a> {
     commit: &'a Commit,
@@ -97,9 +155,20 @@ struct Awaited<'a> {
     managed: Option<&'a Managed>,
     begun: Instant,
     /// When Traefik could begin to load it.
+    visible: Instant,
+    /// When it was wholly stored.
     start: Instant,
     /// For how long an API may refuse our password.
     patience: Duration,
+}
+
+impl Awaited<'_> {
+    /// Whether a Traefik that we have started says that it rejects what is stored, and has had time to
+    /// change its mind.
+    fn is_rejected(&self) -> bool {
+        self.start.elapsed() >= REJECTION_PATIENCE
+            && (self.managed).is_some_and(|managed| managed.has_rejected_since(self.begun))
+    }
 }
 
 /// Whether a Traefik has loaded a commit.
@@ -161,12 +230,14 @@ impl Verifier {
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
+        let start = Instant::now();
         self.await_commit(&Awaited {
             commit,
             wanted,
             managed,
             begun,
-            start: commit.seen.unwrap_or_else(Instant::now),
+            visible: commit.visible.unwrap_or(start),
+            start,
             patience: UNAUTHORIZED_PATIENCE,
         })
     }
@@ -182,13 +253,15 @@ impl Verifier {
         self.served
             .iter()
             .for_each(|served| served.set_tells(false));
+        // Traefik may have been started after the commit was stored.
+        let start = Instant::now();
         self.await_commit(&Awaited {
             commit,
             wanted: &Wanted::default(),
             managed,
             begun,
-            // Traefik may have been started after the commit was stored.
-            start: Instant::now(),
+            visible: start,
+            start,
             patience: NEW_PASSWORD_PATIENCE,
         })?;
         Ok(())
@@ -204,8 +277,9 @@ impl Verifier {
         let by_name: HashMap<String, &RouteSpec> = awaited.wanted.set.iter().map(named).collect();
         let met = self.is_met(awaited)?;
         for (traefik, routers) in self.everywhere(|traefik, enough| {
-            let loaded = self.wait(traefik, awaited, met, enough)?;
-            loading.fetch_max(micros(awaited.start.elapsed()), Ordering::Relaxed);
+            let loaded = self.wait(traefik, awaited, met.is_some(), enough)?;
+            let loaded_after = met.unwrap_or_else(|| awaited.visible.elapsed());
+            loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
             match loaded {
                 Loaded::Proven(router) => Ok(Some(router)),
                 Loaded::Yes => {
@@ -226,7 +300,7 @@ impl Verifier {
                 }
             }
         }
-        if !met {
+        if met.is_none() {
             self.await_entrypoint(awaited)?;
         }
         Ok((refused, Duration::from_micros(loading.into_inner())))
@@ -257,32 +331,48 @@ impl Verifier {
         }
     }
 
-    /// Whether requests are seen to meet the commit about when they usually do.
-    fn is_met(&self, awaited: &Awaited<'_>) -> Result<bool> {
+    /// How long it took until requests met the commit, if they do about when they usually do.
+    fn is_met(&self, awaited: &Awaited<'_>) -> Result<Option<Duration>> {
         let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let expected = self.expected(awaited);
-        std::thread::sleep(pause(awaited.start.elapsed(), expected).min(self.timeout));
-        // If it takes longer the API says why.
-        while awaited.start.elapsed() < self.timeout.min(PROOF_PATIENCE + 2 * expected) {
-            match served.generation(&awaited.commit.marker, ENTRYPOINT_PATIENCE) {
+        let mut polls = self.polls(awaited);
+        let bound = self.timeout.min(PROOF_PATIENCE + 2 * polls.expected);
+        let left = || bound.saturating_sub(awaited.start.elapsed());
+        polls.begin(left());
+        // If it takes longer, or fails, the API says why.
+        while !left().is_zero() && !awaited.is_rejected() {
+            let patience = left().min(ENTRYPOINT_PATIENCE);
+            match served.generation(&awaited.commit.marker, patience) {
                 Ok(Some(generation)) if generation >= awaited.commit.generation => {
                     served.set_tells(true);
-                    return Ok(true);
+                    self.learn(&polls, awaited);
+                    return Ok(Some(awaited.visible.elapsed()));
                 }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
             awaited.managed.map_or(Ok(()), Managed::check)?;
-            std::thread::sleep(pause(awaited.start.elapsed(), expected));
+            polls.go_on(left());
         }
-        Ok(false)
+        Ok(None)
     }
 
-    /// How long Traefik may take for a commit.
-    fn expected(&self, awaited: &Awaited<'_>) -> Duration {
-        self.last().expected(awaited.wanted.routes)
+    /// When to ask for a commit. One that wrote nothing, or was not alone, may be loaded already.
+    fn polls(&self, awaited: &Awaited<'_>) -> Polls {
+        let last = awaited.commit.follows.map(|_| *self.last());
+        let expected = last.map(|last| last.expected(awaited.wanted.routes));
+        Polls::new(awaited.visible, expected.unwrap_or_default())
+    }
+
+    /// Remembers how long Traefik took for a commit.
+    fn learn(&self, polls: &Polls, awaited: &Awaited<'_>) {
+        if let (Some(took), Some(_)) = (polls.took(), awaited.commit.follows) {
+            *self.last() = Last {
+                took,
+                routes: awaited.wanted.routes,
+            };
+        }
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {
@@ -301,6 +391,7 @@ impl Verifier {
             true => ENTRYPOINT_PATIENCE,
             false => ENTRYPOINT_TIMEOUT,
         };
+        let mut polls = Polls::new(start, Duration::ZERO);
         let patience =
             ENTRYPOINT_PATIENCE.max(self.timeout.saturating_sub(awaited.start.elapsed()));
         loop {
@@ -336,7 +427,7 @@ impl Verifier {
                 }
             }
             awaited.managed.map_or(Ok(()), Managed::check)?;
-            std::thread::sleep(pause(start.elapsed(), Duration::ZERO));
+            polls.go_on(left);
         }
     }
 
@@ -410,19 +501,17 @@ impl Verifier {
         met: bool,
         enough: &AtomicBool,
     ) -> Result<Loaded> {
-        let took = met.then(|| awaited.start.elapsed());
-        // What requests meet is what the Traefik that we have started has loaded.
-        let loaded = match met && awaited.wanted.set.is_empty() && awaited.managed.is_some() {
-            true => Loaded::Proven(Vec::new()),
-            false => self.poll(traefik, awaited, met, enough)?,
-        };
+        let mut polls = self.polls(awaited);
+        if !met {
+            polls.begin(self.timeout);
+        }
+        let loaded = self.poll(traefik, awaited, &mut polls, enough)?;
         if !matches!(loaded, Loaded::Whatever) {
             let generation = awaited.commit.generation;
             traefik.loaded.store(generation, Ordering::Relaxed);
-            *self.last() = Last {
-                took: took.unwrap_or_else(|| awaited.start.elapsed()),
-                routes: awaited.wanted.routes,
-            };
+            if !met {
+                self.learn(&polls, awaited);
+            }
         }
         Ok(loaded)
     }
@@ -443,7 +532,7 @@ impl Verifier {
         &self,
         traefik: &Traefik,
         awaited: &Awaited<'_>,
-        met: bool,
+        polls: &mut Polls,
         enough: &AtomicBool,
     ) -> Result<Loaded> {
         let Awaited {
@@ -455,16 +544,12 @@ impl Verifier {
         let api = &traefik.api;
         let mut proof = self.proof(traefik, awaited);
         let deadline = start + self.timeout;
-        let expected = self.expected(awaited);
         let marker = format!("{}@{}", commit.marker, self.provider);
         let mut unauthorized_since = None;
         let mut before = None;
-        if !met {
-            std::thread::sleep(pause(start.elapsed(), expected).min(self.timeout));
-        }
         loop {
             // Somebody may have deleted the route by now, and only the marker tells what is wrong.
-            if start.elapsed() > PROOF_PATIENCE + 2 * expected {
+            if start.elapsed() > PROOF_PATIENCE + 2 * polls.expected {
                 proof = None;
             }
             let seen = match &proof {
@@ -498,9 +583,7 @@ impl Verifier {
                 return Ok(Loaded::Whatever);
             }
             let now = Instant::now();
-            let rejected = now - start >= REJECTION_PATIENCE
-                && managed.is_some_and(|managed| managed.has_rejected_since(awaited.begun));
-            if now >= deadline || rejected {
+            if now >= deadline || awaited.is_rejected() {
                 // A last request that the deadline cut short tells nothing.
                 let cut_short =
                     matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
@@ -511,7 +594,7 @@ impl Verifier {
                 });
             }
             before = Some(seen);
-            std::thread::sleep(pause(now - start, expected).min(deadline - now));
+            polls.go_on(deadline - now);
         }
     }
 
@@ -587,16 +670,6 @@ fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<Ro
 
 fn micros(time: Duration) -> u64 {
     time.as_micros().try_into().unwrap_or(u64::MAX)
-}
-
-/// Most of the expected time, then each eighth of it: earlier polls would take CPU from the reload that
-/// they wait for. Then each sixteenth of the time that has passed.
-fn pause(elapsed: Duration, expected: Duration) -> Duration {
-    let first = if expected < LONG { 5 } else { 6 };
-    let mut planned = (first..=8).map(|eighths| expected * eighths / 8);
-    let next = planned.find(|at| *at > elapsed);
-    let pause = next.map_or(elapsed / 16, |at| at - elapsed);
-    pause.clamp(Duration::from_micros(50), Duration::from_millis(250))
 }
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.

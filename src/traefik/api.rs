@@ -259,10 +259,7 @@ impl Api {
     ) -> Result<Option<T>> {
         let path = format!("/api/http/{kind}/{}", encoded(name));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // ureq takes zero for no time at all.
-        let timeout = left
-            .map_or(self.timeout, |left| left.min(self.timeout))
-            .max(MIN_TIMEOUT);
+        let timeout = left.map_or(self.timeout, |left| left.min(self.timeout));
         let answer = self.http.get(&path, timeout)?;
         match answer.status {
             404 => Ok(None),
@@ -339,8 +336,6 @@ impl fmt::Debug for Api {
 fn generation(marker: Option<Middleware>) -> Option<u64> {
     dynamic::generation(&marker?.settings.into())
 }
-
-const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 fn encoded(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

@@ -202,10 +202,10 @@ impl State {
     fn save(&mut self, durable: bool) -> Result<Instant> {
         let text = self.file.render();
         let text = text.map_err(|error| error.context(self.path.display()))?;
-        let (known, seen) = atomic::replace(&self.path, text, durable)?;
+        let (known, visible) = atomic::replace(&self.path, text, durable)?;
         self.known = Some(known);
         self.file.inherited = false;
-        Ok(seen)
+        Ok(visible)
     }
 }
 
@@ -232,9 +232,8 @@ impl Backend for FileBackend {
                 .set_up(setup)
                 .map_err(|error| error.context(state.path.display()))?;
             state.file.header.advance();
-            let seen = Some(state.save(self.durable)?);
-            let commit = state.file.header.commit(None);
-            Ok(Commit { seen, ..commit })
+            state.save(self.durable)?;
+            Ok(state.file.header.commit(None))
         })
     }
 
@@ -265,7 +264,7 @@ impl Backend for FileBackend {
         self.locked(|state, _lock| {
             let changes = edit(&state.file.routes, &BTreeSet::new());
             let before = state.file.header.generation;
-            let mut seen = None;
+            let mut visible = None;
             if !changes.is_empty() || state.file.inherited {
                 // Or else the change would be made on a copy of the whole table.
                 *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -274,11 +273,11 @@ impl Backend for FileBackend {
                     .apply(&changes)
                     .map_err(|error| error.context(state.path.display()))?;
                 state.file.header.advance();
-                seen = Some(state.save(self.durable)?);
+                visible = Some(state.save(self.durable)?);
             }
-            let follows = seen.map(|_| before);
+            let follows = visible.map(|_| before);
             let commit = state.file.header.commit(follows);
-            Ok(Commit { seen, ..commit })
+            Ok(Commit { visible, ..commit })
         })
     }
 

@@ -3,8 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use traefik_router::{Builder, ErrorKind, FileBackend, Level, ProcessStatus, Router, Stored};
+use serde_json::{Value, json};
+use traefik_router::backend::{Commit, Edit, Setup};
+use traefik_router::{
+    Backend, Builder, ErrorKind, FileBackend, Level, ProcessStatus, Result, Router, Stored, Table,
+};
 
 use crate::support::{
     Echo, External, Kind, Mood, Proxy, Rig, eventually, on_each_backend, processes_naming,
@@ -326,6 +329,71 @@ fn an_entrypoint_that_was_silent_for_a_while_is_asked_again() {
         let change = router.add_route("/a/", echo.url(), changes.next());
         change.is_err_and(|error| error.to_string().contains("still meet generation 1"))
     });
+}
+
+/// Whoever answers on the entrypoint may be another Traefik than the one whose API was given.
+#[test]
+fn what_the_entrypoint_tells_is_not_enough() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let (proxy, echo) = (Proxy::new(&rig.api_url()), Echo::start());
+    let router = attach(&rig, short(&rig).traefik_api_url(&proxy.url));
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    proxy.mood(Mood::Silent);
+    let error = router.delete_route("/a/").unwrap_err();
+    let told = (error.kind(), error.stored());
+    assert_eq!(told, (ErrorKind::NotLoaded, &Stored::All), "{error}");
+    assert_eq!(rig.landed("h", "/a/"), None);
+}
+
+/// A file on a disk that is slow to confirm what readers of the file see already.
+#[derive(Debug)]
+struct SlowDisk(FileBackend);
+
+impl Backend for SlowDisk {
+    fn provider(&self) -> &str {
+        self.0.provider()
+    }
+
+    fn static_config(&self) -> Result<Value> {
+        self.0.static_config()
+    }
+
+    fn open(&self, setup: &Setup) -> Result<Commit> {
+        self.0.open(setup)
+    }
+
+    fn read(&self) -> Result<Table> {
+        self.0.read()
+    }
+
+    fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+        let commit = self.0.commit(edit);
+        std::thread::sleep(2 * SHORT);
+        commit
+    }
+
+    fn close(&self) -> Result<()> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn a_slow_disk_takes_no_time_from_traefik() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let (proxy, echo) = (Proxy::new(&rig.api_url()), Echo::start());
+    rig.builder().attach().unwrap();
+    let disk = SlowDisk(FileBackend::new(rig.path("rules.toml")));
+    let builder = rig.builder_over(disk).check_route_timeout(SHORT);
+    let router = builder.traefik_api_url(&proxy.url).attach().unwrap();
+    proxy.mood(Mood::Slow(Duration::from_millis(50)));
+    for n in 0..3 {
+        let applied = router.add_route("/a/", echo.url(), n).unwrap();
+        assert!(applied.stored_after >= 2 * SHORT);
+        assert!(applied.loaded_after >= applied.stored_after);
+        is_served(&rig, "/a/", &echo);
+    }
 }
 
 /// Tables under the same prefix of two etcds have markers of one name.
