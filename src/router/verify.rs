@@ -695,6 +695,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_questions_that_waited_or_were_in_vain_tell_how_long_it_took() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let mut at_once = Polls::new(now, Duration::ZERO);
+        at_once.begin(ms(1_000));
+        assert_eq!(at_once.took(), None);
+        at_once.go_on(Duration::ZERO);
+        assert!(at_once.took() <= Some(now.elapsed()));
+        let mut planned = Polls::new(now, ms(16));
+        planned.begin(ms(1_000));
+        assert!(now.elapsed() >= ms(10));
+        assert!(planned.took() <= Some(now.elapsed() * 3 / 4));
+        // What was expected is over.
+        let mut late = Polls::new(now, ms(8));
+        late.begin(ms(1_000));
+        assert_eq!(late.took(), None);
+    }
+
+    #[test]
     fn a_table_that_shrinks_is_expected_sooner() {
         let ms = Duration::from_millis;
         let last = |took, routes| Last {
