@@ -69,8 +69,8 @@
 //! deletion alike (or as many as [`traefik_quorum`](Builder::traefik_quorum) says). For this
 //! each commit carries a generation, in a middleware. Traefik puts a configuration into effect as a
 //! whole, so that an API which shows the generation proves the commit, however many routes are in it.
-//! Where there is one Traefik, requests to [`public_url`](Builder::public_url) have to meet the
-//! generation as well.
+//! Where there is one Traefik, and [`public_url`](Builder::public_url) leads to it, requests have to
+//! meet the generation as well.
 //!
 //! All changes of one call are stored at once and loaded at once, so prefer one `apply` to many
 //! calls of `add_route`. Many threads need not care: their calls share commits.

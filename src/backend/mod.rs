@@ -156,7 +156,7 @@ pub struct Commit {
     /// The generation that the store had before, if this commit alone lies between the two.
     pub follows: Option<u64>,
     /// Since when readers of the store can see it, if that was before it was wholly stored: Traefik
-    /// begins to load it then.
+    /// begins to load it then, and is asked accordingly. `None` means since the commit returned.
     pub visible: Option<Instant>,
 }
 

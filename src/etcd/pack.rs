@@ -34,7 +34,7 @@ impl Txn {
 /// one way add up to `max` at most.
 ///
 /// It takes the fewest levels. etcd's gateway reads each level's JSON anew for each level above it,
-/// so that only as many operations are on the last level as have to be.
+/// so that few operations are on the last level.
 fn nest(ops: Vec<Op>, max: usize) -> Option<Vec<Op>> {
     let count = ops.len();
     if count <= max {

@@ -128,7 +128,7 @@ pub(super) fn pieces(path: &str) -> Vec<Piece> {
     pieces
 }
 
-/// Whether all of a path stands for itself in requests, rules and regular expressions.
+/// Whether requests can write a path in one way only.
 fn has_one_form(path: &str) -> bool {
     path.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
 }

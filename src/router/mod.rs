@@ -54,7 +54,8 @@ pub struct Applied {
     pub generation: u64,
     /// How long the store took.
     pub stored_after: Duration,
-    /// How long it took, from the same start, until every Traefik had loaded it.
+    /// How long it took, from the same start, until every Traefik had loaded it, as its API or requests
+    /// to `public_url` have shown; at least as long as to store it.
     pub loaded_after: Duration,
     /// How long it took, from the same start, until every Traefik was known to serve it: it has loaded
     /// the change and refuses nothing of it.

@@ -54,7 +54,7 @@ pub(super) struct Verifier {
     last: Mutex<Last>,
 }
 
-/// How long a Traefik took for the last commit.
+/// How long a Traefik took for the last commit for which that could be told, more or less.
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
     took: Duration,
@@ -75,7 +75,7 @@ impl Last {
         let scaled = self.took.mul_f64(now / then);
         match now > then {
             // It may have taken that long for other reasons, and to ask too late costs more.
-            true => self.took.max(scaled / 8),
+            true => self.took.max(scaled / 8).min(self.took * 4),
             false => scaled,
         }
     }
@@ -90,6 +90,7 @@ pub(super) struct Traefik {
 
 /// When to ask whether a commit is loaded: each question takes CPU from the reload that it waits for,
 /// and some of ours.
+#[derive(Clone, Copy)]
 struct Polls {
     since: Instant,
     expected: Duration,
@@ -97,6 +98,8 @@ struct Polls {
     waited: bool,
     /// Whether a question came too early.
     in_vain: bool,
+    /// Whether one was not answered: how long Traefik was away says nothing.
+    failed: bool,
 }
 
 /// From when on a reload takes so long that a question costs more than it saves.
@@ -109,6 +112,7 @@ impl Polls {
             expected,
             waited: false,
             in_vain: false,
+            failed: false,
         }
     }
 
@@ -119,9 +123,9 @@ impl Polls {
     }
 
     /// Before the first question, which comes at once if its time is over.
-    fn begin(&mut self, at_most: Duration) {
+    fn begin(&mut self) {
         let first = self.planned().next().unwrap_or_default();
-        let pause = first.saturating_sub(self.since.elapsed()).min(at_most);
+        let pause = first.saturating_sub(self.since.elapsed());
         self.waited = !pause.is_zero();
         std::thread::sleep(pause);
     }
@@ -141,6 +145,7 @@ impl Polls {
     /// before we asked for the first time.
     fn took(&self) -> Option<Duration> {
         match (self.in_vain, self.waited) {
+            _ if self.failed => None,
             (true, _) => Some(self.since.elapsed()),
             (false, true) => Some(self.since.elapsed() * 3 / 4),
             (false, false) => None,
@@ -275,9 +280,10 @@ impl Verifier {
         }
         let named = |spec| (self.router_name(&awaited.commit.namespace, spec), spec);
         let by_name: HashMap<String, &RouteSpec> = awaited.wanted.set.iter().map(named).collect();
-        let met = self.is_met(awaited)?;
+        let mut polls = self.polls(awaited);
+        let met = self.is_met(awaited, &mut polls)?;
         for (traefik, routers) in self.everywhere(|traefik, enough| {
-            let loaded = self.wait(traefik, awaited, met.is_some(), enough)?;
+            let loaded = self.wait(traefik, awaited, polls, met.is_some(), enough)?;
             let loaded_after = met.unwrap_or_else(|| awaited.visible.elapsed());
             loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
             match loaded {
@@ -332,42 +338,49 @@ impl Verifier {
     }
 
     /// How long it took until requests met the commit, if they do about when they usually do.
-    fn is_met(&self, awaited: &Awaited<'_>) -> Result<Option<Duration>> {
+    fn is_met(&self, awaited: &Awaited<'_>, polls: &mut Polls) -> Result<Option<Duration>> {
         let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
             return Ok(None);
         };
-        let mut polls = self.polls(awaited);
-        let bound = self.timeout.min(PROOF_PATIENCE + 2 * polls.expected);
-        let left = || bound.saturating_sub(awaited.start.elapsed());
-        polls.begin(left());
-        // If it takes longer, or fails, the API says why.
-        while !left().is_zero() && !awaited.is_rejected() {
-            let patience = left().min(ENTRYPOINT_PATIENCE);
+        // If it takes longer, or fails, the API says why, and needs time for that.
+        let bound = (self.timeout / 2).min(PROOF_PATIENCE + 2 * polls.expected);
+        let left = |of: Duration| of.saturating_sub(awaited.start.elapsed());
+        while !left(bound).is_zero() && !awaited.is_rejected() {
+            // Less would cut off one that is far away, time and again.
+            let patience = left(self.timeout).min(ENTRYPOINT_PATIENCE);
             match served.generation(&awaited.commit.marker, patience) {
                 Ok(Some(generation)) if generation >= awaited.commit.generation => {
                     served.set_tells(true);
-                    self.learn(&polls, awaited);
+                    self.learn(*polls, awaited);
                     return Ok(Some(awaited.visible.elapsed()));
                 }
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => break,
+                Ok(None) | Err(_) => {
+                    polls.failed = true;
+                    break;
+                }
             }
             awaited.managed.map_or(Ok(()), Managed::check)?;
-            polls.go_on(left());
+            polls.go_on(left(bound));
         }
         Ok(None)
     }
 
-    /// When to ask for a commit. One that wrote nothing, or was not alone, may be loaded already.
+    /// When to ask for a commit; it is time for the first question.
     fn polls(&self, awaited: &Awaited<'_>) -> Polls {
-        let last = awaited.commit.follows.map(|_| *self.last());
-        let expected = last.map(|last| last.expected(awaited.wanted.routes));
-        Polls::new(awaited.visible, expected.unwrap_or_default())
+        let expected = self.last().expected(awaited.wanted.routes);
+        // Whatever the last one took, there has to be time to ask.
+        let mut polls = Polls::new(awaited.visible, expected.min(self.timeout / 8));
+        // One that wrote nothing, or was not alone, may be loaded already.
+        if awaited.commit.follows.is_some() {
+            polls.begin();
+        }
+        polls
     }
 
-    /// Remembers how long Traefik took for a commit.
-    fn learn(&self, polls: &Polls, awaited: &Awaited<'_>) {
-        if let (Some(took), Some(_)) = (polls.took(), awaited.commit.follows) {
+    /// Remembers how long Traefik took for a commit; for a setup it may just have been started.
+    fn learn(&self, polls: Polls, awaited: &Awaited<'_>) {
+        if let (Some(took), Some(_)) = (polls.took(), awaited.wanted.routes) {
             *self.last() = Last {
                 took,
                 routes: awaited.wanted.routes,
@@ -498,19 +511,20 @@ impl Verifier {
         &self,
         traefik: &Traefik,
         awaited: &Awaited<'_>,
+        mut polls: Polls,
         met: bool,
         enough: &AtomicBool,
     ) -> Result<Loaded> {
-        let mut polls = self.polls(awaited);
-        if !met {
-            polls.begin(self.timeout);
+        if met {
+            // The API's entrypoint is about to show it as well.
+            polls = Polls::new(Instant::now(), Duration::ZERO);
         }
         let loaded = self.poll(traefik, awaited, &mut polls, enough)?;
         if !matches!(loaded, Loaded::Whatever) {
             let generation = awaited.commit.generation;
             traefik.loaded.store(generation, Ordering::Relaxed);
             if !met {
-                self.learn(&polls, awaited);
+                self.learn(polls, awaited);
             }
         }
         Ok(loaded)
@@ -549,7 +563,7 @@ impl Verifier {
         let mut before = None;
         loop {
             // Somebody may have deleted the route by now, and only the marker tells what is wrong.
-            if start.elapsed() > PROOF_PATIENCE + 2 * polls.expected {
+            if polls.since.elapsed() > PROOF_PATIENCE + 2 * polls.expected {
                 proof = None;
             }
             let seen = match &proof {
@@ -593,6 +607,7 @@ impl Verifier {
                     seen => self.not_loaded(api, awaited, seen),
                 });
             }
+            polls.failed |= !matches!(seen, Seen::Generation(_));
             before = Some(seen);
             polls.go_on(deadline - now);
         }
@@ -696,24 +711,30 @@ mod tests {
 
     #[test]
     fn only_questions_that_waited_or_were_in_vain_tell_how_long_it_took() {
-        let (now, ms) = (Instant::now(), Duration::from_millis);
-        let mut at_once = Polls::new(now, Duration::ZERO);
-        at_once.begin(ms(1_000));
-        assert_eq!(at_once.took(), None);
-        at_once.go_on(Duration::ZERO);
-        assert!(at_once.took() <= Some(now.elapsed()));
-        let mut planned = Polls::new(now, ms(16));
-        planned.begin(ms(1_000));
-        assert!(now.elapsed() >= ms(10));
-        assert!(planned.took() <= Some(now.elapsed() * 3 / 4));
+        let ms = Duration::from_millis;
+        let begun = |expected| {
+            let mut polls = Polls::new(Instant::now(), expected);
+            polls.begin();
+            polls
+        };
+        let mut polls = begun(Duration::ZERO);
+        assert_eq!(polls.took(), None);
+        polls.go_on(ms(5));
+        let took = polls.took().expect("one was in vain");
+        assert!(took > Duration::ZERO && took <= polls.since.elapsed());
+        polls.failed = true;
+        assert_eq!(polls.took(), None);
+        let polls = begun(ms(800));
+        let took = polls.took().expect("it waited");
+        assert!(took >= ms(450) && took <= polls.since.elapsed() * 3 / 4);
         // What was expected is over.
-        let mut late = Polls::new(now, ms(8));
-        late.begin(ms(1_000));
-        assert_eq!(late.took(), None);
+        let mut polls = Polls::new(polls.since, ms(80));
+        polls.begin();
+        assert_eq!(polls.took(), None);
     }
 
     #[test]
-    fn a_table_that_shrinks_is_expected_sooner() {
+    fn what_is_expected_follows_the_number_of_routes() {
         let ms = Duration::from_millis;
         let last = |took, routes| Last {
             took: ms(took),
@@ -723,7 +744,8 @@ mod tests {
             (last(70, Some(1_000)), Some(1_000), ms(70)),
             (last(1_015, Some(1_000)), Some(0), ms(15)),
             (last(2, Some(0)), Some(1), ms(2)),
-            (last(15, Some(0)), Some(985), ms(125)),
+            (last(15, Some(0)), Some(465), ms(60)),
+            (last(15, Some(0)), Some(9_985), ms(60)),
             (last(70, None), Some(1_000), ms(70)),
             (last(70, Some(1_000)), None, ms(70)),
         ] {

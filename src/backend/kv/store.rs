@@ -140,8 +140,8 @@ pub struct Transaction {
     pub delete: BTreeSet<String>,
     /// Prefixes whose keys to delete, none of which is set as well.
     pub delete_trees: BTreeSet<String>,
-    /// Keys in `set` that were not there before.
-    pub(super) new: BTreeSet<String>,
+    /// Keys in `set` that were not there before: to delete one of them leaves nothing to do.
+    pub(super) fresh: BTreeSet<String>,
 }
 
 impl fmt::Debug for Transaction {
@@ -189,12 +189,12 @@ impl Transaction {
         }
         for key in next.delete {
             self.set.remove(&key);
-            if !self.new.remove(&key) {
+            if !self.fresh.remove(&key) {
                 self.delete.insert(key);
             }
         }
         self.set.extend(next.set);
-        self.new.extend(next.new);
+        self.fresh.extend(next.fresh);
         self.delete_trees.extend(next.delete_trees);
     }
 }

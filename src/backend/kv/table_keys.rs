@@ -268,7 +268,7 @@ impl TableKeys {
                     let router = router_name(self.keys.namespace(), spec);
                     let mut place = Transaction::new();
                     self.place(&router, None, false, &mut place);
-                    place.new = place.set.keys().cloned().collect();
+                    place.fresh = place.set.keys().cloned().collect();
                     transaction.then(place);
                 }
                 changed.insert(spec.clone(), transaction);
