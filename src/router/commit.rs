@@ -226,9 +226,9 @@ impl Plan {
             plan.applied.push(applied);
         }
         let set = || overlay.changed.values().flatten();
-        let before = overlay.changed.keys();
-        let before = before.filter(|spec| table.get(spec).is_some()).count();
-        plan.wanted.routes = Some(table.len() - before + set().count());
+        let added: usize = plan.applied.iter().map(|one| one.added.len()).sum();
+        let deleted: usize = plan.applied.iter().map(|one| one.deleted.len()).sum();
+        plan.wanted.routes = Some(table.len() + added - deleted);
         plan.wanted.set = set().map(|route| route.spec.clone()).collect();
         plan.wanted.sole = set().next().cloned().filter(|route| {
             let before = table.get(&route.spec);
@@ -385,12 +385,18 @@ mod tests {
                 3,
             ),
         ] {
-            let job = Arc::new(Job {
-                request: Request::Changes(changes.clone()),
-                outcome: Mutex::new(None),
-            });
-            let plan = Plan::of(&[job], &table);
-            assert_eq!(plan.wanted.routes, Some(expected), "{changes:?}");
+            let job = |changes: &[Change]| {
+                Arc::new(Job {
+                    request: Request::Changes(changes.to_vec()),
+                    outcome: Mutex::new(None),
+                })
+            };
+            // In one request, and in one each.
+            let each: Vec<_> = changes.chunks(1).map(job).collect();
+            for jobs in [vec![job(&changes)], each] {
+                let plan = Plan::of(&jobs, &table);
+                assert_eq!(plan.wanted.routes, Some(expected), "{changes:?}");
+            }
         }
     }
 
