@@ -244,13 +244,13 @@ impl RouterConfig<'_> {
 pub(crate) enum Place<'a> {
     Entrypoint(&'a str),
     /// The router of this name.
-    Below(Cow<'a, str>),
+    Below(String),
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn new(namespace: &str, entrypoint: &'a str, parent: Option<&Group>) -> Self {
         match parent {
-            Some(group) => Self::Below(parent_name(namespace, group).into()),
+            Some(group) => Self::Below(parent_name(namespace, group)),
             None => Self::Entrypoint(entrypoint),
         }
     }
@@ -284,7 +284,7 @@ pub(crate) fn parent<'a>(
             priority: 1,
             service: Some(service_name(namespace, target).into()),
         };
-        (rest, Place::Below(this.name.clone().into()))
+        (rest, Place::Below(this.name.clone()))
     });
     let place = Place::new(namespace, entrypoint, parent.above.as_ref());
     std::iter::once((this, place)).chain(rest)
