@@ -95,6 +95,8 @@ pub(crate) struct Layout {
     parents: BTreeMap<Group, Parent>,
     /// In the order of their routespecs.
     places: Vec<(RouteSpec, Group)>,
+    /// The parents whose fallback is a route's target.
+    covered: BTreeMap<RouteSpec, Vec<Group>>,
 }
 
 /// A router that others stand below.
@@ -127,7 +129,8 @@ impl Layout {
                 }
             }
         }
-        layout.places.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        // They come nearly in this order.
+        layout.places.sort_by(|a, b| a.0.cmp(&b.0));
         layout
     }
 
@@ -159,8 +162,8 @@ impl Layout {
             let halves = more.split_at(more.partition_point(|stem| stem.bytes[at] < middle));
             let (start, rest) = (middle - (1 << bit), (1 << bit) - 1);
             let text = &first.bytes[..at];
-            groups.push((name(text, &range(start, start + rest)), halves.0));
             groups.push((name(text, &range(middle, middle + rest)), halves.1));
+            groups.push((name(text, &range(start, start + rest)), halves.0));
         }
     }
 
@@ -177,11 +180,18 @@ impl Layout {
             fallback: None,
         };
         self.parents.insert(Arc::clone(&group), gate);
-        self.split(stems, stems, &group, limits);
+        self.split(stems, stems, (&group, 0, None), limits);
     }
 
-    /// Places routes below a parent, or below parents of their own there.
-    fn split(&mut self, gate: &[&Stem<'_>], stems: &[&Stem<'_>], parent: &Group, limits: Limits) {
+    /// Places routes below a parent, or below parents of their own there. The parent is for paths
+    /// with so many bytes the same, and this route of the gate takes what its others leave.
+    fn split<'t>(
+        &mut self,
+        gate: &[&Stem<'t>],
+        stems: &[&Stem<'t>],
+        (parent, known, above): (&Group, usize, Option<&'t Route>),
+        limits: Limits,
+    ) {
         let at = shared(stems);
         for group in stems.chunk_by(|a, b| a.bytes.get(at) == b.bytes.get(at)) {
             let pays = stems.len() > limits.level && group.len() >= limits.parent;
@@ -189,16 +199,21 @@ impl Layout {
                 Some(prefix) => {
                     let host = group[0].route.spec.host();
                     let (rule, priority) = prefix_rule(host, prefix);
+                    let fallback = covering(gate, prefix, known).or(above);
                     let this = Parent {
                         above: Some(Arc::clone(parent)),
                         rule,
                         priority,
-                        fallback: covering(gate, prefix).map(|route| route.target.clone()),
+                        fallback: fallback.map(|route| route.target.clone()),
                     };
                     let host = host.unwrap_or_default().to_string();
                     let name = Group::from(host + &canonical(prefix));
                     self.parents.insert(Arc::clone(&name), this);
-                    self.split(gate, group, &name, limits);
+                    if let Some(route) = fallback {
+                        let covered = self.covered.entry(route.spec.clone());
+                        covered.or_default().push(Arc::clone(&name));
+                    }
+                    self.split(gate, group, (&name, prefix.len(), fallback), limits);
                 }
                 None => {
                     let specs = group.iter().map(|stem| stem.route.spec.clone());
@@ -207,6 +222,17 @@ impl Layout {
                 }
             }
         }
+    }
+
+    /// Follows a change that sets a route which was there before; returns the parents that it changes.
+    pub(crate) fn retarget(&mut self, route: &Route) -> Vec<Group> {
+        let groups = self.covered.get(&route.spec).cloned().unwrap_or_default();
+        for group in &groups {
+            if let Some(parent) = self.parents.get_mut(group) {
+                parent.fallback = Some(route.target.clone());
+            }
+        }
+        groups
     }
 
     pub(crate) fn parents(&self) -> &BTreeMap<Group, Parent> {
@@ -260,6 +286,8 @@ const UNKNOWN: &str = "%EF%BF%BD";
 /// A route, with the part of its path that has only one form, without the slash at its end.
 struct Stem<'t> {
     bytes: Cow<'t, [u8]>,
+    /// How long the last directory is that it stands in, with its slash.
+    directory: usize,
     /// How much longer a gate's rule is with it, more or less.
     in_rule: usize,
     route: &'t Route,
@@ -285,7 +313,9 @@ impl<'t> Stem<'t> {
             bytes.truncate(bytes.strip_suffix(b"/").map_or(bytes.len(), <[u8]>::len));
             Cow::Owned(bytes)
         };
+        let slash = bytes.iter().rposition(|byte| *byte == b'/');
         Some(Self {
+            directory: slash.map_or(0, |slash| slash + 1),
             bytes,
             // What can be encoded or not takes two alternatives.
             in_rule: path.len() + others * 15,
@@ -295,8 +325,7 @@ impl<'t> Stem<'t> {
 
     /// The last directory that it stands in.
     fn directory(&self) -> &[u8] {
-        let slash = self.bytes.iter().rposition(|byte| *byte == b'/');
-        &self.bytes[..slash.map_or(0, |slash| slash + 1)]
+        &self.bytes[..self.directory]
     }
 
     /// The directories that it stands in, with their slashes, beginning with `/`.
@@ -310,19 +339,19 @@ impl<'t> Stem<'t> {
 /// The routes by the last directory that more than `least` routes stand in or below.
 fn homes<'s, 't>(stems: &'s [Stem<'t>], least: usize) -> BTreeMap<&'s [u8], Vec<&'s Stem<'t>>> {
     let is_beside = |a: &Stem<'_>, b: &Stem<'_>| a.directory() == b.directory();
-    let runs = || stems.chunk_by(is_beside);
+    let runs: Vec<_> = stems.chunk_by(is_beside).collect();
     let mut counts: HashMap<&[u8], usize> = HashMap::new();
-    for run in runs() {
+    for run in &runs {
         for directory in run[0].directories() {
             *counts.entry(directory).or_default() += run.len();
         }
     }
     let mut homes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for run in runs() {
+    for run in &runs {
         let directories = run[0].directories();
         let large = directories.take_while(|directory| counts[directory] > least);
         if let Some(home) = large.last() {
-            homes.entry(home).or_default().extend(run);
+            homes.entry(home).or_default().extend(*run);
         }
     }
     homes
@@ -338,9 +367,9 @@ fn shared(sorted: &[&Stem<'_>]) -> usize {
 }
 
 /// The route of a gate that takes every path with this beginning unless another one has a longer
-/// path.
-fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8]) -> Option<&'t Route> {
-    let slashes = (0..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
+/// path; of those whose own path goes on beyond the first `known` bytes.
+fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8], known: usize) -> Option<&'t Route> {
+    let slashes = (known..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
     let mut routes = slashes.filter_map(|slash| {
         let bytes = &prefix[..slash];
         let path = canonical(&prefix[..=slash]);

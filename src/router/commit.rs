@@ -239,6 +239,9 @@ impl Plan {
 
     /// This plan, made anew after those of an `earlier` one's routes were `stored`.
     fn after(mut self, earlier: Self, stored: &BTreeSet<RouteSpec>) -> Self {
+        if stored.is_empty() {
+            return self;
+        }
         let known: HashSet<_> = self.wanted.set.iter().cloned().collect();
         let further = earlier.wanted.set.into_iter();
         let further = further.filter(|spec| !known.contains(spec) && stored.contains(spec));

@@ -278,8 +278,6 @@ impl Verifier {
         if self.traefiks.is_empty() {
             return Ok((refused, Duration::ZERO));
         }
-        let named = |spec| (self.router_name(&awaited.commit.namespace, spec), spec);
-        let by_name: HashMap<String, &RouteSpec> = awaited.wanted.set.iter().map(named).collect();
         let mut polls = self.polls(awaited);
         let met = self.is_met(awaited, &mut polls)?;
         for (traefik, routers) in self.everywhere(|traefik, enough| {
@@ -289,7 +287,7 @@ impl Verifier {
             match loaded {
                 Loaded::Proven(router) => Ok(Some(router)),
                 Loaded::Yes => {
-                    let refused = || refused_of(&traefik.api, &by_name);
+                    let refused = || self.refused(&traefik.api, awaited);
                     // A connection may have died since; a Traefik that has ended is told as such.
                     let again = |_| {
                         awaited.managed.map_or(Ok(()), Managed::check)?;
@@ -300,9 +298,17 @@ impl Verifier {
                 Loaded::Whatever => Ok(None),
             }
         })? {
-            for router in routers.iter().filter(|router| router.status == "disabled") {
-                if let Some(spec) = by_name.get(&router.name) {
-                    refused.insert((*spec).clone(), refusal(&traefik.api, spec, router));
+            let is_disabled = |router: &RouterInfo| router.status == "disabled";
+            let disabled = routers.into_iter().filter(is_disabled);
+            let disabled = disabled.map(|router| (router.name.clone(), router));
+            let disabled: HashMap<_, _> = disabled.collect();
+            if disabled.is_empty() {
+                continue;
+            }
+            for spec in &awaited.wanted.set {
+                let name = self.router_name(&awaited.commit.namespace, spec);
+                if let Some(router) = disabled.get(&name) {
+                    refused.insert(spec.clone(), refusal(&traefik.api, spec, router));
                 }
             }
         }
@@ -310,6 +316,18 @@ impl Verifier {
             self.await_entrypoint(awaited)?;
         }
         Ok((refused, Duration::from_micros(loading.into_inner())))
+    }
+
+    /// The routers of a commit that Traefik refuses, and perhaps others.
+    fn refused(&self, api: &Api, awaited: &Awaited<'_>) -> Result<Vec<RouterInfo>> {
+        match &*awaited.wanted.set {
+            [] => Ok(Vec::new()),
+            [spec] => {
+                let name = self.router_name(&awaited.commit.namespace, spec);
+                Ok(api.router(&name)?.into_iter().collect())
+            }
+            _ => api.refused_routers(),
+        }
     }
 
     /// Finds out whether the entrypoint tells us which generation it serves, once an API has shown
@@ -667,19 +685,6 @@ fn has_parents(version: &str) -> bool {
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (3, 6),
         _ => true,
-    }
-}
-
-/// The routers of these names that Traefik refuses, and perhaps others.
-fn refused_of(api: &Api, by_name: &HashMap<String, &RouteSpec>) -> Result<Vec<RouterInfo>> {
-    let mut names = by_name.keys();
-    match (names.next(), names.next()) {
-        (None, _) => Ok(Vec::new()),
-        (Some(name), None) => {
-            let router = api.router(name)?;
-            Ok(router.into_iter().collect())
-        }
-        _ => api.refused_routers(),
     }
 }
 

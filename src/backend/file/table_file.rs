@@ -13,7 +13,9 @@ use crate::config::dynamic::{
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Change, Group, Layout, Route, RouteSpec, Table, router_name, service_name};
+use crate::route::{
+    Change, Group, Layout, Parent, Route, RouteSpec, Table, router_name, service_name,
+};
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
 /// top of a file.
@@ -240,10 +242,19 @@ impl TableFile {
     }
 
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<()> {
+        let stays = |change: &Change| match change {
+            Change::Set(route) => self.routes.get(&route.spec).is_some(),
+            Change::Delete(_) => false,
+        };
+        let all_stay = changes.iter().all(stays);
         for change in changes {
             self.set(change);
         }
-        self.lay_out();
+        if all_stay {
+            self.retarget(changes);
+        } else {
+            self.lay_out();
+        }
         if self.foreign_names.is_empty() {
             return Ok(());
         }
@@ -402,43 +413,68 @@ impl TableFile {
         self.lay_out();
     }
 
-    /// Writes the routers anew whose place is another one now, and their parents. Those of routes
-    /// that were just set have no line yet.
+    /// Lays the routers out anew, and writes those whose place is another one now.
     fn lay_out(&mut self) {
         let next = Layout::of(&self.routes, self.header.nested);
         let last = std::mem::replace(&mut self.layout, next);
-        let mut unwritten = std::mem::take(&mut self.unwritten);
-        unwritten.extend(last.moved(&self.layout).into_iter().cloned());
+        // A route that was just set has no line yet.
+        let has_line = |spec: &&RouteSpec| {
+            let lines = self.lines.get(*spec);
+            lines.is_some_and(|lines| !lines.router.is_empty())
+        };
+        let moved = last.moved(&self.layout).into_iter().filter(has_line);
+        self.unwritten.extend(moved.cloned());
+        let now = self.layout.parents();
+        self.parents.retain(|group, _| now.contains_key(group));
+        let is_new = |(group, parent): &(&Group, &Parent)| {
+            !self.parents.contains_key(*group) || last.parents().get(*group) != Some(*parent)
+        };
+        let new = now.iter().filter(is_new);
+        let new = new.map(|(group, _)| Group::clone(group)).collect();
+        self.write_routers(new);
+    }
+
+    /// Does the same after changes to routes that stay where they are.
+    fn retarget(&mut self, changes: &[Change]) {
+        let parents = changes.iter().flat_map(|change| match change {
+            Change::Set(route) => self.layout.retarget(route),
+            Change::Delete(_) => Vec::new(),
+        });
+        let parents = parents.collect();
+        self.write_routers(parents);
+    }
+
+    /// Writes these parents, and the routers of routes that are yet to be written.
+    fn write_routers(&mut self, parents: Vec<Group>) {
         let Header {
             namespace,
             entrypoint,
             ..
         } = &self.header;
         let mut places = HashMap::new();
-        for spec in &unwritten {
-            let Some(lines) = self.lines.get_mut(spec) else {
+        for spec in std::mem::take(&mut self.unwritten) {
+            let Some(lines) = self.lines.get_mut(&spec) else {
                 continue;
             };
-            let group = self.layout.place(spec);
+            let group = self.layout.place(&spec);
             let place =
                 (places.entry(group)).or_insert_with(|| Place::new(namespace, entrypoint, group));
-            let config = router(namespace, spec, &lines.service);
+            let config = router(namespace, &spec, &lines.service);
             lines.router = self.syntax.map_entry(&config.name, config.fields_at(place));
         }
-        let mut before = std::mem::take(&mut self.parents);
-        for (group, this) in self.layout.parents() {
-            let same = last.parents().get(group) == Some(this);
-            let lines = before.remove(group).filter(|_| same).unwrap_or_else(|| {
-                let routers = parent(namespace, entrypoint, group, this);
-                let line = |(router, place): (RouterConfig<'_>, Place<'_>)| {
-                    let line = self
-                        .syntax
-                        .map_entry(&router.name, router.fields_at(&place));
-                    (router.name, line)
-                };
-                routers.map(line).collect()
-            });
-            self.parents.insert(Group::clone(group), lines);
+        for group in parents {
+            let Some(this) = self.layout.parents().get(&group) else {
+                continue;
+            };
+            let line = |(router, place): (RouterConfig<'_>, Place<'_>)| {
+                let line = self
+                    .syntax
+                    .map_entry(&router.name, router.fields_at(&place));
+                (router.name, line)
+            };
+            let routers = parent(namespace, entrypoint, &group, this);
+            let lines = routers.map(line).collect();
+            self.parents.insert(group, lines);
         }
     }
 

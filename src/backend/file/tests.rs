@@ -8,7 +8,7 @@ use crate::backend::Setup;
 use crate::backend::record::Header;
 use crate::config::text::{Syntax, unmarked};
 use crate::error::ErrorKind;
-use crate::route::{Change, Route};
+use crate::route::{Change, Nested, Route};
 
 const TOML: &[&str] = &[
     "",
@@ -379,4 +379,42 @@ proptest! {
             }
         }
     }
+
+    /// A change writes what it has to, and comes to what writing all of the table comes to.
+    #[test]
+    fn what_changes_one_by_one_is_as_if_written_at_once(
+        sample in 0..samples().len(),
+        steps in prop::collection::vec(prop::collection::vec(any_change(), 1..4), 0..20),
+    ) {
+        let (syntax, text) = samples()[sample];
+        let setup = Setup {
+            nested: Some(Nested::Always),
+            ..Setup::new("web")
+        };
+        let fresh = || {
+            let mut file = parse(syntax, text, "marker").unwrap();
+            file.set_up(&setup).unwrap();
+            file
+        };
+        let mut file = fresh();
+        for changes in steps {
+            file.apply(&changes).unwrap();
+            let mut anew = fresh();
+            let all: Vec<_> = file.routes.iter().cloned().map(Change::Set).collect();
+            anew.apply(&all).unwrap();
+            prop_assert_eq!(file.render().unwrap(), anew.render().unwrap());
+        }
+    }
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let path = prop::collection::vec(prop::sample::select(vec!["a", "ab", "b"]), 0..4);
+    let target = prop::option::weighted(0.8, 1..4_u8);
+    (path, target).prop_map(|(path, target)| {
+        let spec = format!("/{}", path.join("/"));
+        match target {
+            Some(target) => route(&spec, &format!("http://t{target}")),
+            None => Change::delete(spec).unwrap(),
+        }
+    })
 }

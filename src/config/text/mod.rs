@@ -23,6 +23,9 @@ pub(crate) enum Syntax {
     Yaml,
 }
 
+/// Room for most lines.
+const LINE: usize = 256;
+
 /// A value in a map that is written: thousands of them at once must not cost much.
 #[derive(Clone, Copy)]
 pub(crate) enum Field<'a> {

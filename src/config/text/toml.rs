@@ -3,7 +3,8 @@
 use serde_json::{Map, Number, Value};
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table};
 
-use super::{Field, Kind, Node, Piece, Place, line_number, whole_lines};
+use super::json::is_plain;
+use super::{Field, Kind, LINE, Node, Piece, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     let document = Document::parse(text).map_err(|error| {
@@ -176,7 +177,7 @@ pub(super) fn map_entry<'f>(
     for (key, field) in fields {
         line.push_str(mark);
         mark = ", ";
-        write_string(key, &mut line, true);
+        line.push_str(key);
         line.push_str(" = ");
         match field {
             Field::Text(text) => write_string(text, &mut line, false),
@@ -191,9 +192,6 @@ pub(super) fn map_entry<'f>(
     line.push_str("}\n");
     line
 }
-
-/// Room for most lines.
-const LINE: usize = 256;
 
 fn write_value(value: &Value, out: &mut String) {
     match value {
@@ -224,10 +222,9 @@ fn write_value(value: &Value, out: &mut String) {
 /// Traefik runs the file as a template before it reads it, so no `{` stands for itself.
 fn write_string(text: &str, out: &mut String, key: bool) {
     let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    let is_literal = |b: u8| matches!(b, b' '..=b'~') && !matches!(b, b'\'' | b'{');
     if key && !text.is_empty() && text.bytes().all(is_bare) {
         out.push_str(text);
-    } else if text.bytes().all(is_literal) {
+    } else if is_plain(text) {
         out.push('\'');
         out.push_str(text);
         out.push('\'');

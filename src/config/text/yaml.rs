@@ -6,8 +6,8 @@ use std::ops::Range;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::{Map, Value};
 
-use super::json::flow_line;
-use super::{Field, Kind, Node, Piece, Place, line_number, whole_lines};
+use super::json::{flow_line, is_plain};
+use super::{Field, Kind, LINE, Node, Piece, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.replace("\r\n", "\n").contains('\r') {
@@ -278,21 +278,37 @@ pub(super) fn map_entry<'f>(
     name: &str,
     fields: impl Iterator<Item = (&'static str, Field<'f>)>,
 ) -> String {
-    let mut line = flow_line(name);
+    let mut line = String::with_capacity(LINE);
+    write_string(name, &mut line);
     let mut mark = ": {";
     for (key, field) in fields {
         line.push_str(mark);
         mark = ",";
-        line.push_str(&flow_line(key));
+        write_string(key, &mut line);
         line.push(':');
         match field {
-            Field::Text(text) => line.push_str(&flow_line(text)),
+            Field::Text(text) => write_string(text, &mut line),
             Field::Number(number) => line.push_str(&number.to_string()),
-            Field::List(text) => line.push_str(&flow_line(&[text])),
+            Field::List(text) => {
+                line.push('[');
+                write_string(text, &mut line);
+                line.push(']');
+            }
         }
     }
     line.push_str("}\n");
     line
+}
+
+/// As [`flow_line`] does.
+fn write_string(text: &str, out: &mut String) {
+    if is_plain(text) && !text.contains(['"', '\\']) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&flow_line(text));
+    }
 }
 
 pub(super) fn document(value: &Value) -> String {
