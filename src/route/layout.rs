@@ -110,6 +110,16 @@ pub(crate) struct Parent {
     pub(crate) fallback: Option<Target>,
 }
 
+/// What routes are placed below.
+struct Above<'a, 't> {
+    parent: &'a Group,
+    /// With how many bytes the paths begin that it matches, as far as routes that cover it were looked
+    /// for.
+    prefix: usize,
+    /// The route of its gate that covers it.
+    fallback: Option<&'t Route>,
+}
+
 impl Layout {
     pub(crate) fn of(table: &Table, nested: Nested) -> Self {
         let mut layout = Self::default();
@@ -162,6 +172,7 @@ impl Layout {
             let halves = more.split_at(more.partition_point(|stem| stem.bytes[at] < middle));
             let (start, rest) = (middle - (1 << bit), (1 << bit) - 1);
             let text = &first.bytes[..at];
+            // The lower one is next, so that routes are placed nearly in the order of their paths.
             groups.push((name(text, &range(middle, middle + rest)), halves.1));
             groups.push((name(text, &range(start, start + rest)), halves.0));
         }
@@ -180,16 +191,20 @@ impl Layout {
             fallback: None,
         };
         self.parents.insert(Arc::clone(&group), gate);
-        self.split(stems, stems, (&group, 0, None), limits);
+        let top = Above {
+            parent: &group,
+            prefix: 0,
+            fallback: None,
+        };
+        self.split(stems, stems, &top, limits);
     }
 
-    /// Places routes below a parent, or below parents of their own there. The parent is for paths
-    /// with so many bytes the same, and this route of the gate takes what its others leave.
+    /// Places routes below a parent, or below parents of their own there.
     fn split<'t>(
         &mut self,
         gate: &[&Stem<'t>],
         stems: &[&Stem<'t>],
-        (parent, known, above): (&Group, usize, Option<&'t Route>),
+        above: &Above<'_, 't>,
         limits: Limits,
     ) {
         let at = shared(stems);
@@ -199,9 +214,9 @@ impl Layout {
                 Some(prefix) => {
                     let host = group[0].route.spec.host();
                     let (rule, priority) = prefix_rule(host, prefix);
-                    let fallback = covering(gate, prefix, known).or(above);
+                    let fallback = covering(gate, prefix, above.prefix).or(above.fallback);
                     let this = Parent {
-                        above: Some(Arc::clone(parent)),
+                        above: Some(Arc::clone(above.parent)),
                         rule,
                         priority,
                         fallback: fallback.map(|route| route.target.clone()),
@@ -213,26 +228,35 @@ impl Layout {
                         let covered = self.covered.entry(route.spec.clone());
                         covered.or_default().push(Arc::clone(&name));
                     }
-                    self.split(gate, group, (&name, prefix.len(), fallback), limits);
+                    let next = Above {
+                        parent: &name,
+                        prefix: prefix.len(),
+                        fallback,
+                    };
+                    self.split(gate, group, &next, limits);
                 }
                 None => {
                     let specs = group.iter().map(|stem| stem.route.spec.clone());
                     self.places
-                        .extend(specs.map(|spec| (spec, Arc::clone(parent))));
+                        .extend(specs.map(|spec| (spec, Arc::clone(above.parent))));
                 }
             }
         }
     }
 
-    /// Follows a change that sets a route which was there before; returns the parents that it changes.
+    /// Becomes the layout of the table in which a route that was there has this target. Returns the
+    /// parents that this changes.
     pub(crate) fn retarget(&mut self, route: &Route) -> Vec<Group> {
-        let groups = self.covered.get(&route.spec).cloned().unwrap_or_default();
-        for group in &groups {
-            if let Some(parent) = self.parents.get_mut(group) {
-                parent.fallback = Some(route.target.clone());
+        let target = Some(&route.target);
+        let mut changed = Vec::new();
+        for group in self.covered.get(&route.spec).into_iter().flatten() {
+            let parent = self.parents.get_mut(group);
+            if let Some(parent) = parent.filter(|parent| parent.fallback.as_ref() != target) {
+                parent.fallback = target.cloned();
+                changed.push(Arc::clone(group));
             }
         }
-        groups
+        changed
     }
 
     pub(crate) fn parents(&self) -> &BTreeMap<Group, Parent> {
@@ -367,9 +391,9 @@ fn shared(sorted: &[&Stem<'_>]) -> usize {
 }
 
 /// The route of a gate that takes every path with this beginning unless another one has a longer
-/// path; of those whose own path goes on beyond the first `known` bytes.
-fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8], known: usize) -> Option<&'t Route> {
-    let slashes = (known..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
+/// path. Routes whose path is no longer than `least` bytes are not looked for.
+fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8], least: usize) -> Option<&'t Route> {
+    let slashes = (least..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
     let mut routes = slashes.filter_map(|slash| {
         let bytes = &prefix[..slash];
         let path = canonical(&prefix[..=slash]);

@@ -273,41 +273,42 @@ impl Verifier {
     }
 
     fn await_commit(&self, awaited: &Awaited<'_>) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
-        let mut refused = HashMap::new();
-        let loading = AtomicU64::new(0);
         if self.traefiks.is_empty() {
-            return Ok((refused, Duration::ZERO));
+            return Ok(Default::default());
         }
+        let loading = AtomicU64::new(0);
         let mut polls = self.polls(awaited);
         let met = self.is_met(awaited, &mut polls)?;
-        for (traefik, routers) in self.everywhere(|traefik, enough| {
+        let answers = self.everywhere(|traefik, enough| {
             let loaded = self.wait(traefik, awaited, polls, met.is_some(), enough)?;
             let loaded_after = met.unwrap_or_else(|| awaited.visible.elapsed());
             loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
             match loaded {
                 Loaded::Proven(router) => Ok(Some(router)),
                 Loaded::Yes => {
-                    let refused = || self.refused(&traefik.api, awaited);
+                    let ask = || self.perhaps_refused(&traefik.api, awaited);
                     // A connection may have died since; a Traefik that has ended is told as such.
                     let again = |_| {
                         awaited.managed.map_or(Ok(()), Managed::check)?;
-                        refused()
+                        ask()
                     };
-                    refused().or_else(again).map(Some)
+                    ask().or_else(again).map(Some)
                 }
                 Loaded::Whatever => Ok(None),
             }
-        })? {
-            let is_disabled = |router: &RouterInfo| router.status == "disabled";
-            let disabled = routers.into_iter().filter(is_disabled);
-            let disabled = disabled.map(|router| (router.name.clone(), router));
-            let disabled: HashMap<_, _> = disabled.collect();
-            if disabled.is_empty() {
-                continue;
-            }
-            for spec in &awaited.wanted.set {
-                let name = self.router_name(&awaited.commit.namespace, spec);
-                if let Some(router) = disabled.get(&name) {
+        })?;
+        let mut disabled = Vec::new();
+        for (traefik, routers) in answers {
+            let of_it = routers.into_iter().map(|router| (traefik, router));
+            disabled.extend(of_it.filter(|(_, router)| router.status == "disabled"));
+        }
+        let mut refused = HashMap::new();
+        // Thousands of names cost more than the answer that nothing is refused.
+        if !disabled.is_empty() {
+            let named = |spec| (self.router_name(&awaited.commit.namespace, spec), spec);
+            let by_name: HashMap<_, _> = awaited.wanted.set.iter().map(named).collect();
+            for (traefik, router) in &disabled {
+                if let Some(&spec) = by_name.get(&router.name) {
                     refused.insert(spec.clone(), refusal(&traefik.api, spec, router));
                 }
             }
@@ -319,7 +320,7 @@ impl Verifier {
     }
 
     /// The routers of a commit that Traefik refuses, and perhaps others.
-    fn refused(&self, api: &Api, awaited: &Awaited<'_>) -> Result<Vec<RouterInfo>> {
+    fn perhaps_refused(&self, api: &Api, awaited: &Awaited<'_>) -> Result<Vec<RouterInfo>> {
         match &*awaited.wanted.set {
             [] => Ok(Vec::new()),
             [spec] => {

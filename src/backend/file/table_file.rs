@@ -14,7 +14,7 @@ use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Change, Group, Layout, Parent, Route, RouteSpec, Table, router_name, service_name,
+    Change, Effect, Group, Layout, Parent, Route, RouteSpec, Table, router_name, service_name,
 };
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
@@ -242,15 +242,12 @@ impl TableFile {
     }
 
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<()> {
-        let stays = |change: &Change| match change {
-            Change::Set(route) => self.routes.get(&route.spec).is_some(),
-            Change::Delete(_) => false,
-        };
-        let all_stay = changes.iter().all(stays);
+        let mut stay = true;
         for change in changes {
-            self.set(change);
+            let effect = self.set(change);
+            stay &= !matches!(effect, Effect::Added | Effect::Deleted);
         }
-        if all_stay {
+        if stay {
             self.retarget(changes);
         } else {
             self.lay_out();
@@ -413,17 +410,17 @@ impl TableFile {
         self.lay_out();
     }
 
-    /// Lays the routers out anew, and writes those whose place is another one now.
+    /// Lays the routers out anew. Those whose place is another one now are written again, and so are
+    /// the parents that are.
     fn lay_out(&mut self) {
         let next = Layout::of(&self.routes, self.header.nested);
         let last = std::mem::replace(&mut self.layout, next);
-        // A route that was just set has no line yet.
-        let has_line = |spec: &&RouteSpec| {
-            let lines = self.lines.get(*spec);
-            lines.is_some_and(|lines| !lines.router.is_empty())
-        };
-        let moved = last.moved(&self.layout).into_iter().filter(has_line);
-        self.unwritten.extend(moved.cloned());
+        for spec in last.moved(&self.layout) {
+            if let Some(lines) = self.lines.get_mut(spec) {
+                lines.router.clear();
+                self.unwritten.push(spec.clone());
+            }
+        }
         let now = self.layout.parents();
         self.parents.retain(|group, _| now.contains_key(group));
         let is_new = |(group, parent): &(&Group, &Parent)| {
@@ -434,47 +431,47 @@ impl TableFile {
         self.write_routers(new);
     }
 
-    /// Does the same after changes to routes that stay where they are.
+    /// What [`lay_out`](Self::lay_out) comes to where no route has come or gone.
     fn retarget(&mut self, changes: &[Change]) {
-        let parents = changes.iter().flat_map(|change| match change {
-            Change::Set(route) => self.layout.retarget(route),
-            Change::Delete(_) => Vec::new(),
+        let set = changes.iter().filter_map(|change| match change {
+            Change::Set(route) => Some(route),
+            Change::Delete(_) => None,
         });
-        let parents = parents.collect();
+        let parents = set.flat_map(|route| self.layout.retarget(route)).collect();
         self.write_routers(parents);
     }
 
-    /// Writes these parents, and the routers of routes that are yet to be written.
+    /// Writes these parents, and the routers that have no line.
     fn write_routers(&mut self, parents: Vec<Group>) {
         let Header {
             namespace,
             entrypoint,
             ..
         } = &self.header;
+        let line = |router: &RouterConfig<'_>, place: &Place<'_>| {
+            self.syntax.map_entry(&router.name, router.fields_at(place))
+        };
         let mut places = HashMap::new();
         for spec in std::mem::take(&mut self.unwritten) {
-            let Some(lines) = self.lines.get_mut(&spec) else {
+            let lines = self.lines.get_mut(&spec);
+            let Some(lines) = lines.filter(|lines| lines.router.is_empty()) else {
                 continue;
             };
             let group = self.layout.place(&spec);
             let place =
                 (places.entry(group)).or_insert_with(|| Place::new(namespace, entrypoint, group));
-            let config = router(namespace, &spec, &lines.service);
-            lines.router = self.syntax.map_entry(&config.name, config.fields_at(place));
+            lines.router = line(&router(namespace, &spec, &lines.service), place);
         }
         for group in parents {
-            let Some(this) = self.layout.parents().get(&group) else {
-                continue;
-            };
-            let line = |(router, place): (RouterConfig<'_>, Place<'_>)| {
-                let line = self
-                    .syntax
-                    .map_entry(&router.name, router.fields_at(&place));
-                (router.name, line)
-            };
-            let routers = parent(namespace, entrypoint, &group, this);
-            let lines = routers.map(line).collect();
-            self.parents.insert(group, lines);
+            if let Some(this) = self.layout.parents().get(&group) {
+                let routers = parent(namespace, entrypoint, &group, this);
+                let named = routers.map(|(router, place)| {
+                    let line = line(&router, &place);
+                    (router.name, line)
+                });
+                let lines = named.collect();
+                self.parents.insert(group, lines);
+            }
         }
     }
 
@@ -489,9 +486,9 @@ impl TableFile {
     }
 
     /// Makes one change to the table and the lines for it, but the router's.
-    fn set(&mut self, change: &Change) {
+    fn set(&mut self, change: &Change) -> Effect {
         self.set_lines(change);
-        self.routes.apply(change);
+        self.routes.apply(change)
     }
 
     fn set_lines(&mut self, change: &Change) {

@@ -384,7 +384,7 @@ proptest! {
     #[test]
     fn what_changes_one_by_one_is_as_if_written_at_once(
         sample in 0..samples().len(),
-        steps in prop::collection::vec(prop::collection::vec(any_change(), 1..4), 0..20),
+        steps in prop::collection::vec((any::<bool>(), prop::collection::vec(any_change(), 1..4)), 0..20),
     ) {
         let (syntax, text) = samples()[sample];
         let setup = Setup {
@@ -397,7 +397,11 @@ proptest! {
             file
         };
         let mut file = fresh();
-        for changes in steps {
+        for (reparse, changes) in steps {
+            if reparse {
+                let written = file.render().unwrap().to_string();
+                file = parse(syntax, &written, "other").unwrap();
+            }
             file.apply(&changes).unwrap();
             let mut anew = fresh();
             let all: Vec<_> = file.routes.iter().cloned().map(Change::Set).collect();
@@ -408,12 +412,13 @@ proptest! {
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
-    let path = prop::collection::vec(prop::sample::select(vec!["a", "ab", "b"]), 0..4);
-    let target = prop::option::weighted(0.8, 1..4_u8);
-    (path, target).prop_map(|(path, target)| {
-        let spec = format!("/{}", path.join("/"));
+    let host = prop::sample::select(vec!["", "", "h.x"]);
+    let path = prop::collection::vec(prop::sample::select(vec!["a", "ab", "b", "é@"]), 0..4);
+    let target = prop::option::weighted(0.8, (1..4_u8, 0..2_u8));
+    (host, path, target).prop_map(|(host, path, target)| {
+        let spec = format!("{host}/{}", path.join("/"));
         match target {
-            Some(target) => route(&spec, &format!("http://t{target}")),
+            Some((target, data)) => Change::add(spec, format!("http://t{target}"), data).unwrap(),
             None => Change::delete(spec).unwrap(),
         }
     })

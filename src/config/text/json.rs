@@ -5,34 +5,52 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
+use super::LINE;
+
 /// JSON without non-ASCII characters, control characters, `'`, or a `{` inside of a string: it
 /// stands unchanged in TOML and YAML literals, and never runs as a template in Traefik's file
 /// provider.
 pub(crate) fn json_line(value: &(impl Serialize + ?Sized)) -> String {
-    write(value, |char| {
+    let mut line = String::with_capacity(LINE);
+    write(value, &mut line, |char| {
         char.encode_utf16(&mut [0; 2])
             .iter()
             .map(|unit| format!("\\u{unit:04x}"))
             .collect()
-    })
+    });
+    line
 }
 
 /// The same for YAML's double-quoted strings, which have no pairs of surrogates.
 #[cfg(feature = "yaml")]
-pub(crate) fn flow_line(value: &(impl Serialize + ?Sized)) -> String {
-    write(value, |char| match u32::from(char) {
+pub(super) fn push_flow_line(value: &(impl Serialize + ?Sized), out: &mut String) {
+    write(value, out, |char| match u32::from(char) {
         short @ ..=0xffff => format!("\\u{short:04x}"),
         long => format!("\\U{long:08x}"),
-    })
+    });
 }
 
-fn write(value: &(impl Serialize + ?Sized), escape: fn(char) -> String) -> String {
-    let mut out = Vec::with_capacity(128);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Ascii(escape));
+fn write(value: &(impl Serialize + ?Sized), out: &mut String, escape: fn(char) -> String) {
+    let begin = out.len();
+    let mut serializer = serde_json::Serializer::with_formatter(Text(out), Ascii(escape));
     // Writing to memory can't fail, and none of our types has keys that are not strings.
-    match value.serialize(&mut serializer) {
-        Ok(()) => String::from_utf8(out).unwrap_or_default(),
-        Err(_) => String::new(),
+    if value.serialize(&mut serializer).is_err() {
+        out.truncate(begin);
+    }
+}
+
+/// Takes what comes in whole characters.
+struct Text<'a>(&'a mut String);
+
+impl io::Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .push_str(std::str::from_utf8(bytes).map_err(io::Error::other)?);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -60,9 +78,9 @@ impl Formatter for Ascii {
     }
 }
 
-/// Whether a text stands for itself in a literal of TOML or YAML, and for Traefik's templates.
+/// Whether a text stands for itself between `'`, with nothing in it that begins a template.
 pub(super) fn is_plain(text: &str) -> bool {
-    // Looking at all of it, whatever comes first, is several times as fast.
+    // To stop at the first byte that is not would be slower: this looks at many at once.
     text.bytes()
         .fold(true, |all, byte| all & is_plain_byte(byte))
 }

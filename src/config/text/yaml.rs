@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::json::{flow_line, is_plain};
+use super::json::push_flow_line;
 use super::{Field, Kind, LINE, Node, Piece, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
@@ -279,36 +280,27 @@ pub(super) fn map_entry<'f>(
     fields: impl Iterator<Item = (&'static str, Field<'f>)>,
 ) -> String {
     let mut line = String::with_capacity(LINE);
-    write_string(name, &mut line);
+    push_flow_line(name, &mut line);
     let mut mark = ": {";
     for (key, field) in fields {
         line.push_str(mark);
         mark = ",";
-        write_string(key, &mut line);
+        push_flow_line(key, &mut line);
         line.push(':');
         match field {
-            Field::Text(text) => write_string(text, &mut line),
+            Field::Text(text) => push_flow_line(text, &mut line),
             Field::Number(number) => line.push_str(&number.to_string()),
-            Field::List(text) => {
-                line.push('[');
-                write_string(text, &mut line);
-                line.push(']');
-            }
+            Field::List(text) => push_flow_line(&[text], &mut line),
         }
     }
     line.push_str("}\n");
     line
 }
 
-/// As [`flow_line`] does.
-fn write_string(text: &str, out: &mut String) {
-    if is_plain(text) && !text.contains(['"', '\\']) {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&flow_line(text));
-    }
+fn flow_line(value: &(impl Serialize + ?Sized)) -> String {
+    let mut line = String::new();
+    push_flow_line(value, &mut line);
+    line
 }
 
 pub(super) fn document(value: &Value) -> String {
