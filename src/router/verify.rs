@@ -118,7 +118,7 @@ impl Polls {
 
     /// The eighths of the expected time after which to ask.
     fn planned(&self) -> impl Iterator<Item = Duration> {
-        let first = if self.expected < LONG { 5 } else { 6 };
+        let first = if self.expected < LONG { 5 } else { 7 };
         (first..=8).map(|eighths| self.expected * eighths / 8)
     }
 
