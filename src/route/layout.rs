@@ -113,10 +113,9 @@ pub(crate) struct Parent {
 /// What routes are placed below.
 struct Above<'a, 't> {
     parent: &'a Group,
-    /// With how many bytes the paths begin that it matches, as far as routes that cover it were looked
-    /// for.
+    /// How long its prefix is; 0 for a gate.
     prefix: usize,
-    /// The route of its gate that covers it.
+    /// The route of its gate that covers it, if one does.
     fallback: Option<&'t Route>,
 }
 
@@ -391,7 +390,7 @@ fn shared(sorted: &[&Stem<'_>]) -> usize {
 }
 
 /// The route of a gate that takes every path with this beginning unless another one has a longer
-/// path. Routes whose path is no longer than `least` bytes are not looked for.
+/// path. Its own path ends behind the first `least` bytes of the prefix.
 fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8], least: usize) -> Option<&'t Route> {
     let slashes = (least..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
     let mut routes = slashes.filter_map(|slash| {

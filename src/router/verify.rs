@@ -142,14 +142,18 @@ impl Polls {
     }
 
     /// How long it took, now that it is loaded, as far as that can be told: it may have been there
-    /// before we asked for the first time.
+    /// before we asked for the first time, and something may have held it up for once.
     fn took(&self) -> Option<Duration> {
-        match (self.in_vain, self.waited) {
-            _ if self.failed => None,
-            (true, _) => Some(self.since.elapsed()),
-            (false, true) => Some(self.since.elapsed() * 3 / 4),
-            (false, false) => None,
-        }
+        let took = match (self.in_vain, self.waited) {
+            _ if self.failed => return None,
+            (true, _) => self.since.elapsed(),
+            (false, true) => self.since.elapsed() * 7 / 8,
+            (false, false) => return None,
+        };
+        Some(match self.expected {
+            Duration::ZERO => took,
+            expected => took.min(expected * 4),
+        })
     }
 }
 
@@ -732,7 +736,11 @@ mod tests {
         assert_eq!(polls.took(), None);
         let polls = begun(ms(800));
         let took = polls.took().expect("it waited");
-        assert!(took >= ms(450) && took <= polls.since.elapsed() * 3 / 4);
+        assert!(took >= ms(600) && took <= polls.since.elapsed() * 7 / 8);
+        // It took far longer than ever before.
+        let mut held_up = Polls::new(polls.since, ms(20));
+        held_up.in_vain = true;
+        assert_eq!(held_up.took(), Some(ms(80)));
         // What was expected is over.
         let mut polls = Polls::new(polls.since, ms(80));
         polls.begin();

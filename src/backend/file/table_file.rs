@@ -54,6 +54,7 @@ pub(super) struct TableFile {
 
 /// What a route becomes in the file.
 struct Lines {
+    /// Empty until it is written.
     router: String,
     record: String,
     service: String,
@@ -401,6 +402,7 @@ impl TableFile {
 
     fn set_routes(&mut self, routes: Table) {
         self.lines.clear();
+        self.layout = Layout::default();
         self.parents.clear();
         self.services.clear();
         for route in &routes {
@@ -423,9 +425,8 @@ impl TableFile {
         }
         let now = self.layout.parents();
         self.parents.retain(|group, _| now.contains_key(group));
-        let is_new = |(group, parent): &(&Group, &Parent)| {
-            !self.parents.contains_key(*group) || last.parents().get(*group) != Some(*parent)
-        };
+        let is_new =
+            |(group, parent): &(&Group, &Parent)| last.parents().get(*group) != Some(*parent);
         let new = now.iter().filter(is_new);
         let new = new.map(|(group, _)| Group::clone(group)).collect();
         self.write_routers(new);

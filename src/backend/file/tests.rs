@@ -8,7 +8,7 @@ use crate::backend::Setup;
 use crate::backend::record::Header;
 use crate::config::text::{Syntax, unmarked};
 use crate::error::ErrorKind;
-use crate::route::{Change, Nested, Route};
+use crate::route::{Change, Nested, Route, Target, service_name};
 
 const TOML: &[&str] = &[
     "",
@@ -380,7 +380,6 @@ proptest! {
         }
     }
 
-    /// A change writes what it has to, and comes to what writing all of the table comes to.
     #[test]
     fn what_changes_one_by_one_is_as_if_written_at_once(
         sample in 0..samples().len(),
@@ -409,6 +408,35 @@ proptest! {
             prop_assert_eq!(file.render().unwrap(), anew.render().unwrap());
         }
     }
+}
+
+#[test]
+fn a_new_target_reaches_all_parents_that_lead_to_it() {
+    let file = |target: &str| {
+        let mut file = parse(Syntax::Toml, "", "marker").unwrap();
+        let setup = Setup {
+            nested: Some(Nested::Always),
+            ..Setup::new("web")
+        };
+        file.set_up(&setup).unwrap();
+        let others = "/b/ /c/ /d/ /a/aa/ /a/ab/ /a/aba/ /a/b/".split(' ');
+        let others: Vec<_> = others.map(|spec| route(spec, "http://t")).collect();
+        file.apply(&others).unwrap();
+        file.apply(&[route("/a/", target)]).unwrap();
+        file
+    };
+    let (mut file, mut expected) = (file("http://old"), file("http://new"));
+    let old = service_name("marker", &Target::new("http://old").unwrap());
+    let led = file.render().unwrap().matches(&old).count();
+    // The service, the router, and what at least two parents leave.
+    assert!(led >= 4, "{led}");
+    let changes = [
+        route("/a/", "http://between"),
+        Change::delete("/nobody/").unwrap(),
+        route("/a/", "http://new"),
+    ];
+    file.apply(&changes).unwrap();
+    assert_eq!(file.render().unwrap(), expected.render().unwrap());
 }
 
 fn any_change() -> impl Strategy<Value = Change> {

@@ -11,7 +11,7 @@ use super::LINE;
 /// stands unchanged in TOML and YAML literals, and never runs as a template in Traefik's file
 /// provider.
 pub(crate) fn json_line(value: &(impl Serialize + ?Sized)) -> String {
-    let mut line = String::with_capacity(LINE);
+    let mut line = String::with_capacity(LINE / 2);
     write(value, &mut line, |char| {
         char.encode_utf16(&mut [0; 2])
             .iter()
@@ -62,6 +62,7 @@ impl Formatter for Ascii {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        // Most are, and to look at all of one is quick.
         if is_plain(fragment) {
             return writer.write_all(fragment.as_bytes());
         }

@@ -129,7 +129,7 @@ impl Syntax {
         }
     }
 
-    /// [`entry`](Self::entry) for a map of these fields, whose keys need no quotes.
+    /// [`entry`](Self::entry) for a map of these fields, whose keys are plain words.
     pub(crate) fn map_entry<'f>(
         self,
         name: &str,

@@ -285,8 +285,9 @@ pub(super) fn map_entry<'f>(
     for (key, field) in fields {
         line.push_str(mark);
         mark = ",";
-        push_flow_line(key, &mut line);
-        line.push(':');
+        line.push('"');
+        line.push_str(key);
+        line.push_str("\":");
         match field {
             Field::Text(text) => push_flow_line(text, &mut line),
             Field::Number(number) => line.push_str(&number.to_string()),
