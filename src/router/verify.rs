@@ -102,8 +102,10 @@ struct Polls {
     failed: bool,
 }
 
-/// From when on a reload takes so long that a question costs more than it saves.
+/// From when on a reload takes so long that a question costs more than it saves, and from when on it
+/// costs nothing beside the reload.
 const LONG: Duration = Duration::from_millis(20);
+const VERY_LONG: Duration = Duration::from_millis(200);
 
 impl Polls {
     fn new(since: Instant, expected: Duration) -> Self {
@@ -116,10 +118,19 @@ impl Polls {
         }
     }
 
-    /// The eighths of the expected time after which to ask.
+    /// When to ask first, in parts of the expected time, and in how many it is divided.
+    fn parts(&self) -> (u32, u32) {
+        match self.expected {
+            short if short < LONG => (5, 8),
+            long if long < VERY_LONG => (7, 8),
+            _ => (20, 32),
+        }
+    }
+
+    /// After how long to ask.
     fn planned(&self) -> impl Iterator<Item = Duration> {
-        let first = if self.expected < LONG { 5 } else { 7 };
-        (first..=8).map(|eighths| self.expected * eighths / 8)
+        let (first, all) = self.parts();
+        (first..=all).map(move |part| self.expected * part / all)
     }
 
     /// Before the first question, which comes at once if its time is over.
@@ -130,13 +141,14 @@ impl Polls {
         std::thread::sleep(pause);
     }
 
-    /// After one in vain: until the next eighth of the expected time, or beyond it for a sixteenth of
+    /// After one in vain: until the next part of the expected time, or beyond it for half a part of
     /// what has passed.
     fn go_on(&mut self, at_most: Duration) {
         self.in_vain = true;
         let elapsed = self.since.elapsed();
         let next = self.planned().find(|at| *at > elapsed);
-        let pause = next.map_or(elapsed / 16, |at| at - elapsed);
+        let (_, all) = self.parts();
+        let pause = next.map_or(elapsed / (2 * all), |at| at - elapsed);
         let pause = pause.clamp(Duration::from_micros(50), Duration::from_millis(250));
         std::thread::sleep(pause.min(at_most));
     }
@@ -734,9 +746,9 @@ mod tests {
         assert!(took > Duration::ZERO && took <= polls.since.elapsed());
         polls.failed = true;
         assert_eq!(polls.took(), None);
-        let polls = begun(ms(800));
+        let polls = begun(ms(160));
         let took = polls.took().expect("it waited");
-        assert!(took >= ms(600) && took <= polls.since.elapsed() * 7 / 8);
+        assert!(took >= ms(122) && took <= polls.since.elapsed() * 7 / 8);
         // It took far longer than ever before.
         let mut held_up = Polls::new(polls.since, ms(20));
         held_up.in_vain = true;
@@ -745,6 +757,20 @@ mod tests {
         let mut polls = Polls::new(polls.since, ms(80));
         polls.begin();
         assert_eq!(polls.took(), None);
+    }
+
+    #[test]
+    fn questions_come_where_they_cost_little() {
+        let ms = Duration::from_millis;
+        for (expected, first, questions) in [
+            (ms(8), ms(5), 4),
+            (ms(80), ms(70), 2),
+            (ms(800), ms(500), 13),
+        ] {
+            let planned: Vec<_> = Polls::new(Instant::now(), expected).planned().collect();
+            assert_eq!((planned[0], planned.len()), (first, questions));
+            assert_eq!(planned.last(), Some(&expected));
+        }
     }
 
     #[test]
