@@ -113,14 +113,14 @@ fn dead_and_silent_endpoints_are_skipped() {
         let silent_url = format!("http://{}", silent.local_addr().unwrap());
         let etcd = Client::new([&silent_url, cluster.url()])
             .unwrap()
-            .timeout(SECOND);
+            .timeout(4 * SECOND);
         let begun = Instant::now();
         assert!(etcd.get("k").unwrap().is_some());
-        assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
         let begun = Instant::now();
         assert!(etcd.get("k").unwrap().is_some());
         assert!(
-            begun.elapsed() < SECOND / 4,
+            begun.elapsed() < SECOND,
             "the one that worked is asked first"
         );
 
