@@ -71,7 +71,7 @@ pub(super) fn union_rule(specs: &[&RouteSpec], shared: &[u8]) -> String {
     let ascii = shared.iter().rposition(u8::is_ascii);
     let shared = &shared[..ascii.map_or(0, |last| last + 1)];
     let mut regexp = b"^".to_vec();
-    plain(shared, &mut regexp);
+    shared.iter().for_each(|byte| plain(*byte, &mut regexp));
     let mut mark: &[u8] = b"(?:";
     for spec in &specs {
         regexp.extend_from_slice(mark);
@@ -79,7 +79,7 @@ pub(super) fn union_rule(specs: &[&RouteSpec], shared: &[u8]) -> String {
         let path = spec.path();
         if has_one_form(path) {
             let more = &path.as_bytes()[shared.len()..path.len() - 1];
-            plain(more, &mut regexp);
+            more.iter().for_each(|byte| plain(*byte, &mut regexp));
         } else {
             let pieces = pieces(path);
             let more = &pieces[shared.len()..pieces.len() - 1];
@@ -187,7 +187,7 @@ fn regexp(pieces: &[Piece]) -> Vec<u8> {
 /// An expression for the forms of one piece.
 fn choice(piece: &Piece, out: &mut Vec<u8>) {
     match *piece {
-        Piece::Byte(byte) => plain(&[byte], out),
+        Piece::Byte(byte) => plain(byte, out),
         Piece::Triple(byte) => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
         Piece::Either(byte) => {
             out.extend_from_slice(format!("(?:\\x{byte:02X}|%{byte:02X})").as_bytes());
@@ -195,17 +195,12 @@ fn choice(piece: &Piece, out: &mut Vec<u8>) {
     }
 }
 
-/// An expression for just these bytes.
-fn plain(bytes: &[u8], out: &mut Vec<u8>) {
-    let is_plain =
-        |byte: &u8| !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"/-_~".contains(byte);
-    for run in bytes.chunk_by(|a, b| is_plain(a) && is_plain(b)) {
-        match run {
-            [byte] if !is_plain(byte) => {
-                out.extend_from_slice(format!("\\x{byte:02X}").as_bytes());
-            }
-            run => out.extend_from_slice(run),
-        }
+/// An expression for one byte.
+fn plain(byte: u8, out: &mut Vec<u8>) {
+    if !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"/-_~".contains(&byte) {
+        out.push(byte);
+    } else {
+        out.extend_from_slice(format!("\\x{byte:02X}").as_bytes());
     }
 }
 
