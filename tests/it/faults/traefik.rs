@@ -396,6 +396,7 @@ fn a_slow_disk_takes_no_time_from_traefik() {
     for n in 0..2 {
         let applied = router.add_route("/a/", echo.url(), n).unwrap();
         assert!(applied.stored_after >= SlowDisk::TIME);
+        assert!(applied.loaded_after >= applied.stored_after);
         assert!(applied.loaded_after < applied.stored_after + timeout);
         is_served(&rig, "/a/", &echo);
     }
