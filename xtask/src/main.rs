@@ -43,7 +43,7 @@ cargo xtask COMMAND
                     nobody touches: none may fail, and memory and open files stay as they are
                     --minutes 30  --routes 1000  --backend toml (or etcd)  --seed N
   tools             put Traefik into target/tools, unless there is one already
-  tools --all       ... and etcd 3.4 and 3.5, which the tests need
+  tools --all       ... and Traefik 3.5, etcd 3.4 and 3.5, which the tests need
   tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
   tools --deny      ... and cargo-deny, built from crates.io
   tools --hub       ... and JupyterHub with its tests, and configurable-http-proxy

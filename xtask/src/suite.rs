@@ -14,12 +14,13 @@ const MAX_CRATES: usize = 52;
 pub(crate) fn run() -> Result {
     let traefik = tools::traefik()?;
     tools::show("traefik", &traefik);
-    for (name, etcd) in [
+    for (name, tool) in [
+        ("traefik", tools::traefik_3_5()),
         ("etcd 3.4", tools::etcd_3_4()),
         ("etcd 3.5", tools::etcd_3_5()),
     ] {
-        match etcd {
-            Ok(etcd) => tools::show(name, &etcd),
+        match tool {
+            Ok(tool) => tools::show(name, &tool),
             // Whatever needs it will fail, and the rest is worth running.
             Err(error) => eprintln!("{} {error}", red("warning:")),
         }
