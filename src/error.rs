@@ -31,8 +31,11 @@ struct Inner {
 pub enum ErrorKind {
     /// A routespec, target or request path is not acceptable. Nothing was written.
     InvalidRoute,
-    /// An option or a combination of options is not acceptable. Nothing was written.
+    /// An option or a combination of options is not acceptable. The store is as it was.
     InvalidConfig,
+    /// Another program uses the store, or a file, in a way that does not go together with what was
+    /// asked for. The store is as it was.
+    InUse,
     /// Another program held the store's lock for longer than we were told to wait.
     Locked,
     /// The store could not be read or written.
@@ -51,7 +54,9 @@ pub enum ErrorKind {
     Unavailable,
     /// An answer was not what the protocol says.
     Protocol,
-    /// Stored, but Traefik was not seen to load it within the time allowed.
+    /// Traefik was not seen to load what was stored within the time allowed, or requests to
+    /// `public_url` were not seen to meet it. A change stays stored; a Router that could not be set up
+    /// has put the store back.
     NotLoaded,
     /// Stored and loaded, but Traefik refuses the router, in its own words.
     Refused,

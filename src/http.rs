@@ -104,6 +104,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     pub(crate) next_page: Option<u32>,
     pub(crate) generation: Option<u64>,
+    pub(crate) location: Option<String>,
 }
 
 /// ureq takes zero for no time at all.
@@ -298,6 +299,8 @@ impl Http {
         self.answered.store(true, Relaxed);
         let next_page = number(&answer, "x-next-page");
         let generation = number(&answer, GENERATION_HEADER);
+        let location = answer.headers().get("location");
+        let location = location.and_then(|to| to.to_str().ok()).map(Into::into);
         let status = answer.status().as_u16();
         // Traefik's full list of 100,000 routers is about 30 MB.
         let body = answer
@@ -310,6 +313,7 @@ impl Http {
             body,
             next_page,
             generation,
+            location,
         })
     }
 
@@ -331,6 +335,12 @@ impl Http {
             error
         }
     }
+}
+
+/// Whether nobody listens there.
+pub(crate) fn is_refused(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    matches!(source, Some(ureq::Error::Io(error)) if error.kind() == IoKind::ConnectionRefused)
 }
 
 /// A header that is a number.

@@ -49,14 +49,28 @@
 //! - [`start`](Builder::start) runs a Traefik of our own. It writes the static configuration, waits
 //!   until Traefik serves, and ends it with [`Router::stop`], when the Router is dropped, or when
 //!   this program ends, even by SIGKILL (on Unix).
-//! - [`attach`](Builder::attach) works with Traefiks that somebody else runs, one or several that
-//!   read the same store. Theirs has to have the [entrypoint](Builder::traefik_entrypoint) that
-//!   routes are served on, the [one for the API](Builder::traefik_api_entrypoint), and a provider
-//!   that watches the store ([`Backend::static_config`] says which). The store has to be there
-//!   before that Traefik starts, so that [`offline`](Builder::offline) or an empty file comes first.
-//! - [`offline`](Builder::offline) works on the store alone, and waits for nobody.
+//! - [`attach`](Builder::attach) works with Traefiks that others run, one or several that read the
+//!   same store. Each needs the [entrypoint](Builder::traefik_entrypoint) that routes are served on,
+//!   the [one for the API](Builder::traefik_api_entrypoint), and a provider that watches the store
+//!   ([`Backend::static_config`] says which). The store has to be there before that Traefik starts:
+//!   [`offline`](Builder::offline) and an [`apply`](Router::apply) of no changes make it ready.
+//! - [`offline`](Builder::offline) works on the store alone, and waits for no Traefik. It writes and
+//!   creates nothing before the first change.
 //!
-//! [`Builder::diagnose`] tells what of all this is not as it should be, without changing anything.
+//! What is stored stays as it is stored. A Router that opens a table keeps its entrypoint, whether its
+//! routers carry `tls`, its layout and the [defaults](Builder::extra_service_config) of its services:
+//! only an option that was set explicitly changes them. Where nothing changes nothing is written.
+//!
+//! What one Traefik needs beside the table is its API router, its password, its certificate and its
+//! [`extra_dynamic_config`](Builder::extra_dynamic_config). A Traefik that we start reads it from
+//! private files beside its [static configuration](Builder::static_config_file). Only a
+//! [`FileBackend`] has to hold it among the routes, since Traefik has one file provider.
+//!
+//! `attach` asks first and writes second. It stores an API router only where the API answers 404 and
+//! the store has none, and never a certificate. A `start` or `attach` that fails puts the store back to
+//! what it was, unless others have written to it meanwhile; [`Error::stored`] says so.
+//!
+//! [`Builder::diagnose`] reports what of all this is not as it should be, without changing anything.
 //!
 //! With `attach` mind who may read the file: a new one is for its owner only. Where Traefik runs as
 //! another user, create it beforehand with the owner and the mode that suit; they stay.
@@ -69,8 +83,13 @@
 //! deletion alike (or as many as [`traefik_quorum`](Builder::traefik_quorum) says). For this
 //! each commit carries a generation, in a middleware. Traefik puts a configuration into effect as a
 //! whole, so that an API which shows the generation proves the commit, however many routes are in it.
-//! Where there is one Traefik, and [`public_url`](Builder::public_url) leads to it, requests have to
-//! meet the generation as well.
+//!
+//! With `start`, and with `attach` where [`public_url`](Builder::public_url) was set and there is one
+//! Traefik, requests to that URL have to meet the generation as well.
+//! [`Applied::verified`] is [`Seen`](Verified::Seen) then, or
+//! [`NotAsked`](Verified::NotAsked) with the reason: the Router is offline, there are several Traefiks,
+//! the URL was not set, or it is out of reach. A redirect, another status or an older generation there
+//! is an error, [`NotLoaded`](ErrorKind::NotLoaded).
 //!
 //! All changes of one call are stored at once and loaded at once, so prefer one `apply` to many
 //! calls of `add_route`. Many threads need not care: their calls share commits.
@@ -117,7 +136,7 @@
 //! |---|---|---|
 //! | `InvalidRoute`, `InvalidConfig` | nothing | the call was wrong |
 //! | `Locked`, `Store`, `Corrupt`, `Conflict` | see `stored` | the store could not be read or written |
-//! | `NotLoaded` | all | no Traefik was seen to load it in time: the likely cause is in the message |
+//! | `NotLoaded` | all; see `stored` after `start` and `attach` | a Traefik was not seen to load it in time, or requests do not meet it: the likely cause is in the message |
 //! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
 //! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, or does not answer as it should |
 //! | `Process` | see `stored` | Traefik could not be started, or has ended |
@@ -127,8 +146,9 @@
 //! Everything blocks, and everything may be called from many threads: a [`Router`] is `Send` and
 //! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
 //! threads that read its output; a change that several Traefiks have to serve asks each of them on a
-//! thread of its own, which ends with the call. On etcd 3.4 with a user, [`Etcd::heartbeat`] runs
-//! one. There are no others.
+//! thread of its own, which ends with the call. On a key-value store, a Router that is started or
+//! attached runs one that says that the table is served. On etcd 3.4 with a user, [`Etcd::heartbeat`]
+//! runs one. There are no others.
 //!
 //! Every wait has a bound, and every bound is an option:
 //! [`check_route_timeout`](Builder::check_route_timeout),
@@ -171,6 +191,7 @@ mod fault;
 mod finding;
 pub mod guide;
 mod http;
+mod lock;
 mod logging;
 mod random;
 pub mod route;
@@ -183,7 +204,7 @@ pub use finding::{Finding, Level};
 pub use http::Tls;
 pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
-pub use router::{Applied, Builder, ProcessStatus, Router, Status, Watch};
+pub use router::{Applied, Builder, NotAsked, ProcessStatus, Router, Status, Verified, Watch};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

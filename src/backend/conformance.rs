@@ -37,23 +37,44 @@ pub fn check(handle: &Handle<'_>) {
         check(handle);
         ok(handle().commit(&mut |table, _| deletions(table)));
     }
-    ok(handle().close());
+    let last = handle();
+    let nothing_more = Setup {
+        extra: Some(json!({})),
+        ..Setup::new("web")
+    };
+    ok(last.open(&nothing_more, &mut |_, _| Vec::new()));
+    ok(last.close());
 }
 
 fn opens_and_keeps_routes(handle: &Handle<'_>) {
-    let first = ok(handle().open(&setup()));
+    let first = open(&*handle());
     assert!(ok(handle().read()).is_empty());
     ok(handle().commit(&mut |_, _| vec![add("/kept/", json!(1))]));
-    let second = ok(handle().open(&setup()));
-    assert!(second.generation > first.generation, "opening is a commit");
+    let kept = ok(handle().commit(&mut |_, _| Vec::new()));
+    let second = open(&*handle());
+    assert_eq!(
+        state(&kept),
+        state(&second),
+        "opening again changes nothing"
+    );
     assert_eq!(specs(&*handle()), ["/kept/"], "opening keeps routes");
+    let mut with = |_: &Table, _: &BTreeSet<_>| vec![add("/with/", json!(1))];
+    let third = ok(handle().open(&Setup::default(), &mut with));
+    assert!(
+        third.generation > first.generation,
+        "it had a change to make"
+    );
+    assert_eq!(specs(&*handle()), ["/kept/", "/with/"]);
+    if let Some(seen) = ok(handle().inspect()).filter(|seen| seen.commit.is_some()) {
+        assert_eq!(seen.entrypoint, "web", "what is left open stays");
+    }
     assert!(ok(handle().static_config()).is_object());
     assert!(!handle().provider().is_empty());
 }
 
 fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
     let (one, two) = (handle(), handle());
-    ok(one.open(&setup()));
+    open(&*one);
     let first = ok(one.commit(&mut |_, _| vec![add("/a/", json!(1)), add("h.x/b/", json!(2))]));
     assert_eq!(specs(&*two), ["/a/", "h.x/b/"]);
     let second = ok(two.commit(&mut |table, _| {
@@ -80,7 +101,7 @@ fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
 }
 
 fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
-    let first = ok(handle().open(&setup()));
+    let first = open(&*handle());
     let second = ok(handle().commit(&mut |_, _| Vec::new()));
     assert_eq!(state(&first), state(&second));
 }
@@ -91,7 +112,7 @@ fn state(commit: &Commit) -> (&str, u64, &str) {
 }
 
 fn looking_changes_nothing(handle: &Handle<'_>) {
-    ok(handle().open(&setup()));
+    open(&*handle());
     let stored = ok(handle().commit(&mut |_, _| vec![add("/a/", json!(1))]));
     let Some(seen) = ok(handle().inspect()) else {
         panic!("a store that was opened is there");
@@ -99,7 +120,7 @@ fn looking_changes_nothing(handle: &Handle<'_>) {
     assert_eq!(seen.routes, ok(handle().read()));
     if let Some(commit) = seen.commit {
         assert_eq!(state(&commit), state(&stored));
-        assert_eq!(seen.entrypoint, setup().entrypoint);
+        assert_eq!(seen.entrypoint, "web");
     }
     handle().diagnose();
     let now = ok(handle().commit(&mut |_, _| Vec::new()));
@@ -134,7 +155,7 @@ fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {
         .map(|(spec, data)| add(spec, data))
         .collect();
     let backend = handle();
-    ok(backend.open(&setup()));
+    open(&*backend);
     ok(backend.commit(&mut |_, _| changes.clone()));
     for backend in [&backend, &handle()] {
         let table = ok(backend.read());
@@ -153,7 +174,7 @@ fn a_batch_is_seen_whole_or_not_at_all(handle: &Handle<'_>) {
             .map(|n| add(&format!("/batch/{n}/"), json!(round)))
             .collect()
     };
-    ok(handle().open(&setup()));
+    open(&*handle());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -183,7 +204,7 @@ fn a_batch_is_seen_whole_or_not_at_all(handle: &Handle<'_>) {
 fn writers_lose_nothing(handle: &Handle<'_>) {
     const WRITERS: usize = 4;
     const ROUTES: usize = 10;
-    ok(handle().open(&setup()));
+    open(&*handle());
     let write = |writer: usize| {
         let backend = handle();
         let commit =
@@ -222,21 +243,25 @@ fn writers_lose_nothing(handle: &Handle<'_>) {
 
 fn closing_keeps_routes(handle: &Handle<'_>) {
     let backend = handle();
-    let opened = ok(backend.open(&setup()));
+    let opened = open(&*backend);
     ok(backend.commit(&mut |_, _| vec![add("/kept/", json!(1))]));
     ok(backend.close());
     assert_eq!(specs(&*handle()), ["/kept/"]);
-    let again = ok(handle().open(&setup()));
+    let again = open(&*handle());
     assert!(again.generation > opened.generation);
     assert_eq!(specs(&*handle()), ["/kept/"]);
 }
 
-fn setup() -> Setup {
+/// Opens with everything that a setup can have.
+fn open(backend: &dyn Backend) -> Commit {
     let middleware = json!({"headers": {"customRequestHeaders": {"X-Conformance": "{{yes}}"}}});
-    Setup {
-        base: Some(json!({"http": {"middlewares": {"conformance": middleware}}})),
+    let setup = Setup {
+        extra: Some(json!({"http": {"middlewares": {"conformance": middleware}}})),
+        serves: true,
+        started: true,
         ..Setup::new("web")
-    }
+    };
+    ok(backend.open(&setup, &mut |_, _| Vec::new()))
 }
 
 fn add(spec: &str, data: Value) -> Change {

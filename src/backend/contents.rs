@@ -20,6 +20,8 @@ pub struct Contents {
     pub commit: Option<Commit>,
     /// The entrypoint that routes are served on; empty where no Router has opened the store yet.
     pub entrypoint: String,
+    /// Whether the routers of the routes carry `tls`.
+    pub tls: bool,
     /// Whether the routers of the routes stand below others.
     pub nested: Nested,
     /// Dynamic configuration that is stored beside the routes, ours and what others wrote, as far

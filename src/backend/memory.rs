@@ -48,15 +48,17 @@ impl Backend for MemoryBackend {
         Ok(json!({}))
     }
 
-    fn open(&self, setup: &Setup) -> Result<Commit> {
-        let (header, _) = &mut *self.state();
-        header.entrypoint.clone_from(&setup.entrypoint);
-        if let Some(service) = &setup.service {
-            header.service.clone_from(service);
+    fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
+        let (header, table) = &mut *self.state();
+        let before = header.clone();
+        header.set_up(setup, false)?;
+        let changes = edit(table, &BTreeSet::new());
+        for change in &changes {
+            table.apply(change);
         }
-        header.nested = setup.nested.unwrap_or(header.nested);
-        header.base = setup.base_over(&header.marker, &header.base, false);
-        header.advance();
+        if *header != before || header.generation == 0 || !changes.is_empty() {
+            header.advance();
+        }
         Ok(header.commit(None))
     }
 
@@ -82,7 +84,6 @@ impl Backend for MemoryBackend {
     }
 
     fn close(&self) -> Result<()> {
-        self.state().0.base = json!({});
         Ok(())
     }
 }

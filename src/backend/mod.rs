@@ -47,13 +47,26 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// If the store's place can't be told to Traefik.
     fn static_config(&self) -> Result<Value>;
 
-    /// Makes the store ready for Traefik to read, stores `setup`, and takes over the routes that
-    /// jupyterhub-traefik-proxy left. Routes that are there stay. To be called before anything
-    /// else, and before Traefik starts.
+    /// Makes the store ready for Traefik to read, stores what `setup` sets, takes over the routes that
+    /// jupyterhub-traefik-proxy left, and makes the changes of `edit`, all in one
+    /// [commit](Self::commit). What `setup` leaves open stays as it is stored, and where nothing is
+    /// to be changed nothing is written. To be called before the first commit, and before Traefik
+    /// starts; it may be called again.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit).
-    fn open(&self, setup: &Setup) -> Result<Commit>;
+    /// As [`commit`](Self::commit); and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if the
+    /// setup would take something from others who use the store. Then the store is as it was.
+    fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit>;
+
+    /// Puts the store back to what it was before this handle has [opened](Self::open) it, if it has
+    /// committed nothing since. Says whether it did: where others have written meanwhile the store
+    /// stays as it is. Defaults to `false`.
+    ///
+    /// # Errors
+    /// If the store can't be read or written.
+    fn revert(&self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// All routes, as they are stored now.
     ///
@@ -96,8 +109,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Removes what [`open`](Self::open) stored, and the store itself where nothing else is left
-    /// in it. Routes stay.
+    /// Ends what this handle has [opened](Self::open). The last one removes what only Traefiks that
+    /// were started need, and if there are no routes, the table, and the store itself where nothing
+    /// else is left in it. Routes stay.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -113,8 +127,12 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).static_config()
     }
 
-    fn open(&self, setup: &Setup) -> Result<Commit> {
-        (**self).open(setup)
+    fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
+        (**self).open(setup, edit)
+    }
+
+    fn revert(&self) -> Result<bool> {
+        (**self).revert()
     }
 
     fn read(&self) -> Result<Table> {

@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Commit, Contents};
+use super::{Commit, Contents, Setup};
+use crate::config::dynamic::{
+    Entrance, api_part, generation_router, without_api, without_certificate, without_empty_maps,
+};
+use crate::config::merge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Nested, Route, Table};
 
@@ -21,14 +25,22 @@ pub(crate) struct Header {
     /// The name of the middleware that carries the generation.
     pub(crate) marker: String,
     pub(crate) entrypoint: String,
-    /// The part of the dynamic configuration that is ours and no route's.
+    /// Whether routers at the entrypoint carry `tls`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) tls: bool,
+    /// Dynamic configuration that belongs to the table beside its routes.
     pub(crate) base: Value,
+    /// What Traefiks that were started need of this store, because they can't read it elsewhere. It
+    /// goes with the last of them.
+    #[serde(default = "no_config", skip_serializing_if = "is_no_config")]
+    pub(crate) own: Value,
     /// What every service has beside its server.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub(crate) service: Value,
-    /// Whether routers stand below others. Where nothing is said nobody has asked for it.
-    #[serde(default = "Nested::unasked")]
-    pub(crate) nested: Nested,
+    /// Whether routers stand below others; `None` until a Router has asked its Traefiks whether
+    /// they know how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nested: Option<Nested>,
     /// In which way routers were laid out, in a key-value store; 0 for side by side, or unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) layout: u8,
@@ -45,7 +57,14 @@ pub(crate) struct Header {
     /// finds out here whether it was made. For stores that are asked over a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) recent: Vec<String>,
+    /// Which version of this crate wrote it, see [`FORMAT`].
+    #[serde(default)]
+    pub(crate) format: u8,
 }
+
+/// Since format 1 the router of the generation belongs to the table, and what started Traefiks need
+/// is in `own`. Before, both were in `base`, and the router was not always there.
+pub(crate) const FORMAT: u8 = 1;
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,13 +84,107 @@ impl Header {
             namespace: namespace.into(),
             created: false,
             entrypoint: String::new(),
-            base: Value::Object(serde_json::Map::new()),
+            tls: false,
+            base: no_config(),
+            own: no_config(),
             service: Value::Null,
-            nested: Nested::default(),
+            nested: None,
             layout: 0,
             turn: None,
             recent: Vec::new(),
+            format: FORMAT,
         }
+    }
+
+    /// Reads the line of a header.
+    pub(crate) fn parse(line: &str) -> Result<Self> {
+        let mut header: Self = parse_line(line)?;
+        let routers = header.base.pointer_mut("/http/routers");
+        if let Some(routers) = routers.and_then(Value::as_object_mut) {
+            if routers.remove(&header.marker).is_some() {
+                without_empty_maps(&mut header.base);
+            }
+        }
+        Ok(header)
+    }
+
+    pub(crate) fn entrance(&self) -> Entrance<'_> {
+        Entrance {
+            entrypoint: &self.entrypoint,
+            tls: self.tls,
+        }
+    }
+
+    /// Whether routers stand below others: not before a Traefik was asked whether it knows how.
+    pub(crate) fn nested(&self) -> Nested {
+        self.nested.unwrap_or(Nested::Never)
+    }
+
+    /// The dynamic configuration beside the routes and the marker.
+    pub(crate) fn config(&self) -> Value {
+        let mut config = self.base.clone();
+        merge(&mut config, &self.own);
+        let router = generation_router(&self.marker, self.entrance());
+        merge(
+            &mut config,
+            &json!({"http": {"routers": {&self.marker: router}}}),
+        );
+        config
+    }
+
+    /// Takes over what a setup sets. `has_parents` says whether some of the table's routers stand
+    /// below others as it is.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if a Traefik does not know `parentRefs`, and the
+    /// table needs them.
+    pub(crate) fn set_up(&mut self, setup: &Setup, has_parents: bool) -> Result<()> {
+        self.nested = match (setup.nested, self.nested, setup.knows_parents) {
+            (Some(explicit), _, _) => Some(explicit),
+            (None, None, Some(true)) => Some(Nested::Auto),
+            (None, None, Some(false)) => Some(Nested::Never),
+            (None, Some(Nested::Auto | Nested::Always), Some(false)) if has_parents => {
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    "the table's routers stand below others (parentRefs), which Traefik knows since \
+                     3.6, and this one is older: it would reject the whole table. Set \
+                     nested_routers to Nested::Never, which has them stand side by side for all \
+                     Traefiks of this table, or use Traefik 3.6 or later",
+                ));
+            }
+            (None, Some(_), Some(false)) => Some(Nested::Never),
+            (None, stored, _) => stored,
+        };
+        match &setup.entrypoint {
+            Some(explicit) => self.entrypoint.clone_from(explicit),
+            None if self.entrypoint.is_empty() => {
+                self.entrypoint.clone_from(&setup.default_entrypoint);
+            }
+            None => {}
+        }
+        self.tls = setup.tls.unwrap_or(self.tls);
+        if let Some(service) = &setup.service {
+            self.service.clone_from(service);
+        }
+        if let Some(extra) = &setup.extra {
+            let mut base = api_part(&self.base);
+            if let Some(store) = self.base.pointer("/tls/stores/default") {
+                merge(&mut base, &json!({"tls": {"stores": {"default": store}}}));
+            }
+            merge(&mut base, extra);
+            self.base = base;
+        }
+        if let Some(api) = &setup.api {
+            if !api.is_let_in_by(&self.base) {
+                without_api(&mut self.base);
+                merge(&mut self.base, &api.config());
+            }
+        }
+        if setup.certificate_elsewhere && self.format < FORMAT {
+            without_certificate(&mut self.base);
+        }
+        self.format = FORMAT;
+        Ok(())
     }
 
     /// What to look for in Traefik. `follows` is as in [`Commit`].
@@ -90,8 +203,9 @@ impl Header {
             legacy_routes: 0,
             commit: (self.generation > 0).then(|| self.commit(None)),
             entrypoint: self.entrypoint.clone(),
-            nested: self.nested,
-            config: self.base.clone(),
+            tls: self.tls,
+            nested: self.nested(),
+            config: self.config(),
         }
     }
 
@@ -105,6 +219,14 @@ impl Header {
     }
 }
 
+fn no_config() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+fn is_no_config(config: &Value) -> bool {
+    *config == no_config()
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
 fn is_zero(number: &u8) -> bool {
     *number == 0
@@ -116,7 +238,7 @@ pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<(
     let Some(first) = lines.next() else {
         return Ok(None);
     };
-    let header = parse_line(first)?;
+    let header = Header::parse(first)?;
     let routes = lines.map(|line| parse_line::<Route>(line).map(Arc::new));
     Ok(Some((header, routes.collect::<Result<Table>>()?)))
 }

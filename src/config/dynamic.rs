@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -17,128 +16,182 @@ use crate::route::{
     rule, service_name,
 };
 
-/// The middleware that guards Traefik's API, and the router that it guards; the names are those of
-/// jupyterhub-traefik-proxy.
-const API_AUTH: &str = "auth_api";
-const API_ROUTER: &str = "route_api";
+/// The router of Traefik's API that we set up, and the middleware that guards it.
+const API_ROUTER: &str = "traefik-router-api";
+const API_AUTH: &str = "traefik-router-api-auth";
+/// The same names as jupyterhub-traefik-proxy has them, and this crate had them before 0.1.
+const OLD_API_ROUTER: &str = "route_api";
+const OLD_API_AUTH: &str = "auth_api";
+
+/// The middlewares that may guard the API.
+pub(crate) const API_GUARDS: [&str; 2] = [API_AUTH, OLD_API_AUTH];
 
 /// Where the default certificate is, as a JSON pointer.
 const CERTIFICATE: &str = "/tls/stores/default";
 
-/// What a [`Router`](crate::Router) wants to be in the dynamic configuration beside its routes.
-#[derive(Clone, PartialEq)]
-#[non_exhaustive]
+/// What a [`Router`](crate::Router) wants of a store beside changes of its routes. What it leaves
+/// open stays as it is stored.
+#[derive(Clone, PartialEq, Default)]
 pub struct Setup {
-    /// The entrypoint that all routes of this table are served on.
-    pub entrypoint: String,
-    /// Dynamic configuration as Traefik documents it; `None` leaves what is stored alone.
-    pub base: Option<Value>,
+    /// The entrypoint that all routes of the table are served on.
+    pub(crate) entrypoint: Option<String>,
+    /// The entrypoint for a table that has none yet.
+    pub(crate) default_entrypoint: String,
+    /// Whether routers at the entrypoint carry `tls`.
+    pub(crate) tls: Option<bool>,
     /// More configuration of every service that a route becomes, as Traefik documents
-    /// `loadBalancer`; `None` leaves what is stored alone.
-    pub service: Option<Value>,
-    /// Whether routers stand below others; `None` leaves it as it is stored.
-    pub nested: Option<Nested>,
-    /// PEM texts `(certificate, key)` to use where no default certificate is set up. Without one
-    /// Traefik makes a new RSA key at every reload.
-    pub fallback_certificate: Option<(String, String)>,
+    /// `loadBalancer`.
+    pub(crate) service: Option<Value>,
+    /// Whether routers stand below others.
+    pub(crate) nested: Option<Nested>,
+    /// Whether all Traefiks that were asked know `parentRefs`; `None` where none was asked.
+    pub(crate) knows_parents: Option<bool>,
+    /// More dynamic configuration that belongs to the table.
+    pub(crate) extra: Option<Value>,
+    /// The API router for a Traefik of others that has none.
+    pub(crate) api: Option<ApiAccess>,
+    /// Whether `api` may take the place of one that another Router has stored.
+    pub(crate) replace_api: bool,
+    /// What a Traefik that we start reads from this store, because it can't read it elsewhere.
+    pub(crate) own: Option<Own>,
+    /// Whether the Traefik that we start has a given default certificate from elsewhere.
+    pub(crate) certificate_elsewhere: bool,
+    /// Whether a Traefik serves what is stored for as long as this handle is open.
+    pub(crate) serves: bool,
+    /// Whether that is a Traefik that we start.
+    pub(crate) started: bool,
+    /// Whether to refuse a store from which another program serves.
+    pub(crate) alone: bool,
+}
+
+/// What one Traefik needs beside the table.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Own {
+    pub(crate) api: ApiAccess,
+    pub(crate) extra: Value,
+    pub(crate) certificate: Certificate,
+}
+
+/// A certificate and its private key, in one PEM text.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    pub(crate) pem: String,
+    /// Whether it stands in for one that nobody gave.
+    pub(crate) made_up: bool,
+}
+
+/// How Traefik's API is guarded.
+#[derive(Clone, PartialEq)]
+pub(crate) struct ApiAccess {
+    pub(crate) entrypoint: String,
+    pub(crate) username: String,
+    pub(crate) password: String,
+    /// Whether the user chose the password.
+    pub(crate) given: bool,
+    /// The hash as Traefik's basicAuth takes it.
+    pub(crate) password_hash: String,
 }
 
 impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The base holds a password's hash, the certificate comes with its private key.
+        // It may hold passwords and private keys.
         f.debug_struct("Setup")
             .field("entrypoint", &self.entrypoint)
             .finish_non_exhaustive()
     }
 }
 
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Own").finish_non_exhaustive()
+    }
+}
+
 impl Setup {
-    /// A setup with nothing but the entrypoint.
+    /// A setup that has routes served on this entrypoint, and leaves everything else as it is.
     pub fn new(entrypoint: impl Into<String>) -> Self {
         Self {
-            entrypoint: entrypoint.into(),
-            base: None,
-            service: None,
-            nested: None,
-            fallback_certificate: None,
+            entrypoint: Some(entrypoint.into()),
+            ..Self::default()
         }
-    }
-
-    /// What to store for a table with this `marker`, given what our own part of the store holds now
-    /// and whether somebody else has set a default certificate. A certificate that was made up, and
-    /// an API router that another Router has set up, stay where this setup has none.
-    pub(crate) fn base_over(
-        &self,
-        marker: &str,
-        stored: &Value,
-        certificate_elsewhere: bool,
-    ) -> Value {
-        let Some(base) = &self.base else {
-            return stored.clone();
-        };
-        let mut base = base.clone();
-        let tells = tells_generation(marker, &self.entrypoint);
-        merge(&mut base, &json!({"http": {"routers": {marker: tells}}}));
-        if base["http"]["routers"].get(API_ROUTER).is_none() {
-            for (part, name) in [("routers", API_ROUTER), ("middlewares", API_AUTH)] {
-                if let Some(entry) = stored["http"][part].get(name) {
-                    merge(&mut base, &json!({"http": {part: {name: entry}}}));
-                }
-            }
-        }
-        if base.pointer(CERTIFICATE).is_none() && !certificate_elsewhere {
-            let generated = self.fallback_certificate.as_ref().map(
-                |(cert, key)| json!({"defaultCertificate": {"certFile": cert, "keyFile": key}}),
-            );
-            if let Some(store) = stored.pointer(CERTIFICATE).cloned().or(generated) {
-                merge(&mut base, &json!({"tls": {"stores": {"default": store}}}));
-            }
-        }
-        base
     }
 }
 
-/// How Traefik's API is guarded.
-#[derive(Clone)]
-pub(crate) struct ApiAccess {
-    pub(crate) entrypoint: String,
-    pub(crate) username: String,
-    /// The hash as Traefik's basicAuth takes it.
-    pub(crate) password_hash: String,
-}
-
-/// The base of a managed or attached Traefik: the API's router if we know a password for it, a
-/// certificate, and whatever else the user wants.
-pub(crate) fn base(
-    api: Option<&ApiAccess>,
-    certificate: Option<(&Path, &Path)>,
-    extra: &Value,
-) -> Value {
-    let mut base = json!({});
-    if let Some(api) = api {
-        let users = [format!("{}:{}", api.username, api.password_hash)];
-        base["http"] = json!({
+impl ApiAccess {
+    /// The router of the API and the middleware that guards it.
+    pub(crate) fn config(&self) -> Value {
+        let users = [format!("{}:{}", self.username, self.password_hash)];
+        json!({"http": {
             "routers": {API_ROUTER: {
                 "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
-                "entryPoints": [api.entrypoint],
-                "service": "api@internal",
+                "priority": API_PRIORITY,
+                "entryPoints": [self.entrypoint],
+                "service": API_SERVICE,
                 "middlewares": [API_AUTH],
             }},
             "middlewares": {API_AUTH: {"basicAuth": {"users": users}}},
-        });
+        }})
     }
-    if let Some((cert, key)) = certificate {
-        let certificate = json!({"certFile": cert, "keyFile": key});
-        base["tls"] = json!({"stores": {"default": {"defaultCertificate": certificate}}});
+
+    /// Whether a Traefik with this configuration lets us in.
+    pub(crate) fn is_let_in_by(&self, config: &Value) -> bool {
+        let users = &config["http"]["middlewares"][API_AUTH]["basicAuth"]["users"];
+        let stored = users[0].as_str().and_then(|user| user.split_once(':'));
+        stored.is_some_and(|(name, hash)| {
+            name == self.username
+                && (hash == self.password_hash
+                    || hash == fast_hash(&self.password)
+                    || is_bcrypt_of(hash, &self.password))
+        })
     }
-    merge(&mut base, extra);
-    base
 }
 
-/// Whether a name in `http.routers` or `http.middlewares` is one that [`base`] uses, so that an
-/// entry of this name is replaced whoever wrote it.
+#[cfg(feature = "bcrypt")]
+fn is_bcrypt_of(hash: &str, password: &str) -> bool {
+    bcrypt::verify(password, hash).unwrap_or(false)
+}
+
+#[cfg(not(feature = "bcrypt"))]
+fn is_bcrypt_of(_: &str, _: &str) -> bool {
+    false
+}
+
+/// The default certificate, in a file that Traefik reads.
+pub(crate) fn certificate(file: &str) -> Value {
+    json!({"tls": {"stores": {"default": {"defaultCertificate": {
+        "certFile": file, "keyFile": file,
+    }}}}})
+}
+
+/// Whether an entry of `http.routers` or `http.middlewares` is the API's, as we or
+/// jupyterhub-traefik-proxy name it.
 pub(crate) fn is_api_name(name: &str) -> bool {
-    name == API_ROUTER || name == API_AUTH
+    [API_ROUTER, API_AUTH, OLD_API_ROUTER, OLD_API_AUTH].contains(&name)
+}
+
+/// What of a dynamic configuration is the API's router and guard.
+pub(crate) fn api_part(config: &Value) -> Value {
+    let mut part = json!({});
+    for section in ["routers", "middlewares"] {
+        for (name, entry) in config["http"][section].as_object().into_iter().flatten() {
+            if is_api_name(name) {
+                merge(&mut part, &json!({"http": {section: {name: entry}}}));
+            }
+        }
+    }
+    part
+}
+
+/// The names of the routers in a dynamic configuration that lead to Traefik's API on this
+/// entrypoint. One without entrypoints is on all of them.
+pub(crate) fn api_routers<'a>(config: &'a Value, entrypoint: &str) -> Vec<&'a str> {
+    let routers = config["http"]["routers"].as_object().into_iter().flatten();
+    let api = routers.filter(|(_, router)| {
+        let on = router["entryPoints"].as_array().filter(|on| !on.is_empty());
+        router["service"] == API_SERVICE
+            && on.is_none_or(|on| on.iter().any(|name| name == entrypoint))
+    });
+    api.map(|(name, _)| &**name).collect()
 }
 
 /// Whether a dynamic configuration says what the default certificate is.
@@ -146,10 +199,55 @@ pub(crate) fn has_default_certificate(config: &Value) -> bool {
     config.pointer(CERTIFICATE).is_some()
 }
 
+/// Takes the default certificate out of a dynamic configuration.
+pub(crate) fn without_certificate(config: &mut Value) {
+    if let Some(stores) = config
+        .pointer_mut("/tls/stores")
+        .and_then(Value::as_object_mut)
+    {
+        stores.remove("default");
+        without_empty_maps(config);
+    }
+}
+
+/// Takes the API's router and guard out of a dynamic configuration.
+pub(crate) fn without_api(config: &mut Value) {
+    for section in ["/http/routers", "/http/middlewares"] {
+        let entries = config.pointer_mut(section).and_then(Value::as_object_mut);
+        if let Some(entries) = entries {
+            entries.retain(|name, _| !is_api_name(name));
+        }
+    }
+    without_empty_maps(config);
+}
+
+/// Takes out the sections of a dynamic configuration that hold nothing: Traefik rejects them.
+pub(crate) fn without_empty_maps(config: &mut Value) {
+    let is_empty =
+        |value: &Value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+    for part in config
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|map| map.values_mut())
+    {
+        if let Some(sections) = part.as_object_mut() {
+            sections.retain(|_, section| !is_empty(section));
+        }
+    }
+    if let Some(map) = config.as_object_mut() {
+        map.retain(|_, part| !is_empty(part));
+    }
+}
+
 /// The hashes that guard Traefik's API in a dynamic configuration.
 pub(crate) fn password_hashes(config: &Value) -> Vec<&str> {
-    let users = config["http"]["middlewares"][API_AUTH]["basicAuth"]["users"].as_array();
-    let pairs = users.into_iter().flatten().filter_map(Value::as_str);
+    let guards = API_GUARDS.map(|name| &config["http"]["middlewares"][name]);
+    let users = guards.map(|guard| guard["basicAuth"]["users"].as_array());
+    let pairs = users
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(Value::as_str);
     pairs
         .filter_map(|user| Some(user.split_once(':')?.1))
         .collect()
@@ -160,6 +258,25 @@ pub(crate) fn password_hashes(config: &Value) -> Vec<&str> {
 pub(crate) fn fast_hash(password: &str) -> String {
     let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
     format!("{{SHA}}{}", STANDARD.encode(sha1))
+}
+
+/// Whether a hash is one that Traefik's basicAuth takes.
+pub(crate) fn is_password_hash(hash: &str) -> bool {
+    let is_digits = |text: &str, length: std::ops::RangeInclusive<usize>| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'/';
+        length.contains(&text.len()) && text.bytes().all(plain)
+    };
+    if let Some(sha) = hash.strip_prefix("{SHA}") {
+        return STANDARD.decode(sha).is_ok_and(|sha| sha.len() == 20);
+    }
+    match *hash.split('$').collect::<Vec<_>>() {
+        ["", "apr1", salt, digest] => is_digits(salt, 1..=8) && is_digits(digest, 22..=22),
+        ["", "2a" | "2b" | "2y", cost, digest] => {
+            cost.parse().is_ok_and(|cost: u8| (4..=31).contains(&cost))
+                && is_digits(digest, 53..=53)
+        }
+        _ => false,
+    }
 }
 
 /// One entry of the dynamic configuration outside of the routes: `http.routers.NAME` and the like.
@@ -236,30 +353,42 @@ impl RouterConfig<'_> {
         &'p self,
         place: &'p Place<'_>,
     ) -> impl Iterator<Item = (&'static str, Field<'p>)> {
-        std::iter::once(place.field()).chain(self.fields())
+        place.fields().chain(self.fields())
     }
+}
+
+/// Where the routers at the top of a table get their requests from.
+#[derive(Clone, Copy)]
+pub(crate) struct Entrance<'a> {
+    pub(crate) entrypoint: &'a str,
+    /// Whether the routers carry `tls`, as an entrypoint without TLS of its own wants it.
+    pub(crate) tls: bool,
 }
 
 /// Where a router gets its requests from.
 pub(crate) enum Place<'a> {
-    Entrypoint(&'a str),
+    Entrypoint(Entrance<'a>),
     /// The router of this name.
     Below(String),
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn new(namespace: &str, entrypoint: &'a str, parent: Option<&Group>) -> Self {
+    pub(crate) fn new(namespace: &str, entrance: Entrance<'a>, parent: Option<&Group>) -> Self {
         match parent {
             Some(group) => Self::Below(parent_name(namespace, group)),
-            None => Self::Entrypoint(entrypoint),
+            None => Self::Entrypoint(entrance),
         }
     }
 
-    pub(crate) fn field(&self) -> (&'static str, Field<'_>) {
-        match self {
-            Self::Entrypoint(entrypoint) => ("entryPoints", Field::List(entrypoint)),
-            Self::Below(parent) => ("parentRefs", Field::List(parent)),
-        }
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
+        let (place, tls) = match self {
+            Self::Entrypoint(entrance) => {
+                let tls = entrance.tls.then_some(("tls", Field::Defaults));
+                (("entryPoints", Field::List(entrance.entrypoint)), tls)
+            }
+            Self::Below(parent) => (("parentRefs", Field::List(parent)), None),
+        };
+        std::iter::once(place).chain(tls)
     }
 }
 
@@ -267,7 +396,7 @@ impl<'a> Place<'a> {
 /// left, if there is one.
 pub(crate) fn parent<'a>(
     namespace: &str,
-    entrypoint: &'a str,
+    entrance: Entrance<'a>,
     group: &Group,
     parent: &'a Parent,
 ) -> impl Iterator<Item = (RouterConfig<'a>, Place<'a>)> {
@@ -286,7 +415,7 @@ pub(crate) fn parent<'a>(
         };
         (rest, Place::Below(this.name.clone()))
     });
-    let place = Place::new(namespace, entrypoint, parent.above.as_ref());
+    let place = Place::new(namespace, entrance, parent.above.as_ref());
     std::iter::once((this, place)).chain(rest)
 }
 
@@ -309,16 +438,20 @@ pub(crate) fn marker(generation: u64) -> Value {
     json!({"headers": {"customResponseHeaders": {GENERATION_HEADER: generation.to_string()}}})
 }
 
-/// The router through which an entrypoint tells the generation that it serves. Traefik answers by
-/// itself, with status 418 and the header.
-fn tells_generation(marker: &str, entrypoint: &str) -> Value {
-    json!({
+/// The router through which requests learn the generation that an entrypoint serves. Traefik
+/// answers by itself, with status 418 and the header.
+pub(crate) fn generation_router(marker: &str, entrance: Entrance<'_>) -> Value {
+    let mut router = json!({
         "rule": format!("Path(\"{}\")", generation_path(marker)),
-        "priority": TELLS_PRIORITY,
-        "entryPoints": [entrypoint],
+        "priority": GENERATION_PRIORITY,
+        "entryPoints": [entrance.entrypoint],
         "service": "noop@internal",
         "middlewares": [marker],
-    })
+    });
+    if entrance.tls {
+        router["tls"] = json!({});
+    }
+    router
 }
 
 /// Where an entrypoint tells its generation. A marker's name is like no other.
@@ -337,11 +470,25 @@ pub(crate) fn generation(middleware: &Value) -> Option<u64> {
 pub(crate) const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
 
 /// Above all routes.
-const TELLS_PRIORITY: u64 = 1_000_000_000;
+const GENERATION_PRIORITY: u64 = 1_000_000_000;
+/// Above whatever others have on the API's entrypoint.
+const API_PRIORITY: u64 = 2_000_000_000;
+/// What Traefik calls its API.
+pub(crate) const API_SERVICE: &str = "api@internal";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn api() -> ApiAccess {
+        ApiAccess {
+            entrypoint: "auth_api".into(),
+            username: "jupyterhub".into(),
+            password: "password".into(),
+            given: true,
+            password_hash: "$apr1$x$y".into(),
+        }
+    }
 
     #[test]
     fn hash_is_what_htpasswd_writes() {
@@ -350,94 +497,64 @@ mod tests {
     }
 
     #[test]
-    fn base_has_api_and_certificate_and_extra() {
-        let api = ApiAccess {
-            entrypoint: "auth_api".into(),
-            username: "jupyterhub".into(),
-            password_hash: "{SHA}x".into(),
-        };
-        let extra =
-            json!({"http": {"middlewares": {"mine": {"compress": {"minResponseBodyBytes": 1}}}}});
-        let base = base(
-            Some(&api),
-            Some((Path::new("/c.pem"), Path::new("/k.pem"))),
-            &extra,
-        );
-        let names: Vec<_> = entries(&base)
-            .unwrap()
-            .iter()
-            .map(|entry| format!("{}.{}", entry.section.join("."), entry.name))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "http.middlewares.auth_api",
-                "http.middlewares.mine",
-                "http.routers.route_api",
-                "tls.stores.default"
-            ]
-        );
-        assert_eq!(
-            base["http"]["middlewares"]["auth_api"]["basicAuth"]["users"][0],
-            "jupyterhub:{SHA}x"
-        );
-    }
-
-    /// This base with the router that tells the generation.
-    fn telling(mut base: Value) -> Value {
-        let router = tells_generation("m", "web");
-        merge(&mut base, &json!({"http": {"routers": {"m": router}}}));
-        base
+    fn hashes_that_traefik_takes() {
+        let bcrypt = format!("$2y$05${}", "x".repeat(53));
+        for (hash, expected) in [
+            ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", true),
+            ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9", false),
+            ("{SHA}", false),
+            ("$apr1$rXqB4lbw$bWHf.3xwFDlkjbQmsLLOn/", true),
+            ("$apr1$rXqB4lbw$short", false),
+            (&bcrypt, true),
+            (&bcrypt[..30], false),
+            ("$6$salt$hash", false),
+            ("plain", false),
+        ] {
+            assert_eq!(is_password_hash(hash), expected, "{hash}");
+        }
     }
 
     #[test]
-    fn a_stored_certificate_stays_and_a_given_one_wins() {
-        let setup = |base: Value| Setup {
-            base: Some(base),
-            fallback_certificate: Some(("new".into(), "key".into())),
-            ..Setup::new("web")
-        };
-        let cert = |base: &Value| {
-            base["tls"]["stores"]["default"]["defaultCertificate"]["certFile"].clone()
-        };
-        let fresh = setup(json!({})).base_over("m", &json!({}), false);
-        assert_eq!(cert(&fresh), "new");
-        let stored =
-            json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "old"}}}}});
-        assert_eq!(
-            cert(&setup(json!({})).base_over("m", &stored, false)),
-            "old"
-        );
-        let elsewhere = setup(json!({})).base_over("m", &json!({}), true);
-        assert_eq!(elsewhere, telling(json!({})));
-        let given =
-            json!({"tls": {"stores": {"default": {"defaultCertificate": {"certFile": "mine"}}}}});
-        assert_eq!(cert(&setup(given).base_over("m", &stored, false)), "mine");
-        assert_eq!(Setup::new("web").base_over("m", &stored, false), stored);
+    fn a_stored_hash_lets_in_who_has_its_password() {
+        let guarded = |user: &str| json!({"http": {"middlewares": {API_AUTH: {"basicAuth": {"users": [user]}}}}});
+        for (user, expected) in [
+            ("jupyterhub:$apr1$x$y", true),
+            ("jupyterhub:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", true),
+            ("jupyterhub:{SHA}other", false),
+            ("other:$apr1$x$y", false),
+        ] {
+            assert_eq!(api().is_let_in_by(&guarded(user)), expected, "{user}");
+        }
+        assert!(!api().is_let_in_by(&json!({})));
+        assert!(api().is_let_in_by(&api().config()));
     }
 
     #[test]
-    fn an_api_router_that_is_stored_stays_guarded() {
-        let api = ApiAccess {
-            entrypoint: "auth_api".into(),
-            username: "jupyterhub".into(),
-            password_hash: "{SHA}x".into(),
-        };
-        let stored = base(Some(&api), None, &json!({}));
-        let setup = |base: Value| Setup {
-            base: Some(base),
-            ..Setup::new("web")
-        };
-        let without_password = setup(base(None, None, &json!({})));
-        let kept = without_password.base_over("m", &stored, true);
-        assert_eq!(kept, telling(stored.clone()));
-        let other = ApiAccess {
-            password_hash: "{SHA}y".into(),
-            ..api
-        };
-        let other = base(Some(&other), None, &json!({}));
-        let replaced = setup(other.clone()).base_over("m", &stored, true);
-        assert_eq!(replaced, telling(other));
+    fn api_routers_are_found_by_where_they_lead() {
+        let config = json!({"http": {"routers": {
+            "here": {"service": "api@internal", "entryPoints": ["api"]},
+            "everywhere": {"service": "api@internal"},
+            "elsewhere": {"service": "api@internal", "entryPoints": ["other"]},
+            "api": {"service": "mine"},
+        }}});
+        assert_eq!(api_routers(&config, "api"), ["everywhere", "here"]);
+        assert_eq!(api_routers(&api().config(), "auth_api"), [API_ROUTER]);
+        assert_eq!(api_part(&api().config()), api().config());
+        assert_eq!(api_part(&config), json!({}));
+    }
+
+    #[test]
+    fn parts_are_taken_out_with_the_maps_around_them() {
+        let mut config = certificate("/c.pem");
+        assert!(has_default_certificate(&config));
+        merge(&mut config, &json!({"http": {"a": 1}}));
+        for _ in 0..2 {
+            without_certificate(&mut config);
+            assert_eq!(config, json!({"http": {"a": 1}}));
+        }
+        let mut config = api().config();
+        without_api(&mut config);
+        assert_eq!(config, json!({}));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What Traefik reads: the dynamic configuration (routers, services, middlewares, certificates)
 //! and the static one (entrypoints, providers, API). Trees of JSON values; nothing here does I/O.
 
+pub(crate) mod certificate;
 pub(crate) mod dynamic;
 pub(crate) mod static_config;
 pub(crate) mod text;

@@ -60,11 +60,6 @@ impl Nested {
             Self::Never => None,
         }
     }
-
-    /// What a table means that was stored before there was a default.
-    pub(crate) fn unasked() -> Self {
-        Self::Never
-    }
 }
 
 /// When parents pay.

@@ -34,12 +34,10 @@ pub(crate) fn fallback_name(namespace: &str, group: &str) -> String {
     name(namespace, &format!("rest {group}"))
 }
 
-/// The middleware that carries the generation of a key-value store's table.
-pub(crate) fn marker_name(namespace: &str) -> String {
-    match namespace {
-        "" => "traefik-router-generation".into(),
-        _ => format!("traefik-router-generation-{}", name(namespace, namespace)),
-    }
+/// The middleware that carries the generation of a key-value store's table, with what tells the
+/// table from others.
+pub(crate) fn marker_name(unique: &str) -> String {
+    format!("traefik-router-generation-{unique}")
 }
 
 fn name(namespace: &str, text: &str) -> String {

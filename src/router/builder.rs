@@ -1,29 +1,31 @@
 //! Setting up a [`Router`].
 
+mod attach;
 mod diagnose;
+mod start;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Router;
 use super::listen::Listen;
-use super::managed::{Managed, StaticFile};
-use super::verify::Verifier;
-use crate::backend::{Backend, Commit, Setup};
+use super::verify::{Public, Verifier};
+use super::{NotAsked, Router};
+use crate::backend::{Backend, Contents, Setup};
 use crate::config::FOREVER;
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::Tls;
-use crate::route::Nested;
+use crate::route::{Nested, Route, Table};
 use crate::traefik::Api;
-use crate::traefik::entrypoint::Served;
-use crate::traefik::process::Launch;
+use crate::traefik::entrypoint::EntrypointProbe;
+
+const DEFAULT_PUBLIC_URL: &str = "http://127.0.0.1:8000";
 
 /// The options of a [`Router`], and three ways to make one of them:
 ///
@@ -37,7 +39,7 @@ use crate::traefik::process::Launch;
 #[must_use = "a Router is made by `start`, `attach` or `offline`"]
 pub struct Builder {
     backend: Box<dyn Backend>,
-    public_url: String,
+    public_url: Option<String>,
     entrypoint: Option<String>,
     api_entrypoint: String,
     api_urls: Vec<String>,
@@ -52,7 +54,10 @@ pub struct Builder {
     check_route_timeout: Duration,
     setup_dynamic_config: bool,
     ssl: (Option<PathBuf>, Option<PathBuf>),
-    extra_dynamic_config: Value,
+    extra_dynamic_config: Option<Value>,
+    replace_api: bool,
+    initial_routes: Option<Table>,
+    replace_served: bool,
     extra_service_config: Option<Value>,
     traefik_bin: PathBuf,
     static_config_file: PathBuf,
@@ -68,7 +73,7 @@ impl Builder {
     pub(super) fn new(backend: Box<dyn Backend>) -> Self {
         Self {
             backend,
-            public_url: "http://127.0.0.1:8000".into(),
+            public_url: None,
             entrypoint: None,
             api_entrypoint: "auth_api".into(),
             api_urls: vec!["http://127.0.0.1:8099".into()],
@@ -83,7 +88,10 @@ impl Builder {
             check_route_timeout: Duration::from_secs(30),
             setup_dynamic_config: true,
             ssl: (None, None),
-            extra_dynamic_config: json!({}),
+            extra_dynamic_config: None,
+            replace_api: false,
+            initial_routes: None,
+            replace_served: false,
             extra_service_config: None,
             traefik_bin: "traefik".into(),
             static_config_file: "traefik.toml".into(),
@@ -96,17 +104,23 @@ impl Builder {
         }
     }
 
-    /// Where Traefik listens for requests. With `https` it uses [`ssl`](Self::ssl), or else a
-    /// certificate that is made up and that no client trusts. `http://:8000` means all addresses.
-    /// Defaults to `http://127.0.0.1:8000`.
+    /// Where Traefik listens for requests. A Traefik that we start listens there; with `https` it uses
+    /// [`ssl`](Self::ssl), or else a certificate that is made up and that no client trusts.
+    /// `http://:8000` means all addresses. Defaults to `http://127.0.0.1:8000`.
+    ///
+    /// Where it was set, and for a Traefik that we start, a change is served only once requests to
+    /// this URL meet it; [`Applied::verified`](crate::Applied::verified) says whether that could be
+    /// seen. With [`attach`](Self::attach) it also decides whether routers carry `tls`: they do where
+    /// the URL begins with `https` and Traefik's entrypoint has no TLS of its own. Where something in
+    /// front of Traefik ends TLS, give the URL behind it.
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
-        self.public_url = url.into();
+        self.public_url = Some(url.into());
         self
     }
 
     /// The name of the entrypoint that routes are served on. All routes of a store are served on
-    /// one; the last Router that was set up decides. Defaults to `http` or `https`, as
-    /// [`public_url`](Self::public_url) begins.
+    /// one: to set another one moves them all. Defaults to the one that is stored; for a new table to
+    /// `http` or `https`, as [`public_url`](Self::public_url) begins.
     pub fn traefik_entrypoint(mut self, name: impl Into<String>) -> Self {
         self.entrypoint = Some(name.into());
         self
@@ -132,11 +146,11 @@ impl Builder {
         self
     }
 
-    /// How many of several Traefiks have to serve a change, at least 1; the others may lag or be
+    /// How many of several Traefiks have to serve a change, from 1 to all; the others may lag or be
     /// down. A call can still last [`traefik_api_timeout`](Self::traefik_api_timeout) if one of
     /// them takes connections and does not answer. Defaults to all.
     pub fn traefik_quorum(mut self, quorum: usize) -> Self {
-        self.quorum = Some(quorum.max(1));
+        self.quorum = Some(quorum);
         self
     }
 
@@ -194,27 +208,56 @@ impl Builder {
         self
     }
 
-    /// Whether [`attach`](Self::attach) puts the API's router, the certificate and
-    /// [`extra_dynamic_config`](Self::extra_dynamic_config) into the store. If not, whoever runs
-    /// Traefik has to set up its API, and a default certificate, without which Traefik makes a new
-    /// key at each reload. Defaults to `true`.
+    /// Whether [`attach`](Self::attach) may put a router for the API, guarded by
+    /// [`traefik_api_password`](Self::traefik_api_password), and
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) into the store. It does so only for a
+    /// Traefik whose API is served by nothing yet. Defaults to `true`.
     pub fn enable_setup_dynamic_config(mut self, enable: bool) -> Self {
         self.setup_dynamic_config = enable;
         self
     }
 
-    /// The files, in PEM, of the certificate and the private key for HTTPS. Traefik reads them, so
-    /// they have to be there for Traefik under these absolute paths. Defaults to a certificate
-    /// that is made up.
+    /// Whether [`attach`](Self::attach) may replace the API's router and password that another Router
+    /// has stored, such as to change the password. It never replaces what somebody else wrote.
+    /// Defaults to `false`.
+    pub fn replace_api_router(mut self, replace: bool) -> Self {
+        self.replace_api = replace;
+        self
+    }
+
+    /// The routes to begin with: [`start`](Self::start) makes the table equal to them before Traefik
+    /// serves any. It is refused where another program serves routes from the same store, unless
+    /// [`replace_served_routes`](Self::replace_served_routes) is set. Defaults to the routes that are
+    /// stored.
+    pub fn initial_routes(mut self, routes: impl IntoIterator<Item = Route>) -> Self {
+        self.initial_routes = Some(routes.into_iter().collect());
+        self
+    }
+
+    /// Whether [`initial_routes`](Self::initial_routes) may replace routes that another program
+    /// serves. Defaults to `false`.
+    pub fn replace_served_routes(mut self, replace: bool) -> Self {
+        self.replace_served = replace;
+        self
+    }
+
+    /// The files, in PEM, of the certificate and the private key for HTTPS, for a Traefik that we
+    /// start. The server's own certificate comes first. Traefik gets a private copy of both; when
+    /// they were renewed it gets the new ones with the next change, and while they do not fit each
+    /// other it keeps the old ones. Defaults to a certificate that is made up.
     pub fn ssl(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.ssl = (Some(cert.into()), Some(key.into()));
         self
     }
 
     /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
-    /// routers, TLS options. A `null` takes away what is there. Defaults to none.
+    /// routers, TLS options. A `null` takes away what is there.
+    ///
+    /// A Traefik that we start reads it from a file, whatever the store: its names end in `@file`.
+    /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it.
+    /// Defaults to none, or with `attach` to what is stored.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
-        self.extra_dynamic_config = config;
+        self.extra_dynamic_config = Some(config);
         self
     }
 
@@ -228,9 +271,13 @@ impl Builder {
 
     /// Whether Traefik's routers stand below others, so that requests are served as fast with
     /// thousands of routes as with a few. It holds for the whole table, until another Router sets
-    /// it. Defaults to what is stored with the table, and that to [`Nested::Auto`]. Needs
-    /// Traefik 3.6 or later, since an older one would reject the whole table: where `start` or
-    /// `attach` finds one, the default is [`Nested::Never`].
+    /// it. Defaults to what is stored with the table.
+    ///
+    /// Needs Traefik 3.6 or later, since an older one would reject the whole table. A new table has
+    /// its routers side by side until the first [`start`](Self::start) or [`attach`](Self::attach)
+    /// has asked its Traefiks for their versions, and has stored [`Nested::Auto`], or
+    /// [`Nested::Never`] for an older one. An older Traefik that comes later has `Never` stored if no
+    /// router stands below others yet, and is refused if some do.
     pub fn nested_routers(mut self, nested: Nested) -> Self {
         self.nested = Some(nested);
         self
@@ -287,172 +334,44 @@ impl Builder {
         self
     }
 
-    /// Starts a Traefik, and returns when its API and its entrypoint answer and the routes in the
-    /// store are served.
-    ///
-    /// Traefik runs until [`Router::stop`], until the Router is dropped, or until this program
-    /// ends, however it ends (on Unix; elsewhere a program that is killed leaves its Traefik
-    /// behind). Two threads read what it logs. On Unix a shell watches over it.
-    ///
-    /// # Errors
-    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options are not acceptable or contradict
-    ///   each other, or the static configuration's file is there and not ours.
-    /// - [`Process`](ErrorKind::Process) if there is no such program, an address is taken, or
-    ///   Traefik ends at once; the message has its last words.
-    /// - As [`Backend::open`], and as [`Router::add_route`] if Traefik does not load the store.
-    ///
-    /// Whatever was made until then is removed again.
-    pub fn start(mut self) -> Result<Router> {
-        let Entrypoints {
-            public,
-            api,
-            entrypoint,
-        } = self.entrypoints()?;
-        if self.api_password.is_none() {
-            if self.api_hashed_password.is_some() {
-                return Err(invalid(
-                    "traefik_api_hashed_password needs traefik_api_password beside it",
-                ));
-            }
-            self.api_password = Some(crate::random::hex::<32>()?);
-        }
-        let setup = self.setup(&entrypoint)?;
-        let verifier = self.verifier(&public)?;
-        public.check_free("public_url")?;
-        api.check_free("traefik_api_url")?;
-
-        let started = self.backend.open(&setup).and_then(|commit| {
-            let config = self.static_config(&public, &api, &entrypoint)?;
-            let file = StaticFile::write(&self.static_config_file, &config)?;
-            let path = file.path().to_path_buf();
-            let launch = Launch {
-                program: self.traefik_bin.clone(),
-                config: path,
-                env: self.env.clone(),
-                stop_timeout: self.stop_timeout,
-            };
-            let begun = Instant::now();
-            let managed = Managed::start(file, launch, public)?;
-            managed.wait_until_ready(&verifier, &commit, begun)?;
-            let flat = self.flat_if_need_be(&verifier, &setup)?;
-            if let Some(commit) = &flat {
-                verifier.confirm_setup(commit, Instant::now(), Some(&managed))?;
-            }
-            Ok((managed, flat.unwrap_or(commit)))
-        });
-        let (managed, commit) = started.inspect_err(|_| {
-            if let Err(error) = self.backend.close() {
-                log::warn!("{error}");
-            }
-        })?;
-        Ok(Router::new(self.backend, verifier, Some(managed), commit))
-    }
-
-    /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which somebody
-    /// else runs, and returns when they serve the routes in the store.
-    ///
-    /// # Errors
-    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options contradict each other, or a
-    ///   Traefik has no such entrypoint.
-    /// - As [`Backend::open`], and as [`Router::add_route`] if a Traefik does not load the store.
-    pub fn attach(self) -> Result<Router> {
-        if self.api_urls.is_empty() {
-            return Err(invalid(
-                "traefik_api_urls names no Traefik; `offline` needs none",
-            ));
-        }
-        let public = Listen::parse("public_url", &self.public_url)?;
-        let entrypoint = self.entrypoint_name(public.tls)?;
-        let setup = if self.setup_dynamic_config {
-            self.setup(&entrypoint)?
-        } else {
-            Setup {
-                nested: self.nested,
-                ..Setup::new(&entrypoint)
-            }
-        };
-        let verifier = self.verifier(&public)?;
-        let mut commit = self.backend.open(&setup)?;
-        let confirm = |commit: &Commit| {
-            let confirmed = verifier.confirm_setup(commit, Instant::now(), None);
-            confirmed.map_err(|error| error.with_stored(Stored::All))
-        };
-        confirm(&commit)?;
-        if let Some(flat) = self.flat_if_need_be(&verifier, &setup)? {
-            confirm(&flat)?;
-            commit = flat;
-        }
-        verifier.look_at_entrypoint(&commit);
-        for (traefik, known) in
-            verifier.everywhere(|traefik, _| traefik.api.entrypoints().map(Some))?
-        {
-            if !known.iter().any(|known| known.name == entrypoint) {
-                let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
-                return Err(invalid(&format!(
-                    "Traefik at {} has no entrypoint {entrypoint:?} (traefik_entrypoint); it has {}",
-                    traefik.api.url(),
-                    names.join(", ")
-                )));
-            }
-        }
-        Ok(Router::new(self.backend, verifier, None, commit))
-    }
-
-    /// Has routers stand side by side if a Traefik knows nothing else, unless somebody has asked
-    /// for more.
-    fn flat_if_need_be(&self, verifier: &Verifier, setup: &Setup) -> Result<Option<Commit>> {
-        if self.nested == Some(Nested::Never) {
-            return Ok(None);
-        }
-        let Some(old) = verifier.version_without_parents()? else {
-            return Ok(None);
-        };
-        if self.nested.is_some() {
-            return Err(invalid(&format!(
-                "nested_routers needs Traefik 3.6 or later, and this one is {old}; set it to \
-                 Nested::Never"
-            )));
-        }
-        let setup = Setup {
-            nested: Some(Nested::Never),
-            ..setup.clone()
-        };
-        self.backend.open(&setup).map(Some)
-    }
-
     /// Works on the store alone: changes return when they are stored, whether a Traefik loads
-    /// them or not.
+    /// them or not. Nothing is written before the first change, which also stores what was set here of
+    /// the table's options.
     ///
     /// # Errors
-    /// As [`Backend::open`].
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if an option is not acceptable.
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
-        let public = Listen::parse("public_url", &self.public_url)?;
-        let commit = self.backend.open(&Setup {
-            nested: self.nested,
-            ..Setup::new(self.entrypoint_name(public.tls)?)
-        })?;
-        let verifier = self.verifier(&public)?;
-        Ok(Router::new(self.backend, verifier, None, commit))
+        self.check_options()?;
+        let public = self.public()?;
+        let setup = self.setup(&self.default_entrypoint(&public)?);
+        let verifier = Verifier::new(
+            Vec::new(),
+            self.backend.provider(),
+            self.check_route_timeout,
+            None,
+            Public::Not(NotAsked::Offline),
+        );
+        Ok(Router::new(self.backend, verifier).first_storing(setup))
     }
 
     /// What [`start`](Self::start) would write to
     /// [`static_config_file`](Self::static_config_file), but for the comment that marks the file as
-    /// one of ours, to be removed. The file is neither written nor looked at: its name only says
-    /// which syntax. Unless `with_secrets`, `REDACTED` stands for the store's password and private
-    /// key.
+    /// one of ours, to be removed, and for the private file that it has Traefik read beside it. The
+    /// file is neither written nor looked at: its name only says which syntax. Unless `with_secrets`,
+    /// `REDACTED` stands for the store's password and private key.
     ///
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) as [`start`](Self::start), or if the store's place
     /// can't be told to Traefik.
     pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
+        self.check_options()?;
         let syntax = Syntax::of(&self.static_config_file)?;
-        let Entrypoints {
-            public,
-            api,
-            entrypoint,
-        } = self.entrypoints()?;
-        let mut config = self.static_config(&public, &api, &entrypoint)?;
+        let (public, api) = self.listens()?;
+        let entrypoint = self.default_entrypoint(&public)?;
+        self.check_entrypoints(&entrypoint)?;
+        let provider = self.backend.static_config()?;
+        let mut config = self.static_config(&public, &api, &entrypoint, provider);
         let provider = format!("/providers/{}", self.backend.provider());
         for secret in ["/password", "/tls/key"] {
             if let Some(value) = config.pointer_mut(&format!("{provider}{secret}")) {
@@ -464,27 +383,48 @@ impl Builder {
         Ok(syntax.document(&config))
     }
 
-    fn static_config(&self, public: &Listen, api: &Listen, entrypoint: &str) -> Result<Value> {
+    fn static_config(
+        &self,
+        public: &Listen,
+        api: &Listen,
+        entrypoint: &str,
+        provider: Value,
+    ) -> Value {
         let config = StaticConfig {
             entrypoint: public.entrypoint(entrypoint),
             api: api.entrypoint(&self.api_entrypoint),
             throttle: self.throttle,
             grace: self.stop_timeout,
             log_level: &self.log_level,
-            provider: self.backend.static_config()?,
+            provider,
             extra: &self.extra_static_config,
         };
-        Ok(config.to_value())
+        config.to_value()
     }
 
-    /// Where a Traefik that we start listens.
-    fn entrypoints(&self) -> Result<Entrypoints> {
+    /// What is set of the table's own options.
+    fn setup(&self, default_entrypoint: &str) -> Setup {
+        Setup {
+            entrypoint: self.entrypoint.clone(),
+            default_entrypoint: default_entrypoint.into(),
+            service: self.extra_service_config.clone(),
+            nested: self.nested,
+            ..Setup::default()
+        }
+    }
+
+    fn public(&self) -> Result<Listen> {
+        let url = self.public_url.as_deref().unwrap_or(DEFAULT_PUBLIC_URL);
+        Listen::parse("public_url", url)
+    }
+
+    /// Where a Traefik that we start listens: for requests, and with its API.
+    fn listens(&self) -> Result<(Listen, Listen)> {
         let [api_url] = &*self.api_urls else {
             return Err(invalid(
                 "a Traefik that we start has one API URL (traefik_api_urls)",
             ));
         };
-        let public = Listen::parse("public_url", &self.public_url)?;
         let api = Listen::parse("traefik_api_url", api_url)?;
         if api.tls {
             return Err(invalid(
@@ -492,30 +432,12 @@ impl Builder {
                  with http://",
             ));
         }
-        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
-        if !levels.contains(&&*self.log_level.to_uppercase()) {
-            // Traefik would start all the same, and log what it likes.
-            return Err(invalid(&format!(
-                "traefik_log_level {:?} is none that Traefik has: {}",
-                self.log_level,
-                levels.join(", ")
-            )));
-        }
-        let entrypoint = self.entrypoint_name(public.tls)?;
-        if entrypoint == self.api_entrypoint {
-            return Err(invalid(
-                "traefik_entrypoint and traefik_api_entrypoint must differ",
-            ));
-        }
-        Ok(Entrypoints {
-            public,
-            api,
-            entrypoint,
-        })
+        Ok((self.public()?, api))
     }
 
-    fn entrypoint_name(&self, tls: bool) -> Result<String> {
-        let default = if tls { "https" } else { "http" };
+    /// The entrypoint of a table that has none yet.
+    fn default_entrypoint(&self, public: &Listen) -> Result<String> {
+        let default = if public.tls { "https" } else { "http" };
         let name = self.entrypoint.as_deref().unwrap_or(default);
         for (option, name) in [
             ("traefik_entrypoint", name),
@@ -531,99 +453,150 @@ impl Builder {
         Ok(name.into())
     }
 
-    fn setup(&self, entrypoint: &str) -> Result<Setup> {
+    /// The entrypoint that routes are going to be served on.
+    fn entrypoint_over(&self, stored: &Contents, public: &Listen) -> Result<String> {
+        let default = self.default_entrypoint(public)?;
+        let name = match &self.entrypoint {
+            None if !stored.entrypoint.is_empty() => stored.entrypoint.clone(),
+            _ => default,
+        };
+        self.check_entrypoints(&name)?;
+        Ok(name)
+    }
+
+    /// On one entrypoint the API would answer in place of routes.
+    fn check_entrypoints(&self, entrypoint: &str) -> Result<()> {
+        if *entrypoint == self.api_entrypoint {
+            return Err(invalid(&format!(
+                "routes and Traefik's API must have entrypoints of their own, and both have \
+                 {entrypoint:?} (traefik_entrypoint, traefik_api_entrypoint)"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses what is wrong whatever the store holds.
+    fn check_options(&self) -> Result<()> {
         for (option, config) in [
-            ("extra_dynamic_config", &self.extra_dynamic_config),
-            (
-                "extra_service_config",
-                self.extra_service_config.as_ref().unwrap_or(&json!({})),
-            ),
-            ("extra_static_config", &self.extra_static_config),
+            ("extra_dynamic_config", self.extra_dynamic_config.as_ref()),
+            ("extra_service_config", self.extra_service_config.as_ref()),
+            ("extra_static_config", Some(&self.extra_static_config)),
         ] {
-            if !config.is_object() {
+            if config.is_some_and(|config| !config.is_object()) {
                 return Err(invalid(&format!(
                     "{option} must be a map, as Traefik documents it"
                 )));
             }
         }
-        let certificate = match &self.ssl {
-            (Some(cert), Some(key)) => Some((absolute(cert)?, absolute(key)?)),
-            _ => None,
-        };
-        let username = self.username()?;
-        let api = self.password_hash()?.map(|password_hash| ApiAccess {
+        if let Some(config) = &self.extra_dynamic_config {
+            dynamic::entries(config)?;
+        }
+        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
+        if !levels.contains(&&*self.log_level.to_uppercase()) {
+            // Traefik would start all the same, and log what it likes.
+            return Err(invalid(&format!(
+                "traefik_log_level {:?} is none that Traefik has: {}",
+                self.log_level,
+                levels.join(", ")
+            )));
+        }
+        let all = self.api_urls.len();
+        match self.quorum {
+            Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {
+                return Err(invalid(&format!(
+                    "traefik_quorum is {quorum}, and there are {all} Traefiks (traefik_api_urls): \
+                     choose 1 to {all}"
+                )));
+            }
+            _ => {}
+        }
+        if let Some(hash) = &self.api_hashed_password {
+            if self.api_password.is_none() {
+                return Err(invalid(
+                    "traefik_api_hashed_password needs traefik_api_password beside it",
+                ));
+            }
+            if !dynamic::is_password_hash(hash) {
+                return Err(invalid(
+                    "traefik_api_hashed_password is no hash that Traefik takes: {SHA}, $apr1$ or \
+                     bcrypt, as htpasswd writes them",
+                ));
+            }
+        }
+        self.username().map(drop)
+    }
+
+    /// How to guard an API that we set up.
+    fn api_access(&self, password: &str) -> Result<ApiAccess> {
+        Ok(ApiAccess {
             entrypoint: self.api_entrypoint.clone(),
-            username,
-            password_hash,
-        });
-        let files = certificate.as_ref().map(|(cert, key)| (&**cert, &**key));
-        Ok(Setup {
-            base: Some(dynamic::base(
-                api.as_ref(),
-                files,
-                &self.extra_dynamic_config,
-            )),
-            service: self.extra_service_config.clone(),
-            fallback_certificate: Some(made_up_certificate()?),
-            nested: self.nested,
-            ..Setup::new(entrypoint)
+            username: self.username()?,
+            password: password.into(),
+            given: self.api_password.is_some(),
+            password_hash: self.password_hash(password)?,
         })
     }
 
     fn username(&self) -> Result<String> {
         let name = &self.api_username;
-        if name.is_empty() || name.contains([':', ',']) || name.chars().any(char::is_control) {
+        let refused = |c: char| c.is_control() || ":,\u{2551}".contains(c);
+        if name.is_empty() || name.trim() != name || name.chars().any(refused) {
             return Err(invalid(
-                "traefik_api_username must not be empty or contain ':', ',' or control characters",
+                "traefik_api_username must not be empty, begin or end with a space, or contain ':', \
+                 ',', '\u{2551}' or control characters: Traefik would read another name",
             ));
         }
         Ok(name.clone())
     }
 
-    fn password_hash(&self) -> Result<Option<String>> {
+    fn password_hash(&self, password: &str) -> Result<String> {
         if let Some(hash) = &self.api_hashed_password {
-            let known = ["{SHA}", "$apr1$", "$2a$", "$2b$", "$2y$"];
-            if !known.iter().any(|kind| hash.starts_with(kind)) {
-                return Err(invalid(
-                    "traefik_api_hashed_password is of no kind that Traefik knows: {SHA}, $apr1$ \
-                     or bcrypt",
-                ));
-            }
-            return Ok(Some(hash.clone()));
+            return Ok(hash.clone());
         }
-        let Some(password) = &self.api_password else {
-            return Ok(None);
-        };
         #[cfg(feature = "bcrypt")]
         if let Some(cost) = self.bcrypt_cost {
             return match bcrypt::hash(password, cost) {
-                Ok(hash) => Ok(Some(hash)),
+                Ok(hash) => Ok(hash),
                 Err(error) => Err(invalid("bcrypt_cost").with_source(error)),
             };
         }
-        Ok(Some(dynamic::fast_hash(password)))
+        Ok(dynamic::fast_hash(password))
     }
 
-    /// What asks the APIs, and where there is one alone, the entrypoint that listens there.
-    fn verifier(&self, public: &Listen) -> Result<Verifier> {
-        let served = match &*self.api_urls {
-            // Without the feature `tls`, an entrypoint that speaks it can't be asked.
-            [_] => Served::new(&public.url()).ok(),
-            _ => None,
-        };
-        Ok(Verifier::new(
-            self.apis()?,
+    fn verifier(&self, apis: Vec<Api>, public: Public) -> Verifier {
+        Verifier::new(
+            apis,
             self.backend.provider(),
             self.check_route_timeout,
             self.quorum,
-            served,
-        ))
+            public,
+        )
     }
 
-    fn apis(&self) -> Result<Vec<Api>> {
+    /// Takes back what was stored for a Router that can't be set up.
+    fn undo(&self, error: Error) -> Error {
+        let reverted = self.backend.revert();
+        if !matches!(error.stored(), Stored::Nothing | Stored::All) {
+            // A store that went away knows better.
+            return error;
+        }
+        match reverted {
+            Ok(true) => error.with_stored(Stored::Nothing),
+            Ok(false) => {
+                let why = "others have written to the store meanwhile, so that what was stored for this Router stays";
+                error.context(why).with_stored(Stored::All)
+            }
+            Err(second) => {
+                let why = format!("what was stored for this Router can't be taken back ({second})");
+                error.context(why).with_stored(Stored::Unknown)
+            }
+        }
+    }
+
+    fn apis(&self, password: Option<&str>) -> Result<Vec<Api>> {
         let api = |url| {
             let api = Api::with_tls(url, &self.api_tls)?.timeout(self.api_timeout);
-            Ok(match &self.api_password {
+            Ok(match password {
                 Some(password) => api.basic_auth(&self.api_username, password),
                 None => api,
             })
@@ -641,11 +614,13 @@ fn collector() -> Vec<(OsString, OsString)> {
     vec![("GOGC".into(), "400".into())]
 }
 
-/// Where a Traefik that we start listens, and the name of the entrypoint for routes.
-struct Entrypoints {
-    public: Listen,
-    api: Listen,
-    entrypoint: String,
+/// The probe of requests to a URL.
+fn probe(public: &Listen) -> Public {
+    match EntrypointProbe::new(&public.url()) {
+        Ok(probe) => Public::Ask(probe),
+        // Without the feature `tls`, an entrypoint that speaks it can't be asked.
+        Err(error) => Public::Not(NotAsked::Unreachable(error.to_string())),
+    }
 }
 
 impl fmt::Debug for Builder {
@@ -662,17 +637,4 @@ impl fmt::Debug for Builder {
 
 pub(super) fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(path)
-        .map_err(|error| invalid(&format!("ssl: can't read {}", path.display())).with_source(error))
-}
-
-fn made_up_certificate() -> Result<(String, String)> {
-    let made = rcgen::generate_simple_self_signed(vec!["traefik-router.invalid".into()]);
-    let made = made.map_err(|error| {
-        Error::new(ErrorKind::Process, "can't make a certificate").with_source(error)
-    })?;
-    Ok((made.cert.pem(), made.signing_key.serialize_pem()))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Applied;
+use super::{Applied, Verified};
 use crate::backend::{Commit, Edit};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Effect, Route, RouteSpec, Table};
@@ -18,10 +18,29 @@ pub(super) enum Request {
 
 /// Asks the backend for a commit.
 pub(super) type Store<'a> = dyn Fn(&mut Edit<'_>) -> Result<Commit> + 'a;
-/// Waits until Traefik serves a commit that was begun at this instant; what it refuses comes back,
-/// and how long it took to load the commit.
-pub(super) type Confirm<'a> =
-    dyn Fn(&Commit, &Wanted, Instant) -> Result<(HashMap<RouteSpec, Error>, Duration)> + 'a;
+/// Waits until Traefik serves a commit that was begun at this instant.
+pub(super) type Confirm<'a> = dyn Fn(&Commit, &Wanted, Instant) -> Result<Confirmed> + 'a;
+
+/// What was found out about a commit that Traefik serves.
+#[derive(Debug)]
+pub(super) struct Confirmed {
+    /// The routes that Traefik refuses, each with its error.
+    pub(super) refused: HashMap<RouteSpec, Error>,
+    /// How long loading took.
+    pub(super) loading: Duration,
+    /// Whether requests meet it. What is refused is the better reason if they do not.
+    pub(super) verified: Result<Verified>,
+}
+
+impl Default for Confirmed {
+    fn default() -> Self {
+        Self {
+            refused: HashMap::new(),
+            loading: Duration::ZERO,
+            verified: Ok(Verified::default()),
+        }
+    }
+}
 
 /// What a commit is to bring about.
 #[derive(Debug, Default)]
@@ -138,11 +157,11 @@ impl Turn<'_> {
         });
         let stored_after = start.elapsed();
         let confirmed = commit.and_then(|commit| {
-            let (refused, loading) = confirm(&commit, &plan.wanted, start)
+            let confirmed = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
             let visible = commit.visible.unwrap_or(start + stored_after);
-            let loaded_after = visible.saturating_duration_since(start) + loading;
-            Ok((commit, refused, loaded_after.max(stored_after)))
+            let loaded_after = visible.saturating_duration_since(start) + confirmed.loading;
+            Ok((commit, confirmed, loaded_after.max(stored_after)))
         });
         let served_after = start.elapsed();
         for (job, applied) in self.jobs.iter().zip(
@@ -152,8 +171,8 @@ impl Turn<'_> {
         ) {
             let outcome = match &confirmed {
                 Err(error) => Err(error.clone()),
-                Ok((commit, refused, loaded_after)) => {
-                    job.finish(applied, refused).map(|applied| Applied {
+                Ok((commit, confirmed, loaded_after)) => {
+                    job.finish(applied, confirmed).map(|applied| Applied {
                         generation: commit.generation,
                         stored_after,
                         loaded_after: *loaded_after,
@@ -183,18 +202,21 @@ fn abandoned() -> Error {
 }
 
 impl Job {
-    /// The outcome, given which routes Traefik refuses.
-    fn finish(&self, applied: Applied, refused: &HashMap<RouteSpec, Error>) -> Result<Applied> {
+    /// The outcome, given what was found out about the commit.
+    fn finish(&self, applied: Applied, confirmed: &Confirmed) -> Result<Applied> {
         let is_ours = |spec: &&RouteSpec| match &self.request {
             Request::Changes(changes) => changes.iter().any(|change| change.spec() == *spec),
             Request::Reconcile(table) => table.get(spec).is_some(),
         };
-        if refused.is_empty() {
-            return Ok(applied);
-        }
-        match refused.iter().find(|(spec, _)| is_ours(spec)) {
+        match confirmed.refused.iter().find(|(spec, _)| is_ours(spec)) {
             Some((_, error)) => Err(error.clone()),
-            None => Ok(applied),
+            None => match &confirmed.verified {
+                Ok(verified) => Ok(Applied {
+                    verified: verified.clone(),
+                    ..applied
+                }),
+                Err(error) => Err(error.clone().with_stored(Stored::All)),
+            },
         }
     }
 }
@@ -353,7 +375,7 @@ mod tests {
                     gate.0.lock().unwrap().recv().unwrap();
                     Ok(Commit::new("m", 1))
                 },
-                &|_, _, _| Ok((HashMap::new(), Duration::ZERO)),
+                &|_, _, _| Ok(Confirmed::default()),
             );
             done.send(applied.is_ok()).unwrap();
         });

@@ -1,5 +1,6 @@
-//! A Traefik that we have started, with the static configuration that we wrote for it.
+//! A Traefik that we have started, with the files that only it reads.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,12 +9,16 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::ProcessStatus;
+use super::builder::invalid;
+use super::certificate::CertificateFiles;
 use super::listen::Listen;
 use super::verify::Verifier;
 use crate::atomic;
 use crate::backend::Commit;
+use crate::config::dynamic::Certificate;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Lock;
 use crate::traefik::process::{Launch, Process};
 
 const FIRST_LINE: &str =
@@ -22,9 +27,10 @@ const FIRST_LINE: &str =
 #[derive(Debug)]
 pub(super) struct Managed {
     process: Mutex<State>,
-    static_file: StaticFile,
+    own_files: OwnFiles,
     launch: Launch,
     public: Listen,
+    certificate: Option<CertificateFiles>,
 }
 
 #[derive(Debug)]
@@ -35,19 +41,47 @@ enum State {
     Stopped,
 }
 
-/// The static configuration's file; it goes when this does.
+/// The files that only this Traefik reads: its static configuration, and beside it, where the store
+/// does not hold them, its dynamic configuration and its certificate. They go when this does.
 #[derive(Debug)]
-pub(super) struct StaticFile(PathBuf);
+pub(super) struct OwnFiles {
+    syntax: Syntax,
+    static_file: PathBuf,
+    private: PathBuf,
+    pem: PathBuf,
+    lock: Mutex<Option<Lock>>,
+}
 
 impl Managed {
-    pub(super) fn start(static_file: StaticFile, launch: Launch, public: Listen) -> Result<Self> {
+    pub(super) fn start(
+        own_files: OwnFiles,
+        launch: Launch,
+        public: Listen,
+        certificate: Option<CertificateFiles>,
+    ) -> Result<Self> {
         let process = Process::start(&launch)?;
         Ok(Self {
             process: Mutex::new(State::Started(process)),
-            static_file,
+            own_files,
             launch,
             public,
+            certificate,
         })
+    }
+
+    /// The certificate, if it was renewed since it was last asked for.
+    pub(super) fn renewed(&self) -> Option<Certificate> {
+        self.certificate.as_ref()?.renewed()
+    }
+
+    /// Gives Traefik another certificate than the one in its private files.
+    pub(super) fn replace_certificate(&self, certificate: &Certificate) -> Result<()> {
+        self.own_files.write_certificate(certificate)?;
+        // It reads a certificate only when it loads the configuration.
+        match atomic::read(&self.own_files.private)? {
+            Some((text, _)) => atomic::replace(&self.own_files.private, &text, true).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Starts Traefik again if it has ended by itself; says whether it had.
@@ -75,8 +109,7 @@ impl Managed {
         self.public.wait_until_open(verifier.timeout(), self)?;
         // Somebody else's Traefik may have answered for ours, which could not listen there.
         self.check()?;
-        verifier.look_at_entrypoint(commit);
-        Ok(())
+        verifier.confirm_public(commit, Some(self))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,10 +170,10 @@ impl Managed {
         Ok(())
     }
 
-    /// Removes the static configuration, and what `close` does; nothing if that was done before.
+    /// Removes its own files, and what `close` does; nothing if that was done before.
     pub(super) fn clean_up(&self, close: impl FnOnce() -> Result<()>) -> Result<()> {
         if !matches!(*self.state(), State::Stopped) {
-            self.static_file.remove()?;
+            self.own_files.remove()?;
             close()?;
             *self.state() = State::Stopped;
         }
@@ -152,53 +185,132 @@ fn stopped() -> Error {
     Error::new(ErrorKind::Process, "Traefik was stopped")
 }
 
-impl StaticFile {
-    /// Writes the file, for its owner's eyes only. A file that somebody else wrote stays.
-    pub(super) fn write(path: &Path, config: &Value) -> Result<Self> {
+impl OwnFiles {
+    /// Takes the place of a static configuration. What somebody else wrote there stays, and what
+    /// another process uses.
+    pub(super) fn claim(path: &Path) -> Result<Self> {
         let syntax = Syntax::of(path)?;
-        let resolved = atomic::resolve(path)?;
-        if let Some((text, _)) = atomic::read(&resolved)? {
-            if !text.starts_with(FIRST_LINE) {
-                return Err(Error::new(
-                    ErrorKind::InvalidConfig,
-                    format!(
-                        "{} is there already and not ours; move it away, or choose another \
-                         `static_config_file`",
-                        path.display()
-                    ),
-                ));
+        let static_file = atomic::resolve(path)?;
+        let lock = Lock::claim(&static_file)?.map_err(|holder| {
+            let holder = holder.map_or("another process".into(), |pid| format!("process {pid}"));
+            let message = format!(
+                "{} (static_config_file) is in use by a Traefik that {holder} has started; choose \
+                 another one",
+                path.display()
+            );
+            Error::new(ErrorKind::InUse, message)
+        })?;
+        let ending = static_file.extension().unwrap_or_default().to_os_string();
+        let mut private = OsString::from("private.");
+        private.push(&ending);
+        let files = Self {
+            syntax,
+            private: static_file.with_extension(private),
+            pem: static_file.with_extension("private.pem"),
+            lock: Mutex::new(Some(lock)),
+            static_file,
+        };
+        for file in [&files.static_file, &files.private, &files.pem] {
+            let is_ours = |text: &str| text.starts_with(FIRST_LINE) || Certificate::is_ours(text);
+            let there = atomic::read(file)?;
+            if there.is_some_and(|(text, _)| !is_ours(&text)) {
+                // Without the lock nothing is removed.
+                files.unlock();
+                return Err(invalid(&format!(
+                    "{} is there already and not ours; move it away, or choose another \
+                     static_config_file",
+                    file.display()
+                )));
             }
         }
-        atomic::remove_stale_temps(&resolved);
-        let file = Self(resolved);
+        atomic::remove_stale_temps(&files.static_file);
         // A new file has mode 0600; one that is replaced would keep its own.
-        file.remove()?;
-        atomic::replace(
-            &file.0,
-            &format!("{FIRST_LINE}\n\n{}", syntax.document(config)),
-            true,
-        )?;
-        Ok(file)
+        files.remove_files()?;
+        Ok(files)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.0
+    pub(super) fn static_file(&self) -> &Path {
+        &self.static_file
+    }
+
+    pub(super) fn write_static(&self, config: &Value) -> Result<()> {
+        self.write(&self.static_file, &self.syntax.document(config))
+    }
+
+    /// Writes the dynamic configuration of this Traefik alone; returns its file.
+    pub(super) fn write_dynamic(&self, config: &Value) -> Result<String> {
+        // Unlike a document, entries hold nothing that Traefik would run as a template.
+        let parts = config.as_object().into_iter().flatten();
+        let entries = parts.map(|(name, part)| self.syntax.entry(name, part));
+        self.write(&self.private, &entries.collect::<String>())?;
+        utf8(&self.private)
+    }
+
+    /// Writes the certificate of this Traefik alone; returns its file.
+    pub(super) fn write_certificate(&self, certificate: &Certificate) -> Result<String> {
+        atomic::replace(&self.pem, &certificate.pem, true)?;
+        utf8(&self.pem)
+    }
+
+    fn write(&self, file: &Path, text: &str) -> Result<()> {
+        atomic::replace(file, &format!("{FIRST_LINE}\n\n{text}"), true).map(drop)
     }
 
     fn remove(&self) -> Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(atomic::failed("remove", &self.0, error))
+        self.remove_files()?;
+        self.unlock();
+        Ok(())
+    }
+
+    fn remove_files(&self) -> Result<()> {
+        for file in [&self.static_file, &self.private, &self.pem] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(atomic::failed("remove", file, error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
+        }
+        Ok(())
+    }
+
+    fn unlock(&self) {
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Err(error)) = lock.map(Lock::remove) {
+            log::warn!(
+                "can't remove the lock of {}: {error}",
+                self.static_file.display()
+            );
         }
     }
 }
 
-impl Drop for StaticFile {
+impl Drop for OwnFiles {
     fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            log::warn!("{error}");
+        let held = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        // Files that are no longer locked may be another's.
+        if held {
+            if let Err(error) = self.remove() {
+                log::warn!("{error}");
+            }
         }
     }
+}
+
+/// A path as it can stand in a configuration.
+fn utf8(path: &Path) -> Result<String> {
+    path.to_str().map(Into::into).ok_or_else(|| {
+        invalid(&format!(
+            "{}: its name is not UTF-8, and Traefik can't be told of it",
+            path.display()
+        ))
+    })
 }

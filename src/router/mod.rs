@@ -1,6 +1,7 @@
 //! The [`Router`]: routes in, routes served.
 
 mod builder;
+mod certificate;
 mod commit;
 mod listen;
 mod managed;
@@ -15,7 +16,8 @@ use serde_json::Value;
 use self::commit::{Commits, Request};
 use self::managed::Managed;
 use self::verify::Verifier;
-use crate::backend::{Backend, Commit};
+use crate::backend::{Backend, Commit, Edit, Setup};
+use crate::config::dynamic::{Certificate, Own};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table};
 use crate::traefik::Version;
@@ -36,6 +38,10 @@ pub struct Router {
     verifier: Verifier,
     commits: Commits,
     managed: Option<Managed>,
+    /// What the first change is to store, where nothing was stored when this Router was made.
+    first: Mutex<Option<Setup>>,
+    /// What was stored for the Traefik that we have started.
+    own: Option<Own>,
     /// What the names of this table's routers are made with, as the last commit had it.
     namespace: Mutex<String>,
 }
@@ -60,6 +66,39 @@ pub struct Applied {
     /// How long it took, from the same start, until every Traefik was known to serve it: it has loaded
     /// the change and refuses nothing of it.
     pub served_after: Duration,
+    /// Whether requests were seen to meet the change.
+    pub verified: Verified,
+}
+
+/// How far a change was followed, once every Traefik's API has shown it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verified {
+    /// Requests to [`public_url`](Builder::public_url) meet it.
+    Seen,
+    /// Nobody has asked there.
+    NotAsked(NotAsked),
+}
+
+/// Why [`public_url`](Builder::public_url) was not asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotAsked {
+    /// The Router works on the store alone.
+    Offline,
+    /// There are several Traefiks, and a request reaches one of them.
+    SeveralTraefiks,
+    /// The URL was not set, and the Traefik is somebody else's.
+    DefaultUrl,
+    /// It can't be reached from here; the text says why. It is asked again after 5 seconds, and less
+    /// often each time.
+    Unreachable(String),
+}
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self::NotAsked(NotAsked::Offline)
+    }
 }
 
 /// How a Router's Traefiks are.
@@ -98,19 +137,35 @@ impl Router {
         Builder::new(Box::new(backend))
     }
 
-    fn new(
-        backend: Box<dyn Backend>,
-        verifier: Verifier,
-        managed: Option<Managed>,
-        commit: Commit,
-    ) -> Self {
+    fn new(backend: Box<dyn Backend>, verifier: Verifier) -> Self {
         Self {
             backend,
             verifier,
             commits: Commits::default(),
-            managed,
-            namespace: Mutex::new(commit.namespace),
+            managed: None,
+            first: Mutex::new(None),
+            own: None,
+            namespace: Mutex::default(),
         }
+    }
+
+    /// This Router, on a store that was opened.
+    fn opened(mut self, commit: Commit) -> Self {
+        self.namespace = Mutex::new(commit.namespace);
+        self
+    }
+
+    /// This Router, with a Traefik for which this was stored.
+    fn managing(mut self, managed: Managed, own: Option<Own>) -> Self {
+        self.managed = Some(managed);
+        self.own = own;
+        self
+    }
+
+    /// This Router, whose first change stores a setup.
+    fn first_storing(mut self, setup: Setup) -> Self {
+        self.first = Mutex::new(Some(setup));
+        self
     }
 
     /// Adds a route, or replaces the one that has the same routespec. Returns when requests reach
@@ -256,8 +311,8 @@ impl Router {
         }
     }
 
-    /// Ends the Traefik that this Router has started, and removes the static configuration and
-    /// what [`start`](Builder::start) put into the store beside the routes. Routes stay in the
+    /// Ends the Traefik that this Router has started, and removes its files; and from the store what
+    /// only Traefiks that were started need, unless another program has one there. Routes stay in the
     /// store for the next start. With a Traefik that somebody else runs there is nothing to do.
     ///
     /// A Router that has stopped its Traefik can read routes but change none.
@@ -289,7 +344,7 @@ impl Router {
                     "this Router has stopped its Traefik; start another one",
                 )),
                 _ => {
-                    let commit = self.backend.commit(edit)?;
+                    let commit = self.store(edit)?;
                     self.namespace().clone_from(&commit.namespace);
                     Ok(commit)
                 }
@@ -300,11 +355,50 @@ impl Router {
             },
         )
     }
+
+    fn store(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(setup) = &*first {
+            let commit = self.backend.open(setup, edit)?;
+            *first = None;
+            return Ok(commit);
+        }
+        drop(first);
+        let Some((certificate, managed)) = self.renewed_certificate() else {
+            return self.backend.commit(edit);
+        };
+        match self.own.clone() {
+            Some(own) => {
+                let setup = Setup {
+                    own: Some(Own { certificate, ..own }),
+                    serves: true,
+                    started: true,
+                    ..Setup::default()
+                };
+                self.backend.open(&setup, edit)
+            }
+            None => {
+                managed.replace_certificate(&certificate)?;
+                self.backend.commit(edit)
+            }
+        }
+    }
+
+    /// The certificate, if it was renewed, and the Traefik that it is for.
+    fn renewed_certificate(&self) -> Option<(Certificate, &Managed)> {
+        let managed = self.managed.as_ref()?;
+        Some((managed.renewed()?, managed))
+    }
 }
 
 impl Drop for Router {
     fn drop(&mut self) {
-        if let Err(error) = self.stop() {
+        let ended = match &self.managed {
+            Some(_) => self.stop(),
+            None if self.verifier.apis().next().is_some() => self.backend.close(),
+            None => Ok(()),
+        };
+        if let Err(error) = ended {
             log::error!("{error}");
         }
     }

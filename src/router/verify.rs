@@ -16,12 +16,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use super::commit::Wanted;
+use super::commit::{Confirmed, Wanted};
 use super::managed::Managed;
+use super::{NotAsked, Verified};
 use crate::backend::Commit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{RouteSpec, router_name, service_name};
-use crate::traefik::entrypoint::Served;
+use crate::traefik::entrypoint::{EntrypointProbe, Met};
 use crate::traefik::{Api, RouterInfo};
 
 /// For how long an API may refuse our password.
@@ -49,9 +50,15 @@ pub(super) struct Verifier {
     timeout: Duration,
     /// How many Traefiks have to serve a change; `None` means all.
     quorum: Option<usize>,
-    /// Where requests come in, if there is one Traefik.
-    served: Option<Served>,
+    public: Public,
     last: Mutex<Last>,
+}
+
+/// Where requests come in, or why nobody asks there.
+#[derive(Debug)]
+pub(super) enum Public {
+    Ask(EntrypointProbe),
+    Not(NotAsked),
 }
 
 /// How long a Traefik took for the last commit for which that could be told, more or less.
@@ -181,6 +188,8 @@ struct Awaited<'a> {
     start: Instant,
     /// For how long an API may refuse our password.
     patience: Duration,
+    /// Whether it is what a Router begins with: then it is taken back if Traefik does not load it.
+    is_setup: bool,
 }
 
 impl Awaited<'_> {
@@ -189,6 +198,11 @@ impl Awaited<'_> {
     fn is_rejected(&self) -> bool {
         self.start.elapsed() >= REJECTION_PATIENCE
             && (self.managed).is_some_and(|managed| managed.has_rejected_since(self.begun))
+    }
+
+    /// What an error says first.
+    fn stored(&self) -> &'static str {
+        if self.is_setup { "" } else { "stored, but " }
     }
 }
 
@@ -216,7 +230,7 @@ impl Verifier {
         provider: &str,
         timeout: Duration,
         quorum: Option<usize>,
-        served: Option<Served>,
+        public: Public,
     ) -> Self {
         let traefiks = apis.into_iter().map(|api| Traefik {
             api,
@@ -227,7 +241,7 @@ impl Verifier {
             provider: provider.into(),
             timeout,
             quorum,
-            served,
+            public,
             last: Mutex::default(),
         }
     }
@@ -236,21 +250,25 @@ impl Verifier {
         self.traefiks.iter().map(|traefik| &traefik.api)
     }
 
+    /// The version of the first Traefik.
+    pub(super) fn version(&self) -> Result<String> {
+        let first = self.apis().next().map(Api::version);
+        first.map_or_else(|| Ok(String::new()), |version| Ok(version?.version))
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Waits until every Traefik serves `commit`. Returns those of the `wanted` routes that one
-    /// refuses, each with its error, and how long loading took. A Traefik that we have `managed` to
-    /// start tells what it has logged since the commit was `begun`: it may read what is stored before
-    /// we look.
+    /// Waits until every Traefik serves `commit`. A Traefik that we have `managed` to start tells what
+    /// it has logged since the commit was `begun`: it may read what is stored before we look.
     pub(super) fn confirm(
         &self,
         commit: &Commit,
         wanted: &Wanted,
         begun: Instant,
         managed: Option<&Managed>,
-    ) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
+    ) -> Result<Confirmed> {
         let start = Instant::now();
         self.await_commit(&Awaited {
             commit,
@@ -260,42 +278,58 @@ impl Verifier {
             visible: commit.visible.unwrap_or(start),
             start,
             patience: UNAUTHORIZED_PATIENCE,
+            is_setup: false,
         })
     }
 
-    /// The same for the commit of a setup, which may come with a new password.
+    /// Waits until every API shows the commit of a setup, which may come with a new password.
     pub(super) fn confirm_setup(
         &self,
         commit: &Commit,
         begun: Instant,
         managed: Option<&Managed>,
     ) -> Result<()> {
-        // It may not listen yet.
-        self.served
-            .iter()
-            .for_each(|served| served.set_tells(false));
+        let awaited = Self::setup(commit, begun, managed);
+        self.await_commit(&awaited).map(drop)
+    }
+
+    /// Waits until requests meet the commit of a setup, as an API has shown it.
+    pub(super) fn confirm_public(&self, commit: &Commit, managed: Option<&Managed>) -> Result<()> {
+        if let Public::Ask(probe) = &self.public {
+            probe.set_reached();
+        }
+        let awaited = Self::setup(commit, Instant::now(), managed);
+        self.await_entrypoint(&awaited).map(drop)
+    }
+
+    fn setup<'a>(commit: &'a Commit, begun: Instant, managed: Option<&'a Managed>) -> Awaited<'a> {
+        static NOTHING: Wanted = Wanted {
+            set: Vec::new(),
+            sole: None,
+            routes: None,
+        };
         // Traefik may have been started after the commit was stored.
         let start = Instant::now();
-        self.await_commit(&Awaited {
+        Awaited {
             commit,
-            wanted: &Wanted::default(),
+            wanted: &NOTHING,
             managed,
             begun,
             visible: start,
             start,
             patience: NEW_PASSWORD_PATIENCE,
-        })?;
-        Ok(())
+            is_setup: true,
+        }
     }
 
-    fn await_commit(&self, awaited: &Awaited<'_>) -> Result<(HashMap<RouteSpec, Error>, Duration)> {
+    fn await_commit(&self, awaited: &Awaited<'_>) -> Result<Confirmed> {
         if self.traefiks.is_empty() {
-            return Ok(Default::default());
+            return Ok(Confirmed::default());
         }
         let loading = AtomicU64::new(0);
         let mut polls = self.polls(awaited);
         let met = self.is_met(awaited, &mut polls)?;
-        let answers = self.everywhere(|traefik, enough| {
+        let answers = self.everywhere("serve the change", |traefik, enough| {
             let loaded = self.wait(traefik, awaited, polls, met.is_some(), enough)?;
             let loaded_after = met.unwrap_or_else(|| awaited.visible.elapsed());
             loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
@@ -329,10 +363,17 @@ impl Verifier {
                 }
             }
         }
-        if met.is_none() {
-            self.await_entrypoint(awaited)?;
-        }
-        Ok((refused, Duration::from_micros(loading.into_inner())))
+        let verified = match met {
+            Some(_) => Ok(Verified::Seen),
+            // A Traefik that was just started may not listen there yet.
+            None if awaited.is_setup => Ok(Verified::default()),
+            None => self.await_entrypoint(awaited),
+        };
+        Ok(Confirmed {
+            refused,
+            loading: Duration::from_micros(loading.into_inner()),
+            verified,
+        })
     }
 
     /// The routers of a commit that Traefik refuses, and perhaps others.
@@ -347,50 +388,27 @@ impl Verifier {
         }
     }
 
-    /// Finds out whether the entrypoint tells us which generation it serves, once an API has shown
-    /// this commit.
-    pub(super) fn look_at_entrypoint(&self, commit: &Commit) {
-        let Some(served) = &self.served else {
-            return;
-        };
-        let start = Instant::now();
-        while start.elapsed() < ENTRYPOINT_PATIENCE && !served.tells() {
-            match served.generation(&commit.marker, ENTRYPOINT_PATIENCE) {
-                // Another table's generation is another one.
-                Ok(Some(generation)) if generation == commit.generation => served.set_tells(true),
-                // It may not have what its neighbour, the API's entrypoint, has already.
-                Ok(_) => std::thread::sleep(Duration::from_millis(5)),
-                Err(_) => break,
-            }
-        }
-        if !served.tells() {
-            log::info!(
-                "{} (public_url) does not tell which routes it serves; changes are verified \
-                 through Traefik's API alone",
-                served.url()
-            );
-        }
-    }
-
     /// How long it took until requests met the commit, if they do about when they usually do.
     fn is_met(&self, awaited: &Awaited<'_>, polls: &mut Polls) -> Result<Option<Duration>> {
-        let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
+        let Public::Ask(probe) = &self.public else {
             return Ok(None);
         };
+        if awaited.is_setup || probe.was_unreachable() {
+            return Ok(None);
+        }
         // If it takes longer, or fails, the API says why, and needs time for that.
         let bound = (self.timeout / 2).min(PROOF_PATIENCE + 2 * polls.expected);
         let left = |of: Duration| of.saturating_sub(awaited.start.elapsed());
         while !left(bound).is_zero() && !awaited.is_rejected() {
             // Less would cut off one that is far away, time and again.
             let patience = left(self.timeout).min(ENTRYPOINT_PATIENCE);
-            match served.generation(&awaited.commit.marker, patience) {
-                Ok(Some(generation)) if generation >= awaited.commit.generation => {
-                    served.set_tells(true);
+            match probe.ask(&awaited.commit.marker, patience) {
+                Ok(Met::Generation(generation)) if generation >= awaited.commit.generation => {
                     self.learn(*polls, awaited);
                     return Ok(Some(awaited.visible.elapsed()));
                 }
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
+                Ok(Met::Generation(_)) => {}
+                Ok(Met::Other(_)) | Err(_) => {
                     polls.failed = true;
                     break;
                 }
@@ -429,12 +447,17 @@ impl Verifier {
 
     /// Waits until requests meet the commit. Traefik gives it to its entrypoints one after the
     /// other, and that of the API may be the first.
-    fn await_entrypoint(&self, awaited: &Awaited<'_>) -> Result<()> {
-        let Some(served) = self.served.as_ref().filter(|served| served.tells()) else {
-            return Ok(());
+    fn await_entrypoint(&self, awaited: &Awaited<'_>) -> Result<Verified> {
+        let probe = match &self.public {
+            Public::Ask(probe) => probe,
+            Public::Not(why) => return Ok(Verified::NotAsked(why.clone())),
         };
-        // One that was silent has one more chance, and not much time.
-        let (start, mut failed) = (Instant::now(), served.was_silent());
+        let not_asked = |why: String| Ok(Verified::NotAsked(NotAsked::Unreachable(why)));
+        if let Some(why) = probe.unreachable() {
+            return not_asked(why);
+        }
+        // One that was not reached has one more chance, and not much time.
+        let (start, mut failed) = (Instant::now(), probe.was_unreachable());
         let longest = match failed {
             true => ENTRYPOINT_PATIENCE,
             false => ENTRYPOINT_TIMEOUT,
@@ -442,36 +465,45 @@ impl Verifier {
         let mut polls = Polls::new(start, Duration::ZERO);
         let patience =
             ENTRYPOINT_PATIENCE.max(self.timeout.saturating_sub(awaited.start.elapsed()));
+        let not_served = |what: String| {
+            let message = format!(
+                "{}requests to {} (public_url) {what}, though Traefik's API shows the change",
+                awaited.stored(),
+                probe.url()
+            );
+            Err(Error::new(ErrorKind::NotLoaded, message))
+        };
         loop {
             let left = patience.saturating_sub(start.elapsed());
             let bound = left.clamp(ENTRYPOINT_PATIENCE, longest);
-            match served.generation(&awaited.commit.marker, bound) {
-                Ok(Some(generation)) if generation >= awaited.commit.generation => {
-                    served.set_tells(true);
-                    return Ok(());
+            match probe.ask(&awaited.commit.marker, bound) {
+                Ok(Met::Generation(generation)) if generation >= awaited.commit.generation => {
+                    probe.set_reached();
+                    return Ok(Verified::Seen);
                 }
-                Ok(Some(generation)) if left.is_zero() => {
-                    let message = format!(
-                        "stored, and Traefik's API shows it, but requests to {} still meet \
-                         generation {generation} instead of {}",
-                        served.url(),
+                Ok(Met::Generation(generation)) if left.is_zero() => {
+                    return not_served(format!(
+                        "still meet generation {generation} instead of {}",
                         awaited.commit.generation
-                    );
-                    return Err(Error::new(ErrorKind::NotLoaded, message));
+                    ));
                 }
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) if !failed => failed = true,
-                silent => {
-                    if start.elapsed() >= ENTRYPOINT_PATIENCE {
-                        served.leave_alone();
+                Ok(Met::Other(answer)) if start.elapsed() >= ENTRYPOINT_PATIENCE => {
+                    return not_served(format!(
+                        "are not answered by these routers, but with {answer}"
+                    ));
+                }
+                Ok(_) => {}
+                Err(_) if !failed => failed = true,
+                Err(error) => {
+                    if start.elapsed() >= ENTRYPOINT_PATIENCE || awaited.is_setup {
+                        probe.leave_alone(&error.to_string());
                     }
-                    let why = silent.map_or_else(|error| error.to_string(), |_| String::new());
                     log::warn!(
-                        "{} (public_url) does not tell which routes it serves; the change is \
-                         verified through Traefik's API alone {why}",
-                        served.url()
+                        "{} (public_url) can't be asked which routes it serves; the change is \
+                         verified through Traefik's API alone: {error}",
+                        probe.url()
                     );
-                    return Ok(());
+                    return not_asked(error.to_string());
                 }
             }
             awaited.managed.map_or(Ok(()), Managed::check)?;
@@ -484,10 +516,11 @@ impl Verifier {
         format!("{name}@{}", self.provider)
     }
 
-    /// Asks all Traefiks at once; what as many of them answered as have to. `ask` may answer
-    /// nothing once it sees that others were enough.
+    /// Asks all Traefiks in parallel; returns the answers once a quorum has replied. `ask` may answer
+    /// nothing once it sees that others were enough. The error says how many do `what` all have to.
     pub(super) fn everywhere<T: Send>(
         &self,
+        what: &str,
         ask: impl Fn(&Traefik, &AtomicBool) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<(&Traefik, T)>> {
         let enough = AtomicBool::new(false);
@@ -534,7 +567,7 @@ impl Verifier {
         }
         match failures.into_iter().next() {
             Some(error) if answers.len() < needed => Err(error.context(format!(
-                "{} of {all} Traefiks serve the change, {needed} have to",
+                "{} of {all} Traefiks {what}, {needed} have to",
                 answers.len()
             ))),
             _ => Ok(answers),
@@ -648,13 +681,6 @@ impl Verifier {
         }
     }
 
-    /// The version of a Traefik that knows no `parentRefs`, if there is one.
-    pub(super) fn version_without_parents(&self) -> Result<Option<String>> {
-        let versions = self.everywhere(|traefik, _| traefik.api.version().map(Some))?;
-        let mut versions = versions.into_iter().map(|(_, version)| version.version);
-        Ok(versions.find(|version| !has_parents(version)))
-    }
-
     fn not_loaded(&self, api: &Api, awaited: &Awaited<'_>, seen: Seen) -> Error {
         let provider = &self.provider;
         let why = match seen {
@@ -678,7 +704,8 @@ impl Verifier {
             Seen::Failure(error) => error.to_string(),
         };
         let mut message = format!(
-            "stored, but Traefik at {} did not load it within {} ms: {why}",
+            "{}Traefik at {} did not load it within {} ms: {why}",
+            awaited.stored(),
             api.url(),
             awaited.start.elapsed().as_millis()
         );
@@ -692,9 +719,21 @@ impl Verifier {
     }
 }
 
+/// Refuses a Traefik that is too old for anything we write.
+pub(super) fn check_version(version: &str) -> Result<()> {
+    let major = version.trim_start_matches('v').split('.').next();
+    match major.and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major < 3 => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!("Traefik {version} is too old; install Traefik 3"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a Traefik of this version knows `parentRefs`. One that was built by hand may have any
 /// version.
-fn has_parents(version: &str) -> bool {
+pub(super) fn has_parents(version: &str) -> bool {
     let mut numbers = version
         .trim_start_matches('v')
         .split('.')

@@ -53,6 +53,21 @@ pub struct EntryPoint {
     /// `host:port`.
     #[serde(default)]
     pub address: String,
+    /// Its settings for HTTP, as Traefik documents them.
+    #[serde(default)]
+    pub http: Value,
+}
+
+impl EntryPoint {
+    /// Whether it serves TLS to routers that do not ask for it.
+    pub fn has_tls(&self) -> bool {
+        !self.http["tls"].is_null()
+    }
+
+    /// Whether it answers all requests with a redirect.
+    pub fn redirects(&self) -> bool {
+        !self.http["redirections"]["entryPoint"].is_null()
+    }
 }
 
 /// A router as Traefik runs it.
@@ -161,6 +176,16 @@ impl Api {
     /// [`Protocol`](ErrorKind::Protocol) if the answer is not Traefik's.
     pub fn version(&self) -> Result<Version> {
         self.one("/api/version")
+    }
+
+    /// The version; `None` where whoever answers has no API there, or not yet.
+    pub(crate) fn version_if_there(&self) -> Result<Option<Version>> {
+        let path = "/api/version";
+        let answer = self.http.get(path, self.timeout)?;
+        match answer.status {
+            404 => Ok(None),
+            _ => self.read(path, answer).map(Some),
+        }
     }
 
     /// How many routers, services and middlewares there are, and which providers run.

@@ -1,5 +1,6 @@
-//! The entrypoint that routes are served on, as far as it tells which generation it serves.
+//! Which generation requests meet where they come in.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,36 +8,53 @@ use crate::config::dynamic::generation_path;
 use crate::error::Result;
 use crate::http::{Http, Tls};
 
-/// Where requests come in. It may be out of our reach, or lead to another Traefik than the one
-/// whose API we ask.
+/// Asks an entrypoint for the generation that it serves. The entrypoint may be out of our reach, or
+/// belong to another Traefik than the one whose API we ask.
 #[derive(Debug)]
-pub(crate) struct Served {
+pub(crate) struct EntrypointProbe {
     http: Http,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// From when on it is to be asked; `None` if it was not seen to tell its generation.
-    tells_from: Option<Instant>,
-    /// How long to leave it alone if it is silent.
+    /// Why it was not reached when it was last asked; `None` if it was.
+    unreachable: Option<String>,
+    /// From when on it is to be asked again.
+    ask_from: Instant,
+    /// How long to leave it alone if it is not reached.
     rest: Duration,
 }
 
-/// How long to leave one alone that was silent, and at the most if it stays so: to wait for it at
-/// every change would cost too much.
+/// What requests meet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    Generation(u64),
+    Other(OtherAnswer),
+}
+
+/// An answer that is not our generation router's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OtherAnswer {
+    status: u16,
+    location: Option<String>,
+}
+
+/// How long to leave an entrypoint alone that was not reached, and at the most if it stays so: to
+/// wait for it at every change would cost too much.
 const REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
-impl Served {
-    /// The entrypoint at this URL; its certificate may be any one, since nothing secret is asked or
-    /// told.
+impl EntrypointProbe {
+    /// The entrypoint at this URL. Its certificate may be any one, since nothing secret is asked or
+    /// answered.
     pub(crate) fn new(url: &str) -> Result<Self> {
         let tls = Tls::new().danger_skip_validation(url.starts_with("https://"));
         Ok(Self {
             http: Http::new(url, &tls)?,
             state: Mutex::new(State {
-                tells_from: None,
+                unreachable: None,
+                ask_from: Instant::now(),
                 rest: REST,
             }),
         })
@@ -46,43 +64,57 @@ impl Served {
         self.http.base()
     }
 
-    /// The generation that requests meet; `None` if whoever answers does not tell.
+    /// What a request meets.
     ///
     /// # Errors
     /// If nobody answers in time.
-    pub(crate) fn generation(&self, marker: &str, timeout: Duration) -> Result<Option<u64>> {
+    pub(crate) fn ask(&self, marker: &str, timeout: Duration) -> Result<Met> {
         let answer = self.http.get(&generation_path(marker), timeout)?;
-        Ok(answer.generation)
+        Ok(match answer.generation {
+            Some(generation) => Met::Generation(generation),
+            None => Met::Other(OtherAnswer {
+                status: answer.status,
+                location: answer.location,
+            }),
+        })
     }
 
-    /// Whether it was seen to tell its generation, and is not left alone.
-    pub(crate) fn tells(&self) -> bool {
-        let from = self.state().tells_from;
-        from.is_some_and(|from| from <= Instant::now())
+    /// Why it is not to be asked now, if so.
+    pub(crate) fn unreachable(&self) -> Option<String> {
+        let state = self.state();
+        let why = state.unreachable.as_ref();
+        why.filter(|_| state.ask_from > Instant::now()).cloned()
     }
 
-    /// Whether it was silent when it was last asked.
-    pub(crate) fn was_silent(&self) -> bool {
-        self.state().rest > REST
+    /// Whether it was not reached when it was last asked.
+    pub(crate) fn was_unreachable(&self) -> bool {
+        self.state().unreachable.is_some()
     }
 
-    pub(crate) fn set_tells(&self, tells: bool) {
-        *self.state() = State {
-            tells_from: tells.then(Instant::now),
-            rest: REST,
-        };
-    }
-
-    /// Leaves one alone that was silent, for longer each time.
-    pub(crate) fn leave_alone(&self) {
+    pub(crate) fn set_reached(&self) {
         let mut state = self.state();
-        if state.tells_from.is_some() {
-            state.tells_from = Some(Instant::now() + state.rest);
-            state.rest = (2 * state.rest).min(LONGEST_REST);
-        }
+        state.unreachable = None;
+        state.rest = REST;
+    }
+
+    /// Leaves one alone that was not reached, for longer each time.
+    pub(crate) fn leave_alone(&self, why: &str) {
+        let mut state = self.state();
+        state.unreachable = Some(why.into());
+        state.ask_from = Instant::now() + state.rest;
+        state.rest = (2 * state.rest).min(LONGEST_REST);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for OtherAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            Some(to) => write!(f, "status {}, a redirect to {to}", self.status),
+            None => write!(f, "status {}", self.status),
+        }
     }
 }

@@ -265,7 +265,7 @@ pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
 }
 
 /// The program's absolute path: a bare name is looked for on PATH, as a shell would.
-fn find_program(program: &Path) -> Result<PathBuf> {
+pub(crate) fn find_program(program: &Path) -> Result<PathBuf> {
     let found = if program.components().count() > 1 {
         fs::canonicalize(program).ok()
     } else {

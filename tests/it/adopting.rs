@@ -89,7 +89,9 @@ fn check_nothing_is_left(rig: &Rig) {
         "Host(`127.0.0.1`)",
         "$2b$",
     ] {
-        assert!(!text.contains(trace), "{trace:?} in {text}");
+        // In etcd Traefiks of others may use the API's router.
+        let kept = rig.kind == Kind::Etcd && ["Host(`127.0.0.1`)", "$2b$"].contains(&trace);
+        assert!(kept || !text.contains(trace), "{trace:?} in {text}");
     }
 }
 
@@ -141,8 +143,11 @@ fn routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted(kin
     assert_eq!(rig.api().refused_routers().unwrap(), []);
     check_nothing_is_left(&rig);
     router.stop().unwrap();
-    // A file that was there before stays.
-    assert_eq!(rig.rules_text().trim(), "");
+    // A file that was there before stays, and in etcd the router of an API that others may use.
+    let is_others = |line: &&str| kind == Kind::Etcd && line.contains("_api");
+    let text = rig.rules_text();
+    let left: Vec<_> = text.lines().filter(|line| !is_others(line)).collect();
+    assert_eq!(left.concat().trim(), "");
 }
 
 fn routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen(kind: Kind) {

@@ -58,7 +58,7 @@ fn everything_that_the_real_traefik_tells() {
     let middlewares = api.middlewares().unwrap();
     let auth = middlewares
         .iter()
-        .find(|middleware| middleware.name == "auth_api@file")
+        .find(|middleware| middleware.name == "traefik-router-api-auth@file")
         .unwrap();
     assert!(auth.settings.contains_key("basicAuth"));
     assert_eq!(api.middleware(&auth.name).unwrap().as_ref(), Some(auth));

@@ -95,18 +95,21 @@ fn an_api_that_somebody_else_has_set_up_is_left_alone(kind: Kind) {
         .unwrap();
     router.add_route("/a/", echo.url(), json!(null)).unwrap();
     assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
-    for ours in ["route_api", "auth_api", "PRIVATE KEY"] {
+    for ours in ["traefik-router-api", "auth_api", "PRIVATE KEY", "tls"] {
         assert!(!rig.rules_text().contains(ours), "{ours}");
     }
 }
 
 fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
     let rig = Rig::new(kind);
+    let start = Instant::now();
     check(
-        short(&rig).attach(),
-        ErrorKind::NotLoaded,
-        &[&rig.api_url(), "refused"],
+        rig.builder().attach(),
+        ErrorKind::Unavailable,
+        &[&rig.api_url(), "refused", "start Traefik"],
     );
+    assert!(start.elapsed() < Duration::from_secs(5), "at once");
+    assert_eq!(rig.rules_text(), "");
     let traefik = External::start(&rig);
     // One that is just starting has the usual time.
     rig.builder().attach().unwrap();
@@ -211,7 +214,7 @@ fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
     let other = rig
         .builder_over(rig.backend())
         .traefik_entrypoint("vanished");
-    other.offline().unwrap();
+    other.offline().unwrap().apply([]).unwrap();
     check_add(
         &router,
         ErrorKind::Refused,
@@ -221,7 +224,8 @@ fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
         .map(|spec| traefik_router::Change::add(spec, echo.url(), json!(null)).unwrap());
     check(router.apply(many), ErrorKind::Refused, &["vanished"]);
     assert!(!rig.api().refused_routers().unwrap().is_empty());
-    rig.builder_over(rig.backend()).offline().unwrap();
+    let back = rig.builder_over(rig.backend()).traefik_entrypoint("http");
+    back.offline().unwrap().apply([]).unwrap();
     router
         .add_route("/after/", echo.url(), json!(null))
         .unwrap();
@@ -284,14 +288,14 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
     );
     let mut config = External::config(&rig);
     config["entryPoints"]["auth_api"]["http"] = json!({"tls": {}});
+    let (cert, key) = &files;
+    rig.write_rules(&format!(
+        "[tls.stores.default.defaultCertificate]\ncertFile = {cert:?}\nkeyFile = {key:?}\n"
+    ));
     let _traefik = External::start_with(&rig, "secure", &config);
     let secure = |tls: Tls| {
         let url = format!("https://127.0.0.1:{}", rig.api);
-        let (cert, key) = files.clone();
-        rig.builder()
-            .traefik_api_url(url)
-            .ssl(cert, key)
-            .traefik_api_tls(tls)
+        rig.builder().traefik_api_url(url).traefik_api_tls(tls)
     };
     for tls in [
         Tls::new().ca_pem(pem),
@@ -343,7 +347,10 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
             rig.builder().traefik_entrypoint("a b"),
             "traefik_entrypoint",
         ),
-        (rig.builder().traefik_entrypoint("auth_api"), "must differ"),
+        (
+            rig.builder().traefik_entrypoint("auth_api"),
+            "entrypoints of their own",
+        ),
         (
             rig.builder().traefik_log_level("NONSENSE"),
             "traefik_log_level",

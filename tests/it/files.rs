@@ -259,6 +259,7 @@ fn a_symbolic_link_is_followed_and_modes_are_kept(kind: Kind) {
 fn the_lock_is_for_those_who_may_write(kind: Kind) {
     let rig = Rig::new(kind);
     let router = rig.builder().offline().unwrap();
+    router.apply([]).unwrap();
     let lock = rig.path(format!("{}.lock", rig.rules().display()));
     for (rules, expected) in [(0o600, 0o600), (0o644, 0o600), (0o664, 0o660)] {
         fs::remove_file(&lock).unwrap();

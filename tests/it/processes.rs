@@ -166,7 +166,7 @@ fn a_writer_that_is_killed_leaves_the_store_whole_and_no_lock(kind: Kind) {
     router
         .add_route("/after/", "http://h", json!(null))
         .unwrap();
-    rig.builder().offline().unwrap();
+    rig.builder().offline().unwrap().apply([]).unwrap();
     if kind.is_file() {
         let rules = format!("rules.{}", kind.ending());
         assert_eq!(

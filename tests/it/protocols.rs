@@ -75,7 +75,7 @@ pub(crate) fn own_certificate(rig: &Rig) -> ((PathBuf, PathBuf), String) {
 }
 
 /// A request over HTTPS; with a certificate, only to a server that has this very one.
-fn get_https(
+pub(crate) fn get_https(
     rig: &Rig,
     path: &str,
     trusted: Option<&str>,
@@ -95,7 +95,7 @@ fn get_https(
     Ok(serde_json::from_str(&body).unwrap())
 }
 
-fn https(rig: &Rig) -> traefik_router::Builder {
+pub(crate) fn https(rig: &Rig) -> traefik_router::Builder {
     rig.builder()
         .public_url(format!("https://127.0.0.1:{}", rig.web))
 }

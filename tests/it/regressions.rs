@@ -21,8 +21,9 @@ fn two_of_our_files_in_one_folder_serve_the_same_routespec_each_on_its_own_entry
     let mut config = External::open_config(&rig, &json!({"file": {"directory": folder}}));
     config["entryPoints"]["second"] = json!({"address": format!("127.0.0.1:{second}")});
     let _traefik = External::start_with(&rig, "external", &config);
-    let attach = |name: &str, entrypoint: &str| {
+    let attach = |name: &str, entrypoint: &str, port: u16| {
         rig.builder_over(FileBackend::new(folder.join(name)).directory(true))
+            .public_url(format!("http://127.0.0.1:{port}"))
             .traefik_entrypoint(entrypoint)
             .traefik_api_entrypoint("traefik")
             .attach()
@@ -30,8 +31,8 @@ fn two_of_our_files_in_one_folder_serve_the_same_routespec_each_on_its_own_entry
     };
     let (one, two) = (Echo::start(), Echo::start());
     let routers = [
-        (attach("a.toml", "http"), &one),
-        (attach("b.toml", "second"), &two),
+        (attach("a.toml", "http", rig.web), &one),
+        (attach("b.toml", "second", second), &two),
     ];
     for (router, echo) in &routers {
         router.add_route("/", echo.url(), ()).unwrap();
@@ -58,7 +59,8 @@ fn another_file_of_the_same_name_is_another_table() {
             .attach();
         let error = attached.map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotLoaded, "{error}");
-        assert_eq!(*error.stored(), Stored::All);
+        assert_eq!(*error.stored(), Stored::Nothing);
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
         busy.join().unwrap();
     });
 }

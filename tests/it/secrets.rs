@@ -160,7 +160,8 @@ fn with_a_file() -> String {
     let shown = live(&rig, || rig.builder());
     // A file that says what is wrong with it.
     rig.write_rules(&format!("password = \"{IN_DATA}\n"));
-    let error = rig.builder().offline().unwrap_err();
+    let offline = rig.builder().offline().unwrap();
+    let error = offline.apply([]).unwrap_err();
     shown + &format!("{error} {error:?}\n")
 }
 
@@ -230,6 +231,7 @@ fn with_a_store() -> String {
     // No Traefik reads this store. What has to be there before Traefik starts is stored.
     let builder = marked(rig.builder_over(backend())).traefik_bin(rig.path("none"));
     seen(&builder.start().unwrap_err());
+    assert!(store.dump().is_empty());
     let router = Router::builder(backend()).offline().unwrap();
     let mut watch = router.watch().unwrap();
     router

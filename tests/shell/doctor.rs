@@ -169,19 +169,20 @@ fn refused_routers_are_told_in_traefiks_words() {
     // Another program sets the table up for an entrypoint that this Traefik does not have.
     let other = traefik_router::FileBackend::new(place.path("rules.toml"));
     let other = Router::builder(other).traefik_entrypoint("vanished");
-    other.offline().unwrap();
+    other.offline().unwrap().apply([]).unwrap();
     let text = place.text("rules.toml");
     let foreign = "[http.routers.mine]\nrule = \"Nonsense(\"\nservice = \"x\"\n\n";
     fs::write(place.path("new"), format!("{foreign}{text}")).unwrap();
     fs::rename(place.path("new"), place.path("rules.toml")).unwrap();
-    eventually("both are refused", || {
+    eventually("all are refused", || {
         let said = place.run("doctor --json");
-        on(&said, "routers").len() == 2
+        on(&said, "routers").len() == 3
     });
     let said = place.run("doctor --json");
     assert_eq!(said.code, 1);
     finds(&said, "routers", "problem", "the route /a/: ");
     finds(&said, "routers", "problem", "vanished");
+    finds(&said, "routers", "problem", "shows the generation");
     finds(&said, "routers", "warning", "mine@file, which is not ours");
     drop(router);
 }

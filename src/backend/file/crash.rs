@@ -163,7 +163,9 @@ fn a_power_cut_loses_no_commit_that_was_acknowledged() {
             let table = backend.read().unwrap();
             events.borrow_mut().push(Event::Acknowledged(table));
         };
-        backend.open(&Setup::new("web")).unwrap();
+        backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap();
         acknowledge();
         for n in 0..COMMITS {
             commit(&backend, n).unwrap();
@@ -205,7 +207,9 @@ fn after_a_restart(files: &BTreeMap<PathBuf, String>, rules: &Path) -> Table {
     let backend = FileBackend::new(folder.path().join(name));
     let table = backend.read().unwrap();
     if files.len() > 1 {
-        backend.open(&Setup::new("web")).unwrap();
+        backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap();
         assert_eq!(backend.read().unwrap(), table);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
@@ -219,7 +223,9 @@ fn a_step_that_fails_is_told_and_the_next_commit_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("rules.toml");
         let backend = FileBackend::new(&rules);
-        backend.open(&Setup::new("web")).unwrap();
+        backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap();
         commit(&backend, 0).unwrap();
         let before = backend.read().unwrap();
         let mut left = step;
@@ -271,7 +277,8 @@ fn no_other_file_gets_the_number_of_the_one_that_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.toml");
     let [ours, theirs] = [(); 2].map(|()| FileBackend::new(&rules));
-    ours.open(&Setup::new("web")).unwrap();
+    ours.open(&Setup::new("web"), &mut |_, _| Vec::new())
+        .unwrap();
     let known = fs::metadata(&rules).unwrap().ino();
     for n in 0..20 {
         commit(&theirs, n).unwrap();

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::FileBackend;
-use super::lock::{self, Lock};
 use crate::atomic;
 use crate::error::ErrorKind;
 use crate::finding::{Finding, Level};
+use crate::lock::{self, Lock};
 
 /// No commit of a healthy writer takes this long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);

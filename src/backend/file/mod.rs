@@ -3,28 +3,28 @@
 #[cfg(test)]
 mod crash;
 mod diagnose;
-mod lock;
 mod table_file;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::lock::Lock;
 use self::table_file::TableFile;
 use super::record::Header;
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::atomic::{self, FileId, Known};
 use crate::config::FOREVER;
+use crate::config::dynamic::{Certificate, Own, has_default_certificate};
 use crate::config::text::Syntax;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
+use crate::lock::{Lock, Share};
 use crate::random;
 use crate::route::{Table, slug};
 
@@ -34,7 +34,8 @@ use crate::route::{Table, slug};
 /// - **Whole.** Each commit writes a new file beside the old one, flushes it to the disk and
 ///   renames it over the old one; readers see the old table or the new one, also after a crash or
 ///   a power cut. Mode, owner and symbolic links stay. A new file has mode 0600, since it holds
-///   the hash of the API's password and may hold a private key.
+///   the hash of the API's password. The private key of the certificate of a Traefik that was
+///   started is in a file beside it, `rules.toml.pem`, mode 0600.
 /// - **Shared.** A lock on a file beside it, `rules.toml.lock`, keeps writers apart, in this
 ///   process and others; each re-reads what another one wrote before it changes anything.
 /// - **Not alone.** Routers, middlewares and whatever else somebody wrote by hand stays as it is,
@@ -52,6 +53,29 @@ pub struct FileBackend {
     state: Mutex<Option<State>>,
     /// What readers see without waiting for a writer.
     seen: RwLock<Option<(FileId, Table)>>,
+    opened: Mutex<Opened>,
+}
+
+/// What this handle has to undo, or to leave as others need it.
+#[derive(Default)]
+struct Opened {
+    /// Held while a Traefik serves from the file for us.
+    share: Option<Share>,
+    /// Whether that Traefik is not one that we have started.
+    attached: bool,
+    /// The certificate that we have written.
+    pem: Option<String>,
+    before: Option<Before>,
+}
+
+/// What was there before [`Backend::open`], to be put back by [`Backend::revert`].
+struct Before {
+    text: Option<String>,
+    pem: Option<String>,
+    /// Whether what started Traefiks need was another.
+    own: bool,
+    /// What we have made of it.
+    written: FileId,
 }
 
 /// The file as it was last read or written.
@@ -74,6 +98,7 @@ impl FileBackend {
             turn: Mutex::new(()),
             state: Mutex::new(None),
             seen: RwLock::new(None),
+            opened: Mutex::default(),
         }
     }
 
@@ -97,6 +122,10 @@ impl FileBackend {
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, Option<State>> {
@@ -184,7 +213,7 @@ impl FileBackend {
 
 impl fmt::Debug for FileBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is in the file holds a password's hash, and may hold a private key.
+        // What is in the file holds a password's hash.
         f.debug_struct("FileBackend")
             .field("path", &self.path)
             .field("lock_timeout", &self.lock_timeout)
@@ -205,6 +234,7 @@ impl State {
         let (known, visible) = atomic::replace(&self.path, text, durable)?;
         self.known = Some(known);
         self.file.inherited = false;
+        self.file.is_written = true;
         Ok(visible)
     }
 }
@@ -224,16 +254,20 @@ impl Backend for FileBackend {
         Ok(json!({"providers": {"file": file}}))
     }
 
-    fn open(&self, setup: &Setup) -> Result<Commit> {
-        self.locked(|state, _lock| {
-            atomic::remove_stale_temps(&state.path);
-            state
-                .file
-                .set_up(setup)
-                .map_err(|error| error.context(state.path.display()))?;
-            state.file.header.advance();
-            state.save(self.durable)?;
-            Ok(state.file.header.commit(None))
+    fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
+        let opened = &mut *self.opened();
+        self.locked(|state, lock| {
+            let joins = setup.serves && opened.share.is_none();
+            if joins {
+                opened.share = Some(Share::join(&state.path)?);
+                opened.attached = !setup.started;
+            }
+            let done = self.open_locked(state, opened, setup, edit);
+            if done.is_err() && joins && opened.before.is_none() {
+                // What is refused leaves nothing behind.
+                leave(opened.share.take(), Some(lock))?;
+            }
+            done
         })
     }
 
@@ -261,6 +295,7 @@ impl Backend for FileBackend {
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+        self.opened().before = None;
         self.locked(|state, _lock| {
             let changes = edit(&state.file.routes, &BTreeSet::new());
             let before = state.file.header.generation;
@@ -281,26 +316,247 @@ impl Backend for FileBackend {
         })
     }
 
-    fn close(&self) -> Result<()> {
+    fn revert(&self) -> Result<bool> {
+        let opened = std::mem::take(&mut *self.opened());
+        let Some(share) = opened.share else {
+            return Ok(opened.before.is_none());
+        };
         self.locked(|state, lock| {
-            let failed = |error| atomic::failed("remove", &state.path, error);
-            state.file.tear_down();
-            let created = state.file.header.created;
-            let text = if state.file.routes.is_empty() {
-                state.file.foreign()
-            } else {
-                state.file.header.advance();
-                state.file.render()?
+            let Some(before) = opened.before else {
+                leave(Some(share), Some(lock))?;
+                return Ok(true);
             };
-            if !text.trim().is_empty() || !created {
-                atomic::replace(&state.path, text, self.durable)?;
-            } else if state.known.is_some() {
-                atomic::remove(&state.path).map_err(failed)?;
+            // Others may rely on what they have found by now.
+            let alone = share.is_alone()?;
+            let needed = !alone && (before.own || before.text.is_none());
+            let untouched = state.id() == Some(before.written) && !needed;
+            if untouched {
+                put_back(&state.path, before.text)?;
             }
-            lock.remove().map_err(failed)?;
-            // What was written is read again by whoever opens it next.
+            if alone && opened.pem.is_some() {
+                put_back(&pem_of(&state.path), before.pem)?;
+            }
             state.known = None;
-            Ok(())
+            leave(Some(share), Some(lock))?;
+            Ok(untouched)
         })
     }
+
+    fn close(&self) -> Result<()> {
+        let opened = std::mem::take(&mut *self.opened());
+        self.locked(|state, lock| {
+            let share = match opened.share {
+                Some(share) => share,
+                None => Share::join(&state.path)?,
+            };
+            if !share.is_alone()? {
+                return Ok(());
+            }
+            let failed = |error| atomic::failed("remove", &state.path, error);
+            let changed = state.file.tear_down();
+            let no_routes = state.file.is_empty() && !opened.attached;
+            let created = state.file.header.created;
+            let text = if no_routes {
+                state.file.foreign()
+            } else {
+                if changed {
+                    state.file.header.advance();
+                }
+                state.file.render()?
+            };
+            if no_routes && text.trim().is_empty() && created {
+                if state.known.is_some() {
+                    atomic::remove(&state.path).map_err(failed)?;
+                }
+            } else if (no_routes || changed) && state.known.is_some() {
+                atomic::replace(&state.path, text, self.durable)?;
+            }
+            remove_certificate(&pem_of(&state.path))?;
+            // What was written is read again by whoever opens it next.
+            state.known = None;
+            leave(Some(share), Some(lock))
+        })
+    }
+}
+
+impl FileBackend {
+    fn open_locked(
+        &self,
+        state: &mut State,
+        opened: &mut Opened,
+        setup: &Setup,
+        edit: &mut Edit<'_>,
+    ) -> Result<Commit> {
+        let others = match &opened.share {
+            Some(share) => !share.is_alone()?,
+            None => false,
+        };
+        if setup.alone && others {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                format!(
+                    "another program serves routes from {}, and to begin without them would take \
+                     them from it",
+                    state.path.display()
+                ),
+            ));
+        }
+        let at = |error: Error| error.context(state.path.display());
+        let before = state.file.header.clone();
+        if setup.serves && !others && !setup.started {
+            // What a program has left that was killed.
+            state.file.tear_down();
+        }
+        let shared = others && state.file.header.own != json!({});
+        let pem_file = pem_of(&state.path);
+        let pem = (setup.own.as_ref()).map(|own| self.certificate(own, &pem_file, opened, shared));
+        let pem = pem.transpose()?.flatten();
+        if setup.own.is_some() && self.directory {
+            state.file.has_foreign_certificate |= neighbours_have_certificate(&state.path);
+        }
+        state
+            .file
+            .set_up(setup, &pem_file.to_string_lossy(), shared)
+            .map_err(at)?;
+        atomic::remove_stale_temps(&state.path);
+        let pem = pem.filter(|_| has_default_certificate(&state.file.header.own));
+        let fresh = before.generation == 0;
+        if fresh {
+            state.file.header.created &= setup.started;
+        }
+        let changes = edit(&state.file.routes, &BTreeSet::new());
+        state.file.apply(&changes).map_err(at)?;
+        let text = atomic::read(&state.path)?.map(|(text, _)| text);
+        let old_pem = atomic::read(&pem_file)?.map(|(text, _)| text);
+        if let Some(pem) = &pem {
+            put_back(&pem_file, Some(pem.clone()))?;
+            opened.pem = Some(pem.clone());
+        }
+        let renewed = pem.is_some() && pem != old_pem;
+        let is_written = state.file.is_written && !fresh && !renewed;
+        let mut visible = None;
+        if !is_written || state.file.header != before || !changes.is_empty() {
+            state.file.header.advance();
+            let saved = state.save(self.durable);
+            if saved.is_err() && pem.is_some() {
+                put_back(&pem_file, old_pem.clone())?;
+            }
+            visible = Some(saved?);
+            if let (Some(written), true) = (state.id(), setup.serves) {
+                let own = before.own != state.file.header.own;
+                opened.before = Some(match opened.before.take() {
+                    None => Before {
+                        text,
+                        pem: old_pem,
+                        own,
+                        written,
+                    },
+                    Some(first) => Before {
+                        own: first.own | own,
+                        written,
+                        ..first
+                    },
+                });
+            }
+        }
+        Ok(Commit {
+            visible,
+            ..state.file.header.commit(None)
+        })
+    }
+
+    /// The certificate to write for a Traefik that we start; `None` if it is there.
+    fn certificate(
+        &self,
+        own: &Own,
+        file: &Path,
+        opened: &Opened,
+        shared: bool,
+    ) -> Result<Option<String>> {
+        let there = atomic::read(file)?.map(|(text, _)| text);
+        if there
+            .as_ref()
+            .is_some_and(|there| !Certificate::is_ours(there))
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "{} is there already and not ours, and the certificate has to be there; move it \
+                     away",
+                    file.display()
+                ),
+            ));
+        }
+        let ours = &own.certificate.pem;
+        Ok(match there {
+            Some(there) if there == *ours => None,
+            Some(_) if shared && own.certificate.made_up => None,
+            Some(there) if shared && opened.pem.as_ref() != Some(&there) => {
+                return Err(Error::new(
+                    ErrorKind::InUse,
+                    format!(
+                        "another program serves this file with a Traefik that it has started, and \
+                         with another certificate ({}); a file has one for all: give both the same \
+                         (ssl), or keep the routes in etcd",
+                        file.display()
+                    ),
+                ));
+            }
+            _ => Some(ours.clone()),
+        })
+    }
+}
+
+/// Gives up a share, and with it the files that are locked, where nobody else has one.
+fn leave(share: Option<Share>, lock: Option<Lock>) -> Result<()> {
+    let failed = |error| Error::new(ErrorKind::Store, "can't remove a lock").with_source(error);
+    if let Some(share) = share {
+        if share.is_alone()? {
+            share.remove().map_err(failed)?;
+            return lock.map_or(Ok(()), |lock| lock.remove().map_err(failed));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file what it was.
+fn put_back(path: &Path, text: Option<String>) -> Result<()> {
+    match text {
+        Some(text) => atomic::replace(path, &text, true).map(drop),
+        None => match atomic::remove(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(atomic::failed("remove", path, error))
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Removes the certificate that we have written, if it is there.
+fn remove_certificate(file: &Path) -> Result<()> {
+    match atomic::read(file)? {
+        Some((text, _)) if Certificate::is_ours(&text) => put_back(file, None),
+        _ => Ok(()),
+    }
+}
+
+/// The file of the certificate that belongs to the file at `path`.
+fn pem_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pem");
+    name.into()
+}
+
+/// Whether another file in the same folder sets a default certificate: Traefik takes the first one
+/// that it finds.
+fn neighbours_have_certificate(path: &Path) -> bool {
+    let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
+    let others = folder.flatten().flatten().map(|entry| entry.path());
+    others.filter(|other| other != path).any(|other| {
+        let text = Syntax::of(&other).and_then(|syntax| Ok((syntax, atomic::read(&other)?)));
+        let Ok((syntax, Some((text, _)))) = text else {
+            return false;
+        };
+        (syntax.parse(&text)).is_ok_and(|tree| has_default_certificate(&tree.to_value()))
+    })
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::backend::record::{Header, parse};
+use crate::backend::record::{FORMAT, Header, parse};
 use crate::backend::{Contents, Setup};
 use crate::config::dynamic::{
-    Place, RouterConfig, entries, is_api_name, marker, parent, router, service,
+    self, ApiAccess, Own, Place, RouterConfig, api_part, api_routers, entries,
+    has_default_certificate, is_api_name, marker, parent, router, service,
 };
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
@@ -29,6 +30,8 @@ pub(super) struct TableFile {
     pub(super) header: Header,
     /// Whether the header is one that the file itself has lost.
     pub(super) inherited: bool,
+    /// Whether the file's text is the one that we would write.
+    pub(super) is_written: bool,
     pub(super) routes: Table,
     /// How many of them jupyterhub-traefik-proxy had written into the text that was parsed.
     legacy_routes: usize,
@@ -36,7 +39,7 @@ pub(super) struct TableFile {
     foreign: String,
     /// The routers and services in `foreign`.
     foreign_names: HashSet<(String, String)>,
-    has_foreign_certificate: bool,
+    pub(super) has_foreign_certificate: bool,
     lines: BTreeMap<RouteSpec, Lines>,
     layout: Layout,
     /// Each parent of the layout, and the router for what its others leave: names and lines.
@@ -77,6 +80,7 @@ impl TableFile {
             syntax,
             header,
             inherited: false,
+            is_written: false,
             routes: Table::new(),
             legacy_routes: 0,
             foreign: String::new(),
@@ -97,7 +101,13 @@ impl TableFile {
         if let Some(file) = Self::parse_marked(syntax, text, fresh)? {
             return Ok(file);
         }
-        let tree = syntax.parse(text).map_err(corrupt)?;
+        let tree = syntax.parse(text).map_err(|why| match text.contains("{{") {
+            true => corrupt(format!(
+                "it holds Go templates, and can be read only by Traefik; keep them in another file, \
+                 and have Traefik watch the folder of both ({why})"
+            )),
+            false => corrupt(why),
+        })?;
         let mut file = Self::empty(syntax, fresh.clone());
         let record = tree
             .get(&[OURS, "routes"])
@@ -108,8 +118,8 @@ impl TableFile {
             file.set_routes(routes);
         }
         let legacy = LegacyRoutes::in_file(&tree)?;
-        let routers = file.routers();
-        let is_ours = |path: &[&str]| file.owns(&routers, path) || legacy.owns(path);
+        let (routers, config) = (file.routers(), file.header.config());
+        let is_ours = |path: &[&str]| file.owns(&routers, &config, path) || legacy.owns(path);
         let foreign = tree.text_without(text, &is_ours);
         file.set_foreign(unmarked(syntax, foreign))?;
         file.legacy_routes = legacy.routes.len();
@@ -139,32 +149,134 @@ impl TableFile {
         if file.set_foreign(foreign).is_err() || file.foreign_has_legacy() {
             return Ok(None);
         }
-        let is_ours = file.render().is_ok_and(|ours| ours == text);
-        Ok(is_ours.then_some(file))
+        file.is_written = file.render().is_ok_and(|ours| ours == text);
+        Ok(file.is_written.then_some(file))
     }
 
-    /// Stores a setup; see [`Backend::open`](crate::Backend::open).
-    pub(super) fn set_up(&mut self, setup: &Setup) -> Result<()> {
-        self.header.entrypoint.clone_from(&setup.entrypoint);
-        if let Some(service) = &setup.service {
-            self.header.service.clone_from(service);
+    /// Takes over a setup; see [`Backend::open`](crate::Backend::open). `certificate` is the file
+    /// for a certificate, and `shared` says whether other started Traefiks need what is stored.
+    pub(super) fn set_up(&mut self, setup: &Setup, certificate: &str, shared: bool) -> Result<()> {
+        let before = self.header.clone();
+        let tree = self
+            .syntax
+            .parse(&self.foreign)
+            .map_err(corrupt)?
+            .to_value();
+        if setup.api.is_some() && !setup.replace_api {
+            let mut all = tree.clone();
+            merge(&mut all, &self.header.config());
+            let named = |api: &ApiAccess| {
+                let names = api_routers(&all, &api.entrypoint);
+                let others = names
+                    .first()
+                    .filter(|_| !api.is_let_in_by(&self.header.base));
+                others.map(ToString::to_string)
+            };
+            if let Some(name) = setup.api.as_ref().and_then(named) {
+                return Err(invalid(format!(
+                    "the file has a router for Traefik's API, {name}, and Traefik does not serve it"
+                )));
+            }
         }
-        self.header.nested = setup.nested.unwrap_or(self.header.nested);
-        if setup.base.is_some() {
-            let is_api = |path: &[&str]| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name));
-            self.drop_foreign(&is_api)?;
+        if setup.own.is_some() && before.format < FORMAT && !shared {
+            // What a Traefik needed that was started by an older version of this crate.
+            self.header.base = json!({});
         }
-        let base = setup.base_over(
-            &self.header.marker,
-            &self.header.base,
-            self.has_foreign_certificate,
-        );
-        self.header.base = self.without_theirs(&base)?;
-        self.set_routes(self.routes.clone());
-        // Whether there is room for routes is to be known before there are any.
-        self.frames = [None, None];
-        self.weave(true)?;
+        self.header
+            .set_up(setup, !self.layout.parents().is_empty())?;
+        if let Some(own) = &setup.own {
+            self.header.own = self.own_config(own, &tree, certificate, shared)?;
+            self.header.own = self.without_theirs(&self.header.own)?;
+        }
+        if setup.extra.is_some() || setup.api.is_some() {
+            self.header.base = self.without_theirs(&self.header.base)?;
+        }
+        if self.header != before || !self.is_written {
+            self.set_routes(self.routes.clone());
+            // Whether there is room for routes is to be known before there are any.
+            self.frames = [None, None];
+            self.weave(true)?;
+        }
         Ok(())
+    }
+
+    /// Takes out the API router of jupyterhub-traefik-proxy, whose routes are taken over.
+    fn drop_legacy_api(&mut self) -> Result<()> {
+        self.drop_foreign(
+            &|path| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name)),
+        )
+    }
+
+    /// What a Traefik that is started needs in this file, beside what is in it: `theirs`, and if it
+    /// is `shared`, what other started Traefiks need.
+    fn own_config(
+        &mut self,
+        own: &Own,
+        theirs: &Value,
+        certificate: &str,
+        shared: bool,
+    ) -> Result<Value> {
+        let stored = match shared {
+            true => self.header.own.clone(),
+            false => json!({}),
+        };
+        let mut config = json!({});
+        let on = &*own.api.entrypoint;
+        let mut by_hand = api_routers(theirs, on);
+        if self.legacy_routes > 0 {
+            by_hand.retain(|name| !is_api_name(name));
+            self.drop_legacy_api()?;
+        }
+        if let Some(name) = by_hand.first() {
+            if !own.api.given {
+                return Err(invalid(format!(
+                    "the file has a router for Traefik's API already, {name}: give its password as \
+                     traefik_api_password"
+                )));
+            }
+        } else if let Some(name) = api_routers(&self.header.base, on).first() {
+            if !own.api.is_let_in_by(&self.header.base) {
+                return Err(invalid(format!(
+                    "the file has a router for the API of Traefiks that others run, {name}, with \
+                     another user name or password; give the same ones (traefik_api_username, \
+                     traefik_api_password)"
+                )));
+            }
+        } else if shared {
+            if !own.api.is_let_in_by(&stored) {
+                return Err(in_use(
+                    "another program serves this file with a Traefik that it has started, and with \
+                     another traefik_api_password or traefik_api_username; a file has one for all: \
+                     give both programs the same, or keep the routes in etcd, where each has its own"
+                        .into(),
+                ));
+            }
+            config = api_part(&stored);
+        } else {
+            config = own.api.config();
+        }
+        let has_one = self.has_foreign_certificate || has_default_certificate(&self.header.base);
+        if !own.certificate.made_up || !has_one {
+            merge(&mut config, &dynamic::certificate(certificate));
+        }
+        merge(&mut config, &own.extra);
+        for entry in entries(&stored)? {
+            let path = [&*entry.section, &[entry.name]].concat();
+            let pointer = format!("/{}", path.join("/"));
+            match config.pointer(&pointer) {
+                Some(ours) if ours != entry.value => {
+                    return Err(in_use(format!(
+                        "another program serves this file with a Traefik that it has started, and \
+                         sets {} to something else than this one does; keep the routes in etcd, \
+                         where each Traefik has its own configuration",
+                        path.join(".")
+                    )));
+                }
+                Some(_) => {}
+                None => merge(&mut config, &nest(&path, entry.value)),
+            }
+        }
+        Ok(config)
     }
 
     /// A base without what the file has already, by somebody else's hand.
@@ -174,21 +286,14 @@ impl TableFile {
         for entry in entries(base)? {
             let path = [&*entry.section, &[entry.name]].concat();
             match tree.get(&path).map(Node::to_value) {
-                None => {
-                    let nest = |value, key: &&str| json!({ *key: value });
-                    let entry = path.iter().rev().fold(entry.value.clone(), nest);
-                    merge(&mut ours, &entry);
-                }
+                None => merge(&mut ours, &nest(&path, entry.value)),
                 Some(theirs) if theirs == *entry.value => {}
                 Some(_) => {
-                    return Err(Error::new(
-                        ErrorKind::InvalidConfig,
-                        format!(
-                            "the file already sets {} to something else than the extra dynamic \
-                             configuration does; remove it from one of them",
-                            path.join(".")
-                        ),
-                    ));
+                    return Err(invalid(format!(
+                        "the file already sets {} to something else than the extra dynamic \
+                         configuration does; remove it from one of them",
+                        path.join(".")
+                    )));
                 }
             }
         }
@@ -202,22 +307,31 @@ impl TableFile {
             return Ok(());
         }
         self.inherited = true;
-        self.header.generation = old.generation;
-        self.header.marker.clone_from(&old.marker);
-        self.header.namespace.clone_from(&old.namespace);
-        let has_base = old.base != json!({});
-        self.set_up(&Setup {
-            base: has_base.then(|| old.base.clone()),
-            service: Some(old.service.clone()),
-            nested: Some(old.nested),
-            ..Setup::new(&old.entrypoint)
-        })
+        if self.legacy_routes > 0 && old.own != json!({}) {
+            self.drop_legacy_api()?;
+        }
+        self.header = Header {
+            created: self.header.created,
+            base: self.without_theirs(&old.base)?,
+            own: self.without_theirs(&old.own)?,
+            ..old.clone()
+        };
+        self.set_routes(self.routes.clone());
+        self.frames = [None, None];
+        self.weave(true)?;
+        Ok(())
     }
 
-    /// Takes our setup out again. What is left may be empty.
-    pub(super) fn tear_down(&mut self) {
-        self.header.base = json!({});
+    /// Whether there is neither a route nor anything else that belongs to the table.
+    pub(super) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.header.base == json!({})
+    }
+
+    /// Takes out what only started Traefiks need; says whether there was any.
+    pub(super) fn tear_down(&mut self) -> bool {
         self.frames = [None, None];
+        let own = std::mem::replace(&mut self.header.own, json!({}));
+        own != json!({})
     }
 
     /// What the file holds.
@@ -229,7 +343,7 @@ impl TableFile {
                 merge(&mut config, &json!({path[0]: {path[1]: theirs}}));
             }
         }
-        merge(&mut config, &self.header.base);
+        merge(&mut config, &self.header.config());
         Ok(Contents {
             legacy_routes: self.legacy_routes,
             config,
@@ -355,7 +469,7 @@ impl TableFile {
             let path = path.iter().map(ToString::to_string).collect();
             sections.entry(path).or_default().push(part);
         };
-        for entry in entries(&self.header.base)? {
+        for entry in entries(&self.header.config())? {
             // What somebody has written by hand since then comes first.
             if tree
                 .get(&[&*entry.section, &[entry.name]].concat())
@@ -415,7 +529,7 @@ impl TableFile {
     /// Lays the routers out anew. Those whose place is another one now are written again, and so are
     /// the parents that are.
     fn lay_out(&mut self) {
-        let next = Layout::of(&self.routes, self.header.nested);
+        let next = Layout::of(&self.routes, self.header.nested());
         let last = std::mem::replace(&mut self.layout, next);
         for spec in last.moved(&self.layout) {
             if let Some(lines) = self.lines.get_mut(spec) {
@@ -444,11 +558,7 @@ impl TableFile {
 
     /// Writes these parents, and the routers that have no line.
     fn write_routers(&mut self, parents: Vec<Group>) {
-        let Header {
-            namespace,
-            entrypoint,
-            ..
-        } = &self.header;
+        let (namespace, entrance) = (&self.header.namespace, self.header.entrance());
         let line = |router: &RouterConfig<'_>, place: &Place<'_>| {
             self.syntax.map_entry(&router.name, router.fields_at(place))
         };
@@ -460,12 +570,12 @@ impl TableFile {
             };
             let group = self.layout.place(&spec);
             let place =
-                (places.entry(group)).or_insert_with(|| Place::new(namespace, entrypoint, group));
+                (places.entry(group)).or_insert_with(|| Place::new(namespace, entrance, group));
             lines.router = line(&router(namespace, &spec, &lines.service), place);
         }
         for group in parents {
             if let Some(this) = self.layout.parents().get(&group) {
-                let routers = parent(namespace, entrypoint, &group, this);
+                let routers = parent(namespace, entrance, &group, this);
                 let named = routers.map(|(router, place)| {
                     let line = line(&router, &place);
                     (router.name, line)
@@ -550,17 +660,18 @@ impl TableFile {
                 .is_ok_and(|tree| tree.get(&[LEGACY, "routes"]).is_some())
     }
 
-    /// Whether an entry of the file is one that we wrote, given the names of our routers.
-    fn owns(&self, routers: &HashSet<String>, path: &[&str]) -> bool {
+    /// Whether an entry of the file is one that we wrote, given the names of our routers and what we
+    /// write beside them.
+    fn owns(&self, routers: &HashSet<String>, config: &Value, path: &[&str]) -> bool {
         match *path {
             [OURS, "routes"] => true,
             ["http", "middlewares", name] if name == self.header.marker => true,
             ["http", "services", name] if self.services.contains_key(name) => true,
             ["http", "routers", name] if routers.contains(name) => true,
-            [top, name] => self.header.base[top]
+            [top, name] => config[top]
                 .get(name)
                 .is_some_and(|value| !value.is_object()),
-            [top, part, name] => self.header.base[top][part].get(name).is_some(),
+            [top, part, name] => config[top][part].get(name).is_some(),
             _ => false,
         }
     }
@@ -609,6 +720,20 @@ impl LegacyRoutes {
     }
 }
 
+/// A value under these keys.
+fn nest(path: &[&str], value: &Value) -> Value {
+    let nest = |value, key: &&str| json!({ *key: value });
+    path.iter().rev().fold(value.clone(), nest)
+}
+
 fn corrupt(why: String) -> Error {
     Error::new(ErrorKind::Corrupt, why)
+}
+
+fn in_use(why: String) -> Error {
+    Error::new(ErrorKind::InUse, why)
+}
+
+fn invalid(why: String) -> Error {
+    Error::new(ErrorKind::InvalidConfig, why)
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::table_file::TableFile;
 use crate::backend::Setup;
 use crate::backend::record::Header;
+use crate::config::dynamic::{ApiAccess, Certificate, Own};
 use crate::config::text::{Syntax, unmarked};
 use crate::error::ErrorKind;
 use crate::route::{Change, Nested, Route, Target, service_name};
@@ -64,13 +65,31 @@ fn with_routes(syntax: Syntax, text: &str) -> TableFile {
     let mut file = parse(syntax, text, "marker").unwrap_or_else(|e| panic!("{e}\n{text}"));
     let extra = json!({"headers": {"customRequestHeaders": {"X": "😀 {{z}}"}}});
     let setup = Setup {
-        base: Some(json!({"http": {"middlewares": {"extra": extra}}})),
-        fallback_certificate: Some(("cert\npem\n".into(), "key\npem\n".into())),
+        extra: Some(json!({"http": {"middlewares": {"extra": extra}}})),
+        own: Some(own()),
         ..Setup::new("web")
     };
-    file.set_up(&setup).unwrap();
+    file.set_up(&setup, "/c.pem", false).unwrap();
     file.apply(&routes()).unwrap();
     file
+}
+
+/// What a Traefik needs that is started on a file.
+fn own() -> Own {
+    Own {
+        api: ApiAccess {
+            entrypoint: "auth_api".into(),
+            username: "jupyterhub".into(),
+            password: "secret".into(),
+            given: false,
+            password_hash: "{SHA}x".into(),
+        },
+        extra: json!({"http": {"middlewares": {"own": {"compress": {"minResponseBodyBytes": 1}}}}}),
+        certificate: Certificate {
+            pem: "pem".into(),
+            made_up: true,
+        },
+    }
 }
 
 fn value(syntax: Syntax, text: &str) -> Value {
@@ -264,7 +283,8 @@ fn inline_and_dotted_tables_are_opened() {
         assert!(holds(&now, &value(Syntax::Toml, text)), "{written}");
         assert_eq!(
             now["http"]["routers"].as_object().unwrap().len(),
-            1 + OURS,
+            // And the API's.
+            1 + OURS + 1,
             "{written}"
         );
     }
@@ -287,7 +307,7 @@ fn what_takes_no_entries_is_refused_before_anything_is_written() {
         "&x\n",
     ] {
         let file = parse(Syntax::Yaml, text, "m");
-        let written = file.and_then(|mut file| file.set_up(&Setup::new("web")));
+        let written = file.and_then(|mut file| file.set_up(&Setup::new("web"), "/c.pem", false));
         let error = written.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
     }
@@ -332,11 +352,11 @@ fn an_extra_configuration_does_not_override_what_somebody_wrote() {
     let mut file = parse(Syntax::Toml, text, "m").unwrap();
     let extra = json!({"http": {"middlewares": {"extra": {"retry": {"attempts": 2}}}}});
     let setup = Setup {
-        base: Some(extra),
+        extra: Some(extra),
         ..Setup::new("web")
     };
     let error = file
-        .set_up(&setup)
+        .set_up(&setup, "/c.pem", false)
         .and_then(|()| file.render())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -392,7 +412,7 @@ proptest! {
         };
         let fresh = || {
             let mut file = parse(syntax, text, "marker").unwrap();
-            file.set_up(&setup).unwrap();
+            file.set_up(&setup, "/c.pem", false).unwrap();
             file
         };
         let mut file = fresh();
@@ -418,7 +438,7 @@ fn a_new_target_reaches_all_parents_that_lead_to_it() {
             nested: Some(Nested::Always),
             ..Setup::new("web")
         };
-        file.set_up(&setup).unwrap();
+        file.set_up(&setup, "/c.pem", false).unwrap();
         let others = "/b/ /c/ /d/ /a/aa/ /a/ab/ /a/aba/ /a/b/".split(' ');
         let others: Vec<_> = others.map(|spec| route(spec, "http://t")).collect();
         file.apply(&others).unwrap();

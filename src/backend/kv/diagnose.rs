@@ -8,6 +8,7 @@ use super::flatten::unflatten;
 use super::table_keys::TableKeys;
 use super::{KvBackend, KvStore, legacy};
 use crate::backend::Contents;
+use crate::config::dynamic::API_GUARDS;
 use crate::config::merge;
 use crate::error::Result;
 use crate::finding::Finding;
@@ -21,7 +22,7 @@ impl<S: KvStore> KvBackend<S> {
         if own.is_empty() && legacy.is_empty() {
             return Ok(None);
         }
-        let mut contents = TableKeys::parse(&self.keys, &own)?.contents();
+        let mut contents = TableKeys::parse(&self.keys, &own, &self.writer)?.contents();
         let mut config = self.config()?;
         merge(&mut config, &contents.config);
         contents.config = config;
@@ -37,11 +38,9 @@ impl<S: KvStore> KvBackend<S> {
     /// What is stored of the API's guard and of the default certificate, whoever wrote it.
     fn config(&self) -> Result<Value> {
         let mut config = json!({});
-        let trees = [
-            format!("{}/", self.keys.http("middlewares", "auth_api")),
-            self.keys.default_certificate(),
-        ];
-        for tree in trees {
+        let guards = API_GUARDS.map(|name| format!("{}/", self.keys.http("middlewares", name)));
+        let certificate = self.keys.default_certificate();
+        for tree in guards.into_iter().chain([certificate]) {
             let found = self.store.read_tree(&tree)?;
             let pairs: BTreeMap<&str, &str> = found
                 .iter()

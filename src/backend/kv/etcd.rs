@@ -1,9 +1,8 @@
 //! etcd as the store of a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -48,6 +47,8 @@ pub struct Etcd {
     catch_up: Duration,
     /// The watch that [`KvStore::wait`] goes on with, and the key it is for.
     watch: Mutex<Option<(String, Watch)>>,
+    /// The leases of the keys that are kept alive.
+    leases: Mutex<HashMap<String, i64>>,
 }
 
 impl Etcd {
@@ -79,6 +80,7 @@ impl Etcd {
             heartbeat: HEARTBEAT,
             catch_up: CATCH_UP,
             watch: Mutex::new(None),
+            leases: Mutex::default(),
         })
     }
 
@@ -145,6 +147,10 @@ impl Etcd {
     /// The client beneath.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -282,6 +288,27 @@ impl KvStore for Etcd {
             Err(error) if error.kind() == ErrorKind::Compacted => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn announce(&self, key: &str, ttl: Duration) -> Result<bool> {
+        let known = self.leases().get(key).copied();
+        if let Some(id) = known {
+            match self.client.lease_keep_alive(id) {
+                // It has ended.
+                Err(error) if error.kind() == ErrorKind::Store => {}
+                kept => return kept.map(|_| true),
+            }
+        }
+        let lease = self.client.lease_grant(ttl)?;
+        self.client
+            .txn(&Txn::new([Op::put_leased(key, "", lease.id)]))?;
+        self.leases().insert(key.into(), lease.id);
+        Ok(true)
+    }
+
+    fn withdraw(&self, key: &str) -> Result<()> {
+        let lease = self.leases().remove(key);
+        lease.map_or(Ok(()), |id| self.client.lease_revoke(id))
     }
 
     fn heartbeat(&self) -> Result<Option<Duration>> {

@@ -70,6 +70,7 @@ pub(crate) fn flatten_fields<'a>(
             Field::Text(text) => out.insert(format!("{prefix}/{key}"), text.into()),
             Field::Number(number) => out.insert(format!("{prefix}/{key}"), number.to_string()),
             Field::List(text) => out.insert(format!("{prefix}/{key}/0"), text.into()),
+            Field::Defaults => out.insert(format!("{prefix}/{key}"), "true".into()),
         };
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -96,5 +97,22 @@ impl KvStore for MemoryStore {
             keys.entries.remove(key);
         }
         Ok(Some(keys.version))
+    }
+
+    fn announce(&self, key: &str, _ttl: Duration) -> Result<bool> {
+        // It goes with this program, whether it is withdrawn or not.
+        if self.get(key)?.is_some() {
+            return Ok(true);
+        }
+        let mut transaction = Transaction::new();
+        transaction.set.insert(key.into(), String::new());
+        self.transact(&transaction)?;
+        Ok(true)
+    }
+
+    fn withdraw(&self, key: &str) -> Result<()> {
+        let mut transaction = Transaction::new();
+        transaction.delete.insert(key.into());
+        self.transact(&transaction).map(drop)
     }
 }

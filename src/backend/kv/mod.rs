@@ -6,23 +6,27 @@ mod flatten;
 mod heartbeat;
 mod legacy;
 mod memory;
+mod presence;
 mod store;
 mod table_keys;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use self::flatten::unflatten;
 use self::heartbeat::Heartbeat;
+use self::presence::Presence;
 use self::table_keys::{Keys, TableKeys};
+use super::record::{FORMAT, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::config::FOREVER;
-use crate::config::dynamic::{entries, is_api_name};
+use crate::config::dynamic::{ApiAccess, api_routers};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
@@ -41,9 +45,11 @@ pub use store::{Entry, KvStore, Transaction};
 ///
 /// Programs that share the prefixes share the table. Tables with different
 /// [`jupyterhub_prefix`](Self::jupyterhub_prefix)es do not touch each other, even under one
-/// [`traefik_prefix`](Self::traefik_prefix); but only one of their Routers should then set up
-/// Traefik's API
-/// ([`enable_setup_dynamic_config`](crate::Builder::enable_setup_dynamic_config)).
+/// [`traefik_prefix`](Self::traefik_prefix).
+///
+/// While a Router is [started](crate::Builder::start) or [attached](crate::Builder::attach), a
+/// thread keeps a key alive which says that the table is served; the store removes it some seconds
+/// after the program has ended.
 pub struct KvBackend<S> {
     store: Arc<S>,
     keys: Keys,
@@ -53,6 +59,18 @@ pub struct KvBackend<S> {
     writer: String,
     seen: Mutex<Seen>,
     heartbeat: Mutex<Option<Heartbeat>>,
+    serving: Mutex<Serving>,
+}
+
+/// What this handle has to undo, or to leave as others need it.
+#[derive(Default)]
+struct Serving {
+    /// Says that a Traefik serves from the store for us.
+    presence: Option<Presence>,
+    /// Whether that Traefik is not one that we have started.
+    attached: bool,
+    /// What was there before [`Backend::open`], to be put back by [`Backend::revert`].
+    before: Option<BTreeMap<String, Entry>>,
 }
 
 /// What this handle knows of the store.
@@ -60,8 +78,10 @@ pub struct KvBackend<S> {
 struct Seen {
     /// The table as it was last read or written.
     state: Option<TableKeys>,
-    /// What this handle has opened the store with.
-    setup: Option<Setup>,
+    /// Whether this handle has opened the store.
+    opened: bool,
+    /// The header as it was when the table was last there.
+    last: Option<Header>,
     /// Whether there were routes when the table was last there.
     routes: bool,
     /// The version that it had then.
@@ -82,6 +102,7 @@ impl<S: KvStore> KvBackend<S> {
             writer: crate::random::hex::<8>().unwrap_or_default(),
             seen: Mutex::default(),
             heartbeat: Mutex::new(None),
+            serving: Mutex::default(),
         }
     }
 
@@ -132,11 +153,15 @@ impl<S: KvStore> KvBackend<S> {
         let known = seen.state.take();
         let state = match known.filter(|state| state.is_at(header.as_ref())) {
             Some(state) => state,
-            None => TableKeys::parse(&self.keys, &self.store.read_tree(&self.keys.own_tree())?)?,
+            None => {
+                let tree = self.store.read_tree(&self.keys.own_tree())?;
+                TableKeys::parse(&self.keys, &tree, &self.writer)?
+            }
         };
         if state.version() != 0 {
             seen.routes = !state.table().is_empty();
             seen.version = state.version();
+            seen.last = Some(state.head().clone());
         }
         Ok(seen.state.insert(state))
     }
@@ -147,35 +172,136 @@ impl<S: KvStore> KvBackend<S> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the keys of an API router that somebody else has set up, where `setup` has its own:
-    /// the two would make one.
-    fn others_api(&self, setup: &Setup) -> Result<Step> {
-        let mut transaction = Transaction::new();
-        for entry in setup.base.iter().flat_map(entries).flatten() {
-            if is_api_name(entry.name) {
-                let tree = self.keys.http(entry.section[1], entry.name) + "/";
-                transaction
-                    .delete
-                    .extend(self.store.read_tree(&tree)?.into_keys());
-            }
-        }
-        Ok(Step::of(transaction))
+    fn serving(&self) -> MutexGuard<'_, Serving> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a table lacks that was there when this handle opened the store: it is gone, or another
-    /// Router that was stopped has taken the API's router along.
-    fn restore(&self, opened: Option<&(Setup, u64)>, state: &mut TableKeys) -> Result<Vec<Step>> {
-        match opened {
-            Some((setup, version)) if state.lacks(setup) => {
-                if state.version() == 0 {
-                    let below = self.keys.private();
-                    log::warn!("the table below {below} is gone; it is begun anew");
-                    self.store.catch_up(&self.keys.scratch(), *version)?;
-                }
-                state.set_up(setup, false)
+    /// Begins a table anew that was there when this handle opened the store.
+    fn restore(&self, last: Option<&(Header, u64)>, state: &mut TableKeys) -> Result<Vec<Step>> {
+        match last {
+            Some((header, version)) if state.is_gone() => {
+                let below = self.keys.private();
+                log::warn!("the table below {below} is gone; it is begun anew");
+                self.store.catch_up(&self.keys.scratch(), *version)?;
+                state.begin_as(header)
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// Fails if the store has what a setup may not be stored beside.
+    fn check_setup(&self, setup: &Setup, state: &TableKeys) -> Result<()> {
+        let refuse = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+        let lets_in = |api: &&ApiAccess| api.is_let_in_by(&state.head().base);
+        let api = setup.api.as_ref().filter(|api| !lets_in(api));
+        if let Some(api) = api.filter(|_| !setup.replace_api) {
+            let tree = self.store.read_tree(&self.keys.routers())?;
+            let pairs = tree.iter().map(|(key, entry)| (&**key, &*entry.value));
+            let config = unflatten(self.keys.traefik(), pairs);
+            if let Some(name) = api_routers(&config, &api.entrypoint).first() {
+                return refuse(format!(
+                    "the store has a router for Traefik's API, {name}, and Traefik does not serve it"
+                ));
+            }
+        }
+        if setup.certificate_elsewhere {
+            let stored = self.store.read_tree(&self.keys.default_certificate())?;
+            // An older version of this crate had it there for the Traefik that it started.
+            let is_left = |key: &&String| state.head().format < FORMAT && state.has_config(key);
+            if let Some(key) = stored.keys().find(|key| !is_left(key)) {
+                return refuse(format!(
+                    "the store sets a default certificate ({key}), and Traefik takes none if it is \
+                     given two (ssl): remove one of them"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if another program serves the table. One that was killed is still thought to for a
+    /// while.
+    fn wait_until_alone(&self) -> Result<()> {
+        let deadline = Instant::now() + presence::TTL + Duration::from_secs(2);
+        while self.is_served_before_us()? {
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::InUse,
+                    format!(
+                        "another program serves the routes below {}, and to begin without them \
+                         would take them from it",
+                        self.keys.private()
+                    ),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn is_served_by_others(&self) -> Result<bool> {
+        let serving = self.store.read_tree(&self.keys.serving(""))?;
+        let ours = self.keys.serving(&self.writer);
+        Ok(serving.keys().any(|key| *key != ours))
+    }
+
+    /// Whether another program has served the table for longer than we do.
+    fn is_served_before_us(&self) -> Result<bool> {
+        let serving = self.store.read_tree(&self.keys.serving(""))?;
+        let since = serving.get(&self.keys.serving(&self.writer));
+        let since = since.map_or(u64::MAX, |ours| ours.version);
+        Ok(serving.values().any(|one| one.version < since))
+    }
+
+    /// All keys that [`Backend::open`] may write.
+    fn snapshot(&self) -> Result<BTreeMap<String, Entry>> {
+        let trees = [
+            format!("{}/", self.keys.traefik()),
+            self.keys.own_tree(),
+            self.keys.legacy_tree(),
+        ];
+        let mut all = BTreeMap::new();
+        for tree in trees {
+            all.extend(self.store.read_tree(&tree)?);
+        }
+        let serving = self.keys.serving("");
+        all.retain(|key, _| !key.starts_with(&serving));
+        Ok(all)
+    }
+
+    /// Makes the store what it was, if it is still what we have made of it.
+    fn put_back(&self, before: &BTreeMap<String, Entry>, made: Option<&Entry>) -> Result<bool> {
+        let now = self.snapshot()?;
+        let header_key = self.keys.header();
+        // Others may rely on a table by now that was not there before.
+        let needed = !before.contains_key(&header_key) && self.is_served_by_others()?;
+        if now.get(&header_key) != made || needed {
+            return Ok(false);
+        }
+        let set = before.iter().filter(|(key, old)| {
+            let now = now.get(*key);
+            now.is_none_or(|now| now.value != old.value)
+        });
+        let set = set.map(|(key, old)| (key, Some(&old.value)));
+        let deleted = now.keys().filter(|key| !before.contains_key(*key));
+        let all = set.chain(deleted.map(|key| (key, None)));
+        // The header goes last: it says who has written the rest.
+        let (header, rest): (Vec<_>, Vec<_>) = all.partition(|(key, _)| **key == header_key);
+        let expect = Some((header_key, made.cloned()));
+        let mut part = Transaction::new();
+        for (key, value) in rest.into_iter().chain(header) {
+            if part.bytes() + key.len() > self.store.max_bytes() {
+                part.expect.clone_from(&expect);
+                if self.store.transact(&std::mem::take(&mut part))?.is_none() {
+                    return Ok(false);
+                }
+            }
+            match value {
+                Some(value) => drop(part.set.insert(key.clone(), value.clone())),
+                None => drop(part.delete.insert(key.clone())),
+            }
+        }
+        part.expect = expect;
+        Ok(self.store.transact(&part)?.is_some())
     }
 
     /// Makes a commit of what `plan` wants, until no other writer comes between.
@@ -187,7 +313,7 @@ impl<S: KvStore> KvBackend<S> {
         let mut pause = Duration::from_millis(1);
         let mut attempt = Attempt::default();
         let mut seen = self.seen();
-        let opened = seen.setup.clone().map(|setup| (setup, seen.version));
+        let last = (seen.last.clone().filter(|_| seen.opened)).map(|last| (last, seen.version));
         let mut unasked = seen
             .state
             .as_ref()
@@ -201,7 +327,7 @@ impl<S: KvStore> KvBackend<S> {
                 if !self.has_turn(state, &mut attempt)? {
                     return Ok(None);
                 }
-                let mut steps = self.restore(opened.as_ref(), state)?;
+                let mut steps = self.restore(last.as_ref(), state)?;
                 steps.extend(plan(state, &attempt.stored)?);
                 if unasked && steps.is_empty() {
                     let header = self.store.get(&self.keys.header())?;
@@ -217,6 +343,7 @@ impl<S: KvStore> KvBackend<S> {
                 seen.heard = Some(Instant::now());
                 seen.routes = routes;
                 seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
+                seen.last = seen.state.as_ref().map(|state| state.head().clone());
                 return Ok(commit);
             }
             seen.state = None;
@@ -436,41 +563,27 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.store.static_config(self.keys.traefik())
     }
 
-    fn open(&self, setup: &Setup) -> Result<Commit> {
+    fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
         self.keys.check()?;
         self.store
             .check(&[self.keys.traefik(), &self.keys.private_tree()])?;
         let interval = self.store.heartbeat()?;
-        let commit = self.write(&mut |state, _| {
-            let certificate = self.store.read_tree(&self.keys.default_certificate())?;
-            let legacy = legacy::read(&self.keys, &*self.store)?;
-            let mut steps = vec![self.others_api(setup)?];
-            steps.extend(state.set_up(setup, !certificate.is_empty())?);
-            let unknown = legacy.iter().map(|(route, _)| route);
-            let unknown = unknown.filter(|route| state.table().get(&route.spec).is_none());
-            let adopted: Vec<_> = unknown.map(|route| Change::from(route.clone())).collect();
-            let mut legacy: HashMap<RouteSpec, Transaction> = (legacy.into_iter())
-                .map(|(route, transaction)| (route.spec, transaction))
-                .collect();
-            for mut step in state.apply(&adopted)? {
-                for spec in &step.specs {
-                    if let Some(mut gone) = legacy.remove(spec) {
-                        gone.then(std::mem::take(&mut step.transaction));
-                        step.transaction = gone;
-                    }
-                }
-                steps.push(step);
-            }
-            steps.extend(legacy.into_iter().map(|(spec, transaction)| Step {
-                specs: vec![spec],
-                transaction,
-            }));
-            Ok(steps)
-        })?;
+        let mut serving = self.serving();
+        let joins = setup.serves && serving.presence.is_none();
+        if joins {
+            let key = self.keys.serving(&self.writer);
+            serving.presence = Some(Presence::announce(Arc::<S>::clone(&self.store), key)?);
+            serving.attached = !setup.started;
+        }
+        let commit = self.open_as(setup, edit, &mut serving);
+        if commit.is_err() && joins {
+            serving.presence = None;
+        }
+        let commit = commit?;
         let beating = interval
             .map(|interval| Heartbeat::start(Arc::clone(&self.store), self.keys.clone(), interval));
         *self.heart() = beating;
-        self.seen().setup = Some(setup.clone());
+        self.seen().opened = true;
         Ok(commit)
     }
 
@@ -481,7 +594,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
                 return Ok(state.table().clone());
             }
         }
-        let (expected, version) = (seen.routes && seen.setup.is_some(), seen.version);
+        let (expected, version) = (seen.routes && seen.opened, seen.version);
         let state = self.refresh(&mut seen)?;
         // A table whose last Router has ended in good order is an empty one.
         if state.version() == 0 && expected && self.store.is_behind(version)? {
@@ -506,6 +619,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+        self.serving().before = None;
         self.write(&mut |state, stored| {
             let changes = edit(state.table(), stored);
             state.apply(&changes)
@@ -517,18 +631,72 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.store.wait(&self.keys.header(), version, timeout)
     }
 
-    fn close(&self) -> Result<()> {
-        let setup = self.seen().setup.take();
+    fn revert(&self) -> Result<bool> {
+        let before = std::mem::take(&mut *self.serving()).before;
         *self.heart() = None;
-        if setup.is_none_or(|setup| setup.base.is_some()) {
-            self.write(&mut |state, _| state.tear_down())?;
-        }
         let mut seen = self.seen();
+        let Seen { state, .. } = std::mem::take(&mut *seen);
+        match before {
+            Some(before) => self.put_back(&before, state.and_then(TableKeys::into_stored).as_ref()),
+            None => Ok(true),
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        let attached = std::mem::take(&mut *self.serving()).attached;
+        *self.heart() = None;
+        let mut seen = self.seen();
+        seen.opened = false;
+        if attached || self.is_served_by_others()? {
+            return Ok(());
+        }
         let state = self.refresh(&mut seen)?;
-        if state.table().is_empty() {
-            self.store.transact(&state.removal())?;
+        if state.table().is_empty() && state.head().base == Value::Object(Default::default()) {
+            self.store.transact(&state.removal()?)?;
             seen.state = None;
         }
         Ok(())
+    }
+}
+
+impl<S: KvStore> KvBackend<S> {
+    fn open_as(&self, setup: &Setup, edit: &mut Edit<'_>, serving: &mut Serving) -> Result<Commit> {
+        if setup.alone {
+            self.wait_until_alone()?;
+        }
+        let mut before = None;
+        let commit = self.write(&mut |state, stored| {
+            self.check_setup(setup, state)?;
+            let mut steps = state.set_up(setup)?;
+            let legacy = legacy::read(&self.keys, &*self.store)?;
+            let unknown = legacy.iter().map(|(route, _)| route);
+            let unknown = unknown.filter(|route| state.table().get(&route.spec).is_none());
+            let adopted: Vec<_> = unknown.map(|route| Change::from(route.clone())).collect();
+            let mut legacy: HashMap<RouteSpec, Transaction> = (legacy.into_iter())
+                .map(|(route, transaction)| (route.spec, transaction))
+                .collect();
+            for mut step in state.apply(&adopted)? {
+                for spec in &step.specs {
+                    if let Some(mut gone) = legacy.remove(spec) {
+                        gone.then(std::mem::take(&mut step.transaction));
+                        step.transaction = gone;
+                    }
+                }
+                steps.push(step);
+            }
+            steps.extend(legacy.into_iter().map(|(spec, transaction)| Step {
+                specs: vec![spec],
+                transaction,
+            }));
+            let changes = edit(state.table(), stored);
+            steps.extend(state.apply(&changes)?);
+            // What is stored of a batch in parts was not there before.
+            if setup.serves && !steps.is_empty() && stored.is_empty() {
+                before = Some(self.snapshot()?);
+            }
+            Ok(steps)
+        })?;
+        serving.before = serving.before.take().or(before);
+        Ok(commit)
     }
 }

@@ -76,6 +76,26 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Sets a key that the store removes after `ttl`, unless this is called again before. Others
+    /// learn by it that a table is served. `false` means that the store has no such keys. Defaults to
+    /// `false`.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    fn announce(&self, key: &str, ttl: Duration) -> Result<bool> {
+        let _ = (key, ttl);
+        Ok(false)
+    }
+
+    /// Removes such a key at once. Defaults to nothing.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    fn withdraw(&self, key: &str) -> Result<()> {
+        let _ = key;
+        Ok(())
+    }
+
     /// A table that had this version is gone and about to be begun anew: whatever is needed so that
     /// a Traefik which watches from there on hears of it. `scratch` is a key of ours that may be
     /// written and deleted for that. Defaults to nothing.

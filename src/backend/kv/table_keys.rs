@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::flatten::{flatten, flatten_fields};
 use super::{Entry, Step, Transaction};
@@ -19,6 +19,8 @@ use crate::route::{
 /// The keys of a router that say where it gets its requests from; it has one of them.
 const ENTRYPOINT: &str = "entryPoints/0";
 const PARENT: &str = "parentRefs/0";
+/// The key of a router at the entrypoint that serves TLS.
+const TLS: &str = "tls";
 /// The way in which [`Layout`] lays tables out; another number than that of a stored table means
 /// that its routers stand elsewhere.
 const LAYOUT: u8 = 2;
@@ -86,6 +88,11 @@ impl Keys {
         format!("{}/", self.private)
     }
 
+    /// All that is in `http.routers`.
+    pub(super) fn routers(&self) -> String {
+        self.http("routers", "")
+    }
+
     pub(super) fn default_certificate(&self) -> String {
         format!("{}/tls/stores/default/", self.traefik)
     }
@@ -107,6 +114,11 @@ impl Keys {
     /// A key that stands for nothing.
     pub(super) fn scratch(&self) -> String {
         format!("{}scratch", self.own_tree())
+    }
+
+    /// Those that serve the table.
+    pub(super) fn serving(&self, writer: &str) -> String {
+        format!("{}serving/{writer}", self.own_tree())
     }
 
     fn route(&self, router: &str) -> String {
@@ -169,14 +181,15 @@ impl Works {
 }
 
 impl TableKeys {
-    /// Reads what is below [`Keys::own_tree`].
-    pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>) -> Result<Self> {
+    /// Reads what is below [`Keys::own_tree`]; `fresh` tells the marker of a table that is not there
+    /// yet from all others.
+    pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>, fresh: &str) -> Result<Self> {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
         let stored = tree.get(&header_key).cloned();
         let header = match &stored {
-            None => Header::new(keys.namespace(), marker_name(keys.namespace())),
-            Some(entry) => parse_line(&entry.value).map_err(|error| at(&header_key, error))?,
+            None => Header::new(keys.namespace(), marker_name(fresh)),
+            Some(entry) => Header::parse(&entry.value).map_err(|error| at(&header_key, error))?,
         };
         let routes = keys.route("");
         let table = tree
@@ -198,7 +211,7 @@ impl TableKeys {
         Ok(Self {
             // A table that was laid out in another way is laid out anew with the next commit.
             layout: match header.layout {
-                LAYOUT => Layout::of(&table, header.nested),
+                LAYOUT => Layout::of(&table, header.nested()),
                 _ => Layout::default(),
             },
             come: HashMap::new(),
@@ -284,7 +297,7 @@ impl TableKeys {
     /// transaction. A route at the entrypoint is always right there, so whatever changes its gate
     /// is there in between; and what a gate names changes in one step with who stands behind it.
     fn lay_out(&mut self, mut changed: BTreeMap<RouteSpec, Transaction>) -> Result<Vec<Step>> {
-        let next = Layout::of(&self.table, self.header.nested);
+        let next = Layout::of(&self.table, self.header.nested());
         let last = std::mem::replace(&mut self.layout, next);
         let mut steps = self.mend(&mut changed);
         let mut works = self.opened(&last);
@@ -447,23 +460,25 @@ impl TableKeys {
     /// Has a router get its requests from the entrypoint, or from a parent.
     fn place(&self, router: &str, parent: Option<&Group>, moved: bool, into: &mut Transaction) {
         let router = self.keys.http("routers", router);
-        let place = Place::new(self.keys.namespace(), &self.header.entrypoint, parent);
+        let place = Place::new(self.keys.namespace(), self.header.entrance(), parent);
         let mut next = Transaction::new();
-        flatten_fields(&router, [place.field()], &mut next.set);
+        flatten_fields(&router, place.fields(), &mut next.set);
         if moved {
-            let other = match place {
-                Place::Entrypoint(_) => PARENT,
-                Place::Below(_) => ENTRYPOINT,
+            let others: &[_] = match place {
+                Place::Entrypoint(_) => &[PARENT],
+                Place::Below(_) if self.header.tls => &[ENTRYPOINT, TLS],
+                Place::Below(_) => &[ENTRYPOINT],
             };
-            next.delete.insert(format!("{router}/{other}"));
+            let others = others.iter().map(|other| format!("{router}/{other}"));
+            next.delete.extend(others);
         }
         into.then(next);
     }
 
     fn set_parent(&self, group: &Group, this: &Parent, into: &mut Transaction) {
         let mut next = Transaction::new();
-        let (namespace, entrypoint) = (self.keys.namespace(), &self.header.entrypoint);
-        for (router, place) in parent(namespace, entrypoint, group, this) {
+        let (namespace, entrance) = (self.keys.namespace(), self.header.entrance());
+        for (router, place) in parent(namespace, entrance, group, this) {
             let key = self.keys.http("routers", &router.name);
             flatten_fields(&key, router.fields_at(&place), &mut next.set);
             next.set
@@ -479,7 +494,9 @@ impl TableKeys {
 
     fn delete_router(&self, name: &str, from: &mut Transaction) {
         let router = self.keys.http("routers", name);
-        for part in ["rule", "priority", "service", ENTRYPOINT, PARENT] {
+        let parts = ["rule", "priority", "service", ENTRYPOINT, PARENT];
+        let tls = self.header.tls.then_some(TLS);
+        for part in parts.into_iter().chain(tls) {
             from.delete.insert(format!("{router}/{part}"));
         }
     }
@@ -540,50 +557,90 @@ impl TableKeys {
         Ok(())
     }
 
-    /// Whether there is nothing of what this setup has stored.
-    pub(super) fn lacks(&self, setup: &Setup) -> bool {
-        let is_empty = |base: &Value| base.as_object().is_none_or(serde_json::Map::is_empty);
+    /// Whether the table is not there.
+    pub(super) fn is_gone(&self) -> bool {
         self.stored.is_none()
-            || is_empty(&self.header.base)
-                && setup.base.as_ref().is_some_and(|base| !is_empty(base))
     }
 
-    /// Stores a setup; see [`Backend::open`](crate::Backend::open). `certificate` says whether a
-    /// default one is stored, ours or another's.
-    pub(super) fn set_up(&mut self, setup: &Setup, certificate: bool) -> Result<Vec<Step>> {
-        let ours = self.header.base.pointer("/tls/stores/default").is_some();
-        let base = setup.base_over(&self.header.marker, &self.header.base, certificate && !ours);
-        entries(&base)?;
-        let mut steps = self.replace_base(base)?;
-        if let Some(service) = &setup.service {
-            if *service != self.header.service {
-                steps.extend(self.replace_services(service)?);
-            }
+    /// Whether this key is one of those that stand beside the routes.
+    pub(super) fn has_config(&self, key: &str) -> bool {
+        self.config_keys().is_ok_and(|keys| keys.contains_key(key))
+    }
+
+    /// The header as it is stored.
+    pub(super) fn into_stored(self) -> Option<Entry> {
+        self.stored
+    }
+
+    pub(super) fn head(&self) -> &Header {
+        &self.header
+    }
+
+    /// Begins a table that is gone anew, as it was but for its routes.
+    pub(super) fn begin_as(&mut self, last: &Header) -> Result<Vec<Step>> {
+        self.header = Header {
+            layout: LAYOUT,
+            turn: None,
+            ..last.clone()
+        };
+        let mut transaction = Transaction::new();
+        transaction.set = self.config_keys()?;
+        Ok(vec![Step::of(transaction)])
+    }
+
+    /// Takes over a setup; see [`Backend::open`](crate::Backend::open).
+    pub(super) fn set_up(&mut self, setup: &Setup) -> Result<Vec<Step>> {
+        let before = self.header.clone();
+        let old_keys = match self.is_gone() {
+            true => BTreeMap::new(),
+            false => self.config_keys()?,
+        };
+        self.header
+            .set_up(setup, !self.layout.parents().is_empty())?;
+        if self.header == before && !self.is_gone() {
+            return Ok(Vec::new());
         }
-        if self.header.entrypoint != setup.entrypoint {
-            self.header.entrypoint.clone_from(&setup.entrypoint);
-            let below = |spec: &RouteSpec| self.layout.place(spec).is_some();
-            for route in self.table.iter().filter(|route| !below(&route.spec)) {
-                let name = router_name(self.keys.namespace(), &route.spec);
-                let mut step = Step::default();
-                self.place(&name, None, false, &mut step.transaction);
-                steps.push(step);
-            }
-            let parents = self.layout.parents().iter();
-            for (group, parent) in parents.filter(|(_, parent)| parent.above.is_none()) {
-                let mut step = Step::default();
-                self.set_parent(group, parent, &mut step.transaction);
-                steps.push(step);
-            }
+        entries(&self.header.base)?;
+        let mut transaction = Transaction::new();
+        transaction.set = self.config_keys()?;
+        let gone = old_keys.into_keys();
+        let gone = gone.filter(|key| !transaction.set.contains_key(key));
+        transaction.delete = gone.collect();
+        let mut steps = vec![Step::of(transaction)];
+        if self.header.service != before.service {
+            steps.extend(self.replace_services(&before.service)?);
         }
-        self.header.nested = setup.nested.unwrap_or(self.header.nested);
+        if (&self.header.entrypoint, self.header.tls) != (&before.entrypoint, before.tls) {
+            steps.extend(self.replace_entrance(before.tls));
+        }
         steps.extend(self.lay_out(BTreeMap::new())?);
         Ok(steps)
     }
 
+    /// Gives the routers at the entrypoint another one, or another way to serve TLS.
+    fn replace_entrance(&self, had_tls: bool) -> Vec<Step> {
+        let namespace = self.keys.namespace();
+        let below = |spec: &RouteSpec| self.layout.place(spec).is_some();
+        let routes = self.table.iter().filter(|route| !below(&route.spec));
+        let routes = routes.map(|route| router_name(namespace, &route.spec));
+        let parents = self.layout.parents().iter();
+        let gates = parents.filter(|(_, parent)| parent.above.is_none());
+        let gates = gates.map(|(group, _)| parent_name(namespace, group));
+        let entrance = |name: String| {
+            let mut step = Step::default();
+            self.place(&name, None, false, &mut step.transaction);
+            if had_tls && !self.header.tls {
+                let router = self.keys.http("routers", &name);
+                step.transaction.delete.insert(format!("{router}/{TLS}"));
+            }
+            step
+        };
+        routes.chain(gates).map(entrance).collect()
+    }
+
     /// Gives every service another configuration beside its server.
-    fn replace_services(&mut self, more: &Value) -> Result<Vec<Step>> {
-        let old = std::mem::replace(&mut self.header.service, more.clone());
+    fn replace_services(&self, old: &Value) -> Result<Vec<Step>> {
+        let more = &self.header.service;
         let mut done = HashSet::new();
         let mut steps = Vec::new();
         for route in &self.table {
@@ -593,7 +650,7 @@ impl TableKeys {
                 continue;
             }
             let (mut gone, mut transaction) = (BTreeMap::new(), Transaction::new());
-            flatten(&key, &service(&route.target, &old), &mut gone)?;
+            flatten(&key, &service(&route.target, old), &mut gone)?;
             let value = service(&route.target, more);
             flatten(&key, &value, &mut transaction.set)?;
             gone.retain(|key, _| !transaction.set.contains_key(key));
@@ -603,29 +660,10 @@ impl TableKeys {
         Ok(steps)
     }
 
-    /// Takes our setup out again.
-    pub(super) fn tear_down(&mut self) -> Result<Vec<Step>> {
-        self.replace_base(json!({}))
-    }
-
-    fn replace_base(&mut self, base: Value) -> Result<Vec<Step>> {
-        let old = self.base_keys(&self.header.base)?;
-        let new = self.base_keys(&base)?;
-        self.header.base = base;
-        let mut transaction = Transaction::new();
-        transaction.delete = old
-            .into_keys()
-            .filter(|key| !new.contains_key(key))
-            .collect();
-        transaction.set = new;
-        Ok(vec![Step::of(transaction)])
-    }
-
-    fn base_keys(&self, base: &Value) -> Result<BTreeMap<String, String>> {
+    /// The keys of what stands beside the routes and the marker.
+    fn config_keys(&self) -> Result<BTreeMap<String, String>> {
         let mut keys = BTreeMap::new();
-        if base.as_object().is_some_and(|base| !base.is_empty()) {
-            flatten(&self.keys.traefik, base, &mut keys)?;
-        }
+        flatten(&self.keys.traefik, &self.header.config(), &mut keys)?;
         Ok(keys)
     }
 
@@ -677,7 +715,7 @@ impl TableKeys {
 
     /// The keys of the marker, given the header's text.
     pub(super) fn marker_of(keys: &Keys, header: &str) -> Result<BTreeMap<String, String>> {
-        let header: Header = parse_line(header)?;
+        let header = Header::parse(header)?;
         let mut marker_keys = BTreeMap::new();
         let key = keys.http("middlewares", &header.marker);
         flatten(&key, &marker(header.generation), &mut marker_keys)?;
@@ -690,12 +728,13 @@ impl TableKeys {
     }
 
     /// Removes the last keys of an empty table.
-    pub(super) fn removal(&self) -> Transaction {
+    pub(super) fn removal(&self) -> Result<Transaction> {
         let marker = self.keys.http("middlewares", &self.header.marker);
         let mut transaction = Transaction::new();
         transaction.delete.insert(self.keys.header());
+        transaction.delete.extend(self.config_keys()?.into_keys());
         transaction.delete_trees.insert(format!("{marker}/"));
         transaction.expect = self.expect();
-        transaction
+        Ok(transaction)
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::Router;
+use crate::config::dynamic::{ApiAccess, certificate, fast_hash};
 use crate::route::{Nested, Route, matches};
 
 /// A store in memory that fails as it is told to.
@@ -25,6 +26,9 @@ struct Faulty {
     /// What there was after each of them.
     states: Option<Mutex<Vec<State>>>,
 }
+
+/// What the names of the generation's middleware and router begin with.
+const MARKER: &str = "traefik-router-generation";
 
 /// The keys of a store with their values.
 type State = BTreeMap<String, String>;
@@ -119,7 +123,9 @@ fn specs(backend: &KvBackend<Faulty>) -> Vec<String> {
 #[test]
 fn the_keys_are_what_traefik_reads() {
     let backend = faulty(None, None);
-    backend.open(&Setup::new("web")).unwrap();
+    backend
+        .open(&Setup::new("web"), &mut |_, _| Vec::new())
+        .unwrap();
     backend
         .commit(&mut |_, _| vec![add(1), Change::add("/r2/", "http://t1/base", ()).unwrap()])
         .unwrap();
@@ -157,8 +163,9 @@ fn the_keys_are_what_traefik_reads() {
     backend
         .commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
         .unwrap();
-    let left: Vec<_> = backend.store().store.dump().into_keys().collect();
-    assert_eq!(left.len(), 2, "the marker and the header: {left:?}");
+    let left = backend.store().store.dump().into_keys();
+    let left: Vec<_> = left.filter(|key| !key.contains(MARKER)).collect();
+    assert_eq!(left, ["jupyterhub/traefik-router/header"]);
 }
 
 #[test]
@@ -220,13 +227,22 @@ fn tables_with_different_prefixes_share_nothing() {
     let [a, b] =
         ["/hub-a/", "hub-b"].map(|prefix| KvBackend::new(store.clone()).jupyterhub_prefix(prefix));
     for backend in [&a, &b] {
-        backend.open(&Setup::new("web")).unwrap();
+        backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap();
         backend.commit(&mut |_, _| vec![add(1)]).unwrap();
     }
     assert_ne!(a.read().unwrap().len(), 0);
     let marker = |backend: &KvBackend<_>| backend.commit(&mut |_, _| Vec::new()).unwrap().marker;
     assert_ne!(marker(&a), marker(&b));
-    let count = |what: &str| store.dump().keys().filter(|key| key.contains(what)).count();
+    let is_route = |key: &&String| !key.contains(MARKER);
+    let count = |what: &str| {
+        let keys = store.dump();
+        keys.keys()
+            .filter(is_route)
+            .filter(|key| key.contains(what))
+            .count()
+    };
     let (routers, services) = (count("/routers/"), count("/services/"));
     b.commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
         .unwrap();
@@ -248,7 +264,9 @@ fn prefixes_that_make_traefik_reload_twice_are_refused() {
         let backend = KvBackend::new(MemoryStore::new())
             .traefik_prefix(traefik)
             .jupyterhub_prefix(private);
-        let error = backend.open(&Setup::new("web")).unwrap_err();
+        let error = backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap_err();
         assert_eq!(
             error.kind(),
             ErrorKind::InvalidConfig,
@@ -260,61 +278,225 @@ fn prefixes_that_make_traefik_reload_twice_are_refused() {
 #[test]
 fn another_entrypoint_moves_all_routes() {
     let backend = faulty(None, None);
-    backend.open(&Setup::new("http")).unwrap();
+    backend
+        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .unwrap();
     backend.commit(&mut |_, _| vec![add(1), add(2)]).unwrap();
-    backend.open(&Setup::new("https")).unwrap();
+    backend
+        .open(&Setup::new("https"), &mut |_, _| Vec::new())
+        .unwrap();
     let keys = backend.store().store.dump();
     let entrypoints: Vec<_> = keys
         .iter()
         .filter(|(key, _)| key.contains("entryPoints"))
         .map(|(_, value)| value)
         .collect();
-    assert_eq!(entrypoints, ["https", "https"]);
+    // The third one is the router of the generation.
+    assert_eq!(entrypoints, ["https", "https", "https"]);
 }
 
 #[test]
-fn an_api_router_of_others_leaves_nothing_in_ours() {
+fn an_api_router_of_others_is_never_replaced() {
     let backend = faulty(None, None);
     let store = backend.store().store.clone();
     let mut transaction = Transaction::new();
-    let key = |part: &str| format!("traefik/http/routers/route_api/{part}");
-    transaction.set.insert(key("rule"), "theirs".into());
-    transaction
-        .set
-        .insert(key("middlewares/0"), "auth_api".into());
+    let key = |part: &str| format!("traefik/http/routers/theirs/{part}");
+    for (part, value) in [
+        ("rule", "PathPrefix(`/api`)"),
+        ("service", "api@internal"),
+        ("middlewares/0", "auth_api"),
+    ] {
+        transaction.set.insert(key(part), value.into());
+    }
     store.transact(&transaction).unwrap();
-    backend.open(&Setup::new("http")).unwrap();
-    assert_eq!(store.dump()[&key("rule")], "theirs", "we have none");
+    let before = store.dump();
     let setup = Setup {
-        base: Some(json!({"http": {"routers": {"route_api": {"rule": "ours"}}}})),
+        api: Some(api("secret")),
         ..Setup::new("http")
     };
-    for _ in 0..2 {
-        backend.open(&setup).unwrap();
+    let error = backend.open(&setup, &mut |_, _| Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+    assert!(error.to_string().contains("theirs"), "{error}");
+    assert_eq!(*error.stored(), Stored::Nothing);
+    assert_eq!(store.dump(), before);
+    // Without one of ours there is nothing in the way.
+    backend
+        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .unwrap();
+    let now = store.dump();
+    assert!(
+        before
+            .iter()
+            .all(|(key, value)| now.get(key) == Some(value))
+    );
+}
+
+#[test]
+fn an_api_router_of_ours_is_replaced_only_when_asked_for() {
+    let backend = faulty(None, None);
+    let store = backend.store().store.clone();
+    let open = |password: &str, replace_api| {
+        let setup = Setup {
+            api: Some(api(password)),
+            replace_api,
+            ..Setup::new("http")
+        };
+        backend.open(&setup, &mut |_, _| Vec::new()).map(drop)
+    };
+    let users = || {
         let keys = store.dump();
-        assert_eq!(keys[&key("rule")], "ours");
-        assert!(!keys.contains_key(&key("middlewares/0")));
+        keys["traefik/http/middlewares/traefik-router-api-auth/basicAuth/users/0"].clone()
+    };
+    open("one", false).unwrap();
+    let first = users();
+    assert!(open("two", false).is_err());
+    assert_eq!(users(), first);
+    open("two", true).unwrap();
+    assert_ne!(users(), first);
+}
+
+fn api(password: &str) -> ApiAccess {
+    ApiAccess {
+        entrypoint: "auth_api".into(),
+        username: "jupyterhub".into(),
+        password: password.into(),
+        given: true,
+        password_hash: fast_hash(password),
     }
 }
 
 #[test]
-fn closing_takes_the_certificate_along() {
-    let backend = faulty(None, None);
-    let setup = Setup {
-        base: Some(json!({})),
-        fallback_certificate: Some(("certificate".into(), "secret".into())),
+fn traefik_is_never_given_two_default_certificates() {
+    let elsewhere = Setup {
+        certificate_elsewhere: true,
         ..Setup::new("http")
     };
-    backend.open(&setup).unwrap();
-    backend.commit(&mut |_, _| vec![add(1)]).unwrap();
-    let stored = |backend: &KvBackend<Faulty>| backend.store().store.dump();
-    assert!(stored(&backend).values().any(|value| value == "secret"));
-    backend.close().unwrap();
-    assert!(
-        !stored(&backend)
-            .values()
-            .any(|value| value.contains("secret"))
-    );
+    let key = "traefik/tls/stores/default/defaultCertificate/certFile";
+    // By hand, or by a Router that was told to.
+    let by_hand = faulty(None, None);
+    let mut transaction = Transaction::new();
+    transaction.set.insert(key.into(), "theirs".into());
+    by_hand.store().store.transact(&transaction).unwrap();
+    let before = by_hand.store().store.dump();
+    let error = by_hand
+        .open(&elsewhere, &mut |_, _| Vec::new())
+        .unwrap_err();
+    assert!(error.to_string().contains(key), "{error}");
+    assert_eq!(by_hand.store().store.dump(), before);
+
+    let ours = faulty(None, None);
+    let setup = Setup {
+        extra: Some(certificate("/ours.pem")),
+        ..Setup::new("http")
+    };
+    ours.open(&setup, &mut |_, _| Vec::new()).unwrap();
+    let before = ours.store().store.dump();
+    assert_eq!(before[key], "/ours.pem");
+    ours.open(&elsewhere, &mut |_, _| Vec::new()).unwrap_err();
+    assert_eq!(ours.store().store.dump(), before);
+}
+
+#[test]
+fn what_is_opened_is_put_back_as_it_was() {
+    let serving = |setup: Setup| Setup {
+        serves: true,
+        ..setup
+    };
+    let store = MemoryStore::new();
+    let handle = || KvBackend::new(store.clone());
+    let nothing = store.dump();
+    let backend = handle();
+    backend
+        .open(&serving(Setup::new("web")), &mut |_, _| vec![add(1)])
+        .unwrap();
+    assert!(backend.revert().unwrap());
+    assert_eq!(store.dump(), nothing);
+
+    let offline = handle();
+    offline
+        .open(&Setup::new("web"), &mut |_, _| vec![add(1), add(2)])
+        .unwrap();
+    let before = store.dump();
+    let moved = serving(Setup {
+        tls: Some(true),
+        nested: Some(Nested::Always),
+        extra: Some(certificate("/x")),
+        ..Setup::new("other")
+    });
+    let backend = handle();
+    backend
+        .open(&moved, &mut |table, _| deletions(table))
+        .unwrap();
+    assert_ne!(store.dump(), before);
+    assert!(backend.revert().unwrap());
+    assert_eq!(store.dump(), before);
+
+    // Who has committed since keeps what he has.
+    let backend = handle();
+    backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
+    offline.commit(&mut |_, _| vec![add(3)]).unwrap();
+    let now = store.dump();
+    assert!(!backend.revert().unwrap());
+    let without_presence = |keys: BTreeMap<String, String>| -> BTreeMap<_, _> {
+        let served = |key: &String| key.contains("/serving/");
+        keys.into_iter().filter(|(key, _)| !served(key)).collect()
+    };
+    assert_eq!(store.dump(), without_presence(now));
+}
+
+#[test]
+fn a_served_table_is_not_emptied_by_who_begins() {
+    let store = MemoryStore::new();
+    let handle = || KvBackend::new(store.clone());
+    let serving = |alone| Setup {
+        serves: true,
+        started: true,
+        alone,
+        ..Setup::new("web")
+    };
+    let one = handle();
+    one.open(&serving(true), &mut |_, _| vec![add(1)]).unwrap();
+    let two = handle();
+    let error = two
+        .open(&serving(true), &mut |table, _| deletions(table))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+    assert_eq!(one.read().unwrap().len(), 1);
+    two.open(&serving(false), &mut |_, _| Vec::new()).unwrap();
+    // The table stays for the other one, empty as it may be.
+    one.commit(&mut |table, _| deletions(table)).unwrap();
+    one.close().unwrap();
+    assert!(store.dump().keys().any(|key| key.ends_with("/header")));
+    two.close().unwrap();
+    assert!(store.dump().is_empty(), "{:?}", store.dump());
+}
+
+fn deletions(table: &Table) -> Vec<Change> {
+    let specs = table.iter().map(|route| route.spec.clone());
+    specs.map(Change::Delete).collect()
+}
+
+#[test]
+fn what_is_left_open_stays_as_it_is_stored() {
+    let backend = faulty(None, None);
+    let setup = Setup {
+        tls: Some(true),
+        nested: Some(Nested::Never),
+        service: Some(json!({"passHostHeader": false})),
+        extra: Some(certificate("/x")),
+        ..Setup::new("web")
+    };
+    let opened = backend.open(&setup, &mut |_, _| vec![add(1)]).unwrap();
+    let before = backend.store().store.dump();
+    let keeps = Setup {
+        default_entrypoint: "http".into(),
+        knows_parents: Some(true),
+        ..Setup::default()
+    };
+    let other = KvBackend::new(backend.store().store.clone());
+    let again = other.open(&keeps, &mut |_, _| Vec::new()).unwrap();
+    assert_eq!(again.generation, opened.generation);
+    assert_eq!(backend.store().store.dump(), before);
 }
 
 #[test]
@@ -352,7 +534,9 @@ fn a_table_whose_last_router_has_ended_is_an_empty_one() {
     let store = MemoryStore::new();
     let [a, b] = [(); 2].map(|()| KvBackend::new(store.clone()));
     for backend in [&a, &b] {
-        backend.open(&Setup::new("web")).unwrap();
+        backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap();
     }
     a.commit(&mut |_, _| vec![add(1)]).unwrap();
     assert_eq!(b.read().unwrap().len(), 1);
@@ -440,6 +624,9 @@ fn routers(keys: &State) -> HashMap<&str, Found> {
             continue;
         };
         let (name, part) = key.split_once('/').unwrap();
+        if name.starts_with(MARKER) {
+            continue;
+        }
         let router = routers.entry(name).or_default();
         match part {
             "rule" => router.rule.clone_from(value),
@@ -575,7 +762,8 @@ proptest! {
         write(first, None).unwrap();
         write(second, Some(cut)).ok();
         write(third.clone(), None).unwrap();
-        let fresh = faulty(None, None);
+        let mut fresh = faulty(None, None);
+        fresh.writer = "writer".into();
         commit(&fresh, third.0, third.1).unwrap();
         let [mended, fresh] = [store.dump(), fresh.store().store.dump()].map(|keys| {
             let is_router = |key: &String| key.contains("/routers/") || key.contains("/parents/");
@@ -600,17 +788,22 @@ fn commit(
     let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed), ()).unwrap();
     let table: Table = specs.into_iter().map(route).collect();
     let nested = Some(nested);
-    backend.open(&Setup {
+    let setup = Setup {
         nested,
         ..Setup::new("web")
-    })?;
+    };
+    backend.open(&setup, &mut |_, _| Vec::new())?;
     backend.commit(&mut |now, _| now.changes_to(&table))
 }
 
 #[test]
 fn what_a_change_writes_does_not_grow_with_the_table() {
     let backend = faulty(Some(1_400_000), None);
-    backend.open(&Setup::new("web")).unwrap();
+    let setup = Setup {
+        nested: Some(Nested::Auto),
+        ..Setup::new("web")
+    };
+    backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
     let user = |n: usize| Change::add(format!("/user/n{n}/"), "http://u", ()).unwrap();
     let hub = |target| Change::add("/", target, ()).unwrap();
     let written = |changes: Vec<Change>| {
@@ -632,8 +825,11 @@ fn what_a_change_writes_does_not_grow_with_the_table() {
 fn only_routes_that_were_at_the_entrypoint_leave_it() {
     let backend = faulty(None, None);
     let nested = Some(Nested::Always);
-    let setup = Setup::new("web");
-    backend.open(&Setup { nested, ..setup }).unwrap();
+    let setup = Setup {
+        nested,
+        ..Setup::new("web")
+    };
+    backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
     let user = |n: usize| Change::add(format!("/user/n{n}/"), "http://u", ()).unwrap();
     for (users, deleted) in [(10..11, 0), (11..99, 1)] {
         let new: Vec<_> = users.map(user).collect();

@@ -33,6 +33,8 @@ pub(crate) enum Field<'a> {
     Number(u64),
     /// A list of this text alone.
     List(&'a str),
+    /// A map that is there and has nothing but defaults.
+    Defaults,
 }
 
 /// A value of a configuration file and where it stands.

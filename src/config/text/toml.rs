@@ -187,6 +187,7 @@ pub(super) fn map_entry<'f>(
                 write_string(text, &mut line, false);
                 line.push(']');
             }
+            Field::Defaults => line.push_str("{}"),
         }
     }
     line.push_str("}\n");

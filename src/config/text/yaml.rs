@@ -292,6 +292,7 @@ pub(super) fn map_entry<'f>(
             Field::Text(text) => push_flow_line(text, &mut line),
             Field::Number(number) => line.push_str(&number.to_string()),
             Field::List(text) => push_flow_line(&[text], &mut line),
+            Field::Defaults => line.push_str("{}"),
         }
     }
     line.push_str("}\n");

@@ -1,6 +1,7 @@
 //! What is right and what is wrong with a set-up, found out without changing anything.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Builder;
@@ -9,7 +10,8 @@ use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, fallback_name, parent_name, priority, router_name};
-use crate::router::verify::providers;
+use crate::router::certificate::CertificateFiles;
+use crate::router::verify::{has_parents, providers};
 use crate::traefik::{Api, RouterInfo, Version, process};
 
 /// A Traefik with its own default `providersThrottleDuration` takes 2 seconds to load a change.
@@ -26,6 +28,9 @@ impl Builder {
     /// seconds for each Traefik, beside the store's own bounds.
     pub fn diagnose(&self) -> Vec<Finding> {
         let mut findings = vec![self.program()];
+        if let (Some(cert), Some(key)) = &self.ssl {
+            findings.push(given_certificate(cert, key));
+        }
         findings.extend(self.backend.diagnose());
         let contents = match self.backend.inspect() {
             Ok(contents) => contents,
@@ -44,7 +49,7 @@ impl Builder {
                 ),
             ),
         }
-        match self.apis() {
+        match self.apis(self.api_password.as_deref()) {
             Ok(apis) => {
                 for api in &apis {
                     findings.extend(self.traefik(api, contents.as_ref()));
@@ -82,6 +87,7 @@ impl Builder {
             api.url()
         );
         let mut findings = vec![supported("api", &version, message)];
+        findings.extend(contents.and_then(|contents| too_old(contents, &version, api.url())));
         let asked = self.guard(api).and_then(|guard| {
             findings.push(guard);
             self.loaded(api, contents, &mut findings)
@@ -140,7 +146,7 @@ impl Builder {
             return Ok(());
         };
         if !contents.entrypoint.is_empty() {
-            findings.push(entrypoint(api, &contents.entrypoint)?);
+            findings.extend(self.entrypoint(api, contents)?);
         }
         match &contents.commit {
             Some(commit) if runs => findings.push(generation(api, commit, provider)?),
@@ -155,6 +161,52 @@ impl Builder {
              in its static configuration",
         ));
         Ok(())
+    }
+}
+
+impl Builder {
+    /// Whether Traefik has the entrypoint that the routes are for, and whether requests to
+    /// `public_url` can meet them there.
+    fn entrypoint(&self, api: &Api, contents: &Contents) -> Result<Vec<Finding>> {
+        const CHECK: &str = "entrypoint";
+        let (url, name) = (api.url(), &contents.entrypoint);
+        let known = api.entrypoints()?;
+        let Some(ours) = known.iter().find(|known| known.name == *name) else {
+            let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
+            let message = format!(
+                "{url} has no entrypoint {name:?}, which the routes are for; it has {}",
+                names.join(", ")
+            );
+            return Ok(vec![Finding::problem(CHECK, message).advice(
+                "add it to its static configuration, or choose another one for the routes",
+            )]);
+        };
+        let mut findings = vec![Finding::ok(
+            CHECK,
+            format!("{url} has the entrypoint {name:?}"),
+        )];
+        if ours.redirects() {
+            let message = format!(
+                "the entrypoint {name:?} of {url} answers every request with a redirect, so that no \
+                 route is served there"
+            );
+            findings.push(
+                Finding::problem(CHECK, message)
+                    .advice("have the routes served on the entrypoint that it redirects to"),
+            );
+        }
+        let is_https = |url: &String| url.starts_with("https://");
+        if self.public_url.as_ref().is_some_and(is_https) && !ours.has_tls() && !contents.tls {
+            let message = format!(
+                "public_url begins with https, and neither the entrypoint {name:?} of {url} nor the \
+                 routers have TLS: HTTPS answers 404"
+            );
+            findings.push(
+                Finding::problem(CHECK, message)
+                    .advice("attach with this public_url once: the routers then carry tls"),
+            );
+        }
+        Ok(findings)
     }
 }
 
@@ -215,8 +267,8 @@ fn stored(contents: &Contents) -> Vec<Finding> {
         let message = "no default certificate is stored: where Traefik has none from elsewhere \
                        either, it makes an RSA key at every change, which takes it some 40 ms";
         Finding::warning("certificate", message).advice(
-            "set tls.stores.default.defaultCertificate; a Router that sets up the dynamic \
-             configuration does",
+            "set tls.stores.default.defaultCertificate in Traefik's own configuration; a Traefik that \
+             a Router starts has one",
         )
     });
     findings.extend(password_hashes(&contents.config).into_iter().map(hash));
@@ -258,20 +310,32 @@ fn hash(hash: &str) -> Finding {
     }
 }
 
-fn entrypoint(api: &Api, name: &str) -> Result<Finding> {
-    let url = api.url();
-    let known = api.entrypoints()?;
-    if known.iter().any(|entrypoint| entrypoint.name == name) {
-        let message = format!("{url} has the entrypoint {name:?}");
-        return Ok(Finding::ok("entrypoint", message));
+/// What an older Traefik would make of the table.
+fn too_old(contents: &Contents, version: &str, url: &str) -> Option<Finding> {
+    let layout = Layout::of(&contents.routes, contents.nested);
+    if has_parents(version) || layout.parents().is_empty() {
+        return None;
     }
-    let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
     let message = format!(
-        "{url} has no entrypoint {name:?}, which the routes are for; it has {}",
-        names.join(", ")
+        "routers of the table stand below others (parentRefs), and Traefik {version} at {url}, which \
+         is older than 3.6, rejects the whole table"
     );
-    Ok(Finding::problem("entrypoint", message)
-        .advice("add it to its static configuration, or choose another one for the routes"))
+    Some(Finding::problem("parents", message).advice(
+        "open the store with nested_routers(Nested::Never), which has them stand side by side for \
+         all, or install Traefik 3.6 or later",
+    ))
+}
+
+/// What is wrong with the files of a certificate and its key.
+fn given_certificate(cert: &Path, key: &Path) -> Finding {
+    const CHECK: &str = "ssl";
+    match CertificateFiles::inspect(cert, key) {
+        Ok(false) => Finding::ok(CHECK, format!("{} fits its private key", cert.display())),
+        Ok(true) => Finding::problem(CHECK, format!("{} has expired", cert.display()))
+            .advice("renew it; a Traefik that runs gets it with the next change"),
+        Err(error) => Finding::problem(CHECK, error.to_string())
+            .advice("give the certificate with its chain, the server's own first, and its key"),
+    }
 }
 
 /// Whether Traefik reads the store that we read: it shows what was last written there.
@@ -331,7 +395,11 @@ impl Ours {
             ];
             names.into_iter().zip([what, rest])
         });
-        let names = routes.chain(parents);
+        let generation = contents.commit.as_ref().map(|commit| {
+            let what = "the router that shows the generation";
+            (commit.marker.clone(), what.to_string())
+        });
+        let names = routes.chain(parents).chain(generation);
         Self {
             names: names
                 .map(|(name, what)| (format!("{name}@{provider}"), what))

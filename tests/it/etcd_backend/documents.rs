@@ -48,7 +48,7 @@ fn the_users_and_the_static_configuration_work() {
             &rig,
             "traefik.toml",
             &config,
-            &format!("127.0.0.1:{}", rig.web),
+            &[&rig.web, &rig.api].map(|port| format!("127.0.0.1:{port}")),
         );
         let etcd = routes_in(&cluster).user("hub", "HUB-PASSWORD");
         let router = rig.builder_over(KvBackend::new(etcd)).attach().unwrap();

@@ -112,7 +112,7 @@ fn a_clock_that_was_set_back_stops_nothing(kind: Kind) {
     }
     let other = rig.builder().offline().unwrap();
     let done = other.add_route("/other/", "http://h", ()).unwrap();
-    assert!(done.generation > later + 4, "opening was a commit as well");
+    assert_eq!(done.generation, later + 4);
     assert!(router.get_route("/other/").unwrap().is_some());
     router.delete_route("/other/").unwrap();
     goes_on(&rig, &router, &echo);

@@ -240,6 +240,7 @@ fn a_change_whose_answer_is_lost_is_made_once_and_told_as_made() {
         let proxy = Proxy::new(cluster.url());
         let router = on(Etcd::new([&proxy.url]).unwrap());
         let revision = || cluster.client().status().unwrap().revision;
+        router.apply([]).unwrap();
         let before = revision();
         for n in 0..CHANGES {
             proxy.lose_one_answer();

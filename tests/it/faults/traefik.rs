@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use traefik_router::backend::{Commit, Edit, Setup};
 use traefik_router::{
     Backend, Builder, ErrorKind, FileBackend, Level, ProcessStatus, Result, Router, Stored, Table,
+    Verified,
 };
 
 use crate::support::{
@@ -17,7 +18,7 @@ use crate::support::{
 on_each_backend! {
     a_traefik_that_is_stopped_is_told_in_time_and_goes_on_later,
     a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it,
-    a_traefik_that_starts_late_is_waited_for,
+    a_traefik_that_is_not_there_yet_is_told_at_once,
 }
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -93,17 +94,19 @@ fn a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it(kind: Kind
     });
 }
 
-fn a_traefik_that_starts_late_is_waited_for(kind: Kind) {
+fn a_traefik_that_is_not_there_yet_is_told_at_once(kind: Kind) {
     let rig = Rig::new(kind);
-    let echo = Echo::start();
-    std::thread::scope(|scope| {
-        let attaching = scope.spawn(|| rig.builder().attach());
-        eventually("stored", || rig.rules_text().contains("generation"));
-        let _traefik = External::start(&rig);
-        let router = attaching.join().unwrap().unwrap();
-        router.add_route("/a/", echo.url(), ()).unwrap();
-        is_served(&rig, "/a/", &echo);
-    });
+    let (echo, start) = (Echo::start(), Instant::now());
+    let error = rig.builder().attach().unwrap_err();
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+    let told = (error.kind(), error.stored());
+    assert_eq!(told, (ErrorKind::Unavailable, &Stored::Nothing), "{error}");
+    assert!(error.to_string().contains(&rig.api_url()), "{error}");
+    assert_eq!(rig.rules_text(), "");
+    let _traefik = External::start(&rig);
+    let router = rig.builder().attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    is_served(&rig, "/a/", &echo);
 }
 
 #[test]
@@ -244,8 +247,15 @@ fn a_traefik_of_another_version_is_told() {
     let start = Instant::now();
     let error = builder().attach().unwrap_err();
     assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
-    assert_eq!(error.kind(), ErrorKind::NotLoaded, "{error}");
-    assert!(error.to_string().contains(&old.url()), "{error}");
+    let told = (error.kind(), error.stored());
+    assert_eq!(
+        told,
+        (ErrorKind::InvalidConfig, &Stored::Nothing),
+        "{error}"
+    );
+    for text in [&*old.url(), "1.7.34", "install Traefik 3"] {
+        assert!(error.to_string().contains(text), "{error}");
+    }
     let findings = builder().diagnose();
     let told = |finding: &&traefik_router::Finding| {
         finding.level != Level::Ok && finding.message.contains("1.7.34")
@@ -268,15 +278,12 @@ const OLD: &str = "HTTP/1.1 418 I'm a teapot\r\nX-Traefik-Router-Generation: 1\r
 
 /// What comes between us and the entrypoint may fail; Traefik's API has shown the change by then.
 #[test]
-fn an_entrypoint_that_does_not_tell_what_it_serves_holds_nobody_up() {
+fn an_entrypoint_that_is_not_reached_holds_nobody_up() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let echo = Echo::start();
     rig.builder().attach().unwrap();
-    for (n, mood) in [Mood::Silent, Mood::Cut(0), Mood::Rubbish(BROKEN)]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, mood) in [Mood::Silent, Mood::Cut(0)].into_iter().enumerate() {
         let proxy = Proxy::new(&rig.web_url());
         let router = rig.builder().public_url(&proxy.url).attach().unwrap();
         for (state, mood) in [
@@ -286,7 +293,10 @@ fn an_entrypoint_that_does_not_tell_what_it_serves_holds_nobody_up() {
         ] {
             proxy.mood(mood);
             let (spec, start) = (format!("/{state}/{n}/"), Instant::now());
-            router.add_route(&spec, echo.url(), ()).unwrap();
+            let applied = router.add_route(&spec, echo.url(), ()).unwrap();
+            let seen = applied.verified == Verified::Seen;
+            assert!(seen || state != "before", "{applied:?}");
+            assert!(!seen || state != "during", "{applied:?}");
             assert!(
                 start.elapsed() < 2 * LONG,
                 "{mood:?}: {:?}",
@@ -363,8 +373,8 @@ impl Backend for SlowDisk {
         self.0.static_config()
     }
 
-    fn open(&self, setup: &Setup) -> Result<Commit> {
-        self.0.open(setup)
+    fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
+        self.0.open(setup, edit)
     }
 
     fn read(&self) -> Result<Table> {
@@ -402,13 +412,31 @@ fn a_slow_disk_takes_no_time_from_traefik() {
     }
 }
 
-/// Tables under the same prefix of two etcds have markers of one name.
+/// What answers at `public_url` is not this Traefik, or not these routers.
 #[test]
-fn an_entrypoint_of_another_table_is_not_asked() {
+fn an_entrypoint_that_answers_something_else_is_told() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
-    proxy.mood(Mood::Rubbish(OLD));
-    let router = attach(&rig, short(&rig).public_url(&proxy.url));
-    goes_on(&rig, &router, "/a/", &echo);
+    let builder = || short(&rig).public_url(&proxy.url);
+    let router = attach(&rig, builder());
+    for (answer, says) in [
+        (OLD, "still meet generation 1"),
+        (BROKEN, "status 500"),
+        (MOVED, "a redirect to http://127.0.0.1:9/"),
+    ] {
+        proxy.mood(Mood::Rubbish(answer));
+        let before = rig.rules_text();
+        let error = builder().attach().unwrap_err();
+        let told = (error.kind(), error.stored());
+        assert_eq!(told, (ErrorKind::NotLoaded, &Stored::Nothing), "{error}");
+        for text in [says, "public_url", &proxy.url] {
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        assert!(!error.to_string().contains("stored"), "{error}");
+        assert_eq!(rig.rules_text(), before);
+        is_not_confirmed(&router, "/a/", &echo, &[says, &proxy.url]);
+        proxy.mood(Mood::Honest);
+        goes_on(&rig, &router, "/a/", &echo);
+    }
 }

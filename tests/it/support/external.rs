@@ -62,14 +62,25 @@ impl External {
         if let Some(root) = root.and_then(Value::as_str) {
             rig.seed(root);
         }
-        let address = config.pointer("/entryPoints/http/address").unwrap();
+        let entrypoints = config["entryPoints"].as_object().unwrap().values();
+        let addresses = entrypoints.map(|entrypoint| entrypoint["address"].as_str().unwrap());
         // JSON is YAML.
         let file = format!("{name}.yml");
-        Self::start_text(rig, &file, &config.to_string(), address.as_str().unwrap())
+        Self::start_text(
+            rig,
+            &file,
+            &config.to_string(),
+            &addresses.collect::<Vec<_>>(),
+        )
     }
 
-    /// A Traefik with this static configuration, which makes it listen at `address`.
-    pub(crate) fn start_text(rig: &Rig, name: &str, config: &str, address: &str) -> Self {
+    /// A Traefik with this static configuration, which makes it listen at these addresses.
+    pub(crate) fn start_text(
+        rig: &Rig,
+        name: &str,
+        config: &str,
+        addresses: &[impl AsRef<str>],
+    ) -> Self {
         let file = rig.path(name);
         std::fs::write(&file, config).unwrap();
         let log = File::create(rig.path(format!("{name}.log"))).unwrap();
@@ -82,7 +93,8 @@ impl External {
             .unwrap();
         let traefik = Self(child);
         eventually("an external Traefik listens", || {
-            std::net::TcpStream::connect(address).is_ok()
+            let listens = |to: &str| std::net::TcpStream::connect(to).is_ok();
+            addresses.iter().all(|to| listens(to.as_ref()))
         });
         traefik
     }

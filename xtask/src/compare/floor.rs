@@ -71,14 +71,16 @@ impl Floor {
         let (public, api) = (free_port()?, free_port()?);
         let etcd_url = plan.etcd.as_ref().map(Etcd::url).unwrap_or_default();
         let builder = || ours::builder(plan.backend, plan.folder, &etcd_url);
-        drop(builder()?.offline()?);
-
         let (text, folder, ports) = plan.theirs;
+        let moved = |text: &str| {
+            let [from, to] = [folder, plan.folder].map(|folder| folder.display().to_string());
+            text.replace(&from, &to)
+        };
+        copy_own(&plan, folder, &moved)?;
+        builder()?.offline()?.apply([])?;
+
         let at = |port: u16| format!("127.0.0.1:{port}");
-        let mut text = text.replace(
-            &folder.display().to_string(),
-            &plan.folder.display().to_string(),
-        );
+        let mut text = moved(text);
         let etcd_port = plan.etcd.as_ref().map_or(0, |etcd| etcd.port);
         for (theirs, own) in ports.into_iter().zip([public, api, etcd_port]) {
             text = text.replace(&at(theirs), &at(own));
@@ -196,6 +198,37 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 fn contains(body: &[u8], wanted: &[u8]) -> bool {
     body.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Gives this Traefik what the library has for its own beside the routes: in files that only it reads,
+/// or the certificate among the routes.
+fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Result {
+    let rules = ours::rules(plan.backend, plan.folder);
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_os_string();
+    let mut pem = name(&rules);
+    pem.push(".pem");
+    for file in [
+        "traefik.private.toml".into(),
+        "traefik.private.pem".into(),
+        pem.clone(),
+    ] {
+        if let Ok(text) = fs::read_to_string(from.join(&file)) {
+            fs::write(plan.folder.join(&file), moved(&text))?;
+        }
+    }
+    if plan.etcd.is_none() {
+        let pem = plan.folder.join(pem);
+        let certificate = match plan.backend {
+            "toml" => format!(
+                "[tls.stores.default.defaultCertificate]\ncertFile = {pem:?}\nkeyFile = {pem:?}\n"
+            ),
+            _ => format!(
+                "tls:\n  stores:\n    default:\n      defaultCertificate: {{certFile: {pem:?}, keyFile: {pem:?}}}\n"
+            ),
+        };
+        fs::write(rules, certificate)?;
+    }
+    Ok(())
 }
 
 /// Has the library make each change once; `look` sees the store after it.

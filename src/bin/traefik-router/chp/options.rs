@@ -155,6 +155,9 @@ pub(crate) struct Options {
     /// Begin with the routes in the store instead of none.
     #[arg(long)]
     pub(super) keep_routes: bool,
+    /// Begin with no routes even where another program serves those in the store.
+    #[arg(long, conflicts_with = "keep_routes")]
+    pub(super) replace_served_routes: bool,
     /// The Traefik to start: a path, or a name on PATH.
     #[arg(
         long,

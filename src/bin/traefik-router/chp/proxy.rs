@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use traefik_router::backend::Backend;
-use traefik_router::{Etcd, FileBackend, KvBackend, Route, Router};
+use traefik_router::{ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
 use super::Event;
 use super::activity::{self, Activity};
@@ -245,22 +245,16 @@ fn start_traefik(
 ) -> Result<Router, String> {
     let store = options.backend.as_deref();
     let failed = |error: traefik_router::Error| error.to_string();
-    if !options.keep_routes {
-        // Before Traefik reads it, so that it never serves what is gone.
-        let router = Router::builder(backend(store, folder)?)
-            .offline()
-            .map_err(failed)?;
-        router.reconcile([]).map_err(failed)?;
-    }
     let backend = backend(store, folder)?;
+    let stored = backend.inspect().map_err(failed)?;
     let settings = Settings::new(
         options,
         &Place {
             listen: (&front.public.0, front.public.1),
             pages: front.pages_at,
             secret: &pages.secret,
+            entrypoint: stored.map(|stored| stored.entrypoint).as_deref(),
             api_entrypoint: API_ENTRYPOINT,
-            provider: backend.provider(),
         },
     )?;
     let mut builder = Router::builder(backend)
@@ -281,11 +275,23 @@ fn start_traefik(
     if let (Some(cert), Some(key)) = (&options.ssl_cert, &options.ssl_key) {
         builder = builder.ssl(cert, key);
     }
-    let router = builder.start().map_err(failed)?;
-    router
-        .apply(default.into_iter().map(Into::into))
-        .map_err(failed)?;
-    Ok(router)
+    if options.keep_routes {
+        let router = builder.start().map_err(failed)?;
+        router
+            .apply(default.into_iter().map(Into::into))
+            .map_err(failed)?;
+        return Ok(router);
+    }
+    let started = builder
+        .initial_routes(default)
+        .replace_served_routes(options.replace_served_routes)
+        .start();
+    started.map_err(|error| match error.kind() {
+        ErrorKind::InUse if !options.replace_served_routes => format!(
+            "{error} (--keep-routes shares them, --replace-served-routes begins without them)"
+        ),
+        _ => error.to_string(),
+    })
 }
 
 /// The store that `--backend` names.

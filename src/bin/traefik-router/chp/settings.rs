@@ -33,10 +33,10 @@ pub(super) struct Place<'a> {
     /// Where our pages are, and the secret to ask for them with.
     pub(super) pages: SocketAddr,
     pub(super) secret: &'a str,
+    /// The entrypoint that the table is served on, where there is one already.
+    pub(super) entrypoint: Option<&'a str>,
     /// The entrypoint of Traefik's API, on which only we ask for its metrics.
     pub(super) api_entrypoint: &'a str,
-    /// What Traefik calls the provider of the routes.
-    pub(super) provider: &'a str,
 }
 
 impl Settings {
@@ -45,10 +45,12 @@ impl Settings {
     pub(super) fn new(options: &Options, place: &Place<'_>) -> Result<Self, String> {
         let headers = custom_headers(&options.custom_header)?;
         let scheme = if options.is_https() { "https" } else { "http" };
+        let stored = place.entrypoint.filter(|name| !name.is_empty());
+        let name = stored.unwrap_or(scheme);
         let (host, port) = place.listen;
         let host = bracketed(host);
         let mut static_config = json!({
-            "entryPoints": {scheme: entrypoint(options, place.provider)},
+            "entryPoints": {name: entrypoint(options)},
             "metrics": {"prometheus": {
                 "manualRouting": true,
                 "addEntryPointsLabels": false,
@@ -71,7 +73,7 @@ impl Settings {
                 },
             });
         }
-        let mut dynamic_config = pages(scheme, place);
+        let mut dynamic_config = pages(name, place);
         dynamic_config["http"]["routers"][METRICS] = json!({
             "rule": format!("Path(\"{}\")", metrics_path(place.secret)),
             "entryPoints": [place.api_entrypoint],
@@ -88,7 +90,7 @@ impl Settings {
         let mut service_config = json!({"passHostHeader": !options.change_origin});
         if let Some(transport) = transport(options)? {
             dynamic_config["http"]["serversTransports"] = json!({TRANSPORT: transport});
-            service_config["serversTransport"] = TRANSPORT.into();
+            service_config["serversTransport"] = named(TRANSPORT).into();
         }
         if options.ssl_request_cert {
             dynamic_config["tls"]["options"]["default"] = json!({"clientAuth": {
@@ -103,6 +105,11 @@ impl Settings {
             service_config,
         })
     }
+}
+
+/// What Traefik calls one of ours: it reads them from a file, wherever the routes are.
+fn named(ours: &str) -> String {
+    format!("{ours}@file")
 }
 
 /// The path of Traefik's metrics, which nobody can guess.
@@ -122,10 +129,10 @@ fn encoded_characters() -> Value {
     })
 }
 
-fn entrypoint(options: &Options, provider: &str) -> Value {
-    let mut middlewares = vec![format!("{ERRORS}@{provider}")];
+fn entrypoint(options: &Options) -> Value {
+    let mut middlewares = vec![named(ERRORS)];
     if !options.custom_header.is_empty() {
-        middlewares.push(format!("{HEADERS}@{provider}"));
+        middlewares.push(named(HEADERS));
     }
     let mut entrypoint = json!({
         "forwardedHeaders": {"insecure": true},

@@ -114,14 +114,7 @@ pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
             let data = parse(data.as_deref())?;
             let route = Route::new(routespec, target, data)?;
             let told = change.common.settings.told()?;
-            let stored = told.store.open()?.inspect()?;
-            make(
-                &told,
-                stored.as_ref(),
-                route.into(),
-                change.no_wait,
-                change.common.json,
-            )?;
+            make(&told, route.into(), change.no_wait, change.common.json)?;
         }
         RoutesCommand::Delete { routespec, change } => {
             let spec = RouteSpec::new(routespec)?;
@@ -130,13 +123,8 @@ pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
             if stored.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
-            make(
-                &told,
-                Some(&stored),
-                Change::Delete(spec),
-                change.no_wait,
-                change.common.json,
-            )?;
+            let change_of = Change::Delete(spec);
+            make(&told, change_of, change.no_wait, change.common.json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -220,39 +208,25 @@ fn request(url: &str) -> (&str, &str) {
 }
 
 /// Makes a change, and tells what came of it.
-fn make(
-    told: &Told,
-    stored: Option<&Contents>,
-    change: Change,
-    no_wait: bool,
-    json: bool,
-) -> Result<(), Failure> {
+fn make(told: &Told, change: Change, no_wait: bool, json: bool) -> Result<(), Failure> {
     let waits = !no_wait && !told.api_urls().is_empty();
     let progress = Progress::show(match waits {
         true => "waiting for Traefik",
         false => "storing",
     });
-    let router = open(told, stored, waits)?;
+    let router = open(told, waits)?;
     let applied = router.apply([change]);
     drop(progress);
     let applied = applied.map_err(|error| Failure::of_change(&error))?;
     tell(&applied, waits, json)
 }
 
-/// Opens the store for a change. The routes stay on their entrypoint unless another one is asked for.
-fn open(told: &Told, stored: Option<&Contents>, waits: bool) -> Result<Router, Failure> {
-    let known = stored.map(|stored| &*stored.entrypoint);
-    let entrypoint = told.entrypoint().or(known.filter(|name| !name.is_empty()));
-    let mut builder = told.builder()?;
-    if let Some(name) = entrypoint {
-        builder = builder.traefik_entrypoint(name);
-    }
-    let opened = if waits {
-        // Before anything is written.
-        told.check_apis(entrypoint)?;
-        builder.attach()
-    } else {
-        builder.offline()
+/// Opens the store for a change.
+fn open(told: &Told, waits: bool) -> Result<Router, Failure> {
+    let builder = told.builder()?;
+    let opened = match waits {
+        true => builder.attach(),
+        false => builder.offline(),
     };
     opened.map_err(|error| Failure::before_change(&error))
 }

@@ -163,7 +163,8 @@ pub(crate) struct Settings {
     )]
     pub(super) lock_timeout: Option<Seconds>,
 
-    /// Where a Traefik that is started listens. Defaults to http://127.0.0.1:8000.
+    /// Where Traefik listens for requests. Where it is given, a change is served only once requests to
+    /// this URL meet it. Defaults to http://127.0.0.1:8000, which is not asked.
     #[arg(
         long,
         value_name = "URL",

@@ -110,11 +110,6 @@ impl Told {
         &self.settings.api_url
     }
 
-    /// The entrypoint that was asked for.
-    pub(super) fn entrypoint(&self) -> Option<&str> {
-        self.settings.entrypoint.as_deref()
-    }
-
     /// The API at each URL.
     pub(super) fn apis(&self) -> traefik_router::Result<Vec<Api>> {
         let api = |url| {
@@ -129,33 +124,6 @@ impl Told {
             Ok(api)
         };
         self.api_urls().iter().map(api).collect()
-    }
-
-    /// Whether as many Traefiks as have to serve a change answer, and have this entrypoint.
-    pub(super) fn check_apis(&self, entrypoint: Option<&str>) -> Result<(), Failure> {
-        let apis = self.apis()?;
-        let needed = self.settings.quorum.unwrap_or(apis.len());
-        let check = |api: &Api| {
-            let known = api
-                .entrypoints()
-                .map_err(|error| Failure::before_change(&error))?;
-            match entrypoint {
-                Some(name) if known.iter().all(|known| known.name != name) => {
-                    let names: Vec<_> = known.into_iter().map(|known| known.name).collect();
-                    Err(Failure::usage(format!(
-                        "nothing was changed: Traefik at {} has no entrypoint {name:?}; it has {}",
-                        api.url(),
-                        names.join(", ")
-                    )))
-                }
-                _ => Ok(()),
-            }
-        };
-        let (fine, failures): (Vec<_>, Vec<_>) = apis.iter().map(check).partition(Result::is_ok);
-        match failures.into_iter().find_map(Result::err) {
-            Some(failure) if fine.len() < needed => Err(failure),
-            _ => Ok(()),
-        }
     }
 
     /// The library's options, as they were told.

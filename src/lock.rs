@@ -1,0 +1,211 @@
+//! Locks on files that stand beside the one they are for. The only module that names fs2.
+//!
+//! That file itself can't carry a lock: it is replaced by each write, and a lock on what it was
+//! says nothing about what it is.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::atomic::{self, FileId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault::Step;
+
+/// Holds the lock until it is dropped.
+#[must_use = "the lock is let go when this is dropped"]
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for the lock of the file at `protected`, at most this long.
+    pub(crate) fn acquire(protected: &Path, patience: Duration) -> Result<Self> {
+        let path = path_of(protected);
+        let lock = |file: &File| Step::Lock.run(|| fs2::FileExt::try_lock_exclusive(file));
+        match locked(&path, protected, Access::Write, patience, lock)? {
+            Some(file) => Ok(Self { file, path }),
+            None => Err(Error::new(
+                ErrorKind::Locked,
+                format!(
+                    "another program has held the lock {0} for more than {patience:?}; \
+                     `fuser {0}` names it",
+                    path.display(),
+                ),
+            )),
+        }
+    }
+
+    /// Takes the lock for as long as this program uses the file at `protected`, and writes down
+    /// whose it is. `Err` has the process that uses it already, where that is known.
+    pub(crate) fn claim(protected: &Path) -> Result<Result<Self, Option<u32>>> {
+        let path = path_of(protected);
+        let lock = |file: &File| fs2::FileExt::try_lock_exclusive(file);
+        let locked = |access| locked(&path, protected, access, Duration::ZERO, lock);
+        // On network file systems only who may write can lock for himself alone.
+        let Some(file) = locked(Access::Read).or_else(|_| locked(Access::Write))? else {
+            let holder = std::fs::read_to_string(&path).ok();
+            return Ok(Err(holder.and_then(|pid| pid.trim().parse().ok())));
+        };
+        std::fs::write(&path, format!("{}\n", std::process::id()))
+            .map_err(|error| cannot_lock(&path, error))?;
+        Ok(Ok(Self { file, path }))
+    }
+
+    /// Lets go of the lock and removes its file.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        atomic::remove(&self.path)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would let go as well, but not before a copy of it that a child process
+        // has inherited is closed too.
+        if let Err(error) = Step::Unlock.run(|| fs2::FileExt::unlock(&self.file)) {
+            log::warn!("can't unlock {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Held by each of those who use a file together, until it is dropped.
+///
+/// All that is done with it is to be done by one at a time.
+#[must_use = "the share is given up when this is dropped"]
+#[derive(Debug)]
+pub(crate) struct Share {
+    file: File,
+    path: PathBuf,
+}
+
+impl Share {
+    /// Joins those who use the file at `protected`.
+    pub(crate) fn join(protected: &Path) -> Result<Self> {
+        let mut path = protected.as_os_str().to_owned();
+        path.push(".serving");
+        let path = PathBuf::from(path);
+        let lock = |file: &File| fs2::FileExt::try_lock_shared(file);
+        match locked(&path, protected, Access::Read, SHARE_PATIENCE, lock)? {
+            Some(file) => Ok(Self { file, path }),
+            None => Err(Error::new(
+                ErrorKind::Locked,
+                format!("another program keeps {} to itself", path.display()),
+            )),
+        }
+    }
+
+    /// Whether nobody else uses the file.
+    pub(crate) fn is_alone(&self) -> Result<bool> {
+        let fail = |error| cannot_lock(&self.path, error);
+        // Our own share would be in the way.
+        fs2::FileExt::unlock(&self.file).map_err(fail)?;
+        let alone = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.path)
+            .and_then(|file| fs2::FileExt::try_lock_exclusive(&file));
+        fs2::FileExt::lock_shared(&self.file).map_err(fail)?;
+        match alone {
+            Ok(()) => Ok(true),
+            Err(error) if is_contended(&error) => Ok(false),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    /// Removes the file that is locked. For the last one who uses it.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Err(error) = fs2::FileExt::unlock(&self.file) {
+            log::warn!("can't unlock {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// How a lock's file is opened. As long as one is open for writing, its disk can't be made read-only.
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// Nobody keeps a shared lock to himself for longer than a look takes.
+const SHARE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Opens the file at `path` and locks it, for at most so long; `None` if others have locked it.
+fn locked(
+    path: &Path,
+    protected: &Path,
+    access: Access,
+    patience: Duration,
+    lock: impl Fn(&File) -> io::Result<()>,
+) -> Result<Option<File>> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        let file = open(path, protected, access).map_err(|error| cannot_lock(path, error))?;
+        match lock(&file) {
+            // Whoever held the lock before us may have removed the file that we opened.
+            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            Ok(()) => {}
+            Err(error) if is_contended(&error) => {
+                let now = Instant::now();
+                if now >= deadline {
+                    return Ok(None);
+                }
+                std::thread::sleep(pause.min(deadline - now));
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Err(error) => return Err(cannot_lock(path, error)),
+        }
+    }
+}
+
+fn is_contended(error: &io::Error) -> bool {
+    error.kind() == fs2::lock_contended_error().kind()
+}
+
+fn cannot_lock(path: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Store, format!("can't lock {}", path.display())).with_source(error)
+}
+
+/// A program that may not write the file can still lock it, if it may read it.
+fn open(path: &Path, protected: &Path, access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(matches!(access, Access::Write));
+    loop {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match atomic::create_beside(protected, path) {
+                    // Somebody else was faster.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    created => drop(created?),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return File::open(path).map_err(|_| error);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(theirs)) => FileId::new(&ours).is_same_file(&FileId::new(&theirs)),
+        _ => false,
+    }
+}
+
+/// The file that is locked in place of the `protected` one.
+pub(crate) fn path_of(protected: &Path) -> PathBuf {
+    let mut name = protected.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}

@@ -1,0 +1,276 @@
+//! Attaching to Traefiks that others run: ask first, write second.
+
+use std::time::{Duration, Instant};
+
+use super::{Builder, invalid, probe};
+use crate::backend::{Contents, Setup};
+use crate::config::dynamic::api_part;
+use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::http::is_refused;
+use crate::router::listen::Listen;
+use crate::router::verify::{Public, Verifier, check_version, has_parents};
+use crate::router::{NotAsked, Router};
+use crate::traefik::{Api, EntryPoint};
+
+/// For how long an API may answer 404 where something may yet serve it: a Traefik does that until it
+/// has loaded its first configuration.
+const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(3);
+/// The same where we are to set up the API ourselves.
+const SET_UP_AFTER: Duration = Duration::from_secs(1);
+/// How often to ask meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What a Traefik says of itself.
+struct Answer {
+    url: String,
+    version: String,
+    entrypoints: Vec<EntryPoint>,
+}
+
+impl Builder {
+    /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which somebody
+    /// else runs, and returns when they serve the routes in the store.
+    ///
+    /// They are asked before anything is stored: for their versions, their entrypoints, and whether
+    /// they accept the password. Only where an API answers 404 and the store has no router for it,
+    /// one is stored, guarded by [`traefik_api_password`](Self::traefik_api_password)
+    /// ([`enable_setup_dynamic_config`](Self::enable_setup_dynamic_config) turns that off). They get
+    /// no certificate from us.
+    ///
+    /// # Errors
+    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options contradict each other, a Traefik has
+    ///   no such entrypoint, or is too old for the table.
+    /// - [`Unavailable`](ErrorKind::Unavailable), [`Unauthorized`](ErrorKind::Unauthorized),
+    ///   [`Protocol`](ErrorKind::Protocol) if too few APIs can be asked.
+    /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if a Traefik does
+    ///   not load the store.
+    ///
+    /// The store is then as it was, unless others have written to it meanwhile;
+    /// [`Error::stored`] says so.
+    pub fn attach(self) -> Result<Router> {
+        if self.api_urls.is_empty() {
+            return Err(invalid(
+                "traefik_api_urls names no Traefik; `offline` needs none",
+            ));
+        }
+        self.check_options()?;
+        if self.ssl.0.is_some() || self.initial_routes.is_some() {
+            return Err(invalid(
+                "ssl and initial_routes are for a Traefik that we start; another one has its \
+                 certificates from its own configuration, and keeps the routes that are stored",
+            ));
+        }
+        let public = self.public()?;
+        let stored = self.backend.inspect()?.unwrap_or_default();
+        let entrypoint = self.entrypoint_over(&stored, &public)?;
+        let asked = match (&self.public_url, &*self.api_urls) {
+            (_, [_, _, ..]) => Public::Not(NotAsked::SeveralTraefiks),
+            (None, _) => Public::Not(NotAsked::DefaultUrl),
+            (Some(_), _) => probe(&public),
+        };
+        let verifier = self.verifier(self.apis(self.api_password.as_deref())?, asked);
+        let answers = self.answers(&verifier, &stored)?;
+        let (mut opened, sets_up) = (false, answers.is_none());
+        let attached = (|| {
+            let answers = match answers {
+                Some(answers) => answers,
+                None => {
+                    opened = true;
+                    self.set_up_api(&verifier, &entrypoint)?
+                }
+            };
+            let setup = self.attach_setup(&answers, &public, &entrypoint)?;
+            opened = true;
+            let commit = self.backend.open(&setup, &mut |_, _| Vec::new())?;
+            verifier.confirm_setup(&commit, Instant::now(), None)?;
+            verifier.confirm_public(&commit, None)?;
+            Ok(commit)
+        })();
+        match attached {
+            Ok(commit) => Ok(Router::new(self.backend, verifier).opened(commit)),
+            Err(error) => {
+                let error = if opened { self.undo(error) } else { error };
+                if sets_up && *error.stored() == Stored::Nothing {
+                    // Or else the next one would be answered by what was taken back.
+                    verifier.apis().for_each(wait_until_gone);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What the Traefiks say of themselves; `None` if too few have an API, and we may set one up.
+    fn answers(&self, verifier: &Verifier, stored: &Contents) -> Result<Option<Vec<Answer>>> {
+        let has_api = api_part(&stored.config) != serde_json::json!({});
+        let sets_up = self.setup_dynamic_config && self.api_password.is_some();
+        let patience = match (has_api, sets_up) {
+            (true, _) => self.check_route_timeout,
+            (false, true) => SET_UP_AFTER,
+            (false, false) => NOT_FOUND_PATIENCE,
+        };
+        let replaces = sets_up && self.replace_api && has_api;
+        let asked = verifier.everywhere("can be asked", |traefik, _| {
+            match ask(&traefik.api, patience.min(self.check_route_timeout)) {
+                Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => Ok(Some(None)),
+                Ok(None) if !sets_up => Err(not_found(&traefik.api)),
+                asked => asked.map(Some),
+            }
+        })?;
+        let all = asked.len();
+        let answers: Vec<_> = asked.into_iter().filter_map(|(_, answer)| answer).collect();
+        Ok((answers.len() >= self.quorum.unwrap_or(all).min(all)).then_some(answers))
+    }
+
+    /// Stores a router for the API, and asks for what the Traefiks say through it.
+    fn set_up_api(&self, verifier: &Verifier, entrypoint: &str) -> Result<Vec<Answer>> {
+        let api = self.api_password.as_deref();
+        let api = api.map(|password| self.api_access(password)).transpose()?;
+        let setup = Setup {
+            default_entrypoint: entrypoint.into(),
+            api,
+            replace_api: self.replace_api,
+            serves: true,
+            ..Setup::default()
+        };
+        self.backend.open(&setup, &mut |_, _| Vec::new())?;
+        let begun = Instant::now();
+        let answers = verifier.everywhere("can be asked", |traefik, _| {
+            let left = || self.check_route_timeout.saturating_sub(begun.elapsed());
+            loop {
+                match ask(&traefik.api, left()) {
+                    // The password before it may still be in force.
+                    Err(error)
+                        if self.replace_api
+                            && error.kind() == ErrorKind::Unauthorized
+                            && !left().is_zero() =>
+                    {
+                        std::thread::sleep(ASK_AGAIN);
+                    }
+                    Ok(None) => {
+                        return Err(not_found(&traefik.api).context(format!(
+                            "a router for the API was stored for the entrypoint {:?} \
+                             (traefik_api_entrypoint), and taken back",
+                            self.api_entrypoint
+                        )));
+                    }
+                    asked => return asked.map(|answer| answer.map(Some)),
+                }
+            }
+        })?;
+        let answers = answers.into_iter().filter_map(|(_, answer)| answer);
+        Ok(answers.collect())
+    }
+
+    /// What to store for Traefiks that have answered so.
+    fn attach_setup(&self, answers: &[Answer], public: &Listen, entrypoint: &str) -> Result<Setup> {
+        let mut tls = None;
+        for answer in answers {
+            if !has_parents(&answer.version) {
+                self.check_nested(&answer.version)?;
+            }
+            let known = answer.entrypoints.iter();
+            let Some(ours) = known.clone().find(|known| known.name == entrypoint) else {
+                let names: Vec<_> = known.map(|known| &*known.name).collect();
+                return Err(invalid(&format!(
+                    "Traefik at {} has no entrypoint {entrypoint:?} (traefik_entrypoint); it has {}",
+                    answer.url,
+                    names.join(", ")
+                )));
+            };
+            if self.public_url.is_none() {
+                continue;
+            }
+            if ours.redirects() {
+                return Err(invalid(&format!(
+                    "the entrypoint {entrypoint:?} of Traefik at {} answers every request with a \
+                     redirect, so that nothing would be served at public_url; choose the entrypoint \
+                     that it redirects to (traefik_entrypoint)",
+                    answer.url
+                )));
+            }
+            if ours.has_tls() && !public.tls {
+                return Err(invalid(&format!(
+                    "the entrypoint {entrypoint:?} of Traefik at {} serves TLS alone, and public_url \
+                     begins with http://",
+                    answer.url
+                )));
+            }
+            let needed = public.tls && !ours.has_tls();
+            if tls.replace(needed).is_some_and(|before| before != needed) {
+                return Err(invalid(&format!(
+                    "the entrypoint {entrypoint:?} has TLS of its own in some Traefiks \
+                     (traefik_api_urls) and not in others; the routers of one table serve only \
+                     one kind"
+                )));
+            }
+        }
+        Ok(Setup {
+            tls,
+            knows_parents: Some(answers.iter().all(|answer| has_parents(&answer.version))),
+            extra: self
+                .extra_dynamic_config
+                .clone()
+                .filter(|_| self.setup_dynamic_config),
+            serves: true,
+            ..self.setup(entrypoint)
+        })
+    }
+}
+
+/// What a Traefik says of itself; `None` if its API answers 404 for as long as that is allowed.
+fn ask(api: &Api, patience: Duration) -> Result<Option<Answer>> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let is_over = Instant::now() >= deadline;
+        match api.version_if_there() {
+            Ok(Some(version)) => {
+                check_version(&version.version)
+                    .map_err(|error| error.context(format!("Traefik at {}", api.url())))?;
+                return Ok(Some(Answer {
+                    url: api.url().into(),
+                    version: version.version,
+                    entrypoints: api.entrypoints()?,
+                }));
+            }
+            Ok(None) if is_over => return Ok(None),
+            // One that was just started may not speak TLS yet.
+            Err(error)
+                if is_over || error.kind() != ErrorKind::Unavailable || is_refused(&error) =>
+            {
+                return Err(unasked(api, error));
+            }
+            _ => std::thread::sleep(ASK_AGAIN),
+        }
+    }
+}
+
+/// Waits until an API does not answer any more whose router was taken back.
+fn wait_until_gone(api: &Api) {
+    let deadline = Instant::now() + NOT_FOUND_PATIENCE;
+    while matches!(api.version_if_there(), Ok(Some(_))) && Instant::now() < deadline {
+        std::thread::sleep(ASK_AGAIN);
+    }
+}
+
+fn unasked(api: &Api, error: Error) -> Error {
+    let url = api.url();
+    match error.kind() {
+        ErrorKind::Unavailable => error.context(format!(
+            "Traefik's API does not answer at {url} (traefik_api_url): check the URL, and start \
+             Traefik before attaching to it"
+        )),
+        _ => error,
+    }
+}
+
+fn not_found(api: &Api) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!(
+            "{}/api/version answers 404: Traefik's API is somewhere else (traefik_api_url), or \
+             nothing serves it there; give it a router, or a password with which one is set up \
+             (traefik_api_password)",
+            api.url()
+        ),
+    )
+}

@@ -1,0 +1,212 @@
+//! Starting a Traefik of our own.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{Builder, invalid, probe};
+use crate::backend::{Commit, Setup};
+use crate::config::dynamic::{self, Certificate, Own, has_default_certificate};
+use crate::config::merge;
+use crate::error::Result;
+use crate::route::Nested;
+use crate::router::Router;
+use crate::router::certificate::{CertificateFiles, made_up};
+use crate::router::listen::Listen;
+use crate::router::managed::{Managed, OwnFiles};
+use crate::router::verify::{Verifier, check_version, has_parents};
+use crate::traefik::process::{self, Launch};
+
+impl Builder {
+    /// Starts a Traefik, and returns when its API and its entrypoint answer and the routes in the
+    /// store are served.
+    ///
+    /// Traefik runs until [`Router::stop`], until the Router is dropped, or until this program
+    /// ends, however it ends (on Unix; elsewhere a program that is killed leaves its Traefik
+    /// behind). Two threads read what it logs. On Unix a shell watches over it.
+    ///
+    /// Its API's router and password, its certificate and
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) are its own: they are in private files
+    /// beside [`static_config_file`](Self::static_config_file). Only a [`FileBackend`] has to hold them
+    /// among the routes, since Traefik reads one file or folder. Several programs may then start a
+    /// Traefik each on one file if they agree in all that; what they need goes with the last of them.
+    ///
+    /// # Errors
+    /// - [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if options are not acceptable or contradict
+    ///   each other or what others need of the store; if the certificate does not fit its key; if the
+    ///   static configuration's file is not ours, or in use.
+    /// - [`Process`](crate::ErrorKind::Process) if there is no such program, an address is taken, or
+    ///   Traefik ends at once; the message has its last words.
+    /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if Traefik does not
+    ///   load the store.
+    ///
+    /// Whatever was made until then is removed again, and the store is as it was.
+    ///
+    /// [`FileBackend`]: crate::FileBackend
+    pub fn start(self) -> Result<Router> {
+        self.check_options()?;
+        let (public, api) = self.listens()?;
+        let stored = self.backend.inspect()?.unwrap_or_default();
+        let entrypoint = self.entrypoint_over(&stored, &public)?;
+        if stored.tls && !public.tls {
+            return Err(invalid(
+                "the routers of this table serve HTTPS alone, as a Router that was attached to \
+                 another Traefik has set it; begin public_url with https://",
+            ));
+        }
+        let knows_parents = self.parents_of_program()?;
+        let password = match &self.api_password {
+            Some(password) => password.clone(),
+            None => crate::random::hex::<32>()?,
+        };
+        let (files, certificate) = self.certificate()?;
+        let own = Own {
+            api: self.api_access(&password)?,
+            extra: self.extra_dynamic_config.clone().unwrap_or(json!({})),
+            certificate,
+        };
+        let mut setup = Setup {
+            knows_parents,
+            serves: true,
+            started: true,
+            alone: self.initial_routes.is_some() && !self.replace_served,
+            ..self.setup(&entrypoint)
+        };
+        public.check_free("public_url")?;
+        api.check_free("traefik_api_url")?;
+        let verifier = self.verifier(self.apis(Some(&password))?, probe(&public));
+
+        let mut provider = self.backend.static_config()?;
+        let own_files = OwnFiles::claim(&self.static_config_file)?;
+        if is_taken(&provider) {
+            setup.own = Some(own);
+        } else {
+            if is_taken(&self.extra_static_config) {
+                return Err(invalid(
+                    "extra_static_config sets up the file provider, by which Traefik is to read its \
+                     own API router and certificate; put what the file holds into \
+                     extra_dynamic_config",
+                ));
+            }
+            setup.certificate_elsewhere =
+                !own.certificate.made_up || has_default_certificate(&own.extra);
+            let has_one = own.certificate.made_up && has_default_certificate(&stored.config);
+            let file = own_files.write_private(&own, !has_one)?;
+            merge(
+                &mut provider,
+                &json!({"providers": {"file": {"filename": file, "watch": true}}}),
+            );
+        }
+        let config = self.static_config(&public, &api, &entrypoint, provider);
+        own_files.write_static(&config)?;
+        let launch = Launch {
+            program: self.traefik_bin.clone(),
+            config: own_files.static_file().into(),
+            env: self.env.clone(),
+            stop_timeout: self.stop_timeout,
+        };
+        let started = self.start_on_store(&mut setup, &verifier, public, own_files, launch, files);
+        match started {
+            Ok((managed, commit)) => {
+                let router = Router::new(self.backend, verifier);
+                Ok(router.opened(commit).managing(managed, setup.own))
+            }
+            Err(error) => Err(self.undo(error)),
+        }
+    }
+
+    fn start_on_store(
+        &self,
+        setup: &mut Setup,
+        verifier: &Verifier,
+        public: Listen,
+        own_files: OwnFiles,
+        launch: Launch,
+        certificate: Option<CertificateFiles>,
+    ) -> Result<(Managed, Commit)> {
+        let mut commit = self.backend.open(setup, &mut |table, _| {
+            let desired = self.initial_routes.as_ref();
+            desired.map_or_else(Vec::new, |desired| table.changes_to(desired))
+        })?;
+        setup.alone = false;
+        let begun = Instant::now();
+        let managed = Managed::start(own_files, launch, public, certificate)?;
+        managed.wait_until_ready(verifier, &commit, begun)?;
+        if setup.knows_parents.is_none() {
+            // The program did not say its version.
+            let version = verifier.version()?;
+            check_version(&version)?;
+            if !has_parents(&version) {
+                self.check_nested(&version)?;
+            }
+            setup.knows_parents = Some(has_parents(&version));
+            commit = self.backend.open(setup, &mut |_, _| Vec::new())?;
+            verifier.confirm_setup(&commit, Instant::now(), Some(&managed))?;
+        }
+        Ok((managed, commit))
+    }
+
+    /// Whether the program knows `parentRefs`; `None` if it does not say its version.
+    fn parents_of_program(&self) -> Result<Option<bool>> {
+        process::find_program(&self.traefik_bin)?;
+        let version = match process::version_of(&self.traefik_bin, self.api_timeout) {
+            Ok(version) => version,
+            Err(error) => {
+                log::debug!("{error}");
+                return Ok(None);
+            }
+        };
+        check_version(&version)?;
+        if !has_parents(&version) {
+            self.check_nested(&version)?;
+        }
+        Ok(Some(has_parents(&version)))
+    }
+
+    /// Refuses routers below others for a Traefik of this version, which knows none.
+    pub(super) fn check_nested(&self, version: &str) -> Result<()> {
+        match self.nested {
+            None | Some(Nested::Never) => Ok(()),
+            Some(_) => Err(invalid(&format!(
+                "nested_routers needs Traefik 3.6 or later, and this one is {version}; set it to \
+                 Nested::Never"
+            ))),
+        }
+    }
+
+    /// The certificate for Traefik, and the files that it comes from.
+    fn certificate(&self) -> Result<(Option<CertificateFiles>, Certificate)> {
+        match &self.ssl {
+            (Some(cert), Some(key)) => {
+                let (files, certificate) = CertificateFiles::load(cert, key)?;
+                let given = self.extra_dynamic_config.as_ref();
+                if given.is_some_and(has_default_certificate) {
+                    return Err(invalid(
+                        "both ssl and extra_dynamic_config set the default certificate",
+                    ));
+                }
+                Ok((Some(files), certificate))
+            }
+            _ => Ok((None, made_up()?)),
+        }
+    }
+}
+
+/// Whether a static configuration sets up the file provider.
+fn is_taken(config: &Value) -> bool {
+    config.pointer("/providers/file").is_some()
+}
+
+impl OwnFiles {
+    /// Writes what only this Traefik reads; returns the file.
+    fn write_private(&self, own: &Own, with_certificate: bool) -> Result<String> {
+        let mut config = own.api.config();
+        if with_certificate {
+            let file = self.write_certificate(&own.certificate)?;
+            merge(&mut config, &dynamic::certificate(&file));
+        }
+        merge(&mut config, &own.extra);
+        dynamic::entries(&config)?;
+        self.write_dynamic(&config)
+    }
+}

@@ -1,0 +1,113 @@
+//! The certificate and key that the user gave, in files that are renewed from time to time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::builder::invalid;
+use crate::atomic::FileId;
+use crate::config::certificate::check;
+use crate::config::dynamic::Certificate;
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Debug)]
+pub(super) struct CertificateFiles {
+    cert: PathBuf,
+    key: PathBuf,
+    /// What the files were when they were last read.
+    seen: Mutex<[Option<FileId>; 2]>,
+}
+
+impl CertificateFiles {
+    /// Reads both files, which must fit each other.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) that says which file is wrong, and how.
+    pub(super) fn load(cert: &Path, key: &Path) -> Result<(Self, Certificate)> {
+        let files = Self {
+            cert: cert.into(),
+            key: key.into(),
+            seen: Mutex::default(),
+        };
+        let (certificate, expires) = files.read()?;
+        files.warn_of(expires);
+        Ok((files, certificate))
+    }
+
+    /// Whether a certificate has expired that fits its key.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn inspect(cert: &Path, key: &Path) -> Result<bool> {
+        let files = Self {
+            cert: cert.into(),
+            key: key.into(),
+            seen: Mutex::default(),
+        };
+        Ok(has_expired(files.read()?.1))
+    }
+
+    /// The certificate, if the files have changed since they were last read. While they do not fit
+    /// each other, as between the renewal of one and of the other, the old ones stay in use.
+    pub(super) fn renewed(&self) -> Option<Certificate> {
+        if *self.seen() == self.now() {
+            return None;
+        }
+        match self.read() {
+            Ok((certificate, expires)) => {
+                log::info!("{} was renewed", self.cert.display());
+                self.warn_of(expires);
+                Some(certificate)
+            }
+            Err(error) => {
+                log::error!("{error}; the certificate before it stays in use");
+                None
+            }
+        }
+    }
+
+    /// The certificate, and when it ends.
+    fn read(&self) -> Result<(Certificate, i64)> {
+        let now = self.now();
+        *self.seen() = now;
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| {
+                invalid(&format!("ssl: can't read {}", path.display())).with_source(error)
+            })
+        };
+        check(&read(&self.cert)?, &read(&self.key)?).map_err(|why| {
+            let (cert, key) = (self.cert.display(), self.key.display());
+            invalid(&format!("ssl: {cert} with the private key {key}: {why}"))
+        })
+    }
+
+    fn warn_of(&self, expires: i64) {
+        if has_expired(expires) {
+            log::warn!("{}: the certificate has expired", self.cert.display());
+        }
+    }
+
+    fn now(&self) -> [Option<FileId>; 2] {
+        [&self.cert, &self.key].map(|path| FileId::of(path).ok().flatten())
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, [Option<FileId>; 2]> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a time, in seconds since 1970, is over.
+fn has_expired(expires: i64) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(now.unwrap_or(Duration::ZERO).as_secs()).is_ok_and(|now| now >= expires)
+}
+
+/// A certificate that no client trusts: without one Traefik makes a new key at every reload.
+pub(super) fn made_up() -> Result<Certificate> {
+    let made = rcgen::generate_simple_self_signed(vec!["traefik-router.invalid".into()]);
+    let made = made.map_err(|error| {
+        Error::new(ErrorKind::Process, "can't make a certificate").with_source(error)
+    })?;
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    Ok(Certificate::new(&cert, &key, true))
+}
