@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::proxy::find;
+use crate::support::proxy::{find, ours};
 use crate::support::{Echo, Proxy, eventually, ports};
 
 /// Killed when it is dropped.
@@ -51,10 +51,107 @@ impl Drop for Etcd {
     }
 }
 
+impl Etcd {
+    fn store(&self) -> String {
+        format!("etcd:http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A program that has to end by itself; what it wrote until then.
+fn ends_at_once(arguments: &[&str]) -> String {
+    let mut command = ours();
+    command.arg("chp");
+    let mut proxy = Proxy::spawn(command, arguments);
+    assert!(!proxy.wait_for_end().success());
+    eventually("it says why", || proxy.log().contains("--keep-routes"));
+    proxy.log()
+}
+
+/// Replicas, and a rolling update: whichever ends, no route of the others goes.
+#[test]
+fn several_programs_serve_one_etcd_and_any_may_end() {
+    let (etcd, echo) = (Etcd::start(), Echo::start());
+    let store = etcd.store();
+    let older = Proxy::start(&["--backend", &store]);
+    older.add("/old", &echo.url());
+    let newer = Proxy::start(&["--backend", &store, "--keep-routes"]);
+    let serves = |proxy: &Proxy, path: &str| {
+        eventually("it is served", || {
+            proxy.through(path).landed() == Some(echo.port)
+        });
+    };
+    older.add("/from-older", &echo.url());
+    newer.add("/from-newer", &echo.url());
+    let paths = ["/old", "/from-older", "/from-newer"];
+    for proxy in [&older, &newer] {
+        paths.iter().for_each(|path| serves(proxy, path));
+        assert_eq!(proxy.through("/none").body, "Not Found");
+        assert_eq!(proxy.through("/_chp_healthz").status, 200);
+    }
+    let end = |mut ended: Proxy, other: &Proxy, signal: &str| {
+        ended.signal(signal);
+        std::thread::scope(|scope| {
+            let ended = scope.spawn(move || ended.wait_for_end());
+            while !ended.is_finished() {
+                for path in paths {
+                    assert_eq!(other.through(path).landed(), Some(echo.port), "{path}");
+                }
+            }
+        });
+        other.add("/after", &echo.url());
+        paths.iter().for_each(|path| serves(other, path));
+        assert_eq!(other.through("/none").body, "Not Found");
+    };
+    end(older, &newer, "TERM");
+    let third = Proxy::start(&["--backend", &store, "--keep-routes"]);
+    end(newer, &third, "KILL");
+}
+
+#[test]
+fn routes_that_another_program_serves_are_not_deleted_by_the_next() {
+    let (etcd, echo) = (Etcd::start(), Echo::start());
+    let store = etcd.store();
+    let first = Proxy::start(&["--backend", &store]);
+    first.add("/x", &echo.url());
+    let log = ends_at_once(&["--backend", &store]);
+    assert!(log.contains("another program serves"), "{log}");
+    assert_eq!(first.through("/x").landed(), Some(echo.port));
+    let second = Proxy::start(&["--backend", &store, "--replace-served-routes"]);
+    assert_eq!(second.get("").body, "{}");
+    second.add("/x", &echo.url());
+    drop(first);
+    // One that was killed is not thought to serve for long, and begins without routes again.
+    drop(second);
+    let third = Proxy::start(&["--backend", &store]);
+    assert_eq!(third.get("").body, "{}");
+    assert_eq!(third.through("/x").landed(), None);
+}
+
+/// Traefik reads one file: two programs would have to share what is their own.
+#[test]
+fn a_file_is_for_one_program_at_a_time() {
+    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let store = format!("toml:{}", folder.path().join("routes.toml").display());
+    let first = Proxy::start(&["--backend", &store]);
+    first.add("/x", &echo.url());
+    for more in [&[][..], &["--keep-routes"], &["--replace-served-routes"]] {
+        let mut command = ours();
+        command.arg("chp");
+        let mut second = Proxy::spawn(command, &[&["--backend", &store][..], more].concat());
+        assert!(!second.wait_for_end().success());
+        eventually("it says why", || second.log().contains("another program"));
+        first.add("/y", &echo.url());
+        assert_eq!(first.through("/x").landed(), Some(echo.port));
+    }
+    drop(first);
+    let next = Proxy::start(&["--backend", &store]);
+    assert_eq!(next.get("").body, "{}");
+}
+
 #[test]
 fn routes_error_pages_and_service_options_work_on_etcd_too() {
     let (etcd, echo) = (Etcd::start(), Echo::start());
-    let store = format!("etcd:http://127.0.0.1:{}", etcd.port);
+    let store = etcd.store();
     let stop = |mut proxy: Proxy| {
         proxy.signal("TERM");
         assert!(proxy.wait_for_end().success());

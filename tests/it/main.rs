@@ -19,6 +19,7 @@ mod files;
 mod hostile;
 mod life;
 mod nesting;
+mod ownership;
 mod processes;
 mod protocols;
 mod regressions;

@@ -1,0 +1,140 @@
+//! Where users come in: TLS that the entrypoint has or has not, redirects, and what answers there.
+
+use serde_json::{Value, json};
+use traefik_router::{Builder, ErrorKind, Nested, Verified};
+
+use super::{plain, refused};
+use crate::protocols::{get_https, https};
+use crate::support::rig::PASSWORD;
+use crate::support::{Echo, External, Kind, Rig, on_each_backend, ports};
+
+on_each_backend! {
+    routers_carry_tls_where_the_entrypoint_has_none,
+    an_entrypoint_that_redirects_everything_is_refused,
+    an_entrypoint_that_serves_tls_alone_is_refused_for_http,
+    traefiks_that_differ_in_tls_are_refused,
+}
+
+/// A Traefik of others whose entrypoint for routes has these settings.
+fn external(rig: &Rig, name: &str, http: &Value) -> External {
+    let mut config = External::config(rig);
+    if *http != json!({}) {
+        config["entryPoints"]["http"]["http"] = http.clone();
+    }
+    config["entryPoints"]["other"] = json!({"address": format!("127.0.0.1:{}", ports::free())});
+    External::start_with(rig, name, &config)
+}
+
+fn routers_carry_tls_where_the_entrypoint_has_none(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let bare = external(&rig, "bare", &json!({}));
+    let attach = |builder: Builder| builder.traefik_entrypoint("http").attach().unwrap();
+    let secure = |path: &str| get_https(&rig, path, None).map(|echo| echo["port"].clone());
+    let router = attach(https(&rig).nested_routers(Nested::Always));
+    // Enough to stand behind gates, whose children may not have it.
+    let specs: Vec<_> = (0..12).map(|n| format!("/user/n{n}/")).collect();
+    let add = |spec: &String| traefik_router::Change::add(spec, echo.url(), ()).unwrap();
+    let applied = router.apply(specs.iter().map(add)).unwrap();
+    assert_eq!(applied.verified, Verified::Seen);
+    for spec in &specs {
+        assert_eq!(secure(spec).unwrap(), echo.port);
+    }
+    assert_eq!(rig.get("h", "/user/n1/").status, 404, "it is for TLS alone");
+    // Whoever comes later, and does not say, keeps it; also what is written with no Traefik asked.
+    plain(&rig)
+        .offline()
+        .unwrap()
+        .add_route("/off/", echo.url(), ())
+        .unwrap();
+    let silent = plain(&rig)
+        .traefik_api_url(rig.api_url())
+        .traefik_api_password(PASSWORD);
+    silent
+        .attach()
+        .unwrap()
+        .add_route("/later/", echo.url(), ())
+        .unwrap();
+    for path in ["/off/", "/later/", "/user/n3/"] {
+        assert_eq!(secure(path).unwrap(), echo.port, "{path}");
+    }
+    let mut started = rig.sibling();
+    started.web = ports::free();
+    let http_alone = started.builder().static_config_file(rig.path("other.toml"));
+    refused(
+        &rig,
+        ErrorKind::InvalidConfig,
+        &["HTTPS", "public_url"],
+        || http_alone.start(),
+    );
+    router
+        .apply(
+            specs
+                .iter()
+                .map(|spec| traefik_router::Change::delete(spec).unwrap()),
+        )
+        .unwrap();
+    drop((router, bare));
+
+    // The entrypoint has it now: this is asked again at each open.
+    let _tls = external(&rig, "tls", &json!({"tls": {}}));
+    let router = attach(https(&rig));
+    router.add_route("/b/", echo.url(), ()).unwrap();
+    assert_eq!(secure("/b/").unwrap(), echo.port);
+    assert_eq!(secure("/off/").unwrap(), echo.port);
+    let infos = rig.api().routers().unwrap();
+    assert!(infos.iter().any(|router| router.rule.contains("/b/")));
+    assert!(!rig.rules_text().contains("tls"), "{}", rig.rules_text());
+}
+
+fn an_entrypoint_that_redirects_everything_is_refused(kind: Kind) {
+    let rig = Rig::new(kind);
+    let to = json!({"redirections": {"entryPoint": {"to": "other", "scheme": "https"}}});
+    let _traefik = external(&rig, "redirects", &to);
+    // The API is there, whatever the store holds.
+    let default = plain(&rig)
+        .traefik_api_url(rig.api_url())
+        .traefik_api_password(PASSWORD);
+    let router = default.attach().unwrap();
+    let echo = Echo::start();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(rig.get("h", "/a/").status, 301);
+    let says = ["redirect", "public_url", "\"http\""];
+    refused(&rig, ErrorKind::InvalidConfig, &says, || {
+        rig.builder().attach()
+    });
+    let findings = rig.builder().diagnose();
+    let found = findings
+        .iter()
+        .find(|finding| finding.message.contains("redirect"));
+    assert_eq!(
+        found.map(|found| found.level),
+        Some(traefik_router::Level::Problem),
+        "{findings:?}"
+    );
+}
+
+fn an_entrypoint_that_serves_tls_alone_is_refused_for_http(kind: Kind) {
+    let rig = Rig::new(kind);
+    let _traefik = external(&rig, "tls", &json!({"tls": {}}));
+    let says = ["TLS alone", "public_url"];
+    refused(&rig, ErrorKind::InvalidConfig, &says, || {
+        rig.builder().attach()
+    });
+    let echo = Echo::start();
+    let router = https(&rig).traefik_entrypoint("http").attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(get_https(&rig, "/a/", None).unwrap()["port"], echo.port);
+}
+
+fn traefiks_that_differ_in_tls_are_refused(kind: Kind) {
+    let rig = Rig::new(kind);
+    let second = rig.sibling();
+    let _one = external(&rig, "one", &json!({}));
+    let _two = external(&second, "two", &json!({"tls": {}}));
+    let both = https(&rig)
+        .traefik_entrypoint("http")
+        .traefik_api_urls([rig.api_url(), second.api_url()]);
+    let says = ["TLS of its own in some", "traefik_api_urls"];
+    refused(&rig, ErrorKind::InvalidConfig, &says, || both.attach());
+}

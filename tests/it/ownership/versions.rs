@@ -1,0 +1,103 @@
+//! A Traefik that knows no `parentRefs`, before and after others that do.
+
+use std::path::{Path, PathBuf};
+
+use traefik_router::{Change, ErrorKind, Nested, Router};
+
+use super::{plain, refused};
+use crate::support::{Echo, Kind, Rig, on_each_backend};
+
+on_each_backend! {
+    parents_are_stored_only_once_a_traefik_was_asked,
+    an_old_traefik_keeps_a_table_flat_for_all,
+    a_nested_table_is_refused_to_an_old_traefik_with_the_way_back,
+}
+
+/// Traefik 3.5.
+fn old_traefik() -> PathBuf {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/traefik-3.5");
+    assert!(
+        installed.is_file(),
+        "Traefik 3.5 was not found: run `cargo xtask tools --all`"
+    );
+    installed
+}
+
+/// As many routes as make parents pay.
+fn add_many(router: &Router, echo: &Echo) {
+    let add = |n: usize| Change::add(format!("/user/n{n}/"), echo.url(), ()).unwrap();
+    router.apply((0..300).map(add)).unwrap();
+}
+
+fn has_parents(rig: &Rig) -> bool {
+    rig.rules_text().contains("parentRefs")
+}
+
+fn parents_are_stored_only_once_a_traefik_was_asked(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let offline = plain(&rig).offline().unwrap();
+    add_many(&offline, &echo);
+    assert!(!has_parents(&rig));
+    let old = rig.builder().traefik_bin(old_traefik()).start().unwrap();
+    assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
+    drop(old);
+    // It was an old one that was asked: the table stays as it is until somebody says otherwise.
+    drop(rig.start());
+    assert!(!has_parents(&rig));
+    let router = rig.builder().nested_routers(Nested::Auto).start().unwrap();
+    assert!(has_parents(&rig));
+    assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
+    drop(router);
+
+    let fresh = Rig::new(kind);
+    let offline = plain(&fresh).offline().unwrap();
+    add_many(&offline, &echo);
+    let _router = fresh.start();
+    assert!(has_parents(&fresh), "the one that was asked knows them");
+    assert_eq!(fresh.landed("h", "/user/n299/"), Some(echo.port));
+}
+
+fn an_old_traefik_keeps_a_table_flat_for_all(kind: Kind) {
+    let rig = Rig::new(kind);
+    let second = rig.sibling();
+    let echo = Echo::start();
+    let new = rig.start();
+    let old = second
+        .builder()
+        .static_config_file(second.path("old.toml"))
+        .traefik_bin(old_traefik());
+    let old = old.start().unwrap();
+    add_many(&new, &echo);
+    old.add_route("/last/", echo.url(), ()).unwrap();
+    for rig in [&rig, &second] {
+        assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
+    }
+    assert!(!has_parents(&rig));
+}
+
+fn a_nested_table_is_refused_to_an_old_traefik_with_the_way_back(kind: Kind) {
+    let rig = Rig::new(kind);
+    let second = rig.sibling();
+    let echo = Echo::start();
+    let new = rig.start();
+    add_many(&new, &echo);
+    assert!(has_parents(&rig));
+    let old = || {
+        second
+            .builder()
+            .static_config_file(second.path("old.toml"))
+            .traefik_bin(old_traefik())
+    };
+    let says = ["Nested::Never", "3.6"];
+    refused(&rig, ErrorKind::InvalidConfig, &says, || old().start());
+    let asked_for = || old().nested_routers(Nested::Always).start();
+    refused(&rig, ErrorKind::InvalidConfig, &says, asked_for);
+    assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
+    let back = old().nested_routers(Nested::Never).start().unwrap();
+    assert!(!has_parents(&rig));
+    back.add_route("/last/", echo.url(), ()).unwrap();
+    assert_eq!(second.landed("h", "/user/n299/"), Some(echo.port));
+    new.add_route("/new/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
+}
