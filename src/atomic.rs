@@ -121,13 +121,28 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
 /// file is for its owner alone. If it has to be `durable`, this waits for the disk. Returns also since
 /// when readers see it.
 pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<(Known, Instant)> {
+    let replaced = replace_if(path, text, durable, &|| true)?;
+    replaced.ok_or_else(|| failed("write", path, io::Error::other("it is not as it was")))
+}
+
+/// [`replace`], if that is still wanted once all is ready; or else `None`, with nothing changed.
+pub(crate) fn replace_if(
+    path: &Path,
+    text: &str,
+    durable: bool,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Option<(Known, Instant)>> {
     let temp = temp_path(path);
     let replaced = open_folder(path, durable).and_then(|folder| {
         let file = write_temp(&temp, path, text, durable)?;
+        if !is_wanted() {
+            remove(&temp)?;
+            return Ok(None);
+        }
         Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
-        Ok((folder, file, Instant::now()))
+        Ok(Some((folder, file, Instant::now())))
     });
-    let (folder, file, visible) = replaced.map_err(|error| {
+    let replaced = replaced.map_err(|error| {
         // There may be nothing to remove, and the first error is the one to tell.
         drop(remove(&temp));
         let busy = error.kind() == io::ErrorKind::ResourceBusy;
@@ -138,9 +153,12 @@ pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<(Known, 
             error
         }
     })?;
+    let Some((folder, file, visible)) = replaced else {
+        return Ok(None);
+    };
     // The rename itself is kept only once the folder is.
     let kept = folder.map_or(Ok(()), |folder| Step::SyncFolder.run(|| folder.sync_all()));
-    kept.and_then(|()| Ok(((FileId::new(&file.metadata()?), file), visible)))
+    kept.and_then(|()| Ok(Some(((FileId::new(&file.metadata()?), file), visible))))
         .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
 }
 

@@ -54,8 +54,13 @@ impl Lock {
         Ok(Ok(Self { file, path }))
     }
 
-    /// Lets go of the lock and removes its file.
-    pub(crate) fn remove(self) -> io::Result<()> {
+    /// Whether others who ask for the lock meet this one: its file may have been removed.
+    pub(crate) fn is_met(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
+    /// Removes the lock's file. Whoever asks for the lock from then on meets another one.
+    pub(crate) fn remove(&self) -> io::Result<()> {
         atomic::remove(&self.path)
     }
 }

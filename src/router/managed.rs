@@ -280,7 +280,7 @@ impl OwnFiles {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(Err(error)) = lock.map(Lock::remove) {
+        if let Some(Err(error)) = lock.map(|lock| lock.remove()) {
             log::warn!(
                 "can't remove the lock of {}: {error}",
                 self.static_file.display()

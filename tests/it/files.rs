@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ on_each_file! {
     the_lock_is_for_those_who_may_write,
     a_file_that_does_not_parse_is_told_with_its_line_and_left_alone,
     a_lock_that_somebody_holds_is_told_in_time_and_the_file_left_alone,
+    a_lock_that_is_removed_loses_no_change,
     a_full_disk_leaves_the_file_as_it_was,
     a_file_that_is_replaced_under_a_running_router_is_used_from_then_on,
     a_file_that_is_removed_under_a_running_router_is_written_again,
@@ -356,6 +358,41 @@ pub(crate) fn hold_the_lock(arguments: &Value) {
     fs2::FileExt::lock_exclusive(&file).unwrap();
     say("locked");
     wait_to_be_told();
+}
+
+/// Tidy people and programs remove lock files, also of writers at work.
+fn a_lock_that_is_removed_loses_no_change(kind: Kind) {
+    const WRITERS: usize = 4;
+    const CHANGES: usize = 150;
+    let rig = Rig::new(kind);
+    let lock = rig.path(format!("{}.lock", rig.rules().display()));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let tidy = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fs::remove_file(&lock).ok();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        let write = |writer: usize| {
+            let backend = FileBackend::new(rig.rules()).durable(false);
+            let router = rig.builder_over(backend).offline().unwrap();
+            for n in 0..CHANGES {
+                let spec = format!("/{writer}/{n}/");
+                let applied = router.add_route(&spec, "http://h", ()).unwrap();
+                assert_eq!(applied.added.len(), 1, "{applied:?}");
+            }
+        };
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| scope.spawn(move || write(n)))
+            .collect();
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+        tidy.join().unwrap();
+    });
+    assert_eq!(rig.backend().read().unwrap().len(), WRITERS * CHANGES);
 }
 
 fn a_full_disk_leaves_the_file_as_it_was(kind: Kind) {

@@ -22,11 +22,11 @@ use crate::atomic::{self, FileId, Known};
 use crate::config::FOREVER;
 use crate::config::dynamic::{Certificate, Own, has_default_certificate};
 use crate::config::text::Syntax;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
 use crate::lock::{Lock, Share};
 use crate::random;
-use crate::route::{Table, slug};
+use crate::route::{Change, RouteSpec, Table, slug};
 
 /// A [`Backend`] that keeps the routes in a file, `.toml`, `.yaml` or `.yml` (the latter two with
 /// the feature `yaml`).
@@ -154,6 +154,43 @@ impl FileBackend {
         done
     }
 
+    /// Runs `job` until nobody has come between what it has read and what it has written, as where the
+    /// lock's file was removed under a writer. `job` returns `None` if it saw that before it wrote; it
+    /// is given the routes that it has stored before.
+    fn kept(
+        &self,
+        mut job: impl FnMut(&mut State, &Lock, &mut BTreeSet<RouteSpec>) -> Result<Option<Commit>>,
+    ) -> Result<Commit> {
+        let deadline = Instant::now() + self.lock_timeout;
+        let mut stored = BTreeSet::new();
+        loop {
+            let commit = self.locked(|state, lock| {
+                let commit = job(state, &lock, &mut stored)?;
+                if commit.is_none() {
+                    state.known = None;
+                }
+                Ok(commit.filter(|commit| commit.visible.is_none() || lock.is_met()))
+            })?;
+            match commit {
+                Some(commit) => return Ok(commit),
+                None if Instant::now() < deadline => {}
+                None => {
+                    let message = format!(
+                        "{}: its lock was removed, or the file written by others, again and again \
+                         for {:?}",
+                        self.path.display(),
+                        self.lock_timeout
+                    );
+                    let stored = match stored.is_empty() {
+                        true => Stored::Nothing,
+                        false => Stored::Unknown,
+                    };
+                    return Err(Error::new(ErrorKind::Conflict, message).with_stored(stored));
+                }
+            }
+        }
+    }
+
     /// Reads the file again if it is not what we last saw.
     fn refresh<'a>(&self, slot: &'a mut Option<State>, path: PathBuf) -> Result<&'a mut State> {
         let current = FileId::of(&path)?;
@@ -227,15 +264,24 @@ impl State {
         self.known.as_ref().map(|(id, _)| *id)
     }
 
-    /// Writes the file; since when readers see it.
-    fn save(&mut self, durable: bool) -> Result<Instant> {
+    /// Writes the file; since when readers see it. `None`, with nothing written, if the lock keeps
+    /// nobody out any more or the file is not what was read.
+    fn save(&mut self, lock: &Lock, durable: bool) -> Result<Option<Instant>> {
         let text = self.file.render();
         let text = text.map_err(|error| error.context(self.path.display()))?;
-        let (known, visible) = atomic::replace(&self.path, text, durable)?;
+        let (path, id) = (&self.path, self.known.as_ref().map(|(id, _)| *id));
+        let is_as_read = || match FileId::of(path) {
+            Ok(now) => now.is_none() || now == id,
+            Err(_) => false,
+        };
+        let is_wanted = || lock.is_met() && is_as_read();
+        let Some((known, visible)) = atomic::replace_if(path, text, durable, &is_wanted)? else {
+            return Ok(None);
+        };
         self.known = Some(known);
         self.file.inherited = false;
         self.file.is_written = true;
-        Ok(visible)
+        Ok(Some(visible))
     }
 }
 
@@ -256,13 +302,17 @@ impl Backend for FileBackend {
 
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
         let opened = &mut *self.opened();
-        self.locked(|state, lock| {
+        self.kept(|state, lock, stored| {
             let joins = setup.serves && opened.share.is_none();
             if joins {
                 opened.share = Some(Share::join(&state.path)?);
                 opened.attached = !setup.started;
             }
-            let done = self.open_locked(state, opened, setup, edit);
+            let done = self.open_locked(state, lock, opened, setup, &mut |table| {
+                let changes = edit(table, stored);
+                stored.extend(changes.iter().map(|change| change.spec().clone()));
+                changes
+            });
             if done.is_err() && joins && opened.before.is_none() {
                 // What is refused leaves nothing behind.
                 leave(opened.share.take(), Some(lock))?;
@@ -296,8 +346,8 @@ impl Backend for FileBackend {
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         self.opened().before = None;
-        self.locked(|state, _lock| {
-            let changes = edit(&state.file.routes, &BTreeSet::new());
+        self.kept(|state, lock, stored| {
+            let changes = edit(&state.file.routes, stored);
             let before = state.file.header.generation;
             let mut visible = None;
             if !changes.is_empty() || state.file.inherited {
@@ -308,11 +358,15 @@ impl Backend for FileBackend {
                     .apply(&changes)
                     .map_err(|error| error.context(state.path.display()))?;
                 state.file.header.advance();
-                visible = Some(state.save(self.durable)?);
+                visible = state.save(lock, self.durable)?;
+                if visible.is_none() {
+                    return Ok(None);
+                }
+                stored.extend(changes.iter().map(|change| change.spec().clone()));
             }
             let follows = visible.map(|_| before);
             let commit = state.file.header.commit(follows);
-            Ok(Commit { visible, ..commit })
+            Ok(Some(Commit { visible, ..commit }))
         })
     }
 
@@ -323,7 +377,7 @@ impl Backend for FileBackend {
         };
         self.locked(|state, lock| {
             let Some(before) = opened.before else {
-                leave(Some(share), Some(lock))?;
+                leave(Some(share), Some(&lock))?;
                 return Ok(true);
             };
             // Others may rely on what they have found by now.
@@ -337,7 +391,7 @@ impl Backend for FileBackend {
                 put_back(&pem_of(&state.path), before.pem)?;
             }
             state.known = None;
-            leave(Some(share), Some(lock))?;
+            leave(Some(share), Some(&lock))?;
             Ok(untouched)
         })
     }
@@ -374,7 +428,7 @@ impl Backend for FileBackend {
             remove_certificate(&pem_of(&state.path))?;
             // What was written is read again by whoever opens it next.
             state.known = None;
-            leave(Some(share), Some(lock))
+            leave(Some(share), Some(&lock))
         })
     }
 }
@@ -383,10 +437,11 @@ impl FileBackend {
     fn open_locked(
         &self,
         state: &mut State,
+        lock: &Lock,
         opened: &mut Opened,
         setup: &Setup,
-        edit: &mut Edit<'_>,
-    ) -> Result<Commit> {
+        edit: &mut dyn FnMut(&Table) -> Vec<Change>,
+    ) -> Result<Option<Commit>> {
         let others = match &opened.share {
             Some(share) => !share.is_alone()?,
             None => false,
@@ -424,7 +479,7 @@ impl FileBackend {
         if fresh {
             state.file.header.created &= setup.started;
         }
-        let changes = edit(&state.file.routes, &BTreeSet::new());
+        let changes = edit(&state.file.routes);
         state.file.apply(&changes).map_err(at)?;
         let text = atomic::read(&state.path)?.map(|(text, _)| text);
         let old_pem = atomic::read(&pem_file)?.map(|(text, _)| text);
@@ -437,11 +492,14 @@ impl FileBackend {
         let mut visible = None;
         if !is_written || state.file.header != before || !changes.is_empty() {
             state.file.header.advance();
-            let saved = state.save(self.durable);
-            if saved.is_err() && pem.is_some() {
+            let saved = state.save(lock, self.durable);
+            if !matches!(saved, Ok(Some(_))) && pem.is_some() {
                 put_back(&pem_file, old_pem.clone())?;
             }
-            visible = Some(saved?);
+            visible = saved?;
+            if visible.is_none() {
+                return Ok(None);
+            }
             if let (Some(written), true) = (state.id(), setup.serves) {
                 let own = before.own != state.file.header.own;
                 opened.before = Some(match opened.before.take() {
@@ -459,10 +517,10 @@ impl FileBackend {
                 });
             }
         }
-        Ok(Commit {
+        Ok(Some(Commit {
             visible,
             ..state.file.header.commit(None)
-        })
+        }))
     }
 
     /// The certificate to write for a Traefik that we start; `None` if it is there.
@@ -508,7 +566,7 @@ impl FileBackend {
 }
 
 /// Gives up a share, and with it the files that are locked, where nobody else has one.
-fn leave(share: Option<Share>, lock: Option<Lock>) -> Result<()> {
+fn leave(share: Option<Share>, lock: Option<&Lock>) -> Result<()> {
     let failed = |error| Error::new(ErrorKind::Store, "can't remove a lock").with_source(error);
     if let Some(share) = share {
         if share.is_alone()? {
