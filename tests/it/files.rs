@@ -363,15 +363,17 @@ pub(crate) fn hold_the_lock(arguments: &Value) {
 /// Tidy people and programs remove lock files, also of writers at work.
 fn a_lock_that_is_removed_loses_no_change(kind: Kind) {
     const WRITERS: usize = 4;
-    const CHANGES: usize = 150;
+    const CHANGES: usize = 60;
     let rig = Rig::new(kind);
     let lock = rig.path(format!("{}.lock", rig.rules().display()));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let tidy = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            while !done.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(60) {
                 fs::remove_file(&lock).ok();
-                std::thread::sleep(Duration::from_micros(200));
+                // No commit takes longer.
+                std::thread::sleep(Duration::from_millis(40));
             }
         });
         let write = |writer: usize| {
