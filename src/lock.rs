@@ -86,10 +86,10 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Joins those who use the file at `protected`.
-    pub(crate) fn join(protected: &Path) -> Result<Self> {
+    /// Joins those who use the file at `protected` in the way that `ending` stands for.
+    pub(crate) fn join(protected: &Path, ending: &str) -> Result<Self> {
         let mut path = protected.as_os_str().to_owned();
-        path.push(".serving");
+        path.push(ending);
         let path = PathBuf::from(path);
         let lock = |file: &File| fs2::FileExt::try_lock_shared(file);
         match locked(&path, protected, Access::Read, SHARE_PATIENCE, lock)? {
@@ -98,6 +98,21 @@ impl Share {
                 ErrorKind::Locked,
                 format!("another program keeps {} to itself", path.display()),
             )),
+        }
+    }
+
+    /// Whether anybody uses the file at `protected` so. Creates nothing.
+    pub(crate) fn is_held(protected: &Path, ending: &str) -> Result<bool> {
+        let mut path = protected.as_os_str().to_owned();
+        path.push(ending);
+        let path = PathBuf::from(path);
+        let tried = (OpenOptions::new().read(true).write(true).open(&path))
+            .and_then(|file| fs2::FileExt::try_lock_exclusive(&file));
+        match tried {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if is_contended(&error) => Ok(true),
+            Err(error) => Err(cannot_lock(&path, error)),
         }
     }
 
@@ -114,7 +129,10 @@ impl Share {
         fs2::FileExt::lock_shared(&self.file).map_err(fail)?;
         match alone {
             Ok(()) => Ok(true),
-            Err(error) if is_contended(&error) => Ok(false),
+            // Where the file was removed, others may hold what it was.
+            Err(error) if is_contended(&error) || error.kind() == io::ErrorKind::NotFound => {
+                Ok(false)
+            }
             Err(error) => Err(fail(error)),
         }
     }

@@ -40,6 +40,7 @@ pub fn check(handle: &Handle<'_>) {
     let last = handle();
     let nothing_more = Setup {
         extra: Some(json!({})),
+        started: true,
         ..Setup::new("web")
     };
     ok(last.open(&nothing_more, &mut |_, _| Vec::new()));

@@ -22,6 +22,8 @@ pub struct Contents {
     pub entrypoint: String,
     /// Whether the routers of the routes carry `tls`.
     pub tls: bool,
+    /// What every service has beside its server; null where nothing was set.
+    pub service: Value,
     /// Whether the routers of the routes stand below others.
     pub nested: Nested,
     /// Dynamic configuration that is stored beside the routes, ours and what others wrote, as far

@@ -109,6 +109,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether a Router that was started or attached serves from this store. Defaults to `false`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn is_served(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Ends what this handle has [opened](Self::open). The last one removes what only Traefiks that
     /// were started need, and if there are no routes, the table, and the store itself where nothing
     /// else is left in it. Routes stay.
@@ -133,6 +141,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn revert(&self) -> Result<bool> {
         (**self).revert()
+    }
+
+    fn is_served(&self) -> Result<bool> {
+        (**self).is_served()
     }
 
     fn read(&self) -> Result<Table> {

@@ -15,7 +15,7 @@ use crate::config::dynamic::{
 };
 use crate::config::merge;
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Nested, Route, Table};
+use crate::route::{Layout, Nested, Route, Table};
 
 /// What belongs to the table as a whole.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,10 @@ pub(crate) struct Header {
     /// finds out here whether it was made. For stores that are asked over a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) recent: Vec<String>,
+    /// Whether a start has begun the table, and nobody has set anything else: it goes with the last
+    /// Router that serves it, if it has no routes then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) temporary: bool,
     /// Which version of this crate wrote it, see [`FORMAT`].
     #[serde(default)]
     pub(crate) format: u8,
@@ -92,6 +96,7 @@ impl Header {
             layout: 0,
             turn: None,
             recent: Vec::new(),
+            temporary: false,
             format: FORMAT,
         }
     }
@@ -106,6 +111,15 @@ impl Header {
             }
         }
         Ok(header)
+    }
+
+    /// An older version of this crate stored `Auto` where no Traefik had been asked. Where routers do
+    /// stand below others it is an answer all the same.
+    pub(crate) fn forget_unasked(&mut self, routes: &Table) {
+        let parents = || !Layout::of(routes, Nested::Auto).parents().is_empty();
+        if self.format < FORMAT && self.nested == Some(Nested::Auto) && !parents() {
+            self.nested = None;
+        }
     }
 
     pub(crate) fn entrance(&self) -> Entrance<'_> {
@@ -139,6 +153,8 @@ impl Header {
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if a Traefik does not know `parentRefs`, and the
     /// table needs them.
     pub(crate) fn set_up(&mut self, setup: &Setup, has_parents: bool) -> Result<()> {
+        let before = self.clone();
+        self.clean_up_older(setup);
         self.nested = match (setup.nested, self.nested, setup.knows_parents) {
             (Some(explicit), _, _) => Some(explicit),
             (None, None, Some(true)) => Some(Nested::Auto),
@@ -177,14 +193,52 @@ impl Header {
         if let Some(api) = &setup.api {
             if !api.is_let_in_by(&self.base) {
                 without_api(&mut self.base);
-                merge(&mut self.base, &api.config());
+                merge(&mut self.base, &api.config_for_others());
             }
         }
-        if setup.certificate_elsewhere && self.format < FORMAT {
-            without_certificate(&mut self.base);
+        if self.generation == 0 {
+            self.temporary = setup.started;
+        } else if !setup.started && *self != before {
+            self.temporary = false;
+        }
+        Ok(())
+    }
+
+    /// Takes out of `base` what an older version of this crate had there for one Traefik alone. What
+    /// else is there an attach may have stored, for Traefiks that others run.
+    fn clean_up_older(&mut self, setup: &Setup) {
+        if self.format == FORMAT || !setup.serves {
+            return;
         }
         self.format = FORMAT;
-        Ok(())
+        let text = |pointer: &str| self.base.pointer(pointer).and_then(Value::as_str);
+        // A certificate that was made up stood there as it is; one that was given, as a file.
+        let made_up = text("/tls/stores/default/defaultCertificate/certFile")
+            .is_some_and(|cert| cert.contains("BEGIN CERTIFICATE"));
+        // `traefik-router chp` starts its Traefik.
+        if setup.started && self.base.pointer("/http/routers/chp-health").is_some() {
+            self.base = no_config();
+        } else if made_up {
+            without_certificate(&mut self.base);
+        }
+    }
+
+    /// Takes back what a setup has `made` of the header as it was `before`, as far as nobody has made
+    /// something else of it since.
+    pub(crate) fn take_back(&mut self, before: &Self, made: &Self) {
+        fn back<T: PartialEq + Clone>(now: &mut T, before: &T, made: &T) {
+            if now == made {
+                now.clone_from(before);
+            }
+        }
+        back(&mut self.base, &before.base, &made.base);
+        back(&mut self.own, &before.own, &made.own);
+        back(&mut self.service, &before.service, &made.service);
+        if before.generation > 0 {
+            back(&mut self.entrypoint, &before.entrypoint, &made.entrypoint);
+            back(&mut self.tls, &before.tls, &made.tls);
+            back(&mut self.nested, &before.nested, &made.nested);
+        }
     }
 
     /// What to look for in Traefik. `follows` is as in [`Commit`].
@@ -205,6 +259,7 @@ impl Header {
             entrypoint: self.entrypoint.clone(),
             tls: self.tls,
             nested: self.nested(),
+            service: self.service.clone(),
             config: self.config(),
         }
     }
@@ -238,9 +293,11 @@ pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<(
     let Some(first) = lines.next() else {
         return Ok(None);
     };
-    let header = Header::parse(first)?;
+    let mut header = Header::parse(first)?;
     let routes = lines.map(|line| parse_line::<Route>(line).map(Arc::new));
-    Ok(Some((header, routes.collect::<Result<Table>>()?)))
+    let routes = routes.collect::<Result<Table>>()?;
+    header.forget_unasked(&routes);
+    Ok(Some((header, routes)))
 }
 
 /// Reads one line that `json_line` wrote.
@@ -302,5 +359,63 @@ mod tests {
         assert_eq!(parse("\n\n".lines()).unwrap(), None);
         let error = parse("{\"generation\":1".lines()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn what_older_versions_stored_is_told_apart() {
+        let old = |base: Value| Header {
+            base,
+            format: 0,
+            generation: 1,
+            nested: Some(Nested::Auto),
+            ..Header::new("", "m".into())
+        };
+        let setup = |serves, started| Setup {
+            serves,
+            started,
+            ..Setup::default()
+        };
+        let certificate = |file: &str| {
+            let one = json!({"certFile": file, "keyFile": file});
+            json!({"tls": {"stores": {"default": {"defaultCertificate": one}}}})
+        };
+        let made_up = certificate("-----BEGIN CERTIFICATE-----");
+        let api = json!({"http": {"routers": {"route_api": {"rule": "x"}}}});
+        let with_api = |other: &Value| {
+            let mut base = api.clone();
+            merge(&mut base, other);
+            base
+        };
+        let chp = json!({"http": {"routers": {"chp-health": {"rule": "x"}}}});
+        for (base, serves, started, left) in [
+            // An attach of an older version may have put it there.
+            (with_api(&made_up), true, false, api.clone()),
+            (with_api(&made_up), true, true, api.clone()),
+            (
+                certificate("/given.pem"),
+                true,
+                true,
+                certificate("/given.pem"),
+            ),
+            (with_api(&chp), true, true, json!({})),
+            (with_api(&chp), true, false, with_api(&chp)),
+            // Who only changes routes leaves it to the next.
+            (with_api(&made_up), false, false, with_api(&made_up)),
+        ] {
+            let mut header = old(base);
+            header.set_up(&setup(serves, started), false).unwrap();
+            assert_eq!(header.base, left, "{serves} {started}");
+        }
+        let mut header = old(json!({}));
+        header.forget_unasked(&Table::new());
+        assert_eq!(header.nested, None);
+        let many = |n: usize| Route::new(format!("/u/{n}/"), "http://t", ()).unwrap();
+        let mut header = old(json!({}));
+        header.forget_unasked(&(0..300).map(many).collect());
+        assert_eq!(
+            header.nested,
+            Some(Nested::Auto),
+            "routers stand below others"
+        );
     }
 }

@@ -118,26 +118,35 @@ impl Setup {
 }
 
 impl ApiAccess {
-    /// The router of the API and the middleware that guards it.
-    pub(crate) fn config(&self) -> Value {
+    /// The router of the API and the middleware that guards it, for a Traefik that we start. Their names
+    /// end in `ending`.
+    pub(crate) fn config(&self, ending: &str) -> Value {
+        self.config_at(API_PRIORITY, ending)
+    }
+
+    /// The same for a Traefik of others, behind whatever else they have on that entrypoint.
+    pub(crate) fn config_for_others(&self) -> Value {
+        self.config_at(1, "")
+    }
+
+    fn config_at(&self, priority: u64, ending: &str) -> Value {
         let users = [format!("{}:{}", self.username, self.password_hash)];
+        let [router, guard] = [API_ROUTER, API_AUTH].map(|name| format!("{name}{ending}"));
         json!({"http": {
-            "routers": {API_ROUTER: {
+            "routers": {router: {
                 "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
-                "priority": API_PRIORITY,
+                "priority": priority,
                 "entryPoints": [self.entrypoint],
                 "service": API_SERVICE,
-                "middlewares": [API_AUTH],
+                "middlewares": [guard],
             }},
-            "middlewares": {API_AUTH: {"basicAuth": {"users": users}}},
+            "middlewares": {guard: {"basicAuth": {"users": users}}},
         }})
     }
 
     /// Whether a Traefik with this configuration lets us in.
     pub(crate) fn is_let_in_by(&self, config: &Value) -> bool {
-        let users = &config["http"]["middlewares"][API_AUTH]["basicAuth"]["users"];
-        let stored = users[0].as_str().and_then(|user| user.split_once(':'));
-        stored.is_some_and(|(name, hash)| {
+        guarding_users(config).any(|(name, hash)| {
             name == self.username
                 && (hash == self.password_hash
                     || hash == fast_hash(&self.password)
@@ -166,7 +175,8 @@ pub(crate) fn certificate(file: &str) -> Value {
 /// Whether an entry of `http.routers` or `http.middlewares` is the API's, as we or
 /// jupyterhub-traefik-proxy name it.
 pub(crate) fn is_api_name(name: &str) -> bool {
-    [API_ROUTER, API_AUTH, OLD_API_ROUTER, OLD_API_AUTH].contains(&name)
+    // The guard's name begins with the router's.
+    name.starts_with(API_ROUTER) || [OLD_API_ROUTER, OLD_API_AUTH].contains(&name)
 }
 
 /// What of a dynamic configuration is the API's router and guard.
@@ -239,18 +249,19 @@ pub(crate) fn without_empty_maps(config: &mut Value) {
     }
 }
 
+/// The names and hashes of those whom the API's guard lets in.
+fn guarding_users(config: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let middlewares = config["http"]["middlewares"].as_object();
+    let guards = middlewares.into_iter().flatten();
+    let guards = guards.filter(|(name, _)| is_api_name(name));
+    let users = guards.filter_map(|(_, guard)| guard["basicAuth"]["users"].as_array());
+    let users = users.flatten().filter_map(Value::as_str);
+    users.filter_map(|user| user.split_once(':'))
+}
+
 /// The hashes that guard Traefik's API in a dynamic configuration.
 pub(crate) fn password_hashes(config: &Value) -> Vec<&str> {
-    let guards = API_GUARDS.map(|name| &config["http"]["middlewares"][name]);
-    let users = guards.map(|guard| guard["basicAuth"]["users"].as_array());
-    let pairs = users
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(Value::as_str);
-    pairs
-        .filter_map(|user| Some(user.split_once(':')?.1))
-        .collect()
+    guarding_users(config).map(|(_, hash)| hash).collect()
 }
 
 /// The hash of a password that needs no slow one, because nobody can guess it. Traefik checks it
@@ -526,7 +537,7 @@ mod tests {
             assert_eq!(api().is_let_in_by(&guarded(user)), expected, "{user}");
         }
         assert!(!api().is_let_in_by(&json!({})));
-        assert!(api().is_let_in_by(&api().config()));
+        assert!(api().is_let_in_by(&api().config("")));
     }
 
     #[test]
@@ -538,8 +549,8 @@ mod tests {
             "api": {"service": "mine"},
         }}});
         assert_eq!(api_routers(&config, "api"), ["everywhere", "here"]);
-        assert_eq!(api_routers(&api().config(), "auth_api"), [API_ROUTER]);
-        assert_eq!(api_part(&api().config()), api().config());
+        assert_eq!(api_routers(&api().config(""), "auth_api"), [API_ROUTER]);
+        assert_eq!(api_part(&api().config("")), api().config(""));
         assert_eq!(api_part(&config), json!({}));
     }
 
@@ -552,7 +563,7 @@ mod tests {
             without_certificate(&mut config);
             assert_eq!(config, json!({"http": {"a": 1}}));
         }
-        let mut config = api().config();
+        let mut config = api().config("");
         without_api(&mut config);
         assert_eq!(config, json!({}));
     }

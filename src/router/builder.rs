@@ -218,8 +218,8 @@ impl Builder {
     }
 
     /// Whether [`attach`](Self::attach) may replace the API's router and password that another Router
-    /// has stored, such as to change the password. It never replaces what somebody else wrote.
-    /// Defaults to `false`.
+    /// has stored, such as to change the password. With [`start`](Self::start) it replaces those that
+    /// an `attach` has left in a file. What somebody else wrote is never replaced. Defaults to `false`.
     pub fn replace_api_router(mut self, replace: bool) -> Self {
         self.replace_api = replace;
         self

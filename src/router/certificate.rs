@@ -1,7 +1,7 @@
 //! The certificate and key that the user gave, in files that are renewed from time to time.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::builder::invalid;
@@ -14,8 +14,24 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct CertificateFiles {
     cert: PathBuf,
     key: PathBuf,
-    /// What the files were when they were last read.
-    seen: Mutex<[Option<FileId>; 2]>,
+    seen: Mutex<Seen>,
+}
+
+/// What the two files are, to tell whether they have changed.
+type Files = [Option<FileId>; 2];
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The files that Traefik has the certificate of.
+    used: Files,
+    /// Those that do not fit each other, and of which the log says so.
+    refused: Option<Files>,
+}
+
+/// A certificate that Traefik does not have yet.
+pub(super) struct Renewed {
+    pub(super) certificate: Certificate,
+    pub(super) files: Files,
 }
 
 impl CertificateFiles {
@@ -29,6 +45,7 @@ impl CertificateFiles {
             key: key.into(),
             seen: Mutex::default(),
         };
+        files.seen().used = files.now();
         let (certificate, expires) = files.read()?;
         files.warn_of(expires);
         Ok((files, certificate))
@@ -47,29 +64,36 @@ impl CertificateFiles {
         Ok(has_expired(files.read()?.1))
     }
 
-    /// The certificate, if the files have changed since they were last read. While they do not fit
-    /// each other, as between the renewal of one and of the other, the old ones stay in use.
-    pub(super) fn renewed(&self) -> Option<Certificate> {
-        if *self.seen() == self.now() {
+    /// The certificate, if the files have changed since one from them was last [used](Self::used).
+    /// While they do not fit each other, as between the renewal of one and of the other, the old ones
+    /// stay in use.
+    pub(super) fn renewed(&self) -> Option<Renewed> {
+        let files = self.now();
+        if self.seen().used == files {
             return None;
         }
         match self.read() {
             Ok((certificate, expires)) => {
-                log::info!("{} was renewed", self.cert.display());
                 self.warn_of(expires);
-                Some(certificate)
+                Some(Renewed { certificate, files })
             }
             Err(error) => {
-                log::error!("{error}; the certificate before it stays in use");
+                if self.seen().refused.replace(files) != Some(files) {
+                    log::error!("{error}; the certificate before it stays in use");
+                }
                 None
             }
         }
     }
 
+    /// Traefik has this one now.
+    pub(super) fn used(&self, files: Files) {
+        log::info!("{} was renewed", self.cert.display());
+        self.seen().used = files;
+    }
+
     /// The certificate, and when it ends.
     fn read(&self) -> Result<(Certificate, i64)> {
-        let now = self.now();
-        *self.seen() = now;
         let read = |path: &Path| {
             std::fs::read(path).map_err(|error| {
                 invalid(&format!("ssl: can't read {}", path.display())).with_source(error)
@@ -87,11 +111,11 @@ impl CertificateFiles {
         }
     }
 
-    fn now(&self) -> [Option<FileId>; 2] {
+    fn now(&self) -> Files {
         [&self.cert, &self.key].map(|path| FileId::of(path).ok().flatten())
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, [Option<FileId>; 2]> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -69,9 +69,9 @@ impl Managed {
         })
     }
 
-    /// The certificate, if it was renewed since it was last asked for.
-    pub(super) fn renewed(&self) -> Option<Certificate> {
-        self.certificate.as_ref()?.renewed()
+    /// The files of the certificate that the user gave.
+    pub(super) fn certificate(&self) -> Option<&CertificateFiles> {
+        self.certificate.as_ref()
     }
 
     /// Gives Traefik another certificate than the one in its private files.
@@ -109,7 +109,7 @@ impl Managed {
         self.public.wait_until_open(verifier.timeout(), self)?;
         // Somebody else's Traefik may have answered for ours, which could not listen there.
         self.check()?;
-        verifier.confirm_public(commit, Some(self))
+        verifier.confirm_public(commit, Some(self)).map(drop)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,10 +203,12 @@ impl OwnFiles {
         let ending = static_file.extension().unwrap_or_default().to_os_string();
         let mut private = OsString::from("private.");
         private.push(&ending);
+        let mut pem = private.clone();
+        pem.push(".pem");
         let files = Self {
             syntax,
             private: static_file.with_extension(private),
-            pem: static_file.with_extension("private.pem"),
+            pem: static_file.with_extension(pem),
             lock: Mutex::new(Some(lock)),
             static_file,
         };

@@ -17,7 +17,7 @@ use self::commit::{Commits, Request};
 use self::managed::Managed;
 use self::verify::Verifier;
 use crate::backend::{Backend, Commit, Edit, Setup};
-use crate::config::dynamic::{Certificate, Own};
+use crate::config::dynamic::Own;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table};
 use crate::traefik::Version;
@@ -364,10 +364,15 @@ impl Router {
             return Ok(commit);
         }
         drop(first);
-        let Some((certificate, managed)) = self.renewed_certificate() else {
+        let renewal = self.managed.as_ref().and_then(|managed| {
+            let files = managed.certificate()?;
+            Some((managed, files, files.renewed()?))
+        });
+        let Some((managed, files, renewed)) = renewal else {
             return self.backend.commit(edit);
         };
-        match self.own.clone() {
+        let certificate = renewed.certificate;
+        let commit = match self.own.clone() {
             Some(own) => {
                 let setup = Setup {
                     own: Some(Own { certificate, ..own }),
@@ -375,19 +380,15 @@ impl Router {
                     started: true,
                     ..Setup::default()
                 };
-                self.backend.open(&setup, edit)
+                self.backend.open(&setup, edit)?
             }
             None => {
                 managed.replace_certificate(&certificate)?;
-                self.backend.commit(edit)
+                self.backend.commit(edit)?
             }
-        }
-    }
-
-    /// The certificate, if it was renewed, and the Traefik that it is for.
-    fn renewed_certificate(&self) -> Option<(Certificate, &Managed)> {
-        let managed = self.managed.as_ref()?;
-        Some((managed.renewed()?, managed))
+        };
+        files.used(renewed.files);
+        Ok(commit)
     }
 }
 

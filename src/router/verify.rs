@@ -294,12 +294,16 @@ impl Verifier {
     }
 
     /// Waits until requests meet the commit of a setup, as an API has shown it.
-    pub(super) fn confirm_public(&self, commit: &Commit, managed: Option<&Managed>) -> Result<()> {
+    pub(super) fn confirm_public(
+        &self,
+        commit: &Commit,
+        managed: Option<&Managed>,
+    ) -> Result<Verified> {
         if let Public::Ask(probe) = &self.public {
             probe.set_reached();
         }
         let awaited = Self::setup(commit, Instant::now(), managed);
-        self.await_entrypoint(&awaited).map(drop)
+        self.await_entrypoint(&awaited)
     }
 
     fn setup<'a>(commit: &'a Commit, begun: Instant, managed: Option<&'a Managed>) -> Awaited<'a> {

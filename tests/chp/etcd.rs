@@ -127,6 +127,45 @@ fn routes_that_another_program_serves_are_not_deleted_by_the_next() {
     assert_eq!(third.through("/x").landed(), None);
 }
 
+/// What the services have is stored with the routes, which are the others' as well.
+#[test]
+fn options_that_would_change_the_routes_of_others_are_refused() {
+    let (etcd, echo) = (Etcd::start(), Echo::start());
+    let store = etcd.store();
+    let first = Proxy::start(&["--backend", &store]);
+    first.add("/x", &echo.url());
+    for option in [&["--proxy-timeout", "9000"][..], &["--change-origin"]] {
+        let mut command = ours();
+        command.arg("chp");
+        let shared = ["--backend", &store, "--keep-routes"];
+        let mut second = Proxy::spawn(command, &[&shared, option].concat());
+        assert!(!second.wait_for_end().success());
+        eventually("it says why", || second.log().contains(option[0]));
+        first.add("/y", &echo.url());
+        assert_eq!(first.through("/x").landed(), Some(echo.port));
+    }
+    drop(first);
+    // Those that begin with an option share it with those that come without.
+    let arguments = [
+        "--backend",
+        &store,
+        "--proxy-timeout",
+        "9000",
+        "--change-origin",
+    ];
+    let first = Proxy::start(&arguments);
+    first.add("/x", &echo.url());
+    let second = Proxy::start(&["--backend", &store, "--keep-routes"]);
+    second.add("/y", &echo.url());
+    for proxy in [&first, &second] {
+        eventually("it is served", || {
+            proxy.through("/y").landed() == Some(echo.port)
+        });
+        let host = proxy.through("/x").echo()["headers"]["host"].clone();
+        assert_eq!(host, format!("127.0.0.1:{}", echo.port));
+    }
+}
+
 /// Traefik reads one file: two programs would have to share what is their own.
 #[test]
 fn a_file_is_for_one_program_at_a_time() {

@@ -238,6 +238,44 @@ fn a_wrong_password_locks_nobody_out(kind: Kind) {
     rig.builder().attach().unwrap();
 }
 
+/// Some have one of their own: what is stored would be theirs, too.
+#[test]
+fn an_api_is_not_set_up_for_some_of_several_traefiks() {
+    let rig = Rig::new(Kind::Etcd);
+    let second = rig.sibling();
+    let providers = rig.backend().static_config().unwrap()["providers"].clone();
+    let open = External::open_config(&rig, &providers);
+    let (_one, _two) = (
+        External::start_with(&rig, "open", &open),
+        External::start(&second),
+    );
+    let both = || {
+        rig.builder()
+            .traefik_api_urls([rig.api_url(), second.api_url()])
+    };
+    let says = ["404", &second.api_url(), "some Traefiks"];
+    refused(&rig, ErrorKind::Protocol, &says, || both().attach());
+    both().traefik_quorum(1).attach().unwrap();
+}
+
+/// A router by hand that leads to the API by another host stays in front of ours.
+#[test]
+fn an_api_router_by_hand_comes_before_the_one_that_is_set_up() {
+    let rig = Rig::new(Kind::Etcd);
+    let theirs = rig.path("theirs.toml");
+    let text = "[http.routers.dash]\nrule = 'Host(`dash.example`)'\nentryPoints = ['auth_api']\n\
+                service = 'api@internal'\n";
+    std::fs::write(&theirs, text).unwrap();
+    let mut config = External::config(&rig);
+    config["providers"]["file"] = json!({"filename": theirs});
+    let _traefik = External::start_with(&rig, "external", &config);
+    let dash = || crate::support::client::get(rig.api, "dash.example", "/api/version").status;
+    crate::support::eventually("it is loaded", || dash() == 200);
+    let router = rig.builder().attach().unwrap();
+    router.add_route("/a/", Echo::start().url(), ()).unwrap();
+    assert_eq!(dash(), 200);
+}
+
 /// A guard that others use for routers of their own goes by the name that ours had once.
 fn hand_written_guards_stay(kind: Kind) {
     let rig = Rig::new(kind);

@@ -20,7 +20,7 @@ use super::record::Header;
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::atomic::{self, FileId, Known};
 use crate::config::FOREVER;
-use crate::config::dynamic::{Certificate, Own, has_default_certificate};
+use crate::config::dynamic::{Certificate, Own, api_routers, has_default_certificate};
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
@@ -61,9 +61,9 @@ pub struct FileBackend {
 struct Opened {
     /// Held while a Traefik serves from the file for us.
     share: Option<Share>,
-    /// Whether that Traefik is not one that we have started.
-    attached: bool,
-    /// The certificate that we have written.
+    /// Held while a Traefik does that we have started.
+    started: Option<Share>,
+    /// The certificate that we have last found or written for it.
     pem: Option<String>,
     before: Option<Before>,
 }
@@ -72,11 +72,20 @@ struct Opened {
 struct Before {
     text: Option<String>,
     pem: Option<String>,
-    /// Whether what started Traefiks need was another.
-    own: bool,
+    header: Header,
+    /// Whether others served from it.
+    others: bool,
+    /// Whether routes were changed with it.
+    routes: bool,
     /// What we have made of it.
     written: FileId,
+    made: Header,
 }
+
+/// The endings of the files by which Routers know of each other: of those that serve from a file, and of
+/// those among them that have started a Traefik.
+const SERVING: &str = ".serving";
+const STARTED: &str = ".started";
 
 /// The file as it was last read or written.
 struct State {
@@ -305,8 +314,10 @@ impl Backend for FileBackend {
         self.kept(|state, lock, stored| {
             let joins = setup.serves && opened.share.is_none();
             if joins {
-                opened.share = Some(Share::join(&state.path)?);
-                opened.attached = !setup.started;
+                opened.share = Some(Share::join(&state.path, SERVING)?);
+            }
+            if joins && setup.started {
+                opened.started = Some(Share::join(&state.path, STARTED)?);
             }
             let done = self.open_locked(state, lock, opened, setup, &mut |table| {
                 let changes = edit(table, stored);
@@ -315,6 +326,7 @@ impl Backend for FileBackend {
             });
             if done.is_err() && joins && opened.before.is_none() {
                 // What is refused leaves nothing behind.
+                leave(opened.started.take(), None)?;
                 leave(opened.share.take(), Some(lock))?;
             }
             done
@@ -376,58 +388,75 @@ impl Backend for FileBackend {
             return Ok(opened.before.is_none());
         };
         self.locked(|state, lock| {
-            let Some(before) = opened.before else {
-                leave(Some(share), Some(&lock))?;
-                return Ok(true);
-            };
-            // Others may rely on what they have found by now.
-            let alone = share.is_alone()?;
-            let needed = !alone && (before.own || before.text.is_none());
-            let untouched = state.id() == Some(before.written) && !needed;
-            if untouched {
-                put_back(&state.path, before.text)?;
-            }
-            if alone && opened.pem.is_some() {
-                put_back(&pem_of(&state.path), before.pem)?;
+            let (mut reverted, alone) = (true, share.is_alone()?);
+            let started = opened.started.as_ref().map_or(Ok(true), Share::is_alone)?;
+            if let Some(before) = opened.before {
+                // Who has come since may rely on what he has found.
+                let untouched = state.id() == Some(before.written) && (alone || before.others);
+                if untouched {
+                    put_back(&state.path, before.text)?;
+                } else {
+                    let taken_back = state.file.take_back(&before.header, &before.made);
+                    taken_back.map_err(|error| error.context(state.path.display()))?;
+                    state.file.header.advance();
+                    atomic::replace(&state.path, state.file.render()?, self.durable)?;
+                    reverted = !before.routes;
+                }
+                if opened.pem.is_some() && started {
+                    put_back(&pem_of(&state.path), before.pem)?;
+                }
             }
             state.known = None;
+            leave(opened.started, None)?;
             leave(Some(share), Some(&lock))?;
-            Ok(untouched)
+            Ok(reverted)
         })
+    }
+
+    fn is_served(&self) -> Result<bool> {
+        Share::is_held(&atomic::resolve(&self.path)?, SERVING)
     }
 
     fn close(&self) -> Result<()> {
         let opened = std::mem::take(&mut *self.opened());
         self.locked(|state, lock| {
-            let share = match opened.share {
-                Some(share) => share,
-                None => Share::join(&state.path)?,
+            let join = |share: Option<Share>, ending| match share {
+                Some(share) => Ok(share),
+                None => Share::join(&state.path, ending),
             };
-            if !share.is_alone()? {
-                return Ok(());
+            let attached = opened.share.is_some() && opened.started.is_none();
+            let started = join(opened.started, STARTED)?;
+            let share = join(opened.share, SERVING)?;
+            // What started Traefiks need goes with the last one; the table only where nobody serves it.
+            let mut changed = false;
+            if started.is_alone()? {
+                changed = state.file.tear_down();
+                remove_certificate(&pem_of(&state.path))?;
             }
-            let failed = |error| atomic::failed("remove", &state.path, error);
-            let changed = state.file.tear_down();
-            let no_routes = state.file.is_empty() && !opened.attached;
-            let created = state.file.header.created;
-            let text = if no_routes {
-                state.file.foreign()
-            } else {
-                if changed {
-                    state.file.header.advance();
+            let header = &state.file.header;
+            let goes =
+                share.is_alone()? && !attached && header.temporary && state.file.routes.is_empty();
+            let created = header.created;
+            let text = match goes {
+                true => state.file.foreign(),
+                false => {
+                    if changed {
+                        state.file.header.advance();
+                    }
+                    state.file.render()?
                 }
-                state.file.render()?
             };
-            if no_routes && text.trim().is_empty() && created {
+            if goes && text.trim().is_empty() && created {
                 if state.known.is_some() {
+                    let failed = |error| atomic::failed("remove", &state.path, error);
                     atomic::remove(&state.path).map_err(failed)?;
                 }
-            } else if (no_routes || changed) && state.known.is_some() {
+            } else if (goes || changed) && state.known.is_some() {
                 atomic::replace(&state.path, text, self.durable)?;
             }
-            remove_certificate(&pem_of(&state.path))?;
             // What was written is read again by whoever opens it next.
             state.known = None;
+            leave(Some(started), None)?;
             leave(Some(share), Some(&lock))
         })
     }
@@ -458,16 +487,26 @@ impl FileBackend {
         }
         let at = |error: Error| error.context(state.path.display());
         let before = state.file.header.clone();
-        if setup.serves && !others && !setup.started {
-            // What a program has left that was killed.
-            state.file.tear_down();
+        let shared = match &opened.started {
+            Some(started) => !started.is_alone()?,
+            None => false,
+        };
+        if setup.serves && !setup.started {
+            let started = Share::join(&state.path, STARTED)?;
+            if started.is_alone()? {
+                // What a program has left that was killed.
+                state.file.tear_down();
+            }
+            leave(Some(started), None)?;
         }
-        let shared = others && state.file.header.own != json!({});
         let pem_file = pem_of(&state.path);
         let pem = (setup.own.as_ref()).map(|own| self.certificate(own, &pem_file, opened, shared));
         let pem = pem.transpose()?.flatten();
-        if setup.own.is_some() && self.directory {
-            state.file.has_foreign_certificate |= neighbours_have_certificate(&state.path);
+        if let Some(own) = setup.own.as_ref().filter(|_| self.directory) {
+            let neighbours = Neighbours::of(&state.path, &own.api.entrypoint);
+            neighbours.check(own)?;
+            state.file.ending = format!("-{}", state.file.header.namespace);
+            state.file.has_foreign_certificate |= neighbours.certificate.is_some();
         }
         state
             .file
@@ -485,7 +524,6 @@ impl FileBackend {
         let old_pem = atomic::read(&pem_file)?.map(|(text, _)| text);
         if let Some(pem) = &pem {
             put_back(&pem_file, Some(pem.clone()))?;
-            opened.pem = Some(pem.clone());
         }
         let renewed = pem.is_some() && pem != old_pem;
         let is_written = state.file.is_written && !fresh && !renewed;
@@ -501,21 +539,28 @@ impl FileBackend {
                 return Ok(None);
             }
             if let (Some(written), true) = (state.id(), setup.serves) {
-                let own = before.own != state.file.header.own;
+                let made = state.file.header.clone();
                 opened.before = Some(match opened.before.take() {
                     None => Before {
                         text,
                         pem: old_pem,
-                        own,
+                        header: before,
+                        others,
+                        routes: !changes.is_empty(),
                         written,
+                        made,
                     },
                     Some(first) => Before {
-                        own: first.own | own,
+                        routes: first.routes || !changes.is_empty(),
                         written,
+                        made,
                         ..first
                     },
                 });
             }
+        }
+        if setup.own.is_some() {
+            opened.pem = atomic::read(&pem_file)?.map(|(text, _)| text);
         }
         Ok(Some(Commit {
             visible,
@@ -605,16 +650,57 @@ fn pem_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Whether another file in the same folder sets a default certificate: Traefik takes the first one
-/// that it finds.
-fn neighbours_have_certificate(path: &Path) -> bool {
-    let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
-    let others = folder.flatten().flatten().map(|entry| entry.path());
-    others.filter(|other| other != path).any(|other| {
-        let text = Syntax::of(&other).and_then(|syntax| Ok((syntax, atomic::read(&other)?)));
-        let Ok((syntax, Some((text, _)))) = text else {
-            return false;
+/// What other files of the same folder set that Traefik takes from one file alone.
+#[derive(Default)]
+struct Neighbours {
+    /// The file that sets a default certificate: Traefik takes the first one that it finds.
+    certificate: Option<PathBuf>,
+    /// The file that has a router for the API on our entrypoint.
+    api: Option<PathBuf>,
+}
+
+impl Neighbours {
+    fn of(path: &Path, api_entrypoint: &str) -> Self {
+        let mut found = Self::default();
+        let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
+        let others = folder.flatten().flatten().map(|entry| entry.path());
+        for other in others.filter(|other| other != path) {
+            let text = Syntax::of(&other).and_then(|syntax| Ok((syntax, atomic::read(&other)?)));
+            let Ok((syntax, Some((text, _)))) = text else {
+                continue;
+            };
+            let Ok(config) = syntax.parse(&text).map(|tree| tree.to_value()) else {
+                continue;
+            };
+            if has_default_certificate(&config) {
+                found.certificate = Some(other.clone());
+            }
+            if !api_routers(&config, api_entrypoint).is_empty() {
+                found.api = Some(other);
+            }
+        }
+        found
+    }
+
+    /// Fails if a Traefik that is started on this folder would take theirs for ours.
+    fn check(&self, own: &Own) -> Result<()> {
+        let refuse = |file: &Path, what: &str| {
+            let message = format!("{} in the same folder {what}", file.display());
+            Err(Error::new(ErrorKind::InUse, message))
         };
-        (syntax.parse(&text)).is_ok_and(|tree| has_default_certificate(&tree.to_value()))
-    })
+        if let Some(file) = &self.api {
+            return refuse(
+                file,
+                "has a router for Traefik's API on this entrypoint; choose another \
+                 traefik_api_entrypoint",
+            );
+        }
+        match &self.certificate {
+            Some(file) if !own.certificate.made_up => refuse(
+                file,
+                "sets the default certificate, and Traefik takes one of the two (ssl)",
+            ),
+            _ => Ok(()),
+        }
+    }
 }

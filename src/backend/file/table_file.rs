@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::backend::record::{FORMAT, Header, parse};
+use crate::backend::record::{Header, parse};
 use crate::backend::{Contents, Setup};
 use crate::config::dynamic::{
     self, ApiAccess, Own, Place, RouterConfig, api_part, api_routers, entries,
-    has_default_certificate, is_api_name, marker, parent, router, service,
+    has_default_certificate, is_api_name, marker, parent, router, service, without_api,
 };
 use crate::config::merge;
 use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
@@ -40,6 +40,8 @@ pub(super) struct TableFile {
     /// The routers and services in `foreign`.
     foreign_names: HashSet<(String, String)>,
     pub(super) has_foreign_certificate: bool,
+    /// What the names of our API router end in, where Traefik reads other files of ours as well.
+    pub(super) ending: String,
     lines: BTreeMap<RouteSpec, Lines>,
     layout: Layout,
     /// Each parent of the layout, and the router for what its others leave: names and lines.
@@ -86,6 +88,7 @@ impl TableFile {
             foreign: String::new(),
             foreign_names: HashSet::new(),
             has_foreign_certificate: false,
+            ending: String::new(),
             lines: BTreeMap::new(),
             layout: Layout::default(),
             parents: BTreeMap::new(),
@@ -178,14 +181,11 @@ impl TableFile {
                 )));
             }
         }
-        if setup.own.is_some() && before.format < FORMAT && !shared {
-            // What a Traefik needed that was started by an older version of this crate.
-            self.header.base = json!({});
-        }
         self.header
             .set_up(setup, !self.layout.parents().is_empty())?;
         if let Some(own) = &setup.own {
-            self.header.own = self.own_config(own, &tree, certificate, shared)?;
+            self.header.own =
+                self.own_config(own, &tree, certificate, shared, setup.replace_api)?;
             self.header.own = self.without_theirs(&self.header.own)?;
         }
         if setup.extra.is_some() || setup.api.is_some() {
@@ -215,6 +215,7 @@ impl TableFile {
         theirs: &Value,
         certificate: &str,
         shared: bool,
+        replace_api: bool,
     ) -> Result<Value> {
         let stored = match shared {
             true => self.header.own.clone(),
@@ -235,11 +236,14 @@ impl TableFile {
                 )));
             }
         } else if let Some(name) = api_routers(&self.header.base, on).first() {
-            if !own.api.is_let_in_by(&self.header.base) {
+            if replace_api {
+                without_api(&mut self.header.base);
+                config = own.api.config(&self.ending);
+            } else if !own.api.is_let_in_by(&self.header.base) {
                 return Err(invalid(format!(
                     "the file has a router for the API of Traefiks that others run, {name}, with \
                      another user name or password; give the same ones (traefik_api_username, \
-                     traefik_api_password)"
+                     traefik_api_password), or set replace_api_router if no such Traefik is left"
                 )));
             }
         } else if shared {
@@ -253,7 +257,7 @@ impl TableFile {
             }
             config = api_part(&stored);
         } else {
-            config = own.api.config();
+            config = own.api.config(&self.ending);
         }
         let has_one = self.has_foreign_certificate || has_default_certificate(&self.header.base);
         if !own.certificate.made_up || !has_one {
@@ -322,9 +326,13 @@ impl TableFile {
         Ok(())
     }
 
-    /// Whether there is neither a route nor anything else that belongs to the table.
-    pub(super) fn is_empty(&self) -> bool {
-        self.routes.is_empty() && self.header.base == json!({})
+    /// Takes back what a setup has made of the header.
+    pub(super) fn take_back(&mut self, before: &Header, made: &Header) -> Result<()> {
+        self.header.take_back(before, made);
+        self.set_routes(self.routes.clone());
+        self.frames = [None, None];
+        self.weave(true)?;
+        Ok(())
     }
 
     /// Takes out what only started Traefiks need; says whether there was any.

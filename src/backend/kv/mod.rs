@@ -23,10 +23,10 @@ use self::flatten::unflatten;
 use self::heartbeat::Heartbeat;
 use self::presence::Presence;
 use self::table_keys::{Keys, TableKeys};
-use super::record::{FORMAT, Header};
+use super::record::Header;
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::config::FOREVER;
-use crate::config::dynamic::{ApiAccess, api_routers};
+use crate::config::dynamic::{ApiAccess, api_routers, has_default_certificate};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
@@ -70,7 +70,16 @@ struct Serving {
     /// Whether that Traefik is not one that we have started.
     attached: bool,
     /// What was there before [`Backend::open`], to be put back by [`Backend::revert`].
-    before: Option<BTreeMap<String, Entry>>,
+    before: Option<Before>,
+}
+
+struct Before {
+    keys: BTreeMap<String, Entry>,
+    header: Header,
+    /// What we have made of it.
+    made: Header,
+    /// Whether routes were changed with it.
+    routes: bool,
 }
 
 /// What this handle knows of the store.
@@ -206,23 +215,59 @@ impl<S: KvStore> KvBackend<S> {
         }
         if setup.certificate_elsewhere {
             let stored = self.store.read_tree(&self.keys.default_certificate())?;
-            // An older version of this crate had it there for the Traefik that it started.
-            let is_left = |key: &&String| state.head().format < FORMAT && state.has_config(key);
-            if let Some(key) = stored.keys().find(|key| !is_left(key)) {
+            // What an older version of this crate made up goes.
+            let stays = |key: &&String| !state.has_config(key) || state.keeps_certificate(setup);
+            if let Some(key) = stored.keys().find(stays) {
                 return refuse(format!(
                     "the store sets a default certificate ({key}), and Traefik takes none if it is \
                      given two (ssl): remove one of them"
                 ));
             }
         }
+        let adds_one = setup.extra.as_ref().is_some_and(has_default_certificate)
+            && !has_default_certificate(&state.head().base);
+        if adds_one && self.is_served_by_others()? {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                "extra_dynamic_config sets a default certificate, and another program serves the table, \
+                 whose Traefik may have one of its own; Traefik takes none if it is given two",
+            ));
+        }
         Ok(())
     }
 
-    /// Fails if another program serves the table. One that was killed is still thought to for a
-    /// while.
+    /// Fails if another program serves the table, and has begun to before us. One that was killed is
+    /// still thought to for a while.
     fn wait_until_alone(&self) -> Result<()> {
-        let deadline = Instant::now() + presence::TTL + Duration::from_secs(2);
-        while self.is_served_before_us()? {
+        let deadline = Instant::now() + presence::TTL + 2 * presence::SILENCE;
+        let mut silent_since: HashMap<String, Instant> = HashMap::new();
+        loop {
+            let known = self.store.read_tree(&self.keys.program(""))?;
+            let alive = self.store.read_tree(&self.keys.serving(""))?;
+            let ours = known.get(&self.keys.program(&self.writer));
+            let since = ours.map_or(u64::MAX, |ours| ours.version);
+            let mut waits = false;
+            for (key, entry) in known.iter().filter(|(_, entry)| entry.version < since) {
+                let name = key.strip_prefix(&self.keys.program("")).unwrap_or_default();
+                if alive.contains_key(&self.keys.serving(name)) {
+                    silent_since.remove(name);
+                    waits = true;
+                    continue;
+                }
+                // Its key may be gone for a moment, as after an outage of the store.
+                let silent = silent_since.entry(name.into()).or_insert_with(Instant::now);
+                if silent.elapsed() < presence::SILENCE {
+                    waits = true;
+                    continue;
+                }
+                let mut gone = Transaction::new();
+                gone.delete.insert(key.clone());
+                gone.expect = Some((key.clone(), Some(entry.clone())));
+                self.store.transact(&gone)?;
+            }
+            if !waits {
+                return Ok(());
+            }
             if Instant::now() >= deadline {
                 return Err(Error::new(
                     ErrorKind::InUse,
@@ -235,21 +280,12 @@ impl<S: KvStore> KvBackend<S> {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
     }
 
     fn is_served_by_others(&self) -> Result<bool> {
         let serving = self.store.read_tree(&self.keys.serving(""))?;
         let ours = self.keys.serving(&self.writer);
         Ok(serving.keys().any(|key| *key != ours))
-    }
-
-    /// Whether another program has served the table for longer than we do.
-    fn is_served_before_us(&self) -> Result<bool> {
-        let serving = self.store.read_tree(&self.keys.serving(""))?;
-        let since = serving.get(&self.keys.serving(&self.writer));
-        let since = since.map_or(u64::MAX, |ours| ours.version);
-        Ok(serving.values().any(|one| one.version < since))
     }
 
     /// All keys that [`Backend::open`] may write.
@@ -263,8 +299,8 @@ impl<S: KvStore> KvBackend<S> {
         for tree in trees {
             all.extend(self.store.read_tree(&tree)?);
         }
-        let serving = self.keys.serving("");
-        all.retain(|key, _| !key.starts_with(&serving));
+        let programs = [self.keys.serving(""), self.keys.program("")];
+        all.retain(|key, _| !programs.iter().any(|tree| key.starts_with(tree)));
         Ok(all)
     }
 
@@ -571,8 +607,12 @@ impl<S: KvStore> Backend for KvBackend<S> {
         let mut serving = self.serving();
         let joins = setup.serves && serving.presence.is_none();
         if joins {
-            let key = self.keys.serving(&self.writer);
-            serving.presence = Some(Presence::announce(Arc::<S>::clone(&self.store), key)?);
+            let (alive, known) = (
+                self.keys.serving(&self.writer),
+                self.keys.program(&self.writer),
+            );
+            let store = Arc::<S>::clone(&self.store);
+            serving.presence = Some(Presence::announce(store, alive, known)?);
             serving.attached = !setup.started;
         }
         let commit = self.open_as(setup, edit, &mut serving);
@@ -636,10 +676,25 @@ impl<S: KvStore> Backend for KvBackend<S> {
         *self.heart() = None;
         let mut seen = self.seen();
         let Seen { state, .. } = std::mem::take(&mut *seen);
-        match before {
-            Some(before) => self.put_back(&before, state.and_then(TableKeys::into_stored).as_ref()),
-            None => Ok(true),
+        drop(seen);
+        let Some(before) = before else {
+            return Ok(true);
+        };
+        if self.put_back(
+            &before.keys,
+            state.and_then(TableKeys::into_stored).as_ref(),
+        )? {
+            return Ok(true);
         }
+        self.write(&mut |state, _| match state.is_gone() {
+            true => Ok(Vec::new()),
+            false => state.take_back(&before.header, &before.made),
+        })?;
+        Ok(!before.routes)
+    }
+
+    fn is_served(&self) -> Result<bool> {
+        self.is_served_by_others()
     }
 
     fn close(&self) -> Result<()> {
@@ -651,7 +706,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
             return Ok(());
         }
         let state = self.refresh(&mut seen)?;
-        if state.table().is_empty() && state.head().base == Value::Object(Default::default()) {
+        if state.table().is_empty() && state.head().temporary {
             self.store.transact(&state.removal()?)?;
             seen.state = None;
         }
@@ -664,9 +719,10 @@ impl<S: KvStore> KvBackend<S> {
         if setup.alone {
             self.wait_until_alone()?;
         }
-        let mut before = None;
+        let (mut before, mut first, mut routes) = (None, None, false);
         let commit = self.write(&mut |state, stored| {
             self.check_setup(setup, state)?;
+            first.get_or_insert_with(|| state.head().clone());
             let mut steps = state.set_up(setup)?;
             let legacy = legacy::read(&self.keys, &*self.store)?;
             let unknown = legacy.iter().map(|(route, _)| route);
@@ -689,6 +745,7 @@ impl<S: KvStore> KvBackend<S> {
                 transaction,
             }));
             let changes = edit(state.table(), stored);
+            routes |= !changes.is_empty();
             steps.extend(state.apply(&changes)?);
             // What is stored of a batch in parts was not there before.
             if setup.serves && !steps.is_empty() && stored.is_empty() {
@@ -696,7 +753,22 @@ impl<S: KvStore> KvBackend<S> {
             }
             Ok(steps)
         })?;
-        serving.before = serving.before.take().or(before);
+        let made = self.seen().state.as_ref().map(|state| state.head().clone());
+        if let (Some(keys), Some(header), Some(made)) = (before, first, made) {
+            serving.before = Some(match serving.before.take() {
+                Some(earlier) => Before {
+                    made,
+                    routes: earlier.routes || routes,
+                    ..earlier
+                },
+                None => Before {
+                    keys,
+                    header,
+                    made,
+                    routes,
+                },
+            });
+        }
         Ok(commit)
     }
 }

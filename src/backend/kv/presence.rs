@@ -4,38 +4,49 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::KvStore;
+use super::{KvStore, Transaction};
 use crate::error::Result;
 
-/// How long others think so after the program has ended without a word.
+/// How long the store keeps the key that says so after the program has ended without a word.
 pub(super) const TTL: Duration = Duration::from_secs(5);
+/// For how long the key may be gone before the program is thought to have ended: it comes back within
+/// that time after an outage of the store.
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
-/// Keeps a key alive, in a thread of its own, until this is dropped.
+/// Keeps a key alive, in a thread of its own, until this is dropped. Another key says that the first one
+/// is to be looked for.
 pub(super) struct Presence {
     store: Arc<dyn KvStore>,
-    key: String,
+    alive: String,
+    known: String,
     /// Ends the thread when it is dropped.
-    _stop: Option<Sender<()>>,
+    stop: Option<Sender<()>>,
 }
 
 impl Presence {
-    pub(super) fn announce(store: Arc<dyn KvStore>, key: String) -> Result<Self> {
+    pub(super) fn announce(store: Arc<dyn KvStore>, alive: String, known: String) -> Result<Self> {
         let mut presence = Self {
             store,
-            key,
-            _stop: None,
+            alive,
+            known,
+            stop: None,
         };
-        if presence.store.announce(&presence.key, TTL)? {
+        if presence.store.announce(&presence.alive, TTL)? {
+            let mut transaction = Transaction::new();
+            transaction
+                .set
+                .insert(presence.known.clone(), String::new());
+            presence.store.transact(&transaction)?;
             let (stop, stopped) = channel();
-            let (store, key) = (Arc::clone(&presence.store), presence.key.clone());
+            let (store, alive) = (Arc::clone(&presence.store), presence.alive.clone());
             std::thread::spawn(move || {
-                while stopped.recv_timeout(TTL / 3) == Err(RecvTimeoutError::Timeout) {
-                    if let Err(error) = store.announce(&key, TTL) {
+                while stopped.recv_timeout(TTL / 5) == Err(RecvTimeoutError::Timeout) {
+                    if let Err(error) = store.announce(&alive, TTL) {
                         log::debug!("others may think that nobody serves the table: {error}");
                     }
                 }
             });
-            presence._stop = Some(stop);
+            presence.stop = Some(stop);
         }
         Ok(presence)
     }
@@ -43,8 +54,14 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        if let Err(error) = self.store.withdraw(&self.key) {
-            log::debug!("others think for {TTL:?} that the table is served: {error}");
+        if self.stop.take().is_none() {
+            return;
+        }
+        let mut transaction = Transaction::new();
+        transaction.delete.insert(self.known.clone());
+        let ended = self.store.transact(&transaction);
+        if let Err(error) = ended.and_then(|_| self.store.withdraw(&self.alive)) {
+            log::debug!("others think for a while that the table is served: {error}");
         }
     }
 }

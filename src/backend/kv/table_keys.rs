@@ -8,7 +8,9 @@ use super::flatten::{flatten, flatten_fields};
 use super::{Entry, Step, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
-use crate::config::dynamic::{Place, entries, marker, parent, router, service};
+use crate::config::dynamic::{
+    Place, entries, has_default_certificate, marker, parent, router, service,
+};
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
@@ -116,7 +118,12 @@ impl Keys {
         format!("{}scratch", self.own_tree())
     }
 
-    /// Those that serve the table.
+    /// Those that have begun to serve the table, and have not said that they have ended.
+    pub(super) fn program(&self, writer: &str) -> String {
+        format!("{}programs/{writer}", self.own_tree())
+    }
+
+    /// Those of them that are alive.
     pub(super) fn serving(&self, writer: &str) -> String {
         format!("{}serving/{writer}", self.own_tree())
     }
@@ -187,7 +194,7 @@ impl TableKeys {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
         let stored = tree.get(&header_key).cloned();
-        let header = match &stored {
+        let mut header = match &stored {
             None => Header::new(keys.namespace(), marker_name(fresh)),
             Some(entry) => Header::parse(&entry.value).map_err(|error| at(&header_key, error))?,
         };
@@ -197,6 +204,7 @@ impl TableKeys {
             .filter(|(key, _)| key.starts_with(&routes))
             .map(|(key, entry)| parse_line::<Route>(&entry.value).map_err(|error| at(key, error)))
             .collect::<Result<Table>>()?;
+        header.forget_unasked(&table);
         let torn = (stored.is_some() && header.layout != LAYOUT).then(|| {
             let parents = keys.parent("");
             let names = tree.keys().filter_map(|key| key.strip_prefix(&parents));
@@ -567,6 +575,12 @@ impl TableKeys {
         self.config_keys().is_ok_and(|keys| keys.contains_key(key))
     }
 
+    /// Whether the table has a default certificate once it is set up so.
+    pub(super) fn keeps_certificate(&self, setup: &Setup) -> bool {
+        let mut header = self.header.clone();
+        header.set_up(setup, false).is_ok() && has_default_certificate(&header.base)
+    }
+
     /// The header as it is stored.
     pub(super) fn into_stored(self) -> Option<Entry> {
         self.stored
@@ -590,13 +604,28 @@ impl TableKeys {
 
     /// Takes over a setup; see [`Backend::open`](crate::Backend::open).
     pub(super) fn set_up(&mut self, setup: &Setup) -> Result<Vec<Step>> {
+        let has_parents = !self.layout.parents().is_empty();
+        self.change_header(|header| header.set_up(setup, has_parents))
+    }
+
+    /// Takes back what a setup has made of the header.
+    pub(super) fn take_back(&mut self, before: &Header, made: &Header) -> Result<Vec<Step>> {
+        self.change_header(|header| {
+            header.take_back(before, made);
+            Ok(())
+        })
+    }
+
+    fn change_header(
+        &mut self,
+        change: impl FnOnce(&mut Header) -> Result<()>,
+    ) -> Result<Vec<Step>> {
         let before = self.header.clone();
         let old_keys = match self.is_gone() {
             true => BTreeMap::new(),
             false => self.config_keys()?,
         };
-        self.header
-            .set_up(setup, !self.layout.parents().is_empty())?;
+        change(&mut self.header)?;
         if self.header == before && !self.is_gone() {
             return Ok(Vec::new());
         }

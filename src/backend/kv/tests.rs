@@ -431,17 +431,68 @@ fn what_is_opened_is_put_back_as_it_was() {
     assert!(backend.revert().unwrap());
     assert_eq!(store.dump(), before);
 
-    // Who has committed since keeps what he has.
+    // Who has committed since keeps what he has; what was set goes all the same.
     let backend = handle();
     backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
     offline.commit(&mut |_, _| vec![add(3)]).unwrap();
-    let now = store.dump();
-    assert!(!backend.revert().unwrap());
-    let without_presence = |keys: BTreeMap<String, String>| -> BTreeMap<_, _> {
-        let served = |key: &String| key.contains("/serving/");
-        keys.into_iter().filter(|(key, _)| !served(key)).collect()
+    assert!(backend.revert().unwrap());
+    let contents = offline.inspect().unwrap().unwrap();
+    assert_eq!((contents.entrypoint.as_str(), contents.tls), ("web", false));
+    assert_eq!(contents.routes.len(), 3);
+    let keys = store.dump();
+    assert!(
+        keys.iter()
+            .all(|(key, value)| value != "other" && !key.contains("stores"))
+    );
+}
+
+/// Its key is gone for a moment after an outage of the store.
+#[test]
+fn a_program_whose_key_was_lost_is_not_taken_for_dead_at_once() {
+    let store = MemoryStore::new();
+    let handle = || KvBackend::new(store.clone());
+    let setup = |alone| Setup {
+        serves: true,
+        started: true,
+        alone,
+        ..Setup::new("web")
     };
-    assert_eq!(store.dump(), without_presence(now));
+    let one = handle();
+    one.open(&setup(false), &mut |_, _| vec![add(1)]).unwrap();
+    let mut lost = Transaction::new();
+    lost.delete_trees
+        .insert("jupyterhub/traefik-router/serving/".into());
+    store.transact(&lost).unwrap();
+    let refused = handle().open(&setup(true), &mut |table, _| deletions(table));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(one.read().unwrap().len(), 1);
+}
+
+/// Settings that somebody made by hand outlive a Traefik that was started and had no routes.
+#[test]
+fn a_table_that_was_set_up_stays_without_routes() {
+    let store = MemoryStore::new();
+    let handle = || KvBackend::new(store.clone());
+    let service = Some(json!({"passHostHeader": false}));
+    let setup = Setup {
+        service: service.clone(),
+        ..Setup::new("web")
+    };
+    handle().open(&setup, &mut |_, _| Vec::new()).unwrap();
+    let started = handle();
+    let start = Setup {
+        serves: true,
+        started: true,
+        default_entrypoint: "http".into(),
+        ..Setup::default()
+    };
+    started.open(&start, &mut |_, _| Vec::new()).unwrap();
+    started.close().unwrap();
+    let contents = handle().inspect().unwrap().unwrap();
+    assert_eq!(
+        (&*contents.entrypoint, Some(contents.service)),
+        ("web", service)
+    );
 }
 
 #[test]

@@ -4,10 +4,34 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use traefik_router::{Backend, Etcd, FileBackend, KvBackend, Result, Tls};
+use clap::ValueEnum;
+use serde::Deserialize;
+use traefik_router::{Backend, Etcd, FileBackend, KvBackend, Nested, Result, Tls};
 
 /// What the option `--backend` takes.
 pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE or etcd:URL[,URL…]";
+
+/// Whether routers stand below others, as a command line or a configuration file names it.
+#[derive(Debug, Clone, Copy, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Nesting {
+    /// Where it gains something.
+    Auto,
+    /// Wherever it can be.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl From<Nesting> for Nested {
+    fn from(nesting: Nesting) -> Self {
+        match nesting {
+            Nesting::Auto => Self::Auto,
+            Nesting::Always => Self::Always,
+            Nesting::Never => Self::Never,
+        }
+    }
+}
 
 /// A store of routes that is not opened yet.
 #[derive(Debug, Clone)]

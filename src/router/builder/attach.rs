@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
 use crate::router::verify::{Public, Verifier, check_version, has_parents};
-use crate::router::{NotAsked, Router};
+use crate::router::{NotAsked, Router, Verified};
 use crate::traefik::{Api, EntryPoint};
 
 /// For how long an API may answer 404 where something may yet serve it: a Traefik does that until it
@@ -70,6 +70,7 @@ impl Builder {
         };
         let verifier = self.verifier(self.apis(self.api_password.as_deref())?, asked);
         let answers = self.answers(&verifier, &stored)?;
+        let served = self.backend.is_served()?;
         let (mut opened, sets_up) = (false, answers.is_none());
         let attached = (|| {
             let answers = match answers {
@@ -79,12 +80,19 @@ impl Builder {
                     self.set_up_api(&verifier, &entrypoint)?
                 }
             };
-            let setup = self.attach_setup(&answers, &public, &entrypoint)?;
+            let mut setup = self.attach_setup(&answers, &public, &entrypoint)?;
+            setup.tls = tls_over(&stored, setup.tls, served)?;
             opened = true;
             let commit = self.backend.open(&setup, &mut |_, _| Vec::new())?;
             verifier.confirm_setup(&commit, Instant::now(), None)?;
-            verifier.confirm_public(&commit, None)?;
-            Ok(commit)
+            let verified = verifier.confirm_public(&commit, None)?;
+            match (setup.tls, verified) {
+                // Nobody would notice that it was the wrong thing to do.
+                (Some(_), Verified::NotAsked(why)) if stored.commit.is_some() => {
+                    Err(unseen(&public.url(), &why))
+                }
+                _ => Ok(commit),
+            }
         })();
         match attached {
             Ok(commit) => Ok(Router::new(self.backend, verifier).opened(commit)),
@@ -116,9 +124,24 @@ impl Builder {
                 asked => asked.map(Some),
             }
         })?;
-        let all = asked.len();
-        let answers: Vec<_> = asked.into_iter().filter_map(|(_, answer)| answer).collect();
-        Ok((answers.len() >= self.quorum.unwrap_or(all).min(all)).then_some(answers))
+        let needed = self.quorum.unwrap_or(asked.len());
+        let mut answers = Vec::new();
+        let mut without = None;
+        for (traefik, answer) in asked {
+            match answer {
+                Some(answer) => answers.push(answer),
+                None => without = Some(&traefik.api),
+            }
+        }
+        match without {
+            _ if answers.len() >= needed => Ok(Some(answers)),
+            // A router for one would be another's, too, in place of what guards its API now.
+            Some(api) if !answers.is_empty() => Err(not_found(api).context(
+                "some Traefiks (traefik_api_urls) have an API and others have none, and a router that \
+                 is stored is for all of them",
+            )),
+            _ => Ok(None),
+        }
     }
 
     /// Stores a router for the API, and asks for what the Traefiks say through it.
@@ -215,6 +238,35 @@ impl Builder {
             ..self.setup(entrypoint)
         })
     }
+}
+
+/// What to store of whether routers carry `tls`, given what a Traefik needs.
+fn tls_over(stored: &Contents, needed: Option<bool>, served: bool) -> Result<Option<bool>> {
+    match needed {
+        Some(needed) if needed == stored.tls => Ok(None),
+        // An entrypoint with TLS of its own does not mind, and others may need it.
+        Some(false) if served => Ok(None),
+        Some(true) if served && !stored.routes.is_empty() => Err(Error::new(
+            ErrorKind::InUse,
+            "public_url begins with https, and this entrypoint has no TLS of its own; another program \
+             serves the table over HTTP, and routers serve only one of the two",
+        )),
+        needed => Ok(needed),
+    }
+}
+
+fn unseen(url: &str, why: &NotAsked) -> Error {
+    let why = match why {
+        NotAsked::Unreachable(why) => why,
+        _ => "it is not asked where there are several Traefiks",
+    };
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "public_url {url} has the routers of the table change between HTTP and HTTPS, and whether \
+             they are served there can't be seen: {why}"
+        ),
+    )
 }
 
 /// What a Traefik says of itself; `None` if its API answers 404 for as long as that is allowed.

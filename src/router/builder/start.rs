@@ -67,6 +67,7 @@ impl Builder {
         };
         let mut setup = Setup {
             knows_parents,
+            replace_api: self.replace_api,
             serves: true,
             started: true,
             alone: self.initial_routes.is_some() && !self.replace_served,
@@ -200,7 +201,7 @@ fn is_taken(config: &Value) -> bool {
 impl OwnFiles {
     /// Writes what only this Traefik reads; returns the file.
     fn write_private(&self, own: &Own, with_certificate: bool) -> Result<String> {
-        let mut config = own.api.config();
+        let mut config = own.api.config("");
         if with_certificate {
             let file = self.write_certificate(&own.certificate)?;
             merge(&mut config, &dynamic::certificate(&file));

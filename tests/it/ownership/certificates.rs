@@ -13,6 +13,7 @@ use crate::support::{Echo, External, Kind, Rig, on_each_backend};
 on_each_backend! {
     a_certificate_that_is_not_fit_is_refused,
     a_renewed_certificate_is_used_once_its_key_fits,
+    two_routers_renew_one_certificate,
     a_certificate_that_has_expired_is_told,
 }
 
@@ -92,6 +93,30 @@ fn a_renewed_certificate_is_used_once_its_key_fits(kind: Kind) {
     crate::support::eventually("the new one is served", || served(&new));
     change();
     assert!(served(&new) && !served(&old));
+}
+
+/// Whichever of them sees it first.
+fn two_routers_renew_one_certificate(kind: Kind) {
+    let rig = Rig::new(kind);
+    let second = rig.sibling();
+    let (old, old_key) = pair();
+    let (cert, key) = files(&rig, &old, &old_key);
+    let one = https(&rig).ssl(&cert, &key).start().unwrap();
+    let two = https(&second).static_config_file(second.path("traefik.two.toml"));
+    let two = two.ssl(&cert, &key).start().unwrap();
+    let echo = Echo::start();
+    for routers in [[&two, &one], [&one, &two]] {
+        let (new, new_key) = pair();
+        fs::write(&cert, &new).unwrap();
+        fs::write(&key, &new_key).unwrap();
+        for router in routers {
+            router.add_route("/a/", echo.url(), super::rand()).unwrap();
+        }
+        for rig in [&rig, &second] {
+            let served = || get_https(rig, "/a/", Some(&new)).is_ok();
+            crate::support::eventually("the new one is served", served);
+        }
+    }
 }
 
 fn a_certificate_that_has_expired_is_told(kind: Kind) {

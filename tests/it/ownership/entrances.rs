@@ -13,6 +13,7 @@ on_each_backend! {
     an_entrypoint_that_redirects_everything_is_refused,
     an_entrypoint_that_serves_tls_alone_is_refused_for_http,
     traefiks_that_differ_in_tls_are_refused,
+    routers_that_others_serve_are_not_moved_between_http_and_https,
 }
 
 /// A Traefik of others whose entrypoint for routes has these settings.
@@ -137,4 +138,39 @@ fn traefiks_that_differ_in_tls_are_refused(kind: Kind) {
         .traefik_api_urls([rig.api_url(), second.api_url()]);
     let says = ["TLS of its own in some", "traefik_api_urls"];
     refused(&rig, ErrorKind::InvalidConfig, &says, || both.attach());
+}
+
+fn routers_that_others_serve_are_not_moved_between_http_and_https(kind: Kind) {
+    let rig = Rig::new(kind);
+    let second = rig.sibling();
+    let echo = Echo::start();
+    let _bare = external(&rig, "bare", &json!({}));
+    let _tls = external(&second, "tls", &json!({"tls": {}}));
+    // Over HTTP: who asks for HTTPS would take it away.
+    let http = rig.builder().attach().unwrap();
+    http.add_route("/a/", echo.url(), ()).unwrap();
+    let secure = || https(&rig).traefik_entrypoint("http");
+    refused(&rig, ErrorKind::InUse, &["HTTP", "public_url"], || {
+        secure().attach()
+    });
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    drop(http);
+    // Where nobody can see what comes of it, too.
+    let unseen = secure().public_url("https://127.0.0.1:1");
+    refused(&rig, ErrorKind::Unavailable, &["can't be seen"], || {
+        unseen.attach()
+    });
+    crate::support::eventually("it is as it was", || {
+        rig.landed("h", "/a/") == Some(echo.port)
+    });
+    // Over HTTPS: an entrypoint that has TLS of its own does not mind.
+    let one = secure().attach().unwrap();
+    let two = https(&second).traefik_entrypoint("http").attach().unwrap();
+    for router in [&one, &two] {
+        router.add_route("/b/", echo.url(), super::rand()).unwrap();
+        for rig in [&rig, &second] {
+            let served = || get_https(rig, "/b/", None).is_ok_and(|echo| !echo["port"].is_null());
+            crate::support::eventually("it is served", served);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::json;
-use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Route, Router};
+use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Route, Router, Stored};
 
 use super::refused;
 use crate::support::child::Actor;
@@ -23,6 +23,7 @@ on_each_file! {
     a_file_stays_for_as_long_as_a_traefik_reads_it,
     a_file_with_an_api_router_of_its_own_needs_its_password,
     a_traefik_is_started_beside_one_of_others,
+    a_start_that_fails_beside_others_leaves_what_they_need,
     what_a_killed_program_has_left_is_replaced,
     what_a_version_before_has_stored_is_taken_over,
 }
@@ -197,6 +198,52 @@ fn a_traefik_is_started_beside_one_of_others(kind: Kind) {
     }
 }
 
+fn a_start_that_fails_beside_others_leaves_what_they_need(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (first, echo) = (rig.start(), Echo::start());
+    first.add_route("/a/", echo.url(), ()).unwrap();
+    let second = rig.sibling();
+    let middleware =
+        json!({"http": {"middlewares": {"m": {"compress": {"minResponseBodyBytes": 9}}}}});
+    let dies = || {
+        let broken = json!({"entryPoints": {"other": {"address": "nowhere"}}});
+        let builder = second
+            .builder()
+            .static_config_file(second.path("second.toml"));
+        builder
+            .extra_static_config(broken)
+            .extra_dynamic_config(middleware.clone())
+    };
+    // Beside one that was started, and beside one that is attached alone.
+    refused(&rig, ErrorKind::Process, &["ended"], || dies().start());
+    let attached = rig.builder().attach().unwrap();
+    refused(&rig, ErrorKind::Process, &["ended"], || dies().start());
+    // Somebody writes between the two.
+    let bin = second.path("dies-later");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = version ] && exec {} version\nsleep 2\nexit 1\n",
+        crate::support::rig::traefik_bin().display()
+    );
+    fs::write(&bin, script).unwrap();
+    fs::set_permissions(&bin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::thread::scope(|scope| {
+        let moves = || dies().traefik_entrypoint("other").traefik_bin(&bin).start();
+        let fails = scope.spawn(moves);
+        eventually("it is stored", || {
+            rig.rules_text().contains("\"entrypoint\":\"other\"")
+        });
+        first.add_route("/b/", echo.url(), ()).ok();
+        let error = fails.join().unwrap().unwrap_err();
+        assert_eq!(*error.stored(), Stored::Nothing, "{error}");
+    });
+    assert!(!rig.rules_text().contains("minResponseBodyBytes"));
+    first.add_route("/c/", echo.url(), ()).unwrap();
+    for path in ["/a/", "/b/", "/c/"] {
+        assert_eq!(rig.landed("h", path), Some(echo.port), "{path}");
+    }
+    drop((first, attached));
+}
+
 /// Its API's router is nobody's, and would keep the next one from its Traefik.
 fn what_a_killed_program_has_left_is_replaced(kind: Kind) {
     let rig = Rig::new(kind);
@@ -223,7 +270,12 @@ fn what_a_version_before_has_stored_is_taken_over(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     rig.write_rules(&fs::read_to_string(before(kind)).unwrap());
-    let router = rig.start();
+    // An attach may have stored its API router, for a Traefik of others.
+    let says = ["route_api", "replace_api_router"];
+    refused(&rig, ErrorKind::InvalidConfig, &says, || {
+        rig.builder().start()
+    });
+    let router = rig.builder().replace_api_router(true).start().unwrap();
     assert_eq!(rig.get("h", "/old/").status, 502, "it leads to nobody");
     router.add_route("/old/", echo.url(), ()).unwrap();
     assert_eq!(rig.landed("h", "/old/"), Some(echo.port));
@@ -293,13 +345,40 @@ fn a_start_that_fails_leaves_the_store_as_it_was(kind: Kind) {
     assert_eq!(offline.get_all_routes().unwrap().len(), 1);
 }
 
+/// Traefik reads all files of a folder: an API router or a certificate in one is the others', too.
+#[test]
+fn two_files_of_one_folder_do_not_share_an_entrypoint_for_the_api() {
+    let rig = Rig::new(Kind::Toml);
+    let folder = rig.path("folder");
+    fs::create_dir(&folder).unwrap();
+    let on = |rig: &Rig, name: &str| {
+        let backend = FileBackend::new(folder.join(name)).directory(true);
+        rig.builder_over(backend)
+            .static_config_file(rig.path(format!("static-{name}")))
+    };
+    let (first, echo) = (on(&rig, "b.toml").start().unwrap(), Echo::start());
+    let other = rig.sibling();
+    let second = || {
+        on(&other, "a.toml")
+            .traefik_api_password("another")
+            .traefik_entrypoint("two")
+    };
+    let says = ["b.toml", "traefik_api_entrypoint"];
+    refused(&rig, ErrorKind::InUse, &says, || second().start());
+    first.add_route("/a/", echo.url(), ()).unwrap();
+    let apart = second().traefik_api_entrypoint("api-two").start().unwrap();
+    apart.add_route("/b/", echo.url(), ()).unwrap();
+    first.add_route("/c/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+}
+
 /// Files of others that go by the name of one that we have to write.
 #[test]
 fn a_file_of_others_in_the_place_of_ours_stays() {
     for (kind, name) in [
         (Kind::Toml, "rules.toml.pem"),
         (Kind::Etcd, "traefik.private.toml"),
-        (Kind::Etcd, "traefik.private.pem"),
+        (Kind::Etcd, "traefik.private.toml.pem"),
     ] {
         let rig = Rig::new(kind);
         fs::write(rig.path(name), "theirs").unwrap();

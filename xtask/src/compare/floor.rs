@@ -209,7 +209,7 @@ fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Res
     pem.push(".pem");
     for file in [
         "traefik.private.toml".into(),
-        "traefik.private.pem".into(),
+        "traefik.private.toml.pem".into(),
         pem.clone(),
     ] {
         if let Ok(text) = fs::read_to_string(from.join(&file)) {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::store::Nesting;
+
 /// Stand in for configurable-http-proxy: JupyterHub's REST API for routes, served by Traefik.
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
@@ -158,6 +160,9 @@ pub(crate) struct Options {
     /// Begin with no routes even where another program serves those in the store.
     #[arg(long, conflicts_with = "keep_routes")]
     pub(super) replace_served_routes: bool,
+    /// Whether routers stand below others in Traefik. Never is for Traefik before 3.6.
+    #[arg(long, value_name = "WHEN")]
+    pub(super) nested_routers: Option<Nesting>,
     /// The Traefik to start: a path, or a name on PATH.
     #[arg(
         long,

@@ -20,7 +20,7 @@ use super::pages::{self, Pages, Source};
 use super::relay;
 use super::routes::{Routes, Rules, socket_of, without_query};
 use super::server::{Handler, Listener, Response, at_most, serve, tls};
-use super::settings::{Place, Settings, metrics_path};
+use super::settings::{Place, Settings, metrics_path, shared_service_config};
 
 /// How many connections each of our servers keeps open.
 const API_CONNECTIONS: usize = 512;
@@ -247,6 +247,10 @@ fn start_traefik(
     let failed = |error: traefik_router::Error| error.to_string();
     let backend = backend(store, folder)?;
     let stored = backend.inspect().map_err(failed)?;
+    let shared = options.keep_routes && backend.is_served().map_err(failed)?;
+    if let Some(stored) = stored.as_ref().filter(|_| shared) {
+        shared_service_config(options, &stored.service)?;
+    }
     let settings = Settings::new(
         options,
         &Place {
@@ -263,7 +267,6 @@ fn start_traefik(
         .traefik_api_entrypoint(API_ENTRYPOINT)
         .extra_static_config(settings.static_config)
         .extra_dynamic_config(settings.dynamic_config)
-        .extra_service_config(settings.service_config)
         .static_config_file(folder.join("traefik.toml"))
         .traefik_bin(&options.traefik_bin)
         .traefik_log_level(if log::log_enabled!(log::Level::Debug) {
@@ -272,8 +275,14 @@ fn start_traefik(
             "ERROR"
         })
         .stop_timeout(GRACE);
+    if !shared {
+        builder = builder.extra_service_config(settings.service_config);
+    }
     if let (Some(cert), Some(key)) = (&options.ssl_cert, &options.ssl_key) {
         builder = builder.ssl(cert, key);
+    }
+    if let Some(nested) = options.nested_routers {
+        builder = builder.nested_routers(nested.into());
     }
     if options.keep_routes {
         let router = builder.start().map_err(failed)?;

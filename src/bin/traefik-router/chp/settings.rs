@@ -87,9 +87,13 @@ impl Settings {
             dynamic_config["http"]["middlewares"][HEADERS] =
                 json!({"headers": {"customRequestHeaders": headers}});
         }
+        // Services that another program has stored may name it.
+        let transport = transport(options)?;
+        let default = json!({"insecureSkipVerify": false});
+        dynamic_config["http"]["serversTransports"] =
+            json!({TRANSPORT: transport.as_ref().unwrap_or(&default)});
         let mut service_config = json!({"passHostHeader": !options.change_origin});
-        if let Some(transport) = transport(options)? {
-            dynamic_config["http"]["serversTransports"] = json!({TRANSPORT: transport});
+        if transport.is_some() {
             service_config["serversTransport"] = named(TRANSPORT).into();
         }
         if options.ssl_request_cert {
@@ -110,6 +114,24 @@ impl Settings {
 /// What Traefik calls one of ours: it reads them from a file, wherever the routes are.
 fn named(ours: &str) -> String {
     format!("{ours}@file")
+}
+
+/// What services have beside their servers, where another program serves them with what is `stored`:
+/// that stays. The error names the option that would change it.
+pub(super) fn shared_service_config(options: &Options, stored: &Value) -> Result<(), String> {
+    let refuse = |option: &str| {
+        Err(format!(
+            "{option}: another program serves the routes in the store without it; what the services \
+             have is stored with the routes, so give all programs the same options"
+        ))
+    };
+    if options.change_origin && stored["passHostHeader"] != false {
+        return refuse("--change-origin");
+    }
+    if transport(options)?.is_some() && stored["serversTransport"] != named(TRANSPORT) {
+        return refuse("--insecure, --proxy-timeout and --client-ssl-…");
+    }
+    Ok(())
 }
 
 /// The path of Traefik's metrics, which nobody can guess.

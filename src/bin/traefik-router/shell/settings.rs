@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::failure::Failure;
-use crate::store::Store;
+use crate::store::{Nesting, Store};
 
 /// The file that is read where none is named.
 const DEFAULT_FILE: &str = "traefik-router.toml";
@@ -133,6 +133,15 @@ pub(crate) struct Settings {
     /// begins.
     #[arg(long, value_name = "NAME", help_heading = "Traefik")]
     pub(super) entrypoint: Option<String>,
+    /// Whether routers stand below others: auto, always, or never for Traefik before 3.6. It holds for
+    /// the whole table. Defaults to what is stored.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        help_heading = "Traefik",
+        hide_short_help = true
+    )]
+    pub(super) nested_routers: Option<Nesting>,
     /// The program. Defaults to traefik on PATH.
     #[arg(
         long,
@@ -300,6 +309,7 @@ impl Settings {
             api_cert_file: self.api_cert_file.or(file.api_cert_file),
             api_key_file: self.api_key_file.or(file.api_key_file),
             entrypoint: self.entrypoint.or(file.entrypoint),
+            nested_routers: self.nested_routers.or(file.nested_routers),
             traefik_bin: self.traefik_bin.or(file.traefik_bin),
             timeout: self.timeout.or(file.timeout),
             api_timeout: self.api_timeout.or(file.api_timeout),

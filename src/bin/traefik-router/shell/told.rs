@@ -132,6 +132,7 @@ impl Told {
             quorum,
             api_user,
             entrypoint,
+            nested_routers,
             traefik_bin,
             timeout,
             api_timeout,
@@ -149,6 +150,9 @@ impl Told {
         let builder = with(builder, api_user, Builder::traefik_api_username);
         let builder = with(builder, &self.api_password, Builder::traefik_api_password);
         let builder = with(builder, entrypoint, Builder::traefik_entrypoint);
+        let builder = with(builder, nested_routers, |to, &when| {
+            to.nested_routers(when.into())
+        });
         let builder = with(builder, traefik_bin, Builder::traefik_bin);
         let builder = with(builder, timeout, |to, time| to.check_route_timeout(time.0));
         let builder = with(builder, api_timeout, |to, time| {
