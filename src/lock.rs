@@ -54,12 +54,12 @@ impl Lock {
         Ok(Ok(Self { file, path }))
     }
 
-    /// Whether others who ask for the lock meet this one: its file may have been removed.
+    /// Whether other programs still contend for this lock. Not if its file was removed.
     pub(crate) fn is_met(&self) -> bool {
         is_at(&self.file, &self.path)
     }
 
-    /// Removes the lock's file. Whoever asks for the lock from then on meets another one.
+    /// Removes the lock's file. Later callers create a new file and lock that.
     pub(crate) fn remove(&self) -> io::Result<()> {
         atomic::remove(&self.path)
     }
@@ -101,7 +101,7 @@ impl Share {
         }
     }
 
-    /// Whether anybody uses the file at `protected` so. Creates nothing.
+    /// Whether any program uses the file at `protected` in this way. Creates nothing.
     pub(crate) fn is_held(protected: &Path, ending: &str) -> Result<bool> {
         let mut path = protected.as_os_str().to_owned();
         path.push(ending);
@@ -158,7 +158,7 @@ enum Access {
     Write,
 }
 
-/// Nobody keeps a shared lock to himself for longer than a look takes.
+/// An exclusive lock on it is held only while [`Share::is_alone`] looks.
 const SHARE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Opens the file at `path` and locks it, for at most so long; `None` if others have locked it.

@@ -218,7 +218,8 @@ impl Header {
         // `traefik-router chp` starts its Traefik.
         if setup.started && self.base.pointer("/http/routers/chp-health").is_some() {
             self.base = no_config();
-        } else if made_up {
+        } else if made_up && (!setup.started || setup.own.is_some() || setup.certificate_elsewhere)
+        {
             without_certificate(&mut self.base);
         }
     }
@@ -234,6 +235,8 @@ impl Header {
         back(&mut self.base, &before.base, &made.base);
         back(&mut self.own, &before.own, &made.own);
         back(&mut self.service, &before.service, &made.service);
+        back(&mut self.format, &before.format, &made.format);
+        back(&mut self.temporary, &before.temporary, &made.temporary);
         if before.generation > 0 {
             back(&mut self.entrypoint, &before.entrypoint, &made.entrypoint);
             back(&mut self.tls, &before.tls, &made.tls);
@@ -390,7 +393,8 @@ mod tests {
         for (base, serves, started, left) in [
             // An attach of an older version may have put it there.
             (with_api(&made_up), true, false, api.clone()),
-            (with_api(&made_up), true, true, api.clone()),
+            // On etcd a Traefik that is started without one uses it.
+            (with_api(&made_up), true, true, with_api(&made_up)),
             (
                 certificate("/given.pem"),
                 true,

@@ -115,7 +115,7 @@ fn time(reader: BERReader<'_, '_>) -> ASN1Result<i64> {
     }
 }
 
-/// The public key that belongs to a private one, as DER; `None` where that can't be told.
+/// The public key that belongs to a private one, as DER; `None` if ring does not know its kind.
 #[cfg(feature = "tls")]
 fn public_key(key: &pem::Pem) -> Result<Option<Vec<u8>>, String> {
     use rustls::pki_types::{

@@ -115,6 +115,13 @@ impl Setup {
             ..Self::default()
         }
     }
+
+    /// The same for a Router that starts a Traefik: a table that it begins goes with it, if there are
+    /// no routes then.
+    pub fn started(mut self) -> Self {
+        self.started = true;
+        self
+    }
 }
 
 impl ApiAccess {
@@ -124,7 +131,7 @@ impl ApiAccess {
         self.config_at(API_PRIORITY, ending)
     }
 
-    /// The same for a Traefik of others, behind whatever else they have on that entrypoint.
+    /// The same for a Traefik of others. Routers that they have on that entrypoint come first.
     pub(crate) fn config_for_others(&self) -> Value {
         self.config_at(1, "")
     }
@@ -482,7 +489,7 @@ pub(crate) const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
 
 /// Above all routes.
 const GENERATION_PRIORITY: u64 = 1_000_000_000;
-/// Above whatever others have on the API's entrypoint.
+/// Above all routers of others on the API's entrypoint.
 const API_PRIORITY: u64 = 2_000_000_000;
 /// What Traefik calls its API.
 pub(crate) const API_SERVICE: &str = "api@internal";

@@ -219,7 +219,7 @@ impl Builder {
 
     /// Whether [`attach`](Self::attach) may replace the API's router and password that another Router
     /// has stored, such as to change the password. With [`start`](Self::start) it replaces those that
-    /// an `attach` has left in a file. What somebody else wrote is never replaced. Defaults to `false`.
+    /// an `attach` has left in a file. A router by hand is never replaced. Defaults to `false`.
     pub fn replace_api_router(mut self, replace: bool) -> Self {
         self.replace_api = replace;
         self
@@ -475,7 +475,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Refuses what is wrong whatever the store holds.
+    /// Refuses options that are wrong with any store.
     fn check_options(&self) -> Result<()> {
         for (option, config) in [
             ("extra_dynamic_config", self.extra_dynamic_config.as_ref()),

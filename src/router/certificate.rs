@@ -17,7 +17,7 @@ pub(super) struct CertificateFiles {
     seen: Mutex<Seen>,
 }
 
-/// What the two files are, to tell whether they have changed.
+/// The identity of the two files. It changes when one of them is written.
 type Files = [Option<FileId>; 2];
 
 #[derive(Debug, Default)]
@@ -78,11 +78,16 @@ impl CertificateFiles {
                 Some(Renewed { certificate, files })
             }
             Err(error) => {
-                if self.seen().refused.replace(files) != Some(files) {
-                    log::error!("{error}; the certificate before it stays in use");
-                }
+                self.refused(files, &error);
                 None
             }
+        }
+    }
+
+    /// Traefik does not get these. The log says so once.
+    pub(super) fn refused(&self, files: Files, error: &Error) {
+        if self.seen().refused.replace(files) != Some(files) {
+            log::error!("{error}; the certificate before it stays in use");
         }
     }
 

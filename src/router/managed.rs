@@ -186,8 +186,8 @@ fn stopped() -> Error {
 }
 
 impl OwnFiles {
-    /// Takes the place of a static configuration. What somebody else wrote there stays, and what
-    /// another process uses.
+    /// Claims the path of a static configuration. A file of others there is refused, and so is a path
+    /// that another process has claimed.
     pub(super) fn claim(path: &Path) -> Result<Self> {
         let syntax = Syntax::of(path)?;
         let static_file = atomic::resolve(path)?;

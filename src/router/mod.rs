@@ -18,7 +18,7 @@ use self::managed::Managed;
 use self::verify::Verifier;
 use crate::backend::{Backend, Commit, Edit, Setup};
 use crate::config::dynamic::Own;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Route, RouteSpec, Table};
 use crate::traefik::Version;
 
@@ -372,7 +372,7 @@ impl Router {
             return self.backend.commit(edit);
         };
         let certificate = renewed.certificate;
-        let commit = match self.own.clone() {
+        let handed_over = match self.own.clone() {
             Some(own) => {
                 let setup = Setup {
                     own: Some(Own { certificate, ..own }),
@@ -380,15 +380,24 @@ impl Router {
                     started: true,
                     ..Setup::default()
                 };
-                self.backend.open(&setup, edit)?
+                self.backend.open(&setup, edit)
             }
             None => {
-                managed.replace_certificate(&certificate)?;
-                self.backend.commit(edit)?
+                (managed.replace_certificate(&certificate)).and_then(|()| self.backend.commit(edit))
             }
         };
-        files.used(renewed.files);
-        Ok(commit)
+        match handed_over {
+            Ok(commit) => {
+                files.used(renewed.files);
+                Ok(commit)
+            }
+            // A certificate that can't be renewed keeps nobody from changing routes.
+            Err(error) if *error.stored() == Stored::Nothing => {
+                files.refused(renewed.files, &error);
+                self.backend.commit(edit)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

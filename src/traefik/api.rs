@@ -178,7 +178,7 @@ impl Api {
         self.one("/api/version")
     }
 
-    /// The version; `None` where whoever answers has no API there, or not yet.
+    /// The version; `None` if the answer is 404, as before Traefik has loaded a router for its API.
     pub(crate) fn version_if_there(&self) -> Result<Option<Version>> {
         let path = "/api/version";
         let answer = self.http.get(path, self.timeout)?;

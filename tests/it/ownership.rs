@@ -238,24 +238,35 @@ fn a_wrong_password_locks_nobody_out(kind: Kind) {
     rig.builder().attach().unwrap();
 }
 
-/// Some have one of their own: what is stored would be theirs, too.
+/// What is stored for one is the others', too: theirs come first.
 #[test]
-fn an_api_is_not_set_up_for_some_of_several_traefiks() {
+fn an_api_that_is_set_up_for_one_traefik_takes_that_of_no_other() {
     let rig = Rig::new(Kind::Etcd);
     let second = rig.sibling();
-    let providers = rig.backend().static_config().unwrap()["providers"].clone();
-    let open = External::open_config(&rig, &providers);
+    let open = rig.path("open.toml");
+    let text = "[http.routers.open]\nrule = 'PathPrefix(`/api`)'\nentryPoints = ['auth_api']\n\
+                service = 'api@internal'\n";
+    std::fs::write(&open, text).unwrap();
+    let mut config = External::config(&rig);
+    config["providers"]["file"] = json!({"filename": open});
     let (_one, _two) = (
-        External::start_with(&rig, "open", &open),
+        External::start_with(&rig, "open", &config),
         External::start(&second),
     );
     let both = || {
         rig.builder()
             .traefik_api_urls([rig.api_url(), second.api_url()])
     };
-    let says = ["404", &second.api_url(), "some Traefiks"];
-    refused(&rig, ErrorKind::Protocol, &says, || both().attach());
-    both().traefik_quorum(1).attach().unwrap();
+    let router = both().attach().unwrap();
+    router.add_route("/a/", Echo::start().url(), ()).unwrap();
+    let anonymous = |rig: &Rig| {
+        traefik_router::traefik::Api::new(rig.api_url())
+            .unwrap()
+            .version()
+    };
+    assert!(anonymous(&rig).is_ok(), "it is open as before");
+    let error = anonymous(&second).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
 }
 
 /// A router by hand that leads to the API by another host stays in front of ours.

@@ -59,9 +59,9 @@ pub struct FileBackend {
 /// What this handle has to undo, or to leave as others need it.
 #[derive(Default)]
 struct Opened {
-    /// Held while a Traefik serves from the file for us.
+    /// Held while this Router serves from the file.
     share: Option<Share>,
-    /// Held while a Traefik does that we have started.
+    /// Held while it does so with a Traefik that it has started.
     started: Option<Share>,
     /// The certificate that we have last found or written for it.
     pem: Option<String>,
@@ -73,11 +73,14 @@ struct Before {
     text: Option<String>,
     pem: Option<String>,
     header: Header,
-    /// Whether others served from it.
+    /// Whether other Routers served from the file then, and whether some had started a Traefik.
     others: bool,
-    /// Whether routes were changed with it.
+    shared: bool,
+    /// Whether others have written between two calls of `open`: then only the last one is undone.
+    incomplete: bool,
+    /// Whether `open` has changed routes.
     routes: bool,
-    /// What we have made of it.
+    /// The file and the header that `open` has written.
     written: FileId,
     made: Header,
 }
@@ -163,9 +166,9 @@ impl FileBackend {
         done
     }
 
-    /// Runs `job` until nobody has come between what it has read and what it has written, as where the
-    /// lock's file was removed under a writer. `job` returns `None` if it saw that before it wrote; it
-    /// is given the routes that it has stored before.
+    /// Repeats `job` until no other writer has written between its read and its write. That can happen
+    /// where the lock's file was removed under a writer. `job` returns `None` if it has found that out
+    /// before it wrote. It gets the routes that it has stored in earlier rounds.
     fn kept(
         &self,
         mut job: impl FnMut(&mut State, &Lock, &mut BTreeSet<RouteSpec>) -> Result<Option<Commit>>,
@@ -319,11 +322,15 @@ impl Backend for FileBackend {
             if joins && setup.started {
                 opened.started = Some(Share::join(&state.path, STARTED)?);
             }
+            let mut specs = Vec::new();
             let done = self.open_locked(state, lock, opened, setup, &mut |table| {
                 let changes = edit(table, stored);
-                stored.extend(changes.iter().map(|change| change.spec().clone()));
+                specs = changes.iter().map(|change| change.spec().clone()).collect();
                 changes
             });
+            if matches!(&done, Ok(Some(_))) {
+                stored.extend(specs);
+            }
             if done.is_err() && joins && opened.before.is_none() {
                 // What is refused leaves nothing behind.
                 leave(opened.started.take(), None)?;
@@ -391,16 +398,24 @@ impl Backend for FileBackend {
             let (mut reverted, alone) = (true, share.is_alone()?);
             let started = opened.started.as_ref().map_or(Ok(true), Share::is_alone)?;
             if let Some(before) = opened.before {
-                // Who has come since may rely on what he has found.
-                let untouched = state.id() == Some(before.written) && (alone || before.others);
-                if untouched {
+                // A Router that has joined since may rely on what it has found.
+                let own_is_needed = !started && !before.shared;
+                let untouched = state.id() == Some(before.written);
+                if !alone && !before.others {
+                    reverted = false;
+                } else if untouched && !own_is_needed {
                     put_back(&state.path, before.text)?;
+                    reverted = !before.incomplete;
                 } else {
-                    let taken_back = state.file.take_back(&before.header, &before.made);
+                    let mut made = before.made;
+                    if own_is_needed {
+                        made.own = Value::Null;
+                    }
+                    let taken_back = state.file.take_back(&before.header, &made);
                     taken_back.map_err(|error| error.context(state.path.display()))?;
                     state.file.header.advance();
                     atomic::replace(&state.path, state.file.render()?, self.durable)?;
-                    reverted = !before.routes;
+                    reverted = !before.routes && !before.incomplete && !own_is_needed;
                 }
                 if opened.pem.is_some() && started {
                     put_back(&pem_of(&state.path), before.pem)?;
@@ -447,10 +462,7 @@ impl Backend for FileBackend {
                 }
             };
             if goes && text.trim().is_empty() && created {
-                if state.known.is_some() {
-                    let failed = |error| atomic::failed("remove", &state.path, error);
-                    atomic::remove(&state.path).map_err(failed)?;
-                }
+                put_back(&state.path, None)?;
             } else if (goes || changed) && state.known.is_some() {
                 atomic::replace(&state.path, text, self.durable)?;
             }
@@ -486,7 +498,12 @@ impl FileBackend {
             ));
         }
         let at = |error: Error| error.context(state.path.display());
-        let before = state.file.header.clone();
+        let (before, read) = (state.file.header.clone(), state.id());
+        // What others rely on is not to be replaced.
+        let setup = &Setup {
+            replace_api: setup.replace_api && !(others && setup.started),
+            ..setup.clone()
+        };
         let shared = match &opened.started {
             Some(started) => !started.is_alone()?,
             None => false,
@@ -494,7 +511,7 @@ impl FileBackend {
         if setup.serves && !setup.started {
             let started = Share::join(&state.path, STARTED)?;
             if started.is_alone()? {
-                // What a program has left that was killed.
+                // A killed program has left this.
                 state.file.tear_down();
             }
             leave(Some(started), None)?;
@@ -541,20 +558,22 @@ impl FileBackend {
             if let (Some(written), true) = (state.id(), setup.serves) {
                 let made = state.file.header.clone();
                 opened.before = Some(match opened.before.take() {
-                    None => Before {
-                        text,
-                        pem: old_pem,
-                        header: before,
-                        others,
-                        routes: !changes.is_empty(),
-                        written,
-                        made,
-                    },
-                    Some(first) => Before {
+                    Some(first) if read == Some(first.written) => Before {
                         routes: first.routes || !changes.is_empty(),
                         written,
                         made,
                         ..first
+                    },
+                    first => Before {
+                        text,
+                        pem: old_pem,
+                        header: before,
+                        others,
+                        shared,
+                        incomplete: first.is_some(),
+                        routes: !changes.is_empty(),
+                        written,
+                        made,
                     },
                 });
             }

@@ -40,7 +40,7 @@ pub(super) struct TableFile {
     /// The routers and services in `foreign`.
     foreign_names: HashSet<(String, String)>,
     pub(super) has_foreign_certificate: bool,
-    /// What the names of our API router end in, where Traefik reads other files of ours as well.
+    /// The ending of our API router's name. It is empty unless Traefik reads other files of ours, too.
     pub(super) ending: String,
     lines: BTreeMap<RouteSpec, Lines>,
     layout: Layout,

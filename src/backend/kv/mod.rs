@@ -75,6 +75,12 @@ struct Serving {
 
 struct Before {
     keys: BTreeMap<String, Entry>,
+    /// The same keys as `open` has left them.
+    after: BTreeMap<String, Entry>,
+    /// Whether other Routers served the table then.
+    others: bool,
+    /// Whether others have written between two calls of `open`: then only the last one is undone.
+    incomplete: bool,
     header: Header,
     /// What we have made of it.
     made: Header,
@@ -246,7 +252,12 @@ impl<S: KvStore> KvBackend<S> {
             let alive = self.store.read_tree(&self.keys.serving(""))?;
             let ours = known.get(&self.keys.program(&self.writer));
             let since = ours.map_or(u64::MAX, |ours| ours.version);
-            let mut waits = false;
+            // One whose other key was lost is alive all the same.
+            let is_unknown = |key: &String| {
+                let name = key.strip_prefix(&self.keys.serving("")).unwrap_or_default();
+                name != self.writer && !known.contains_key(&self.keys.program(name))
+            };
+            let mut waits = alive.keys().any(is_unknown);
             for (key, entry) in known.iter().filter(|(_, entry)| entry.version < since) {
                 let name = key.strip_prefix(&self.keys.program("")).unwrap_or_default();
                 if alive.contains_key(&self.keys.serving(name)) {
@@ -304,23 +315,31 @@ impl<S: KvStore> KvBackend<S> {
         Ok(all)
     }
 
-    /// Makes the store what it was, if it is still what we have made of it.
-    fn put_back(&self, before: &BTreeMap<String, Entry>, made: Option<&Entry>) -> Result<bool> {
-        let now = self.snapshot()?;
+    /// Makes the store what it was, if the table is still what we have made of it. What others have
+    /// written beside it stays.
+    fn put_back(&self, before: &Before, made: Option<&Entry>) -> Result<bool> {
+        let Before {
+            keys: before,
+            after,
+            ..
+        } = before;
+        let mut now = self.snapshot()?;
         let header_key = self.keys.header();
-        // Others may rely on a table by now that was not there before.
-        let needed = !before.contains_key(&header_key) && self.is_served_by_others()?;
-        if now.get(&header_key) != made || needed {
+        if now.get(&header_key) != made {
             return Ok(false);
         }
-        let set = before.iter().filter(|(key, old)| {
-            let now = now.get(*key);
-            now.is_none_or(|now| now.value != old.value)
+        let is_ours = |key: &String| before.get(key) != after.get(key);
+        now.retain(|key, entry| is_ours(key) && after.get(key) == Some(entry));
+        let set = before.iter().filter(|(key, _)| is_ours(key));
+        let set = set.filter(|(key, old)| match now.get(*key) {
+            Some(now) => now.value != old.value,
+            // We have deleted it.
+            None => !after.contains_key(*key),
         });
         let set = set.map(|(key, old)| (key, Some(&old.value)));
         let deleted = now.keys().filter(|key| !before.contains_key(*key));
         let all = set.chain(deleted.map(|key| (key, None)));
-        // The header goes last: it says who has written the rest.
+        // The header goes last: each part expects the header that we have written.
         let (header, rest): (Vec<_>, Vec<_>) = all.partition(|(key, _)| **key == header_key);
         let expect = Some((header_key, made.cloned()));
         let mut part = Transaction::new();
@@ -680,17 +699,18 @@ impl<S: KvStore> Backend for KvBackend<S> {
         let Some(before) = before else {
             return Ok(true);
         };
-        if self.put_back(
-            &before.keys,
-            state.and_then(TableKeys::into_stored).as_ref(),
-        )? {
-            return Ok(true);
+        if !before.others && self.is_served_by_others()? {
+            // A Router that has come since may rely on what it has found.
+            return Ok(false);
+        }
+        if self.put_back(&before, state.and_then(TableKeys::into_stored).as_ref())? {
+            return Ok(!before.incomplete);
         }
         self.write(&mut |state, _| match state.is_gone() {
             true => Ok(Vec::new()),
             false => state.take_back(&before.header, &before.made),
         })?;
-        Ok(!before.routes)
+        Ok(!before.routes && !before.incomplete)
     }
 
     fn is_served(&self) -> Result<bool> {
@@ -722,7 +742,9 @@ impl<S: KvStore> KvBackend<S> {
         let (mut before, mut first, mut routes) = (None, None, false);
         let commit = self.write(&mut |state, stored| {
             self.check_setup(setup, state)?;
-            first.get_or_insert_with(|| state.head().clone());
+            if stored.is_empty() {
+                first = Some((state.head().clone(), state.head_entry().cloned()));
+            }
             let mut steps = state.set_up(setup)?;
             let legacy = legacy::read(&self.keys, &*self.store)?;
             let unknown = legacy.iter().map(|(route, _)| route);
@@ -754,15 +776,22 @@ impl<S: KvStore> KvBackend<S> {
             Ok(steps)
         })?;
         let made = self.seen().state.as_ref().map(|state| state.head().clone());
-        if let (Some(keys), Some(header), Some(made)) = (before, first, made) {
+        if let (Some(keys), Some((header, read)), Some(made)) = (before, first, made) {
+            let after = self.snapshot()?;
+            let is_next =
+                |earlier: &Before| earlier.after.get(&self.keys.header()) == read.as_ref();
             serving.before = Some(match serving.before.take() {
-                Some(earlier) => Before {
+                Some(earlier) if is_next(&earlier) => Before {
+                    after,
                     made,
                     routes: earlier.routes || routes,
                     ..earlier
                 },
-                None => Before {
+                earlier => Before {
                     keys,
+                    after,
+                    others: self.is_served_by_others()?,
+                    incomplete: earlier.is_some(),
                     header,
                     made,
                     routes,

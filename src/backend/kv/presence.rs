@@ -19,6 +19,8 @@ pub(super) struct Presence {
     store: Arc<dyn KvStore>,
     alive: String,
     known: String,
+    /// Whether the store has such keys.
+    announced: bool,
     /// Ends the thread when it is dropped.
     stop: Option<Sender<()>>,
 }
@@ -29,9 +31,11 @@ impl Presence {
             store,
             alive,
             known,
+            announced: false,
             stop: None,
         };
-        if presence.store.announce(&presence.alive, TTL)? {
+        presence.announced = presence.store.announce(&presence.alive, TTL)?;
+        if presence.announced {
             let mut transaction = Transaction::new();
             transaction
                 .set
@@ -54,14 +58,17 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        if self.stop.take().is_none() {
+        drop(self.stop.take());
+        if !self.announced {
             return;
         }
         let mut transaction = Transaction::new();
         transaction.delete.insert(self.known.clone());
-        let ended = self.store.transact(&transaction);
-        if let Err(error) = ended.and_then(|_| self.store.withdraw(&self.alive)) {
-            log::debug!("others think for a while that the table is served: {error}");
+        let ended = self.store.transact(&transaction).map(drop);
+        for ended in [ended, self.store.withdraw(&self.alive)] {
+            if let Err(error) = ended {
+                log::debug!("others think for a while that the table is served: {error}");
+            }
         }
     }
 }

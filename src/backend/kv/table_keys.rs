@@ -188,8 +188,7 @@ impl Works {
 }
 
 impl TableKeys {
-    /// Reads what is below [`Keys::own_tree`]; `fresh` tells the marker of a table that is not there
-    /// yet from all others.
+    /// Reads what is below [`Keys::own_tree`]. `fresh` makes the marker of a new table unique.
     pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>, fresh: &str) -> Result<Self> {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
@@ -582,6 +581,11 @@ impl TableKeys {
     }
 
     /// The header as it is stored.
+    pub(super) fn head_entry(&self) -> Option<&Entry> {
+        self.stored.as_ref()
+    }
+
+    /// The same, when the table is of no more use.
     pub(super) fn into_stored(self) -> Option<Entry> {
         self.stored
     }

@@ -1,5 +1,6 @@
 //! Attaching to Traefiks that others run: ask first, write second.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Builder, invalid, probe};
@@ -88,7 +89,9 @@ impl Builder {
             let verified = verifier.confirm_public(&commit, None)?;
             match (setup.tls, verified) {
                 // Nobody would notice that it was the wrong thing to do.
-                (Some(_), Verified::NotAsked(why)) if stored.commit.is_some() => {
+                (Some(_), Verified::NotAsked(NotAsked::Unreachable(why)))
+                    if served || !stored.routes.is_empty() =>
+                {
                     Err(unseen(&public.url(), &why))
                 }
                 _ => Ok(commit),
@@ -117,31 +120,22 @@ impl Builder {
             (false, false) => NOT_FOUND_PATIENCE,
         };
         let replaces = sets_up && self.replace_api && has_api;
+        let refused = AtomicBool::new(false);
         let asked = verifier.everywhere("can be asked", |traefik, _| {
             match ask(&traefik.api, patience.min(self.check_route_timeout)) {
-                Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => Ok(Some(None)),
+                Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => {
+                    refused.store(true, Ordering::Relaxed);
+                    Ok(Some(None))
+                }
                 Ok(None) if !sets_up => Err(not_found(&traefik.api)),
                 asked => asked.map(Some),
             }
         })?;
         let needed = self.quorum.unwrap_or(asked.len());
-        let mut answers = Vec::new();
-        let mut without = None;
-        for (traefik, answer) in asked {
-            match answer {
-                Some(answer) => answers.push(answer),
-                None => without = Some(&traefik.api),
-            }
-        }
-        match without {
-            _ if answers.len() >= needed => Ok(Some(answers)),
-            // A router for one would be another's, too, in place of what guards its API now.
-            Some(api) if !answers.is_empty() => Err(not_found(api).context(
-                "some Traefiks (traefik_api_urls) have an API and others have none, and a router that \
-                 is stored is for all of them",
-            )),
-            _ => Ok(None),
-        }
+        let answers: Vec<_> = asked.into_iter().filter_map(|(_, answer)| answer).collect();
+        // A Traefik that has an API keeps it: its own router comes before the one that is stored.
+        let enough = answers.len() >= needed && !refused.into_inner();
+        Ok(enough.then_some(answers))
     }
 
     /// Stores a router for the API, and asks for what the Traefiks say through it.
@@ -255,11 +249,7 @@ fn tls_over(stored: &Contents, needed: Option<bool>, served: bool) -> Result<Opt
     }
 }
 
-fn unseen(url: &str, why: &NotAsked) -> Error {
-    let why = match why {
-        NotAsked::Unreachable(why) => why,
-        _ => "it is not asked where there are several Traefiks",
-    };
+fn unseen(url: &str, why: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(

@@ -40,7 +40,7 @@ impl Builder {
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if Traefik does not
     ///   load the store.
     ///
-    /// Whatever was made until then is removed again, and the store is as it was.
+    /// The files that it has made are removed then, and the store is put back.
     ///
     /// [`FileBackend`]: crate::FileBackend
     pub fn start(self) -> Result<Router> {
@@ -91,7 +91,10 @@ impl Builder {
             }
             setup.certificate_elsewhere =
                 !own.certificate.made_up || has_default_certificate(&own.extra);
-            let has_one = own.certificate.made_up && has_default_certificate(&stored.config);
+            // A `chp` of an older version has left its own there, which goes.
+            let is_left = stored.config.pointer("/http/routers/chp-health").is_some();
+            let has_one =
+                own.certificate.made_up && has_default_certificate(&stored.config) && !is_left;
             let file = own_files.write_private(&own, !has_one)?;
             merge(
                 &mut provider,

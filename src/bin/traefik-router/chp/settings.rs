@@ -111,7 +111,7 @@ impl Settings {
     }
 }
 
-/// What Traefik calls one of ours: it reads them from a file, wherever the routes are.
+/// The full name of an entry of ours. Traefik reads our entries from a file, whatever the store.
 fn named(ours: &str) -> String {
     format!("{ours}@file")
 }
