@@ -425,7 +425,9 @@ fn a_static_file_belongs_to_the_traefik_that_was_started_with_it() {
         panic!("{:?}", first.status());
     };
     send_signal(traefik, "KILL");
-    eventually("it has ended", || !first.status().is_healthy());
+    eventually("it has ended", || {
+        matches!(first.status().process, Some(ProcessStatus::Ended(_)))
+    });
     assert!(first.revive().unwrap());
     first.add_route("/a/", echo.url(), ()).unwrap();
     assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
