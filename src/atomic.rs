@@ -257,6 +257,13 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// The file next to this one with the same name and this ending after it.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 /// A name that Traefik does not load when it watches the whole folder.
 fn temp_path(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -88,9 +88,7 @@ pub(crate) struct Share {
 impl Share {
     /// Joins those who use the file at `protected` in the way that `ending` stands for.
     pub(crate) fn join(protected: &Path, ending: &str) -> Result<Self> {
-        let mut path = protected.as_os_str().to_owned();
-        path.push(ending);
-        let path = PathBuf::from(path);
+        let path = atomic::beside(protected, ending);
         let lock = |file: &File| fs2::FileExt::try_lock_shared(file);
         match locked(&path, protected, Access::Read, SHARE_PATIENCE, lock)? {
             Some(file) => Ok(Self { file, path }),
@@ -103,9 +101,7 @@ impl Share {
 
     /// Whether any program uses the file at `protected` in this way. Creates nothing.
     pub(crate) fn is_held(protected: &Path, ending: &str) -> Result<bool> {
-        let mut path = protected.as_os_str().to_owned();
-        path.push(ending);
-        let path = PathBuf::from(path);
+        let path = atomic::beside(protected, ending);
         let tried = (OpenOptions::new().read(true).write(true).open(&path))
             .and_then(|file| fs2::FileExt::try_lock_exclusive(&file));
         match tried {
@@ -228,7 +224,5 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// The file that is locked in place of the `protected` one.
 pub(crate) fn path_of(protected: &Path) -> PathBuf {
-    let mut name = protected.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
+    atomic::beside(protected, ".lock")
 }

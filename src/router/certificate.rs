@@ -35,16 +35,20 @@ pub(super) struct Renewed {
 }
 
 impl CertificateFiles {
+    fn new(cert: &Path, key: &Path) -> Self {
+        Self {
+            cert: cert.into(),
+            key: key.into(),
+            seen: Mutex::default(),
+        }
+    }
+
     /// Reads both files, which must fit each other.
     ///
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) that says which file is wrong, and how.
     pub(super) fn load(cert: &Path, key: &Path) -> Result<(Self, Certificate)> {
-        let files = Self {
-            cert: cert.into(),
-            key: key.into(),
-            seen: Mutex::default(),
-        };
+        let files = Self::new(cert, key);
         files.seen().used = files.now();
         let (certificate, expires) = files.read()?;
         files.warn_of(expires);
@@ -56,12 +60,7 @@ impl CertificateFiles {
     /// # Errors
     /// As [`load`](Self::load).
     pub(super) fn inspect(cert: &Path, key: &Path) -> Result<bool> {
-        let files = Self {
-            cert: cert.into(),
-            key: key.into(),
-            seen: Mutex::default(),
-        };
-        Ok(has_expired(files.read()?.1))
+        Ok(has_expired(Self::new(cert, key).read()?.1))
     }
 
     /// The certificate, if the files have changed since one from them was last [used](Self::used).

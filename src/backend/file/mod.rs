@@ -279,9 +279,10 @@ impl State {
     /// Writes the file; since when readers see it. `None`, with nothing written, if the lock keeps
     /// nobody out any more or the file is not what was read.
     fn save(&mut self, lock: &Lock, durable: bool) -> Result<Option<Instant>> {
+        let id = self.id();
         let text = self.file.render();
         let text = text.map_err(|error| error.context(self.path.display()))?;
-        let (path, id) = (&self.path, self.known.as_ref().map(|(id, _)| *id));
+        let path = &self.path;
         let is_as_read = || match FileId::of(path) {
             Ok(now) => now.is_none() || now == id,
             Err(_) => false,
@@ -664,9 +665,7 @@ fn remove_certificate(file: &Path) -> Result<()> {
 
 /// The file of the certificate that belongs to the file at `path`.
 fn pem_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pem");
-    name.into()
+    atomic::beside(path, ".pem")
 }
 
 /// What other files of the same folder set that Traefik takes from one file alone.
