@@ -204,7 +204,9 @@ pub use finding::{Finding, Level};
 pub use http::Tls;
 pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
-pub use router::{Applied, Builder, NotAsked, ProcessStatus, Router, Status, Verified, Watch};
+pub use router::{
+    Applied, Builder, NotAsked, ProcessStatus, Router, Status, TraefikStatus, Verified, Watch,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

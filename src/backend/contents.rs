@@ -1,11 +1,12 @@
 //! What a store holds, for whoever only looks.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde_json::Value;
 
 use super::Commit;
-use crate::route::{Nested, Table};
+use crate::route::{Layout, Nested, Table, fallback_name, parent_name, router_name};
 
 /// What a store holds, as [`Backend::inspect`](super::Backend::inspect) finds it.
 #[derive(Clone, PartialEq, Default)]
@@ -39,6 +40,35 @@ impl Contents {
             routes,
             ..Self::default()
         }
+    }
+
+    /// The routers of this table by what Traefik calls them, `name@provider`, each with what it is
+    /// for: a route, the routes below a parent, or the generation.
+    pub fn router_names(&self, provider: &str) -> HashMap<String, String> {
+        let namespace = self.commit.as_ref().map(|commit| &*commit.namespace);
+        let namespace = namespace.unwrap_or_default();
+        let routes = self.routes.iter().map(|route| {
+            let what = format!("the route {}", route.spec);
+            (router_name(namespace, &route.spec), what)
+        });
+        let layout = Layout::of(&self.routes, self.nested);
+        let parents = layout.parents().keys().flat_map(|group| {
+            let what = format!("the parent of all routes {group}…, so that none of them is served");
+            let rest = format!("what is left of the routes {group}…");
+            let names = [
+                parent_name(namespace, group),
+                fallback_name(namespace, group),
+            ];
+            names.into_iter().zip([what, rest])
+        });
+        let generation = self.commit.as_ref().map(|commit| {
+            let what = "the router that shows the generation";
+            (commit.marker.clone(), what.to_string())
+        });
+        let names = routes.chain(parents).chain(generation);
+        names
+            .map(|(name, what)| (format!("{name}@{provider}"), what))
+            .collect()
     }
 }
 

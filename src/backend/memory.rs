@@ -53,10 +53,7 @@ impl Backend for MemoryBackend {
         let before = header.clone();
         header.set_up(setup, false)?;
         let changes = edit(table, &BTreeSet::new());
-        for change in &changes {
-            table.apply(change);
-        }
-        if *header != before || header.generation == 0 || !changes.is_empty() {
+        if table.apply_all(&changes) || *header != before || header.generation == 0 {
             header.advance();
         }
         Ok(header.commit(None))
@@ -74,13 +71,14 @@ impl Backend for MemoryBackend {
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         let (header, table) = &mut *self.state();
         let changes = edit(table, &BTreeSet::new());
-        if !changes.is_empty() {
+        if table.apply_all(&changes) {
             header.advance();
-            for change in &changes {
-                table.apply(change);
-            }
         }
         Ok(header.commit(None))
+    }
+
+    fn generation(&self) -> Result<u64> {
+        Ok(self.state().0.generation)
     }
 
     fn close(&self) -> Result<()> {

@@ -29,7 +29,8 @@ use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
 
 /// Says what to change: given the table as it is stored, and those of the routes in its earlier
-/// answers that are stored already (only where a batch needs several transactions).
+/// answers that are stored already (only where a batch needs several transactions). A change that
+/// leaves the table as it is asks the backend to check what Traefik reads of that route.
 pub type Edit<'a> = dyn FnMut(&Table, &BTreeSet<RouteSpec>) -> Vec<Change> + 'a;
 
 /// A store of routes that Traefik watches.
@@ -93,11 +94,36 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Changes the routes: `edit` sees the table as it is stored and answers with the changes to
     /// make. They are stored together, with a new generation: a reader of the store sees all of
     /// them or none. `edit` may be asked again if somebody else wrote in between; then its last
-    /// answer counts. With no changes nothing is written and the generation is the stored one.
+    /// answer counts.
+    ///
+    /// A change to what the table says already is a question: is what Traefik reads of that route
+    /// what the table says? If it is not, as after an edit by hand, it is written again. If it is,
+    /// and there are no other changes, nothing is written and the generation is the stored one.
     ///
     /// # Errors
     /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store.
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit>;
+
+    /// Looks at everything that Traefik reads of this table, and writes again what is not as the table
+    /// says. A store that was put back to an earlier state is taken over as it is: until then changes
+    /// fail with [`Conflict`](crate::ErrorKind::Conflict) on a handle that has seen a later one.
+    /// Defaults to nothing.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    fn repair(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The generation that is stored now. Defaults to what [`inspect`](Self::inspect) finds, and where
+    /// that finds none, to the greatest number.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn generation(&self) -> Result<u64> {
+        let commit = self.inspect()?.and_then(|contents| contents.commit);
+        Ok(commit.map_or(u64::MAX, |commit| commit.generation))
+    }
 
     /// Waits until the table may be another one than this handle has last read or written, at most
     /// for `timeout`. Defaults to a short sleep.
@@ -163,6 +189,14 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).commit(edit)
     }
 
+    fn repair(&self) -> Result<()> {
+        (**self).repair()
+    }
+
+    fn generation(&self) -> Result<u64> {
+        (**self).generation()
+    }
+
     fn wait(&self, timeout: Duration) -> Result<()> {
         (**self).wait(timeout)
     }
@@ -185,6 +219,8 @@ pub struct Commit {
     pub namespace: String,
     /// The generation that the store had before, if this commit alone lies between the two.
     pub follows: Option<u64>,
+    /// The entrypoint that the table's routes are served on; empty if the store does not say.
+    pub entrypoint: String,
     /// Since when readers of the store can see it, if that was before it was wholly stored: Traefik
     /// begins to load it then, and is asked accordingly. `None` means since the commit returned.
     pub visible: Option<Instant>,
@@ -198,6 +234,7 @@ impl Commit {
             generation,
             namespace: String::new(),
             follows: None,
+            entrypoint: String::new(),
             visible: None,
         }
     }

@@ -248,6 +248,7 @@ impl Header {
     pub(crate) fn commit(&self, follows: Option<u64>) -> Commit {
         Commit {
             namespace: self.namespace.clone(),
+            entrypoint: self.entrypoint.clone(),
             follows,
             ..Commit::new(self.marker.clone(), self.generation)
         }
@@ -274,6 +275,53 @@ impl Header {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_millis());
         self.generation = self.generation.saturating_add(1).max(now as u64);
+    }
+}
+
+/// What a Router was told of what belongs to the table as a whole. Another program may be told
+/// something else.
+#[derive(Default)]
+pub(crate) struct Explicit {
+    entrypoint: Option<String>,
+    service: Option<Value>,
+}
+
+impl Explicit {
+    /// Remembers what a setup sets.
+    pub(crate) fn add(&mut self, setup: &Setup) {
+        let entrypoint = setup.entrypoint.as_ref().or(self.entrypoint.as_ref());
+        let service = setup.service.as_ref().or(self.service.as_ref());
+        (self.entrypoint, self.service) = (entrypoint.cloned(), service.cloned());
+    }
+
+    /// Fails if another program has set something else since.
+    ///
+    /// # Errors
+    /// [`InUse`](ErrorKind::InUse), which names the option.
+    pub(crate) fn check(&self, header: &Header) -> Result<()> {
+        let refuse = |what: String| {
+            let message = format!(
+                "another program has {what}; nothing is changed until this one is told the same, or \
+                 nothing, or is started again"
+            );
+            Err(Error::new(ErrorKind::InUse, message))
+        };
+        match &self.entrypoint {
+            Some(told) if *told != header.entrypoint => {
+                return refuse(format!(
+                    "moved the table to the entrypoint {:?}, and this one was told {told:?} \
+                     (traefik_entrypoint)",
+                    header.entrypoint
+                ));
+            }
+            _ => {}
+        }
+        match &self.service {
+            Some(told) if *told != header.service => {
+                refuse("set another extra_service_config for the table".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -105,6 +105,20 @@ impl Table {
         }
     }
 
+    /// Whether this change would make a difference.
+    pub(crate) fn is_changed_by(&self, change: &Change) -> bool {
+        match change {
+            Change::Set(route) => self.get(&route.spec) != Some(route),
+            Change::Delete(spec) => self.get(spec).is_some(),
+        }
+    }
+
+    /// Makes changes; says whether they made a difference.
+    pub(crate) fn apply_all(&mut self, changes: &[Change]) -> bool {
+        let apply = |changed, change| changed | (self.apply(change) != Effect::None);
+        changes.iter().fold(false, apply)
+    }
+
     /// The changes that turn this table into `desired`.
     pub(crate) fn changes_to(&self, desired: &Self) -> Vec<Change> {
         let stale = self.0.keys().filter(|spec| !desired.0.contains_key(*spec));

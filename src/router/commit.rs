@@ -16,15 +16,24 @@ pub(super) enum Request {
     Reconcile(Table),
 }
 
-/// Asks the backend for a commit.
-pub(super) type Store<'a> = dyn Fn(&mut Edit<'_>) -> Result<Commit> + 'a;
+/// Asks the backend for a commit; where the table as a whole is asked for, after a repair.
+pub(super) type Store<'a> = dyn Fn(Scope, &mut Edit<'_>) -> Result<Commit> + 'a;
 /// Waits until Traefik serves a commit that was begun at this instant.
 pub(super) type Confirm<'a> = dyn Fn(&Commit, &Wanted, Instant) -> Result<Confirmed> + 'a;
+
+/// What a commit is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The routes that it changes.
+    Routes,
+    /// The table as a whole.
+    Table,
+}
 
 /// What was found out about a commit that Traefik serves.
 #[derive(Debug)]
 pub(super) struct Confirmed {
-    /// The routes that Traefik refuses, each with its error.
+    /// The routes that Traefik refuses or serves in another way, each with its error.
     pub(super) refused: HashMap<RouteSpec, Error>,
     /// How long loading took.
     pub(super) loading: Duration,
@@ -45,8 +54,11 @@ impl Default for Confirmed {
 /// What a commit is to bring about.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// The routes whose router must be there afterwards.
-    pub(super) set: Vec<RouteSpec>,
+    /// The routes whose routers must be there afterwards.
+    pub(super) set: Vec<Arc<Route>>,
+    /// Whether the commit's generation proves nothing about some of them, since they were stored
+    /// before: then each router is looked at.
+    pub(super) stored_before: bool,
     /// The route, if it is one alone that was not there before or had another target: seeing its
     /// router proves the commit.
     pub(super) sole: Option<Arc<Route>>,
@@ -151,7 +163,12 @@ impl Turn<'_> {
     fn run(&self, store: &Store<'_>, confirm: &Confirm<'_>) {
         let start = Instant::now();
         let mut plan = Plan::default();
-        let commit = store(&mut |table, stored| {
+        let is_whole = |job: &Arc<Job>| matches!(job.request, Request::Reconcile(_));
+        let scope = match self.jobs.iter().any(is_whole) {
+            true => Scope::Table,
+            false => Scope::Routes,
+        };
+        let commit = store(scope, &mut |table, stored| {
             plan = Plan::of(self.jobs, table).after(std::mem::take(&mut plan), stored);
             std::mem::take(&mut plan.changes)
         });
@@ -242,7 +259,10 @@ impl Plan {
                 Request::Changes(changes) => plan.add(changes, &mut overlay),
                 Request::Reconcile(desired) => {
                     let changes = overlay.to_table().changes_to(desired);
-                    plan.add(&changes, &mut overlay)
+                    let applied = plan.add(&changes, &mut overlay);
+                    plan.wanted.stored_before |= changes.len() < desired.len();
+                    overlay.expect(desired);
+                    applied
                 }
             };
             plan.applied.push(applied);
@@ -251,7 +271,7 @@ impl Plan {
         let added: usize = plan.applied.iter().map(|one| one.added.len()).sum();
         let deleted: usize = plan.applied.iter().map(|one| one.deleted.len()).sum();
         plan.wanted.routes = Some(table.len() + added - deleted);
-        plan.wanted.set = set().map(|route| route.spec.clone()).collect();
+        plan.wanted.set = set().cloned().collect();
         plan.wanted.sole = set().next().cloned().filter(|route| {
             let before = table.get(&route.spec);
             set().count() == 1 && before.is_none_or(|before| before.target != route.target)
@@ -264,9 +284,11 @@ impl Plan {
         if stored.is_empty() {
             return self;
         }
-        let known: HashSet<_> = self.wanted.set.iter().cloned().collect();
+        let known = self.wanted.set.iter().map(|route| route.spec.clone());
+        let known: HashSet<_> = known.collect();
         let further = earlier.wanted.set.into_iter();
-        let further = further.filter(|spec| !known.contains(spec) && stored.contains(spec));
+        let further =
+            further.filter(|one| !known.contains(&one.spec) && stored.contains(&one.spec));
         self.wanted.set.extend(further);
         for (now, before) in self.applied.iter_mut().zip(earlier.applied) {
             let said: HashSet<_> = [&now.added, &now.changed, &now.deleted]
@@ -300,13 +322,13 @@ impl Plan {
             if !counts(n, change) {
                 continue;
             }
-            let list = match overlay.apply(change) {
-                Effect::None => continue,
-                Effect::Added => &mut applied.added,
-                Effect::Changed => &mut applied.changed,
-                Effect::Deleted => &mut applied.deleted,
-            };
-            list.push(change.spec().clone());
+            let spec = change.spec().clone();
+            match overlay.apply(change) {
+                Effect::None => self.wanted.stored_before |= matches!(change, Change::Set(_)),
+                Effect::Added => applied.added.push(spec),
+                Effect::Changed => applied.changed.push(spec),
+                Effect::Deleted => applied.deleted.push(spec),
+            }
             self.changes.push(change.clone());
         }
         applied
@@ -341,6 +363,14 @@ impl Overlay<'_> {
         effect
     }
 
+    /// Has the routes of a table that are there already count as set.
+    fn expect(&mut self, table: &Table) {
+        for route in table {
+            let changed = self.changed.entry(route.spec.clone());
+            changed.or_insert_with(|| Some(Arc::clone(route)));
+        }
+    }
+
     fn to_table(&self) -> Table {
         let mut table = self.table.clone();
         for (spec, route) in &self.changed {
@@ -370,7 +400,7 @@ mod tests {
         spawn(move || {
             let applied = commits.submit(
                 Request::Changes(vec![change]),
-                &|edit| {
+                &|_, edit| {
                     edit(&Table::new(), &BTreeSet::new());
                     gate.0.lock().unwrap().recv().unwrap();
                     Ok(Commit::new("m", 1))

@@ -12,9 +12,9 @@ use super::ProcessStatus;
 use super::builder::invalid;
 use super::certificate::CertificateFiles;
 use super::listen::Listen;
-use super::verify::Verifier;
+use super::verify::{Serving, Verifier};
 use crate::atomic;
-use crate::backend::Commit;
+use crate::backend::{Backend, Commit};
 use crate::config::dynamic::Certificate;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
@@ -102,14 +102,19 @@ impl Managed {
     pub(super) fn wait_until_ready(
         &self,
         verifier: &Verifier,
+        store: &dyn Backend,
         commit: &Commit,
         begun: Instant,
     ) -> Result<()> {
-        verifier.confirm_setup(commit, begun, Some(self))?;
+        let serving = Serving {
+            store,
+            managed: Some(self),
+        };
+        verifier.confirm_setup(commit, begun, serving)?;
         self.public.wait_until_open(verifier.timeout(), self)?;
         // Somebody else's Traefik may have answered for ours, which could not listen there.
         self.check()?;
-        verifier.confirm_public(commit, Some(self)).map(drop)
+        verifier.confirm_public(commit, serving).map(drop)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

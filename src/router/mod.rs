@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use self::commit::{Commits, Request};
+use self::commit::{Commits, Request, Scope};
 use self::managed::Managed;
-use self::verify::Verifier;
+use self::verify::{Serving, Verifier};
 use crate::backend::{Backend, Commit, Edit, Setup};
 use crate::config::dynamic::Own;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Route, RouteSpec, Table};
-use crate::traefik::Version;
+use crate::traefik::{Api, RouterInfo, Version};
 
 pub use builder::Builder;
 pub use watch::Watch;
@@ -42,8 +42,8 @@ pub struct Router {
     first: Mutex<Option<Setup>>,
     /// What was stored for the Traefik that we have started.
     own: Option<Own>,
-    /// What the names of this table's routers are made with, as the last commit had it.
-    namespace: Mutex<String>,
+    /// The last commit: its marker and namespace are what to ask Traefik for.
+    last: Mutex<Commit>,
 }
 
 /// What a call changed, and how long it took.
@@ -107,8 +107,22 @@ impl Default for Verified {
 pub struct Status {
     /// The Traefik that this Router has started; `None` if it has started none.
     pub process: Option<ProcessStatus>,
-    /// What each configured API answers, by its URL.
-    pub apis: Vec<(String, Result<Version>)>,
+    /// What each configured Traefik answers.
+    pub traefiks: Vec<TraefikStatus>,
+}
+
+/// What the API of one Traefik answers.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TraefikStatus {
+    /// The URL of its API.
+    pub url: String,
+    /// Its version, and since when it runs; or why it did not answer, or could not be asked.
+    pub version: Result<Version>,
+    /// The generation of this table that it has loaded; `None` if it has loaded none.
+    pub generation: Option<u64>,
+    /// The routers of this table that it refuses, each with its reasons.
+    pub refused: Vec<RouterInfo>,
 }
 
 /// How a Traefik that we have started is.
@@ -124,10 +138,18 @@ pub enum ProcessStatus {
 }
 
 impl Status {
-    /// Whether everything is as it should be.
+    /// Whether everything is as it should be: each Traefik answers, has loaded this table, and refuses
+    /// none of its routers.
     pub fn is_healthy(&self) -> bool {
         matches!(self.process, None | Some(ProcessStatus::Running(_)))
-            && self.apis.iter().all(|(_, version)| version.is_ok())
+            && self.traefiks.iter().all(TraefikStatus::is_healthy)
+    }
+}
+
+impl TraefikStatus {
+    /// Whether it answers, has loaded this table, and refuses none of its routers.
+    pub fn is_healthy(&self) -> bool {
+        self.version.is_ok() && self.generation.is_some() && self.refused.is_empty()
     }
 }
 
@@ -145,13 +167,13 @@ impl Router {
             managed: None,
             first: Mutex::new(None),
             own: None,
-            namespace: Mutex::default(),
+            last: Mutex::new(Commit::new("", 0)),
         }
     }
 
     /// This Router, on a store that was opened.
     fn opened(mut self, commit: Commit) -> Self {
-        self.namespace = Mutex::new(commit.namespace);
+        self.last = Mutex::new(commit);
         self
     }
 
@@ -262,7 +284,7 @@ impl Router {
     /// `all-user-n` or the like in their names are the [parents](crate::Nested) of routes whose paths
     /// begin so.
     pub fn router_name(&self, spec: &RouteSpec) -> String {
-        self.verifier.router_name(&self.namespace(), spec)
+        self.verifier.router_name(&self.last().namespace, spec)
     }
 
     /// Follows the table from here on: changes by this Router, by others, by other programs.
@@ -276,13 +298,44 @@ impl Router {
     /// Asks every Traefik how it is. Never fails; what is wrong is in the answer.
     pub fn status(&self) -> Status {
         Status {
-            process: self.managed.as_ref().map(Managed::status),
-            apis: self
-                .verifier
-                .apis()
-                .map(|api| (api.url().to_string(), api.version()))
-                .collect(),
+            process: self.process(),
+            traefiks: self.verifier.apis().map(|api| self.ask(api)).collect(),
         }
+    }
+
+    /// How the Traefik that this Router has started is; `None` if it has started none. Asks no API.
+    pub fn process(&self) -> Option<ProcessStatus> {
+        self.managed.as_ref().map(Managed::status)
+    }
+
+    fn ask(&self, api: &Api) -> TraefikStatus {
+        let marker = format!("{}@{}", self.last().marker, self.backend.provider());
+        let answers = || {
+            let version = api.version()?;
+            let generation = api.generation(&marker)?;
+            Ok((version, generation, self.refused_by(api)?))
+        };
+        let (version, generation, refused) = match answers() {
+            Ok((version, generation, refused)) => (Ok(version), generation, refused),
+            Err(error) => (Err(error), None, Vec::new()),
+        };
+        TraefikStatus {
+            url: api.url().to_string(),
+            version,
+            generation,
+            refused,
+        }
+    }
+
+    /// The routers of this table that a Traefik refuses.
+    fn refused_by(&self, api: &Api) -> Result<Vec<RouterInfo>> {
+        let mut refused = api.refused_routers()?;
+        if !refused.is_empty() {
+            let stored = self.backend.inspect()?.unwrap_or_default();
+            let ours = stored.router_names(self.backend.provider());
+            refused.retain(|router| ours.contains_key(&router.name));
+        }
+        Ok(refused)
     }
 
     /// Starts the Traefik that this Router has started once more if it has ended by itself, with the
@@ -304,7 +357,7 @@ impl Router {
         match &self.managed {
             Some(managed) if managed.restart()? => {
                 let commit = self.backend.commit(&mut |_, _| Vec::new())?;
-                managed.wait_until_ready(&self.verifier, &commit, begun)?;
+                managed.wait_until_ready(&self.verifier, &*self.backend, &commit, begun)?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -329,30 +382,36 @@ impl Router {
             .alone(|| managed.clean_up(|| self.backend.close()))
     }
 
-    fn namespace(&self) -> MutexGuard<'_, String> {
-        self.namespace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What a commit is verified with.
+    fn serving(&self) -> Serving<'_> {
+        Serving {
+            store: &*self.backend,
+            managed: self.managed.as_ref(),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Commit> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
         self.commits.submit(
             request,
-            &|edit| match &self.managed {
+            &|scope, edit| match &self.managed {
                 Some(managed) if managed.is_stopped() => Err(Error::new(
                     ErrorKind::Process,
                     "this Router has stopped its Traefik; start another one",
                 )),
                 _ => {
+                    if scope == Scope::Table {
+                        self.backend.repair()?;
+                    }
                     let commit = self.store(edit)?;
-                    self.namespace().clone_from(&commit.namespace);
+                    self.last().clone_from(&commit);
                     Ok(commit)
                 }
             },
-            &|commit, wanted, begun| {
-                self.verifier
-                    .confirm(commit, wanted, begun, self.managed.as_ref())
-            },
+            &|commit, wanted, begun| self.verifier.confirm(commit, wanted, begun, self.serving()),
         )
     }
 

@@ -12,16 +12,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::commit::{Confirmed, Wanted};
 use super::managed::Managed;
 use super::{NotAsked, Verified};
-use crate::backend::Commit;
-use crate::error::{Error, ErrorKind, Result};
-use crate::route::{RouteSpec, router_name, service_name};
+use crate::backend::{Backend, Commit};
+use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::route::{Route, RouteSpec, router_name, service_name};
 use crate::traefik::entrypoint::{EntrypointProbe, Met};
 use crate::traefik::{Api, RouterInfo};
 
@@ -176,10 +176,18 @@ impl Polls {
     }
 }
 
+/// Where a commit is stored, and the Traefik that we have started, if we have.
+#[derive(Clone, Copy)]
+pub(super) struct Serving<'a> {
+    pub(super) store: &'a dyn Backend,
+    pub(super) managed: Option<&'a Managed>,
+}
+
 /// A commit that Traefik is to load.
 struct Awaited<'a> {
     commit: &'a Commit,
     wanted: &'a Wanted,
+    store: &'a dyn Backend,
     managed: Option<&'a Managed>,
     begun: Instant,
     /// When Traefik could begin to load it.
@@ -198,6 +206,29 @@ impl Awaited<'_> {
     fn is_rejected(&self) -> bool {
         self.start.elapsed() >= REJECTION_PATIENCE
             && (self.managed).is_some_and(|managed| managed.has_rejected_since(self.begun))
+    }
+
+    /// Whether a Traefik that shows this generation has loaded the commit. A later generation may be
+    /// that of a later commit, or one from before the store was put back to an earlier state.
+    fn is_shown_by(&self, generation: u64) -> Result<bool> {
+        if generation <= self.commit.generation {
+            return Ok(generation == self.commit.generation);
+        }
+        Ok(self.store.generation()? >= generation)
+    }
+
+    /// Whether somebody has committed something else for this route since.
+    fn is_superseded(&self, route: &Route) -> bool {
+        match self.store.inspect() {
+            Ok(Some(now)) => {
+                let same = now
+                    .routes
+                    .get(&route.spec)
+                    .is_some_and(|now| **now == *route);
+                !same || now.entrypoint != self.commit.entrypoint
+            }
+            _ => false,
+        }
     }
 
     /// What an error says first.
@@ -267,13 +298,14 @@ impl Verifier {
         commit: &Commit,
         wanted: &Wanted,
         begun: Instant,
-        managed: Option<&Managed>,
+        serving: Serving<'_>,
     ) -> Result<Confirmed> {
         let start = Instant::now();
         self.await_commit(&Awaited {
             commit,
             wanted,
-            managed,
+            store: serving.store,
+            managed: serving.managed,
             begun,
             visible: commit.visible.unwrap_or(start),
             start,
@@ -287,28 +319,25 @@ impl Verifier {
         &self,
         commit: &Commit,
         begun: Instant,
-        managed: Option<&Managed>,
+        serving: Serving<'_>,
     ) -> Result<()> {
-        let awaited = Self::setup(commit, begun, managed);
+        let awaited = Self::setup(commit, begun, serving);
         self.await_commit(&awaited).map(drop)
     }
 
     /// Waits until requests meet the commit of a setup, as an API has shown it.
-    pub(super) fn confirm_public(
-        &self,
-        commit: &Commit,
-        managed: Option<&Managed>,
-    ) -> Result<Verified> {
+    pub(super) fn confirm_public(&self, commit: &Commit, serving: Serving<'_>) -> Result<Verified> {
         if let Public::Ask(probe) = &self.public {
             probe.set_reached();
         }
-        let awaited = Self::setup(commit, Instant::now(), managed);
+        let awaited = Self::setup(commit, Instant::now(), serving);
         self.await_entrypoint(&awaited)
     }
 
-    fn setup<'a>(commit: &'a Commit, begun: Instant, managed: Option<&'a Managed>) -> Awaited<'a> {
+    fn setup<'a>(commit: &'a Commit, begun: Instant, serving: Serving<'a>) -> Awaited<'a> {
         static NOTHING: Wanted = Wanted {
             set: Vec::new(),
+            stored_before: false,
             sole: None,
             routes: None,
         };
@@ -317,7 +346,8 @@ impl Verifier {
         Awaited {
             commit,
             wanted: &NOTHING,
-            managed,
+            store: serving.store,
+            managed: serving.managed,
             begun,
             visible: start,
             start,
@@ -338,35 +368,14 @@ impl Verifier {
             let loaded_after = met.unwrap_or_else(|| awaited.visible.elapsed());
             loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
             match loaded {
-                Loaded::Proven(router) => Ok(Some(router)),
-                Loaded::Yes => {
-                    let ask = || self.perhaps_refused(&traefik.api, awaited);
-                    // A connection may have died since; a Traefik that has ended is told as such.
-                    let again = |_| {
-                        awaited.managed.map_or(Ok(()), Managed::check)?;
-                        ask()
-                    };
-                    ask().or_else(again).map(Some)
-                }
-                Loaded::Whatever => Ok(None),
+                Loaded::Proven(routers) => self.await_routers(traefik, awaited, Some(routers)),
+                Loaded::Yes => self.await_routers(traefik, awaited, None),
+                Loaded::Whatever => return Ok(None),
             }
+            .map(Some)
         })?;
-        let mut disabled = Vec::new();
-        for (traefik, routers) in answers {
-            let of_it = routers.into_iter().map(|router| (traefik, router));
-            disabled.extend(of_it.filter(|(_, router)| router.status == "disabled"));
-        }
-        let mut refused = HashMap::new();
-        // Thousands of names cost more than the answer that nothing is refused.
-        if !disabled.is_empty() {
-            let named = |spec| (self.router_name(&awaited.commit.namespace, spec), spec);
-            let by_name: HashMap<_, _> = awaited.wanted.set.iter().map(named).collect();
-            for (traefik, router) in &disabled {
-                if let Some(&spec) = by_name.get(&router.name) {
-                    refused.insert(spec.clone(), refusal(&traefik.api, spec, router));
-                }
-            }
-        }
+        let refused = answers.into_iter().flat_map(|(_, refused)| refused);
+        let refused = refused.collect();
         let verified = match met {
             Some(_) => Ok(Verified::Seen),
             // A Traefik that was just started may not listen there yet.
@@ -380,16 +389,104 @@ impl Verifier {
         })
     }
 
-    /// The routers of a commit that Traefik refuses, and perhaps others.
-    fn perhaps_refused(&self, api: &Api, awaited: &Awaited<'_>) -> Result<Vec<RouterInfo>> {
+    /// Waits until the routers of a loaded commit are as it wants them. Returns the errors of those
+    /// that Traefik refuses, or has in another way. `seen` are the routers if they were asked for
+    /// already.
+    fn await_routers(
+        &self,
+        traefik: &Traefik,
+        awaited: &Awaited<'_>,
+        mut seen: Option<Vec<RouterInfo>>,
+    ) -> Result<HashMap<RouteSpec, Error>> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let routers = match seen.take() {
+                Some(routers) => routers,
+                None => {
+                    let ask = || self.routers(&traefik.api, awaited);
+                    // A connection may have died since; a Traefik that has ended is told as such.
+                    let again = |_| {
+                        awaited.managed.map_or(Ok(()), Managed::check)?;
+                        ask()
+                    };
+                    ask().or_else(again)?
+                }
+            };
+            let mut wrong = self.wrong_routers(&traefik.api, awaited, &routers);
+            let is_over = awaited.start.elapsed() >= self.timeout;
+            let may_change = |error: &Error| error.kind() == ErrorKind::NotLoaded;
+            if !is_over && wrong.iter().any(|(_, error)| may_change(error)) {
+                wrong.retain(|(route, _)| !awaited.is_superseded(route));
+            }
+            if is_over || !wrong.iter().any(|(_, error)| may_change(error)) {
+                let wrong = wrong.into_iter();
+                return Ok(wrong
+                    .map(|(route, error)| (route.spec.clone(), error))
+                    .collect());
+            }
+            awaited.managed.map_or(Ok(()), Managed::check)?;
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(Duration::from_millis(100));
+        }
+    }
+
+    /// The routers to look at: those of a commit, or perhaps only those that Traefik refuses.
+    fn routers(&self, api: &Api, awaited: &Awaited<'_>) -> Result<Vec<RouterInfo>> {
         match &*awaited.wanted.set {
             [] => Ok(Vec::new()),
-            [spec] => {
-                let name = self.router_name(&awaited.commit.namespace, spec);
+            [route] => {
+                let name = self.router_name(&awaited.commit.namespace, &route.spec);
                 Ok(api.router(&name)?.into_iter().collect())
             }
+            _ if awaited.wanted.stored_before => api.routers(),
             _ => api.refused_routers(),
         }
+    }
+
+    /// The routes of a commit whose routers are refused, or are not as it wants them.
+    fn wrong_routers<'a>(
+        &self,
+        api: &Api,
+        awaited: &'a Awaited<'_>,
+        routers: &[RouterInfo],
+    ) -> Vec<(&'a Route, Error)> {
+        let Awaited { commit, wanted, .. } = *awaited;
+        let each = wanted.stored_before || wanted.set.len() == 1;
+        // Thousands of names cost more than the answer that nothing is refused.
+        if !each && routers.is_empty() {
+            return Vec::new();
+        }
+        let by_name: HashMap<&str, &RouterInfo> =
+            (routers.iter()).map(|info| (&*info.name, info)).collect();
+        let check = |route: &'a Arc<Route>| {
+            let name = self.router_name(&commit.namespace, &route.spec);
+            let is_wrong = |what: String| {
+                let message = format!(
+                    "stored, but Traefik at {} does not serve the route {}: its router {name} {what}",
+                    api.url(),
+                    route.spec
+                );
+                Error::new(ErrorKind::NotLoaded, message).with_stored(Stored::All)
+            };
+            let service = service_name(&commit.namespace, &route.target);
+            let error = match by_name.get(&*name) {
+                Some(info) if info.status == "disabled" => refusal(api, &route.spec, info),
+                Some(info) if info.service != service => is_wrong(format!(
+                    "leads to the service {} instead of {service}",
+                    info.service
+                )),
+                Some(info) if !is_at(info, &commit.entrypoint) => is_wrong(format!(
+                    "is on the entrypoint {} instead of {}",
+                    info.entry_points.join(", "),
+                    commit.entrypoint
+                )),
+                Some(_) => return None,
+                None if each => is_wrong("is not there".into()),
+                None => return None,
+            };
+            Some((&**route, error))
+        };
+        wanted.set.iter().filter_map(check).collect()
     }
 
     /// How long it took until requests met the commit, if they do about when they usually do.
@@ -407,11 +504,12 @@ impl Verifier {
             // Less would cut off one that is far away, time and again.
             let patience = left(self.timeout).min(ENTRYPOINT_PATIENCE);
             match probe.ask(&awaited.commit.marker, patience) {
-                Ok(Met::Generation(generation)) if generation >= awaited.commit.generation => {
-                    self.learn(*polls, awaited);
-                    return Ok(Some(awaited.visible.elapsed()));
+                Ok(Met::Generation(generation)) => {
+                    if awaited.is_shown_by(generation)? {
+                        self.learn(*polls, awaited);
+                        return Ok(Some(awaited.visible.elapsed()));
+                    }
                 }
-                Ok(Met::Generation(_)) => {}
                 Ok(Met::Other(_)) | Err(_) => {
                     polls.failed = true;
                     break;
@@ -481,22 +579,24 @@ impl Verifier {
             let left = patience.saturating_sub(start.elapsed());
             let bound = left.clamp(ENTRYPOINT_PATIENCE, longest);
             match probe.ask(&awaited.commit.marker, bound) {
-                Ok(Met::Generation(generation)) if generation >= awaited.commit.generation => {
-                    probe.set_reached();
-                    return Ok(Verified::Seen);
-                }
-                Ok(Met::Generation(generation)) if left.is_zero() => {
-                    return not_served(format!(
-                        "still meet generation {generation} instead of {}",
-                        awaited.commit.generation
-                    ));
+                Ok(Met::Generation(generation)) => {
+                    if awaited.is_shown_by(generation)? {
+                        probe.set_reached();
+                        return Ok(Verified::Seen);
+                    }
+                    if left.is_zero() {
+                        return not_served(format!(
+                            "still meet generation {generation} instead of {}",
+                            awaited.commit.generation
+                        ));
+                    }
                 }
                 Ok(Met::Other(answer)) if start.elapsed() >= ENTRYPOINT_PATIENCE => {
                     return not_served(format!(
                         "are not answered by these routers, but with {answer}"
                     ));
                 }
-                Ok(_) => {}
+                Ok(Met::Other(_)) => {}
                 Err(_) if !failed => failed = true,
                 Err(error) => {
                     if start.elapsed() >= ENTRYPOINT_PATIENCE || awaited.is_setup {
@@ -647,10 +747,11 @@ impl Verifier {
                     Err(error) => Seen::Failure(error),
                 },
                 None => match api.generation_by(&marker, deadline) {
-                    Ok(Some(generation)) if generation >= commit.generation => {
-                        return Ok(Loaded::Yes);
-                    }
-                    Ok(Some(generation)) => Seen::Generation(generation),
+                    Ok(Some(generation)) => match awaited.is_shown_by(generation) {
+                        Ok(true) => return Ok(Loaded::Yes),
+                        Ok(false) => Seen::Generation(generation),
+                        Err(error) => Seen::Failure(error),
+                    },
                     Ok(None) => Seen::NoMarker,
                     Err(error) => Seen::Failure(error),
                 },
@@ -700,9 +801,14 @@ impl Verifier {
                 ),
                 Err(error) => error.to_string(),
             },
+            Seen::Generation(generation) if generation > awaited.commit.generation => format!(
+                "it shows generation {generation}, which is later than the one stored, {}: the store \
+                 was put back to an earlier state, and this Traefik hears nothing of it; restart it",
+                awaited.commit.generation
+            ),
             Seen::Generation(generation) => format!(
                 "it still has generation {generation} instead of {}; it rejects what is stored \
-                 now (its log says why) or watches no longer",
+                 now (its log says why), or watches no longer: then restart it",
                 awaited.commit.generation
             ),
             Seen::Failure(error) => error.to_string(),
@@ -763,11 +869,17 @@ pub(super) fn providers(api: &Api) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Whether a router is on this entrypoint, or below another one, which is.
+fn is_at(router: &RouterInfo, entrypoint: &str) -> bool {
+    let on = &router.entry_points;
+    entrypoint.is_empty() || on.is_empty() || on.len() == 1 && on[0] == entrypoint
+}
+
 fn refusal(api: &Api, spec: &RouteSpec, router: &RouterInfo) -> Error {
     let url = api.url();
     let words = router.error.join("; ");
     let message = format!("stored, but Traefik at {url} refuses the route {spec}: {words}");
-    Error::new(ErrorKind::Refused, message).with_stored(crate::error::Stored::All)
+    Error::new(ErrorKind::Refused, message).with_stored(Stored::All)
 }
 
 #[cfg(test)]

@@ -268,10 +268,10 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
         .add_route("/b/", echo.url(), json!(null))
         .unwrap();
     assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
-    let apis = router.status().apis;
-    let well: Vec<_> = apis
+    let traefiks = router.status().traefiks;
+    let well: Vec<_> = traefiks
         .iter()
-        .map(|(url, version)| (&**url, version.is_ok()))
+        .map(|traefik| (&*traefik.url, traefik.version.is_ok()))
         .collect();
     assert_eq!(well, [(&*rig.api_url(), true), (&*second.api_url(), false)]);
 }

@@ -182,6 +182,27 @@ impl Cluster {
         self.restart(node);
     }
 
+    /// Copies the data of a node, which is stopped for that.
+    pub(crate) fn back_up(&mut self, node: usize) {
+        self.nodes[node].kill();
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(self.folder.path().join(format!("n{node}")))
+            .arg(self.folder.path().join(format!("backup{node}")))
+            .status();
+        assert!(copied.unwrap().success());
+        self.restart(node);
+    }
+
+    /// Starts a node with the data that it had when it was backed up.
+    pub(crate) fn restore(&mut self, node: usize) {
+        self.nodes[node].kill();
+        let data = self.folder.path().join(format!("n{node}"));
+        fs::remove_dir_all(&data).unwrap();
+        fs::rename(self.folder.path().join(format!("backup{node}")), data).unwrap();
+        self.restart(node);
+    }
+
     pub(crate) fn restart(&mut self, node: usize) {
         self.nodes[node].kill();
         self.nodes[node].spawn();

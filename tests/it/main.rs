@@ -23,6 +23,7 @@ mod ownership;
 mod processes;
 mod protocols;
 mod regressions;
+mod repairs;
 mod routing;
 #[cfg(feature = "tls")]
 mod secrets;

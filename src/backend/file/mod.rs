@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::table_file::TableFile;
-use super::record::Header;
+use super::record::{Explicit, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::atomic::{self, FileId, Known};
 use crate::config::FOREVER;
@@ -56,9 +56,10 @@ pub struct FileBackend {
     opened: Mutex<Opened>,
 }
 
-/// What this handle has to undo, or to leave as others need it.
+/// What this handle was told, and has to undo, or to leave as others need it.
 #[derive(Default)]
 struct Opened {
+    explicit: Explicit,
     /// Held while this Router serves from the file.
     share: Option<Share>,
     /// Held while it does so with a Traefik that it has started.
@@ -216,16 +217,25 @@ impl FileBackend {
             }
         };
         match state.id() {
-            Some(_) if current.is_none() => log::warn!(
-                "{} is gone; the next change writes it again",
-                path.display()
-            ),
+            Some(_) if current.is_none() => {
+                state.file.is_written = false;
+                log::warn!(
+                    "{} is gone; the next change writes it again",
+                    path.display()
+                );
+            }
             Some(id) if Some(id) == current => {}
             _ => {
                 // Until the file can be read again, what was known of it stays.
                 let mut fresh = self.load(path)?;
                 let inherited = fresh.file.inherit(&state.file.header);
                 inherited.map_err(|error| error.context(fresh.path.display()))?;
+                let known = &state.file.header;
+                if fresh.file.header.marker == known.marker {
+                    // The file may be an older one that was put back.
+                    let later = fresh.file.header.generation.max(known.generation);
+                    fresh.file.header.generation = later;
+                }
                 self.publish(&fresh);
                 *state = fresh;
             }
@@ -276,6 +286,11 @@ impl State {
         self.known.as_ref().map(|(id, _)| *id)
     }
 
+    /// Whether the file has our table, and not as we have written it.
+    fn is_edited(&self) -> bool {
+        self.file.header.generation > 0 && !self.file.is_written
+    }
+
     /// Writes the file; since when readers see it. `None`, with nothing written, if the lock keeps
     /// nobody out any more or the file is not what was read.
     fn save(&mut self, lock: &Lock, durable: bool) -> Result<Option<Instant>> {
@@ -315,7 +330,7 @@ impl Backend for FileBackend {
 
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
         let opened = &mut *self.opened();
-        self.kept(|state, lock, stored| {
+        let commit = self.kept(|state, lock, stored| {
             let joins = setup.serves && opened.share.is_none();
             if joins {
                 opened.share = Some(Share::join(&state.path, SERVING)?);
@@ -338,7 +353,9 @@ impl Backend for FileBackend {
                 leave(opened.share.take(), Some(lock))?;
             }
             done
-        })
+        })?;
+        opened.explicit.add(setup);
+        Ok(commit)
     }
 
     fn read(&self) -> Result<Table> {
@@ -365,29 +382,34 @@ impl Backend for FileBackend {
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
-        self.opened().before = None;
+        let opened = &mut *self.opened();
+        opened.before = None;
         self.kept(|state, lock, stored| {
             let changes = edit(&state.file.routes, stored);
-            let before = state.file.header.generation;
-            let mut visible = None;
-            if !changes.is_empty() || state.file.inherited {
-                // Or else the change would be made on a copy of the whole table.
-                *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
-                state
-                    .file
-                    .apply(&changes)
-                    .map_err(|error| error.context(state.path.display()))?;
-                state.file.header.advance();
-                visible = state.save(lock, self.durable)?;
-                if visible.is_none() {
-                    return Ok(None);
-                }
-                stored.extend(changes.iter().map(|change| change.spec().clone()));
+            if !changes.is_empty() {
+                let explicit = opened.explicit.check(&state.file.header);
+                explicit.map_err(|error| error.context(state.path.display()))?;
             }
-            let follows = visible.map(|_| before);
-            let commit = state.file.header.commit(follows);
-            Ok(Some(Commit { visible, ..commit }))
+            let routes = &state.file.routes;
+            let is_needed = changes.iter().any(|change| routes.is_changed_by(change))
+                || state.file.inherited
+                || !changes.is_empty() && state.is_edited();
+            self.write(state, lock, &changes, stored, is_needed)
         })
+    }
+
+    fn repair(&self) -> Result<()> {
+        let repaired = self.kept(|state, lock, stored| {
+            let is_edited = state.is_edited();
+            self.write(state, lock, &[], stored, is_edited)
+        });
+        repaired.map(drop)
+    }
+
+    fn generation(&self) -> Result<u64> {
+        let path = atomic::resolve(&self.path)?;
+        let mut state = self.state();
+        Ok(self.refresh(&mut state, path)?.file.header.generation)
     }
 
     fn revert(&self) -> Result<bool> {
@@ -476,6 +498,35 @@ impl Backend for FileBackend {
 }
 
 impl FileBackend {
+    /// Makes changes and writes the file, if there is a need to; `None`, with nothing written, if the
+    /// file is not what was read.
+    fn write(
+        &self,
+        state: &mut State,
+        lock: &Lock,
+        changes: &[Change],
+        stored: &mut BTreeSet<RouteSpec>,
+        is_needed: bool,
+    ) -> Result<Option<Commit>> {
+        if !is_needed {
+            return Ok(Some(state.file.header.commit(None)));
+        }
+        let before = state.file.header.generation;
+        // Or else the change would be made on a copy of the whole table.
+        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let applied = state.file.apply(changes);
+        applied.map_err(|error| error.context(state.path.display()))?;
+        state.file.header.advance();
+        let Some(visible) = state.save(lock, self.durable)? else {
+            return Ok(None);
+        };
+        stored.extend(changes.iter().map(|change| change.spec().clone()));
+        Ok(Some(Commit {
+            visible: Some(visible),
+            ..state.file.header.commit(Some(before))
+        }))
+    }
+
     fn open_locked(
         &self,
         state: &mut State,

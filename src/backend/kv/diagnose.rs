@@ -22,7 +22,7 @@ impl<S: KvStore> KvBackend<S> {
         if own.is_empty() && legacy.is_empty() {
             return Ok(None);
         }
-        let mut contents = TableKeys::parse(&self.keys, &own, &self.writer)?.contents();
+        let mut contents = TableKeys::parse(&self.keys, &own)?.contents();
         let mut config = self.config()?;
         merge(&mut config, &contents.config);
         contents.config = config;

@@ -23,7 +23,7 @@ use self::flatten::unflatten;
 use self::heartbeat::Heartbeat;
 use self::presence::Presence;
 use self::table_keys::{Keys, TableKeys};
-use super::record::Header;
+use super::record::{Explicit, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::config::FOREVER;
 use crate::config::dynamic::{ApiAccess, api_routers, has_default_certificate};
@@ -62,9 +62,10 @@ pub struct KvBackend<S> {
     serving: Mutex<Serving>,
 }
 
-/// What this handle has to undo, or to leave as others need it.
+/// What this handle was told, and has to undo, or to leave as others need it.
 #[derive(Default)]
 struct Serving {
+    explicit: Explicit,
     /// Says that a Traefik serves from the store for us.
     presence: Option<Presence>,
     /// Whether that Traefik is not one that we have started.
@@ -103,6 +104,8 @@ struct Seen {
     version: u64,
     /// When the store last told, or was told, what the state is.
     heard: Option<Instant>,
+    /// Whether the state is an earlier one than that of `last`: the store was put back.
+    is_behind: bool,
 }
 
 impl<S: KvStore> KvBackend<S> {
@@ -170,10 +173,13 @@ impl<S: KvStore> KvBackend<S> {
             Some(state) => state,
             None => {
                 let tree = self.store.read_tree(&self.keys.own_tree())?;
-                TableKeys::parse(&self.keys, &tree, &self.writer)?
+                TableKeys::parse(&self.keys, &tree)?
             }
         };
-        if state.version() != 0 {
+        // A key's version grows with each change of it, and only a store that was put back has an
+        // earlier one.
+        seen.is_behind = state.version() != 0 && state.version() < seen.version;
+        if state.version() != 0 && !seen.is_behind {
             seen.routes = !state.table().is_empty();
             seen.version = state.version();
             seen.last = Some(state.head().clone());
@@ -191,17 +197,35 @@ impl<S: KvStore> KvBackend<S> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a table anew that was there when this handle opened the store.
-    fn restore(&self, last: Option<&(Header, u64)>, state: &mut TableKeys) -> Result<Vec<Step>> {
-        match last {
-            Some((header, version)) if state.is_gone() => {
-                let below = self.keys.private();
+    /// Begins a table anew that was there when this handle opened the store. Takes over an earlier
+    /// state of the store, if that `may_be`.
+    fn restore(&self, known: &Known, state: &mut TableKeys, may_be: bool) -> Result<Vec<Step>> {
+        let below = self.keys.private();
+        let catch_up = || self.store.catch_up(&self.keys.scratch(), known.version);
+        match &known.header {
+            Some(header) if state.is_gone() => {
                 log::warn!("the table below {below} is gone; it is begun anew");
-                self.store.catch_up(&self.keys.scratch(), *version)?;
+                catch_up()?;
                 state.begin_as(header)
+            }
+            Some(_) if known.is_behind && !may_be => Err(self.went_back()),
+            Some(header) if known.is_behind => {
+                log::warn!("the table below {below} is an earlier one, and is taken over as it is");
+                catch_up()?;
+                Ok(vec![state.follow(header)])
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    fn went_back(&self) -> Error {
+        let message = format!(
+            "the store went back: the table below {} is an earlier one than this program has seen, as \
+             after a restore from a backup; bring all routes back with `reconcile`, which has every \
+             Traefik load what is stored then",
+            self.keys.private()
+        );
+        Error::new(ErrorKind::Conflict, message)
     }
 
     /// Fails if the store has what a setup may not be stored beside.
@@ -364,25 +388,39 @@ impl<S: KvStore> KvBackend<S> {
     /// The first attempt is made on the table as this handle knows it, without asking: if that is
     /// not what is stored any more, the transaction fails.
     fn write(&self, plan: &mut Plan<'_>) -> Result<Commit> {
+        self.write_over(false, plan)
+    }
+
+    /// [`write`](Self::write); `may_be_behind` says whether to take over a store that was put back to
+    /// an earlier state.
+    fn write_over(&self, may_be_behind: bool, plan: &mut Plan<'_>) -> Result<Commit> {
         let deadline = Instant::now() + self.conflict_timeout;
         let mut pause = Duration::from_millis(1);
         let mut attempt = Attempt::default();
         let mut seen = self.seen();
-        let last = (seen.last.clone().filter(|_| seen.opened)).map(|last| (last, seen.version));
+        let mut known = Known {
+            header: seen.last.clone().filter(|_| seen.opened),
+            version: seen.version,
+            is_behind: false,
+        };
         let mut unasked = seen
             .state
             .as_ref()
             .is_some_and(|state| state.version() != 0);
         loop {
-            let state = match &mut seen.state {
-                Some(state) if unasked => Ok(state),
-                _ => self.refresh(&mut seen),
+            let asked = match unasked {
+                true => Ok(()),
+                false => self.refresh(&mut seen).map(drop),
             };
-            let outcome = state.and_then(|state| {
+            known.is_behind = seen.is_behind;
+            let outcome = asked.and_then(|()| {
+                let Some(state) = &mut seen.state else {
+                    return Ok(None);
+                };
                 if !self.has_turn(state, &mut attempt)? {
                     return Ok(None);
                 }
-                let mut steps = self.restore(last.as_ref(), state)?;
+                let mut steps = self.restore(&known, state, may_be_behind)?;
                 steps.extend(plan(state, &attempt.stored)?);
                 if unasked && steps.is_empty() {
                     let header = self.store.get(&self.keys.header())?;
@@ -399,6 +437,7 @@ impl<S: KvStore> KvBackend<S> {
                 seen.routes = routes;
                 seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
                 seen.last = seen.state.as_ref().map(|state| state.head().clone());
+                seen.is_behind = false;
                 return Ok(commit);
             }
             seen.state = None;
@@ -537,6 +576,15 @@ impl<S: KvStore> KvBackend<S> {
     }
 }
 
+/// What a handle knew of the table before a commit.
+struct Known {
+    /// `None` if it has not opened it.
+    header: Option<Header>,
+    version: u64,
+    /// Whether the store has an earlier one now.
+    is_behind: bool,
+}
+
 /// For how long others wait for a writer that has taken the turn.
 const LONGEST_TURN: Duration = Duration::from_secs(3);
 
@@ -643,6 +691,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
             .map(|interval| Heartbeat::start(Arc::clone(&self.store), self.keys.clone(), interval));
         *self.heart() = beating;
         self.seen().opened = true;
+        serving.explicit.add(setup);
         Ok(commit)
     }
 
@@ -654,7 +703,13 @@ impl<S: KvStore> Backend for KvBackend<S> {
             }
         }
         let (expected, version) = (seen.routes && seen.opened, seen.version);
-        let state = self.refresh(&mut seen)?;
+        self.refresh(&mut seen)?;
+        if seen.is_behind {
+            return Err(self.went_back());
+        }
+        let Some(state) = &seen.state else {
+            return Ok(Table::new());
+        };
         // A table whose last Router has ended in good order is an empty one.
         if state.version() == 0 && expected && self.store.is_behind(version)? {
             return Err(Error::new(
@@ -678,11 +733,32 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
-        self.serving().before = None;
+        let serving = &mut *self.serving();
+        serving.before = None;
         self.write(&mut |state, stored| {
             let changes = edit(state.table(), stored);
-            state.apply(&changes)
+            if !changes.is_empty() {
+                serving.explicit.check(state.head())?;
+            }
+            self.apply(state, &changes)
         })
+    }
+
+    fn repair(&self) -> Result<()> {
+        self.write_over(true, &mut |state, _| match state.is_gone() {
+            true => Ok(Vec::new()),
+            false => {
+                let mut steps = state.apply(&[])?;
+                steps.extend(self.repaired(state, None)?);
+                Ok(steps)
+            }
+        })
+        .map(drop)
+    }
+
+    fn generation(&self) -> Result<u64> {
+        let header = self.store.get(&self.keys.header())?;
+        header.map_or(Ok(0), |header| TableKeys::generation_of(&header.value))
     }
 
     fn wait(&self, timeout: Duration) -> Result<()> {
@@ -735,6 +811,23 @@ impl<S: KvStore> Backend for KvBackend<S> {
 }
 
 impl<S: KvStore> KvBackend<S> {
+    /// The steps of changes, and of what is to be written again of routes that they leave as they are.
+    /// Of several changes to one routespec the last one counts.
+    fn apply(&self, state: &mut TableKeys, changes: &[Change]) -> Result<Vec<Step>> {
+        let last: HashMap<&RouteSpec, &Change> =
+            changes.iter().map(|one| (one.spec(), one)).collect();
+        let (new, same): (Vec<_>, Vec<_>) = last
+            .into_values()
+            .cloned()
+            .partition(|change| state.table().is_changed_by(change));
+        let mut steps = state.apply(&new)?;
+        if !same.is_empty() {
+            let specs: Vec<_> = same.iter().map(Change::spec).collect();
+            steps.extend(self.repaired(state, Some(&specs))?);
+        }
+        Ok(steps)
+    }
+
     fn open_as(&self, setup: &Setup, edit: &mut Edit<'_>, serving: &mut Serving) -> Result<Commit> {
         if setup.alone {
             self.wait_until_alone()?;
@@ -768,7 +861,7 @@ impl<S: KvStore> KvBackend<S> {
             }));
             let changes = edit(state.table(), stored);
             routes |= !changes.is_empty();
-            steps.extend(state.apply(&changes)?);
+            steps.extend(self.apply(state, &changes)?);
             // What is stored of a batch in parts was not there before.
             if setup.serves && !steps.is_empty() && stored.is_empty() {
                 before = Some(self.snapshot()?);

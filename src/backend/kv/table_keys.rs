@@ -1,5 +1,7 @@
 //! A table as keys: which keys stand for it, and what a change does to them. Does no I/O.
 
+mod repair;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
@@ -188,13 +190,17 @@ impl Works {
 }
 
 impl TableKeys {
-    /// Reads what is below [`Keys::own_tree`]. `fresh` makes the marker of a new table unique.
-    pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>, fresh: &str) -> Result<Self> {
+    /// Reads what is below [`Keys::own_tree`].
+    pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>) -> Result<Self> {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
         let stored = tree.get(&header_key).cloned();
         let mut header = match &stored {
-            None => Header::new(keys.namespace(), marker_name(fresh)),
+            None => {
+                // Another table may have been here, which a Traefik still shows.
+                let unique = crate::random::hex::<8>()?;
+                Header::new(keys.namespace(), marker_name(&unique))
+            }
             Some(entry) => Header::parse(&entry.value).map_err(|error| at(&header_key, error))?,
         };
         let routes = keys.route("");
@@ -273,26 +279,21 @@ impl TableKeys {
         json_line(&self.header).len() + 512
     }
 
-    /// Makes changes, and says what they do to the keys. Of several to one routespec the last one
-    /// counts.
+    /// Makes changes, one to a routespec, and says what they do to the keys.
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<Vec<Step>> {
-        let numbered = changes.iter().enumerate();
-        let last: HashMap<&RouteSpec, usize> = numbered.map(|(n, one)| (one.spec(), n)).collect();
         let mut changed = BTreeMap::new();
-        for (n, change) in changes.iter().enumerate() {
+        for change in changes {
             let spec = change.spec();
-            if last.get(spec) == Some(&n) {
-                let is_new = self.table.get(spec).is_none();
-                let mut transaction = self.change(change)?;
-                if is_new && matches!(change, Change::Set(_)) {
-                    let router = router_name(self.keys.namespace(), spec);
-                    let mut place = Transaction::new();
-                    self.place(&router, None, false, &mut place);
-                    place.fresh = place.set.keys().cloned().collect();
-                    transaction.then(place);
-                }
-                changed.insert(spec.clone(), transaction);
+            let is_new = self.table.get(spec).is_none();
+            let mut transaction = self.change(change)?;
+            if is_new && matches!(change, Change::Set(_)) {
+                let router = router_name(self.keys.namespace(), spec);
+                let mut place = Transaction::new();
+                self.place(&router, None, false, &mut place);
+                place.fresh = place.set.keys().cloned().collect();
+                transaction.then(place);
             }
+            changed.insert(spec.clone(), transaction);
         }
         self.lay_out(changed)
     }
@@ -335,7 +336,12 @@ impl TableKeys {
         }
         self.set_services(&mut steps);
         // Services last: until then somebody may still be led to them.
-        steps.push(Step::of(std::mem::take(&mut self.left)));
+        let mut left: BTreeMap<String, Transaction> = BTreeMap::new();
+        for key in std::mem::take(&mut self.left).delete {
+            let service = left.entry(self.entry_of(&key).into()).or_default();
+            service.delete.insert(key);
+        }
+        steps.extend(left.into_values().map(Step::of));
         steps.retain(|step| step.transaction.operations() > 0);
         Ok(steps)
     }
@@ -594,16 +600,24 @@ impl TableKeys {
         &self.header
     }
 
-    /// Begins a table that is gone anew, as it was but for its routes.
+    /// Begins a table that is gone anew, as it was but for its routes. Its marker is a new one: a
+    /// Traefik may still show a later generation of the old one.
     pub(super) fn begin_as(&mut self, last: &Header) -> Result<Vec<Step>> {
         self.header = Header {
             layout: LAYOUT,
             turn: None,
+            marker: std::mem::take(&mut self.header.marker),
             ..last.clone()
         };
         let mut transaction = Transaction::new();
         transaction.set = self.config_keys()?;
         Ok(vec![Step::of(transaction)])
+    }
+
+    /// Has the next generation be later than that of a table that was stored after this one.
+    pub(super) fn follow(&mut self, later: &Header) -> Step {
+        self.header.generation = self.header.generation.max(later.generation);
+        Step::default()
     }
 
     /// Takes over a setup; see [`Backend::open`](crate::Backend::open).
@@ -753,6 +767,11 @@ impl TableKeys {
         let key = keys.http("middlewares", &header.marker);
         flatten(&key, &marker(header.generation), &mut marker_keys)?;
         Ok(marker_keys)
+    }
+
+    /// The generation in the header's text.
+    pub(super) fn generation_of(header: &str) -> Result<u64> {
+        Header::parse(header).map(|header| header.generation)
     }
 
     /// Whether the header's text knows of the commit with this seal.

@@ -19,8 +19,9 @@ struct Faulty {
     /// Which transaction fails, counted from 1, and how.
     fault: Option<(usize, Fault)>,
     transactions: AtomicUsize,
-    /// How many bytes the last one had.
+    /// How many bytes the last one had, and the largest.
     bytes: AtomicUsize,
+    largest: AtomicUsize,
     /// How many keys the last one deleted.
     deleted: AtomicUsize,
     /// What there was after each of them.
@@ -63,6 +64,8 @@ impl KvStore for Faulty {
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
         self.bytes.store(transaction.bytes(), Ordering::Relaxed);
+        self.largest
+            .fetch_max(transaction.bytes(), Ordering::Relaxed);
         let deleted = transaction.delete.len();
         self.deleted.store(deleted, Ordering::Relaxed);
         let lost = Error::new(ErrorKind::Unavailable, "lost").with_stored(Stored::Unknown);
@@ -434,7 +437,7 @@ fn what_is_opened_is_put_back_as_it_was() {
     // Who has committed since keeps what he has; what was set goes all the same.
     let backend = handle();
     backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
-    offline.commit(&mut |_, _| vec![add(3)]).unwrap();
+    handle().commit(&mut |_, _| vec![add(3)]).unwrap();
     assert!(backend.revert().unwrap());
     let contents = offline.inspect().unwrap().unwrap();
     assert_eq!((contents.entrypoint.as_str(), contents.tls), ("web", false));
@@ -740,6 +743,39 @@ fn any_layout() -> impl Strategy<Value = Nested> {
     prop::sample::select(vec![Nested::Always, Nested::Always, Nested::Never])
 }
 
+/// All routes have services of their own, and keys are long.
+#[test]
+fn no_transaction_is_larger_than_the_store_takes() {
+    const MAX: usize = 1 << 20;
+    let route = |n: usize, at: &str| {
+        Change::add(
+            format!("/long/{n}/"),
+            format!("http://t{n}{at}"),
+            json!({"n": n}),
+        )
+        .unwrap()
+    };
+    let backend = faulty(Some(MAX), None).traefik_prefix("long".repeat(30));
+    let setup = Setup {
+        knows_parents: Some(true),
+        ..Setup::new("web")
+    };
+    backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
+    let all: Vec<_> = (0..6_000).map(|n| route(n, "")).collect();
+    let some: Vec<_> = (0..6_000).step_by(50).map(|n| route(n, "/base/")).collect();
+    let gone = all
+        .iter()
+        .map(|change| Change::Delete(change.spec().clone()));
+    for batch in [all.clone(), some, gone.collect()] {
+        backend.commit(&mut |_, _| batch.clone()).unwrap();
+        let largest = backend.store().largest.load(Ordering::Relaxed);
+        assert!(largest <= MAX, "{largest}");
+    }
+    let keys = backend.store().store.dump();
+    let is_left = |key: &&String| key.contains("/services/");
+    assert_eq!(keys.keys().find(is_left), None);
+}
+
 proptest! {
     /// However many transactions a commit takes: between any two of them a request that it does not
     /// touch goes where it went, and Traefik finds nothing to refuse.
@@ -817,7 +853,11 @@ proptest! {
         fresh.writer = "writer".into();
         commit(&fresh, third.0, third.1).unwrap();
         let [mended, fresh] = [store.dump(), fresh.store().store.dump()].map(|keys| {
-            let is_router = |key: &String| key.contains("/routers/") || key.contains("/parents/");
+            // Each table has a marker of its own.
+            let is_marker = |key: &String| key.contains("traefik-router-generation");
+            let is_router = |key: &String| {
+                !is_marker(key) && (key.contains("/routers/") || key.contains("/parents/"))
+            };
             keys.into_iter().filter(|(key, _)| is_router(key)).collect::<State>()
         });
         prop_assert_eq!(mended, fresh);

@@ -9,7 +9,7 @@ use crate::config::dynamic::api_part;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
-use crate::router::verify::{Public, Verifier, check_version, has_parents};
+use crate::router::verify::{Public, Serving, Verifier, check_version, has_parents};
 use crate::router::{NotAsked, Router, Verified};
 use crate::traefik::{Api, EntryPoint};
 
@@ -85,8 +85,12 @@ impl Builder {
             setup.tls = tls_over(&stored, setup.tls, served)?;
             opened = true;
             let commit = self.backend.open(&setup, &mut |_, _| Vec::new())?;
-            verifier.confirm_setup(&commit, Instant::now(), None)?;
-            let verified = verifier.confirm_public(&commit, None)?;
+            let serving = Serving {
+                store: &*self.backend,
+                managed: None,
+            };
+            verifier.confirm_setup(&commit, Instant::now(), serving)?;
+            let verified = verifier.confirm_public(&commit, serving)?;
             match (setup.tls, verified) {
                 // Nobody would notice that it was the wrong thing to do.
                 (Some(_), Verified::NotAsked(NotAsked::Unreachable(why)))

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Builder;
-use crate::backend::{Commit, Contents};
+use crate::backend::{Backend, Commit, Contents};
 use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Level};
-use crate::route::{Group, Layout, fallback_name, parent_name, priority, router_name};
+use crate::route::{Group, Layout, priority};
 use crate::router::certificate::CertificateFiles;
 use crate::router::verify::{has_parents, providers};
 use crate::traefik::{Api, RouterInfo, Version, process};
@@ -149,7 +149,7 @@ impl Builder {
             findings.extend(self.entrypoint(api, contents)?);
         }
         match &contents.commit {
-            Some(commit) if runs => findings.push(generation(api, commit, provider)?),
+            Some(commit) if runs => findings.push(generation(api, commit, &*self.backend)?),
             _ => {}
         }
         let ours = Ours::of(contents, provider);
@@ -339,20 +339,32 @@ fn given_certificate(cert: &Path, key: &Path) -> Finding {
 }
 
 /// Whether Traefik reads the store that we read: it shows what was last written there.
-fn generation(api: &Api, commit: &Commit, provider: &str) -> Result<Finding> {
+fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding> {
     const CHECK: &str = "generation";
     let url = api.url();
-    let marker = format!("{}@{provider}", commit.marker);
+    let marker = format!("{}@{}", commit.marker, store.provider());
     let deadline = Instant::now() + RELOAD_PATIENCE;
     loop {
         let loaded = api.generation(&marker)?;
-        if loaded.is_some_and(|loaded| loaded >= commit.generation) {
+        let is_later = loaded > Some(commit.generation);
+        // Others may have committed since.
+        let is_loaded =
+            loaded == Some(commit.generation) || is_later && Some(store.generation()?) >= loaded;
+        if is_loaded {
             let message = format!("{url} has loaded generation {}", commit.generation);
             return Ok(Finding::ok(CHECK, message));
         }
         if Instant::now() >= deadline {
             let stored = commit.generation;
             return Ok(match loaded {
+                Some(loaded) if is_later => Finding::problem(
+                    CHECK,
+                    format!(
+                        "{url} shows generation {loaded}, which is later than the one stored, \
+                         {stored}: the store was put back to an earlier state"
+                    ),
+                )
+                .advice("bring the table back with `reconcile`, or restart this Traefik"),
                 Some(loaded) => Finding::problem(
                     CHECK,
                     format!("{url} still has generation {loaded}, and {stored} is stored"),
@@ -379,32 +391,9 @@ struct Ours {
 
 impl Ours {
     fn of(contents: &Contents, provider: &str) -> Self {
-        let namespace = contents.commit.as_ref().map(|commit| &*commit.namespace);
-        let namespace = namespace.unwrap_or_default();
-        let layout = Layout::of(&contents.routes, contents.nested);
-        let routes = contents.routes.iter().map(|route| {
-            let what = format!("the route {}", route.spec);
-            (router_name(namespace, &route.spec), what)
-        });
-        let parents = layout.parents().keys().flat_map(|group| {
-            let what = format!("the parent of all routes {group}…, so that none of them is served");
-            let rest = format!("what is left of the routes {group}…");
-            let names = [
-                parent_name(namespace, group),
-                fallback_name(namespace, group),
-            ];
-            names.into_iter().zip([what, rest])
-        });
-        let generation = contents.commit.as_ref().map(|commit| {
-            let what = "the router that shows the generation";
-            (commit.marker.clone(), what.to_string())
-        });
-        let names = routes.chain(parents).chain(generation);
         Self {
-            names: names
-                .map(|(name, what)| (format!("{name}@{provider}"), what))
-                .collect(),
-            layout,
+            names: contents.router_names(provider),
+            layout: Layout::of(&contents.routes, contents.nested),
         }
     }
 }

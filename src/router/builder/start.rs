@@ -14,7 +14,7 @@ use crate::router::Router;
 use crate::router::certificate::{CertificateFiles, made_up};
 use crate::router::listen::Listen;
 use crate::router::managed::{Managed, OwnFiles};
-use crate::router::verify::{Verifier, check_version, has_parents};
+use crate::router::verify::{Serving, Verifier, check_version, has_parents};
 use crate::traefik::process::{self, Launch};
 
 impl Builder {
@@ -135,7 +135,7 @@ impl Builder {
         setup.alone = false;
         let begun = Instant::now();
         let managed = Managed::start(own_files, launch, public, certificate)?;
-        managed.wait_until_ready(verifier, &commit, begun)?;
+        managed.wait_until_ready(verifier, &*self.backend, &commit, begun)?;
         if setup.knows_parents.is_none() {
             // The program did not say its version.
             let version = verifier.version()?;
@@ -145,7 +145,11 @@ impl Builder {
             }
             setup.knows_parents = Some(has_parents(&version));
             commit = self.backend.open(setup, &mut |_, _| Vec::new())?;
-            verifier.confirm_setup(&commit, Instant::now(), Some(&managed))?;
+            let serving = Serving {
+                store: &*self.backend,
+                managed: Some(&managed),
+            };
+            verifier.confirm_setup(&commit, Instant::now(), serving)?;
         }
         Ok((managed, commit))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{Error, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
+use traefik_router::{Backend as _, Error, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
 
 use super::{check_all_served, providers, routes_in};
 use crate::etcd_server::{Cluster, binaries};
@@ -181,6 +181,79 @@ fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_tab
     router.add_route("/up/", echo.url(), json!(null)).unwrap();
     assert_eq!(rig.landed("h", "/up/"), Some(echo.port));
     router.stop().unwrap();
+}
+
+#[test]
+fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
+    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let rig = Rig::new(Kind::Toml);
+    let echo = Echo::start();
+    let etcd = || KvBackend::new(routes_in(&cluster).timeout(Duration::from_secs(1)));
+    let router = rig.builder_over(etcd()).start().unwrap();
+    let stranger = etcd();
+    let route = |n: usize| Route::new(format!("/{n}/"), echo.url(), json!(n)).unwrap();
+    router.reconcile((0..20).map(route)).unwrap();
+    cluster.back_up(0);
+    let desired: Vec<_> = (10..50).map(route).collect();
+    router.reconcile(desired.clone()).unwrap();
+    for n in 0..20 {
+        router.add_route("/changed/", echo.url(), json!(n)).unwrap();
+    }
+    cluster.restore(0);
+    for outcome in [
+        router.get_all_routes().map(drop),
+        router.get_route("/10/").map(drop),
+        router.add_route("/new/", echo.url(), json!(null)).map(drop),
+        router.delete_route("/10/").map(drop),
+        router.get_all_routes().map(drop),
+    ] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert_eq!(*error.stored(), Stored::Nothing, "{error}");
+        for says in ["went back", "reconcile"] {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+    assert_eq!(stranger.read().unwrap().len(), 20, "nothing was written");
+    let done = router.reconcile(desired.clone()).unwrap();
+    assert_eq!((done.added.len(), done.deleted.len()), (30, 10));
+    assert_eq!(router.get_all_routes().unwrap().len(), desired.len());
+    check_all_served(&router, &[&rig]);
+    assert_eq!(rig.landed("h", "/3/"), None);
+    router.add_route("/new/", echo.url(), json!(null)).unwrap();
+    assert_eq!(rig.landed("h", "/new/"), Some(echo.port));
+    router.stop().unwrap();
+}
+
+#[test]
+fn a_traefik_that_no_longer_hears_of_an_etcd_is_to_be_restarted() {
+    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let rig = Rig::new(Kind::Toml);
+    let echo = Echo::start();
+    let builder = || {
+        let etcd = routes_in(&cluster).timeout(Duration::from_secs(1));
+        let etcd = KvBackend::new(etcd.catch_up_timeout(Duration::ZERO));
+        let builder = rig.builder_over(etcd);
+        builder.check_route_timeout(Duration::from_secs(2))
+    };
+    let (router, again) = (builder().start().unwrap(), builder());
+    router.add_route("/a/", echo.url(), json!(0)).unwrap();
+    cluster.back_up(0);
+    for n in 1..200 {
+        router.add_route("/a/", echo.url(), json!(n)).unwrap();
+    }
+    cluster.restore(0);
+    // One that knows nothing of the later state.
+    let error = again.attach().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotLoaded, "{error}");
+    for says in [&*rig.api_url(), "earlier state", "restart"] {
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let error = router.reconcile([]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotLoaded, "{error}");
+    for says in [&*rig.api_url(), "restart"] {
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[test]

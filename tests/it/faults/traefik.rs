@@ -165,7 +165,7 @@ fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
         is_not_confirmed(&router, &during, &echo, &[&proxy.url, says]);
         if matches!(mood, Mood::Rubbish(_)) {
             let status = router.status();
-            let (_, answer) = &status.apis[0];
+            let answer = &status.traefiks[0].version;
             assert!(!status.is_healthy(), "{status:?}");
             let error = answer.as_ref().unwrap_err().to_string();
             assert!(

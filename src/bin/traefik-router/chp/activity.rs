@@ -129,7 +129,7 @@ impl Activity {
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {
             return last.has_told;
         }
-        let process = match router.status().process {
+        let process = match router.process() {
             Some(ProcessStatus::Running(id)) => Some(id),
             _ => None,
         };

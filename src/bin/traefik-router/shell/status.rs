@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use traefik_router::Backend as _;
 use traefik_router::backend::Contents;
-use traefik_router::traefik::{Api, Version};
+use traefik_router::traefik::{Api, RouterInfo, Version};
 
 use super::Common;
 use super::failure::{FAILED, Failure};
@@ -16,12 +16,22 @@ Examples:
   traefik-router status --backend toml:rules.toml --api-url http://127.0.0.1:8099
   traefik-router status --json | jq .healthy
 
-Exits with 1 if a Traefik does not answer, or does not serve what is stored.";
+Exits with 1 if a Traefik does not answer, does not serve what is stored, or refuses a router of it.";
 
 /// What one Traefik says.
 struct Answer {
     url: String,
-    said: traefik_router::Result<(Version, Option<u64>)>,
+    said: traefik_router::Result<Said>,
+}
+
+struct Said {
+    version: Version,
+    /// The generation that it has loaded.
+    generation: Option<u64>,
+    /// Whether that is the one stored. A later one may be from before the store was put back.
+    is_current: bool,
+    /// The routers of the table that it refuses.
+    refused: Vec<RouterInfo>,
 }
 
 pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
@@ -30,6 +40,10 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
     let stored = backend.inspect()?;
     let marker = stored.as_ref().and_then(|stored| stored.commit.as_ref());
     let marker = marker.map(|commit| format!("{}@{}", commit.marker, backend.provider()));
+    let names = stored
+        .as_ref()
+        .map(|stored| stored.router_names(backend.provider()));
+    let names = names.unwrap_or_default();
     let ask = |api: &Api| Answer {
         url: api.url().into(),
         said: api.version().and_then(|version| {
@@ -37,19 +51,30 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
                 Some(marker) => api.generation(marker)?,
                 None => None,
             };
-            Ok((version, generation))
+            let newest = match generation > generation_of(&stored) {
+                true => Some(backend.generation()?),
+                false => generation_of(&stored),
+            };
+            let mut refused = api.refused_routers()?;
+            refused.retain(|router| names.contains_key(&router.name));
+            Ok(Said {
+                version,
+                generation,
+                is_current: generation_of(&stored) <= generation && generation <= newest,
+                refused,
+            })
         }),
     };
     let answers: Vec<_> = told.apis()?.iter().map(ask).collect();
-    let healthy = stored.is_some() && answers.iter().all(|answer| answer.is_current(&stored));
+    let healthy = stored.is_some() && answers.iter().all(Answer::is_well);
     let output = Output::new();
     if common.json {
-        let traefiks: Vec<_> = answers.iter().map(|one| one.to_json(&stored)).collect();
+        let traefiks: Vec<_> = answers.iter().map(Answer::to_json).collect();
         output.json(&json!({
             "store": {
                 "place": told.store.to_string(),
                 "routes": stored.as_ref().map(|stored| stored.routes.len()),
-                "generation": generation(&stored),
+                "generation": generation_of(&stored),
             },
             "traefiks": traefiks,
             "healthy": healthy,
@@ -66,37 +91,50 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
         if answers.is_empty() {
             output.line("no Traefik was asked: no --api-url was given")?;
         } else {
-            let rows: Vec<_> = answers.iter().map(|one| one.to_row(&stored)).collect();
+            let rows: Vec<_> = answers
+                .iter()
+                .map(|one| one.to_row(generation_of(&stored)))
+                .collect();
             output.table(["TRAEFIK", "VERSION", "SINCE", "STATE"], &rows)?;
         }
     }
     Ok(ExitCode::from(if healthy { 0 } else { FAILED }))
 }
 
-fn generation(stored: &Option<Contents>) -> Option<u64> {
+fn generation_of(stored: &Option<Contents>) -> Option<u64> {
     let commit = stored.as_ref()?.commit.as_ref()?;
     Some(commit.generation)
 }
 
 impl Answer {
-    fn is_current(&self, stored: &Option<Contents>) -> bool {
-        match &self.said {
-            Ok((_, loaded)) => *loaded >= generation(stored),
-            Err(_) => false,
-        }
+    /// Whether it serves all that is stored.
+    fn is_well(&self) -> bool {
+        let is_well = |said: &Said| said.is_current && said.refused.is_empty();
+        self.said.as_ref().is_ok_and(is_well)
     }
 
-    fn to_row(&self, stored: &Option<Contents>) -> [String; 4] {
+    fn to_row(&self, stored: Option<u64>) -> [String; 4] {
         match &self.said {
-            Ok((version, loaded)) => [
+            Ok(said) => [
                 self.url.clone(),
-                version.version.clone(),
-                version.start_date.clone(),
-                match loaded {
-                    _ if generation(stored).is_none() => "answers".into(),
-                    _ if self.is_current(stored) => "serves what is stored".into(),
-                    Some(_) => "serves what was stored before".into(),
-                    None => "has loaded nothing of this store".into(),
+                said.version.version.clone(),
+                said.version.start_date.clone(),
+                match (&*said.refused, said.generation) {
+                    _ if stored.is_none() => "answers".into(),
+                    ([router, others @ ..], _) => {
+                        let more = match others.len() {
+                            0 => String::new(),
+                            count => format!(" and {count} more"),
+                        };
+                        let words = router.error.join("; ");
+                        format!("refuses the router {}{more}: {words}", router.name)
+                    }
+                    _ if said.is_current => "serves what is stored".into(),
+                    (_, loaded) if loaded > stored => {
+                        "shows a later generation than the one stored".into()
+                    }
+                    (_, Some(_)) => "serves what was stored before".into(),
+                    (_, None) => "has loaded nothing of this store".into(),
                 },
             ],
             Err(error) => {
@@ -106,14 +144,19 @@ impl Answer {
         }
     }
 
-    fn to_json(&self, stored: &Option<Contents>) -> Value {
+    fn to_json(&self) -> Value {
         let said = self.said.as_ref().ok();
         json!({
             "url": self.url,
-            "version": said.map(|(version, _)| &version.version),
-            "since": said.map(|(version, _)| &version.start_date),
-            "generation": said.and_then(|(_, loaded)| *loaded),
-            "current": self.is_current(stored),
+            "version": said.map(|said| &said.version.version),
+            "since": said.map(|said| &said.version.start_date),
+            "generation": said.and_then(|said| said.generation),
+            "current": said.is_some_and(|said| said.is_current),
+            "refused": said.map(|said| {
+                let refused = said.refused.iter();
+                let refused = refused.map(|router| json!({"name": router.name, "error": router.error}));
+                refused.collect::<Vec<_>>()
+            }),
             "error": self.said.as_ref().err().map(ToString::to_string),
         })
     }

@@ -1,0 +1,355 @@
+//! What somebody has changed by hand of what is ours: seen, and written again.
+
+use serde_json::json;
+use traefik_router::{Backend as _, ErrorKind, Nested, Route, RouteSpec, Router, Stored};
+
+use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
+
+on_each_backend! {
+    a_router_that_leads_elsewhere_is_repaired,
+    a_router_that_was_removed_is_repaired,
+    a_router_on_another_entrypoint_is_repaired,
+    a_service_with_another_server_is_repaired,
+    a_parent_that_was_removed_is_repaired,
+    a_router_whose_record_was_removed_can_be_deleted,
+    a_reconcile_takes_away_what_lost_its_record,
+    what_is_as_it_should_be_is_not_written,
+    an_explicit_entrypoint_that_others_have_changed_is_told,
+    routers_that_are_refused_are_no_health,
+    a_generation_that_goes_back_is_not_taken_for_ours,
+}
+
+fn spec_of(spec: &str) -> RouteSpec {
+    RouteSpec::new(spec).unwrap()
+}
+
+/// The name of a route's router as it is stored.
+fn name(router: &Router, spec: &str) -> String {
+    let name = router.router_name(&spec_of(spec));
+    name.split_once('@').unwrap().0.to_string()
+}
+
+/// Changes the lines of what is stored in which `line` finds something to change; without its answer
+/// a line goes.
+#[track_caller]
+fn edit(rig: &Rig, line: impl Fn(&str) -> Option<String>) {
+    let before = rig.rules_text();
+    let lines = before.split_inclusive('\n').filter_map(line);
+    let after: String = lines.collect();
+    assert!(before != after, "there is something to change");
+    rig.write_rules(&after);
+}
+
+/// The lines of a router, its own keys among them.
+fn is_of(rig: &Rig, line: &str, name: &str) -> bool {
+    match rig.kind {
+        Kind::Etcd => line.contains(&format!("/http/routers/{name}/")),
+        _ => {
+            let line = line.trim_start().trim_start_matches('"');
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '"']))
+        }
+    }
+}
+
+/// Repairs by each call that may, after each time that `break_it` breaks what leads `/a/` to `echo`.
+fn check_repairs(rig: &Rig, router: &Router, echo: &Echo, break_it: impl Fn()) {
+    let desired = router.get_all_routes().unwrap();
+    let route = desired.get(&spec_of("/a/")).unwrap().clone();
+    let all = || desired.iter().map(|route| Route::clone(route));
+    for call in ["add_route", "apply", "reconcile"] {
+        break_it();
+        eventually("requests go astray", || {
+            rig.landed_or_error("/a/") != Some(echo.port)
+        });
+        let done = match call {
+            "add_route" => router.add_route("/a/", route.target.as_str(), route.data.clone()),
+            "apply" => router.apply(all().map(Into::into)),
+            _ => router.reconcile(all()),
+        };
+        let done = done.unwrap();
+        assert!(done.added.is_empty() && done.changed.is_empty(), "{done:?}");
+        assert_eq!(rig.landed("h", "/a/"), Some(echo.port), "{call}");
+    }
+}
+
+fn a_router_that_leads_elsewhere_is_repaired(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
+    router.add_route("/a/", one.url(), json!(1)).unwrap();
+    router.add_route("/b/", two.url(), json!(2)).unwrap();
+    let service = |spec: &str| {
+        let name = name(&router, spec);
+        let info = rig.api().router(&router.router_name(&spec_of(spec)));
+        (name, info.unwrap().unwrap().service)
+    };
+    let ((name, ours), (_, theirs)) = (service("/a/"), service("/b/"));
+    check_repairs(&rig, &router, &one, || {
+        edit(&rig, |line| match is_of(&rig, line, &name) {
+            true => Some(line.replace(&ours, &theirs)),
+            false => Some(line.into()),
+        });
+    });
+    assert_eq!(rig.landed("h", "/b/"), Some(two.port));
+}
+
+fn a_router_that_was_removed_is_repaired(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    router.add_route("/b/", echo.url(), json!(1)).unwrap();
+    let name = name(&router, "/a/");
+    check_repairs(&rig, &router, &echo, || {
+        edit(&rig, |line| {
+            (!is_of(&rig, line, &name)).then(|| line.into())
+        });
+    });
+}
+
+fn a_router_on_another_entrypoint_is_repaired(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    router.add_route("/b/", echo.url(), json!(1)).unwrap();
+    let name = name(&router, "/a/");
+    check_repairs(&rig, &router, &echo, || {
+        edit(&rig, |line| match is_of(&rig, line, &name) {
+            true => Some(line.replace("http", "auth_api")),
+            false => Some(line.into()),
+        });
+    });
+}
+
+fn a_service_with_another_server_is_repaired(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
+    router.add_route("/a/", one.url(), json!(1)).unwrap();
+    let (right, wrong) = (one.url(), two.url());
+    let (right, wrong) = (right.trim_end_matches('/'), wrong.trim_end_matches('/'));
+    check_repairs(&rig, &router, &one, || {
+        edit(&rig, |line| {
+            match line.contains("\"target\"") || line.contains("\\\"target") {
+                true => Some(line.into()),
+                false => Some(line.replace(right, wrong)),
+            }
+        });
+    });
+}
+
+fn a_parent_that_was_removed_is_repaired(kind: Kind) {
+    let rig = Rig::new(kind);
+    let router = rig
+        .builder()
+        .nested_routers(Nested::Always)
+        .start()
+        .unwrap();
+    let [echo, other] = [(); 2].map(|()| Echo::start());
+    let route = |n: usize| Route::new(format!("/a/{n}/"), echo.url(), json!(n)).unwrap();
+    let mut all: Vec<Route> = (0..300).map(route).collect();
+    all.push(Route::new("/a/", other.url(), json!(0)).unwrap());
+    router.reconcile(all.clone()).unwrap();
+    let routers = rig.api().routers().unwrap();
+    let parents = routers
+        .iter()
+        .filter(|router| router.name.contains("-all-"));
+    let names: Vec<_> = parents
+        .map(|parent| parent.name.split_once('@').unwrap().0.to_string())
+        .collect();
+    assert!(!names.is_empty());
+    for whole in [false, true] {
+        edit(&rig, |line| {
+            let gone = names.iter().any(|name| is_of(&rig, line, name));
+            (!gone).then(|| line.into())
+        });
+        eventually("requests go astray", || {
+            rig.landed_or_error("/a/77/") != Some(echo.port)
+        });
+        match whole {
+            true => router.reconcile(all.clone()),
+            false => router.add_route("/a/77/", echo.url(), json!(77)),
+        }
+        .unwrap();
+        assert_eq!(rig.landed("h", "/a/77/"), Some(echo.port));
+    }
+    assert_eq!(rig.landed("h", "/a/299/"), Some(echo.port));
+}
+
+/// Removes the record of `/a/`, and nothing else.
+fn remove_record(rig: &Rig, router: &Router) {
+    let key = format!("/routes/{} ", name(router, "/a/"));
+    edit(rig, |line| {
+        let gone = match rig.kind {
+            Kind::Etcd => line.contains(&key),
+            _ => line.trim_start().starts_with("{\"") && line.contains("\"/a/\""),
+        };
+        (!gone).then(|| line.into())
+    });
+}
+
+fn a_router_whose_record_was_removed_can_be_deleted(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    router.add_route("/b/", echo.url(), json!(1)).unwrap();
+    remove_record(&rig, &router);
+    assert_eq!(
+        rig.landed("h", "/a/"),
+        Some(echo.port),
+        "only the record is gone"
+    );
+    // One that does not know the route.
+    let other = rig.builder().offline().unwrap();
+    assert_eq!(other.get_all_routes().unwrap().len(), 1);
+    let done = other.delete_route("/a/").unwrap();
+    assert!(done.deleted.is_empty(), "{done:?}");
+    eventually("requests reach it no longer", || {
+        rig.landed("h", "/a/").is_none()
+    });
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    let left = rig.rules_text();
+    assert!(!left.contains(&name(&router, "/a/")), "{left}");
+}
+
+fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
+    router.add_route("/a/", one.url(), json!(1)).unwrap();
+    router.add_route("/b/", two.url(), json!(1)).unwrap();
+    remove_record(&rig, &router);
+    let other = rig.builder().offline().unwrap();
+    let kept = Route::new("/b/", two.url(), json!(1)).unwrap();
+    other.reconcile([kept]).unwrap();
+    eventually("requests reach it no longer", || {
+        rig.landed("h", "/a/").is_none()
+    });
+    assert_eq!(rig.landed("h", "/b/"), Some(two.port));
+    let left = rig.rules_text();
+    assert!(!left.contains(one.url().trim_end_matches('/')), "{left}");
+}
+
+fn what_is_as_it_should_be_is_not_written(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    let route = |n: usize| Route::new(format!("/a/{n}/"), echo.url(), json!(n)).unwrap();
+    let all: Vec<Route> = (0..300).map(route).collect();
+    router.reconcile(all.clone()).unwrap();
+    let before = rig.rules_text();
+    router.add_route("/a/77/", echo.url(), json!(77)).unwrap();
+    router
+        .apply(all.clone().into_iter().map(Into::into))
+        .unwrap();
+    router.delete_route("/none/").unwrap();
+    router.reconcile(all).unwrap();
+    assert_eq!(rig.rules_text(), before);
+}
+
+fn an_explicit_entrypoint_that_others_have_changed_is_told(kind: Kind) {
+    let rig = Rig::new(kind);
+    let _traefik = External::start(&rig);
+    let [ours, theirs] = ["http", "auth_api"].map(|on| rig.builder().traefik_entrypoint(on));
+    let (ours, echo) = (ours.attach().unwrap(), Echo::start());
+    ours.add_route("/a/", echo.url(), json!(1)).unwrap();
+    let told_nothing = rig.builder().offline().unwrap();
+    let theirs = theirs.offline().unwrap();
+    theirs.add_route("/b/", echo.url(), json!(1)).unwrap();
+    let stored = rig.rules_text();
+    for outcome in [
+        ours.add_route("/c/", echo.url(), json!(1)),
+        ours.add_route("/a/", echo.url(), json!(1)),
+        ours.delete_route("/a/"),
+        ours.reconcile([]),
+    ] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+        assert_eq!(*error.stored(), Stored::Nothing, "{error}");
+        for says in ["\"http\"", "\"auth_api\"", "traefik_entrypoint"] {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+    assert_eq!(rig.rules_text(), stored);
+    told_nothing.add_route("/d/", echo.url(), json!(1)).unwrap();
+}
+
+fn routers_that_are_refused_are_no_health(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    assert!(router.status().is_healthy(), "{:?}", router.status());
+    let other = rig
+        .builder()
+        .traefik_entrypoint("nowhere")
+        .offline()
+        .unwrap();
+    other.add_route("/b/", echo.url(), json!(1)).unwrap();
+    eventually("Traefik refuses the routers", || {
+        rig.api().refused_routers().unwrap().len() >= 2
+    });
+    let status = router.status();
+    assert!(!status.is_healthy(), "{status:?}");
+    let refused = &status.traefiks[0].refused;
+    let names: Vec<_> = refused.iter().map(|router| &*router.name).collect();
+    for spec in ["/a/", "/b/"] {
+        let name = router.router_name(&spec_of(spec));
+        assert!(names.contains(&&*name), "{name}: {names:?}");
+    }
+    assert!(refused[0].error.concat().contains("nowhere"), "{refused:?}");
+}
+
+/// The generation of the table, and the name of its marker.
+fn marker(rig: &Rig) -> (u64, String) {
+    let commit = rig.backend().inspect().unwrap().unwrap().commit.unwrap();
+    let provider = rig.backend().provider().to_string();
+    (commit.generation, format!("{}@{provider}", commit.marker))
+}
+
+/// Another program's clock is a day ahead of ours; and the store was put back to what it was before it
+/// has written.
+fn a_generation_that_goes_back_is_not_taken_for_ours(kind: Kind) {
+    let rig = Rig::new(kind);
+    let mut config =
+        External::open_config(&rig, &rig.backend().static_config().unwrap()["providers"]);
+    // So that it is behind for long enough to see it.
+    config["providers"]["providersThrottleDuration"] = json!("1s");
+    let _traefik = External::start_with(&rig, "slow", &config);
+    let open = || rig.builder().enable_setup_dynamic_config(false);
+    let (router, echo) = (open().attach().unwrap(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    let before = rig.rules_text();
+    let (generation, name) = marker(&rig);
+    let ahead = generation + 86_400_000;
+    edit(&rig, |line| {
+        Some(line.replace(&generation.to_string(), &ahead.to_string()))
+    });
+    eventually("Traefik shows the later generation", || {
+        rig.api().generation(&name).unwrap() == Some(ahead)
+    });
+    // One that has not seen the later generation.
+    let late = open().offline().unwrap();
+    rig.write_rules(&before);
+    late.add_route("/late/", echo.url(), json!(1)).unwrap();
+    let attached = open().attach().unwrap();
+    assert_eq!(
+        rig.landed("h", "/late/"),
+        Some(echo.port),
+        "attach has waited"
+    );
+    attached.add_route("/b/", echo.url(), json!(1)).unwrap();
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    // The table goes altogether, and comes back with the next change.
+    let (generation, name) = marker(&rig);
+    let ahead = generation + 86_400_000;
+    edit(&rig, |line| {
+        Some(line.replace(&generation.to_string(), &ahead.to_string()))
+    });
+    eventually("Traefik shows the later generation", || {
+        rig.api().generation(&name).unwrap() == Some(ahead)
+    });
+    match kind {
+        Kind::Etcd => edit(&rig, |line| {
+            line.contains("/services/keep/").then(|| line.into())
+        }),
+        _ => rig.write_rules("# nothing\n"),
+    }
+    attached.add_route("/new/", echo.url(), json!(1)).unwrap();
+    assert_eq!(rig.landed("h", "/new/"), Some(echo.port), "it is served");
+}
