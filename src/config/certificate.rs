@@ -1,5 +1,8 @@
 //! Whether a certificate and its private key are fit for Traefik. Does no I/O.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls_pki_types::pem::{Error, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use yasna::tags::TAG_GENERALIZEDTIME;
 use yasna::{ASN1Result, BERReader, Tag};
 
@@ -21,34 +24,17 @@ struct Parsed {
 /// # Errors
 /// Says what is wrong, without anything of the key.
 pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), String> {
-    let blocks = |bytes: &[u8], what: &str| {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| format!("the {what} is not PEM, which is text; it may be DER"))?;
-        let blocks = pem::parse_many(text).map_err(|_| format!("the {what} is not valid PEM"))?;
-        Ok::<_, String>((text.to_string(), blocks))
-    };
-    let (cert_text, certs) = blocks(cert, "certificate")?;
-    let (key_text, keys) = blocks(key, "private key")?;
-    let chain = certs.iter().filter(|block| block.tag() == "CERTIFICATE");
-    let chain: Vec<Parsed> = chain
-        .map(|block| parse(block.contents()).map_err(|_| "the certificate is damaged".to_string()))
+    let cert_text = text(cert, "certificate")?;
+    let key_text = text(key, "private key")?;
+    let chain = sections::<CertificateDer<'_>>(cert_text, "certificate")?;
+    let chain: Vec<Parsed> = (chain.iter())
+        .map(|one| parse(one).map_err(|_| "the certificate is damaged".to_string()))
         .collect::<Result<_, _>>()?;
     let Some(own) = chain.first() else {
         return Err("there is no certificate in the certificate's file".into());
     };
-    if keys
-        .iter()
-        .any(|block| block.tag() == "ENCRYPTED PRIVATE KEY")
-    {
-        return Err("the private key is encrypted; give it without a passphrase".into());
-    }
-    let Some(key) = keys
-        .iter()
-        .find(|block| block.tag().ends_with("PRIVATE KEY"))
-    else {
-        return Err("there is no private key in the private key's file".into());
-    };
-    if let Some(public) = public_key(key)? {
+    let key = private_key(key_text)?;
+    if let Some(public) = public_key(&key)? {
         match chain.iter().position(|one| one.key == public) {
             Some(0) => {}
             Some(_) => {
@@ -61,8 +47,66 @@ pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), Strin
             None => return Err("the private key does not fit the certificate".into()),
         }
     }
-    let certificate = Certificate::new(&cert_text, &key_text, false);
+    let certificate = Certificate::new(cert_text, key_text, false);
     Ok((certificate, own.expires))
+}
+
+fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
+    std::str::from_utf8(bytes)
+        .map_err(|_| format!("the {what} is not PEM, which is text; it may be DER"))
+}
+
+/// The sections of one kind. Text around sections, and sections of other kinds, are passed over.
+fn sections<T: PemObject>(pem: &str, what: &str) -> Result<Vec<T>, String> {
+    let mut found = Vec::new();
+    for section in T::pem_slice_iter(pem.as_bytes()) {
+        match section {
+            Ok(section) => found.push(section),
+            // Without its end it is none.
+            Err(Error::MissingSectionEnd { .. }) => break,
+            Err(_) => return Err(format!("the {what} is not valid PEM")),
+        }
+    }
+    Ok(found)
+}
+
+/// The first private key, which is the one that Traefik takes.
+fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
+    // The parser passes over keys of a kind that it does not know.
+    let lines = || pem.split(['\r', '\n']);
+    let mut labels = lines()
+        .filter_map(|line| line.strip_prefix("-----BEGIN "))
+        .filter_map(|rest| rest.trim_end().strip_suffix("-----"))
+        .filter(|label| label.ends_with("PRIVATE KEY"));
+    let is_encrypted = labels.clone().any(|label| label == "ENCRYPTED PRIVATE KEY")
+        // In the formats that are older than PKCS #8.
+        || lines().any(|line| line.starts_with("Proc-Type: 4,ENCRYPTED"));
+    if is_encrypted {
+        return Err("the private key is encrypted; give it without a passphrase".into());
+    }
+    match labels.next() {
+        None | Some("PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY") => {}
+        Some(_) => return Err(UNKNOWN_KEY.into()),
+    }
+    let mut keys = sections(pem, "private key")?.into_iter();
+    (keys.next()).ok_or_else(|| "there is no private key in the private key's file".into())
+}
+
+const UNKNOWN_KEY: &str = "the private key is damaged, or of a kind that is not known";
+
+/// A section of PEM.
+pub(crate) fn to_pem(label: &str, der: &[u8]) -> String {
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let coded = STANDARD.encode(der);
+    let mut rest = coded.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
 }
 
 /// How a file begins that we have written. PEM allows for text before it.
@@ -117,30 +161,21 @@ fn time(reader: BERReader<'_, '_>) -> ASN1Result<i64> {
 
 /// The public key that belongs to a private one, as DER; `None` if ring does not know its kind.
 #[cfg(feature = "tls")]
-fn public_key(key: &pem::Pem) -> Result<Option<Vec<u8>>, String> {
-    use rustls::pki_types::{
-        PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-    };
-
+fn public_key(key: &PrivateKeyDer<'_>) -> Result<Option<Vec<u8>>, String> {
     /// The name of the curve P-521.
     const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 
-    let der = key.contents();
-    let typed: PrivateKeyDer<'_> = match key.tag() {
-        "RSA PRIVATE KEY" => PrivatePkcs1KeyDer::from(der).into(),
-        "EC PRIVATE KEY" => PrivateSec1KeyDer::from(der).into(),
-        _ => PrivatePkcs8KeyDer::from(der).into(),
-    };
-    match rustls::crypto::ring::sign::any_supported_type(&typed) {
+    let der = key.secret_der();
+    match rustls::crypto::ring::sign::any_supported_type(key) {
         Ok(key) => Ok(key.public_key().map(|key| key.as_ref().to_vec())),
         Err(_) if der.windows(P521.len()).any(|part| part == P521) => Ok(None),
-        Err(_) => Err("the private key is damaged, or of a kind that is not known".into()),
+        Err(_) => Err(UNKNOWN_KEY.into()),
     }
 }
 
 #[cfg(not(feature = "tls"))]
 #[expect(clippy::unnecessary_wraps, reason = "as with the feature `tls`")]
-fn public_key(_: &pem::Pem) -> Result<Option<Vec<u8>>, String> {
+fn public_key(_: &PrivateKeyDer<'_>) -> Result<Option<Vec<u8>>, String> {
     Ok(None)
 }
 
@@ -150,7 +185,10 @@ mod tests {
 
     fn made() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(vec!["h".into()]).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
+        (
+            to_pem("CERTIFICATE", made.cert.der()),
+            to_pem("PRIVATE KEY", made.signing_key.serialized_der()),
+        )
     }
 
     #[test]
@@ -166,21 +204,102 @@ mod tests {
     }
 
     #[test]
+    fn pem_has_lines_of_64_characters() {
+        let line = "AAAA".repeat(16);
+        for (length, lines) in [
+            (0, String::new()),
+            (47, format!("{}AAA=\n", "AAAA".repeat(15))),
+            (48, format!("{line}\n")),
+            (49, format!("{line}\nAA==\n")),
+        ] {
+            let pem = to_pem("X Y", &vec![0; length]);
+            let whole = format!("-----BEGIN X Y-----\n{lines}-----END X Y-----\n");
+            assert_eq!(pem, whole, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn what_else_is_in_the_files_is_passed_over() {
+        let (cert, key) = made();
+        let (other, _) = made();
+        // So `openssl ecparam -genkey` begins, and so `openssl pkcs12` writes.
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let attributes =
+            "Bag Attributes\n    friendlyName: ü - \nKey Attributes: <No Attributes>\n";
+        let cut = "-----BEGIN CERTIFICATE-----\nMII\n";
+        let mixed_cert = format!("{attributes}{key}\n{attributes}{cert}{attributes}{other}{cut}");
+        let mixed_key = format!("{attributes}{cert}\n{parameters}{attributes}{key}{attributes}");
+        let crlf = |text: &str| text.replace('\n', "\r\n");
+        let bare = |text: &str| text.trim_end().to_string();
+        for (cert, key) in [
+            (mixed_cert.clone(), mixed_key.clone()),
+            (crlf(&mixed_cert), crlf(&mixed_key)),
+            (bare(&cert), bare(&key)),
+            (
+                cert.replace("-----\n", "----- \n"),
+                key.replace("-----\n", "----- \n"),
+            ),
+        ] {
+            let (certificate, _) = check(cert.as_bytes(), key.as_bytes())
+                .unwrap_or_else(|error| panic!("{error}: {cert}"));
+            assert!(certificate.pem.contains(cert.trim_end()));
+            assert!(certificate.pem.contains(key.trim_end()));
+        }
+    }
+
+    #[test]
     fn a_pair_that_traefik_would_not_serve_is_refused() {
         let (cert, key) = made();
         let (other, _) = made();
-        let der = pem::parse(&cert).unwrap().into_contents();
+        let der = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
         let encrypted =
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let old_encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+            DEK-Info: DES-EDE3-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let unknown = to_pem("OPENSSH PRIVATE KEY", b"key");
+        let no_base64 = |pem: &str| pem.replacen("\nMI", "\nM!", 1);
+        let without_end = |pem: &str| pem.replacen("-----END", "", 1);
         let cut = cert.replacen("\nMII", "\nMIJ", 1);
         #[allow(unused_mut)]
         let mut cases = vec![
             (b"rubbish".to_vec(), key.clone(), "no certificate"),
-            (der, key.clone(), "DER"),
+            (der.to_vec(), key.clone(), "DER"),
             (key.clone().into_bytes(), key.clone(), "no certificate"),
             (cut.into_bytes(), key.clone(), "damaged"),
             (cert.clone().into_bytes(), cert.clone(), "no private key"),
             (cert.clone().into_bytes(), encrypted.into(), "encrypted"),
+            (cert.clone().into_bytes(), old_encrypted.into(), "encrypted"),
+            (
+                cert.clone().into_bytes(),
+                format!("{key}{encrypted}").replace('\n', "\r\n"),
+                "encrypted",
+            ),
+            (
+                cert.clone().into_bytes(),
+                format!("{unknown}{key}"),
+                "of a kind that is not known",
+            ),
+            (
+                no_base64(&cert).into_bytes(),
+                key.clone(),
+                "the certificate is not valid PEM",
+            ),
+            (
+                cert.clone().into_bytes(),
+                no_base64(&key),
+                "the private key is not valid PEM",
+            ),
+            (
+                without_end(&cert).into_bytes(),
+                key.clone(),
+                "no certificate",
+            ),
+            (
+                cert.clone().into_bytes(),
+                without_end(&key),
+                "no private key",
+            ),
         ];
         #[cfg(feature = "tls")]
         cases.extend([

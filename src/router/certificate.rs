@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::builder::invalid;
 use crate::atomic::FileId;
-use crate::config::certificate::check;
+use crate::config::certificate::{check, to_pem};
 use crate::config::dynamic::Certificate;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -136,6 +136,7 @@ pub(super) fn made_up() -> Result<Certificate> {
     let made = made.map_err(|error| {
         Error::new(ErrorKind::Process, "can't make a certificate").with_source(error)
     })?;
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let cert = to_pem("CERTIFICATE", made.cert.der());
+    let key = to_pem("PRIVATE KEY", made.signing_key.serialized_der());
     Ok(Certificate::new(&cert, &key, true))
 }

@@ -9,6 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
+use crate::support::pem::{cert_pem, key_pem};
 use crate::support::proxy::{TOKEN, ours};
 use crate::support::{Echo, Proxy, eventually};
 
@@ -24,7 +25,7 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
+        let pem = cert_pem(&params.self_signed(&key).unwrap());
         fs::write(folder.path().join("ca.crt"), pem).unwrap();
         let issuer = Issuer::new(params, key);
         Self { issuer, folder }
@@ -44,8 +45,8 @@ impl Ca {
             self.path(&format!("{name}.crt")),
             self.path(&format!("{name}.key")),
         ];
-        fs::write(&files[0], cert.pem()).unwrap();
-        fs::write(&files[1], key.serialize_pem()).unwrap();
+        fs::write(&files[0], cert_pem(&cert)).unwrap();
+        fs::write(&files[1], key_pem(&key)).unwrap();
         files
     }
 

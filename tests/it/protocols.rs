@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use traefik_router::{ErrorKind, Router};
 
+use crate::support::pem::{cert_pem, key_pem};
 use crate::support::{Echo, Kind, Request, Rig, on_each_backend};
 
 on_each_backend! {
@@ -69,9 +70,10 @@ fn host_origin_and_body_reach_the_target_as_they_were(kind: Kind) {
 pub(crate) fn own_certificate(rig: &Rig) -> ((PathBuf, PathBuf), String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).unwrap();
     let files = (rig.path("own.crt"), rig.path("own.key"));
-    std::fs::write(&files.0, made.cert.pem()).unwrap();
-    std::fs::write(&files.1, made.signing_key.serialize_pem()).unwrap();
-    (files, made.cert.pem())
+    let cert = cert_pem(&made.cert);
+    std::fs::write(&files.0, &cert).unwrap();
+    std::fs::write(&files.1, key_pem(&made.signing_key)).unwrap();
+    (files, cert)
 }
 
 /// A request over HTTPS; with a certificate, only to a server that has this very one.

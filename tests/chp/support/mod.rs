@@ -7,6 +7,8 @@ pub(crate) mod client;
 #[allow(dead_code)]
 #[path = "../../it/support/echo.rs"]
 pub(crate) mod echo;
+#[path = "../../it/support/pem.rs"]
+pub(crate) mod pem;
 #[allow(dead_code)]
 #[path = "../../it/support/ports.rs"]
 pub(crate) mod ports;

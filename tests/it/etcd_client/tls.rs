@@ -5,6 +5,7 @@ use traefik_router::{ErrorKind, Stored, Tls};
 
 use super::{SECOND, fails, kind_and_text};
 use crate::etcd_server::{Cluster, TlsFiles, binaries};
+use crate::support::pem::{cert_pem, key_pem};
 
 /// What rcgen makes for a test: a CA, and files signed by it.
 pub(crate) struct Pki {
@@ -18,7 +19,7 @@ impl Pki {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_pem = params.self_signed(&key).unwrap().pem();
+        let ca_pem = cert_pem(&params.self_signed(&key).unwrap());
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), &ca_pem).unwrap();
         Self {
@@ -43,8 +44,8 @@ impl Pki {
             rcgen::ExtendedKeyUsagePurpose::ClientAuth,
         ];
         (
-            params.signed_by(&key, &self.issuer).unwrap().pem(),
-            key.serialize_pem(),
+            cert_pem(&params.signed_by(&key, &self.issuer).unwrap()),
+            key_pem(&key),
         )
     }
 

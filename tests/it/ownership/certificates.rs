@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use traefik_router::{ErrorKind, Level};
+use ureq::tls::Certificate;
 
 use super::refused;
 use crate::protocols::{get_https, https, own_certificate};
+use crate::support::pem::{cert_pem, key_pem};
 use crate::support::{Echo, External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
@@ -20,7 +22,7 @@ on_each_backend! {
 /// A certificate and a key, as texts.
 fn pair() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).unwrap();
-    (made.cert.pem(), made.signing_key.serialize_pem())
+    (cert_pem(&made.cert), key_pem(&made.signing_key))
 }
 
 fn files(rig: &Rig, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> (PathBuf, PathBuf) {
@@ -33,7 +35,10 @@ fn files(rig: &Rig, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> (PathBuf, 
 fn a_certificate_that_is_not_fit_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let ((cert, key), (other, other_key)) = (pair(), pair());
-    let der = pem::parse(&cert).unwrap().into_contents();
+    let der = Certificate::from_pem(cert.as_bytes())
+        .unwrap()
+        .der()
+        .to_vec();
     let cases = [
         (
             cert.clone().into_bytes(),
@@ -126,7 +131,7 @@ fn a_certificate_that_has_expired_is_told(kind: Kind) {
     params.not_before = rcgen::date_time_ymd(2019, 1, 1);
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let expired = params.self_signed(&key).unwrap();
-    let (cert, key) = files(&rig, expired.pem(), key.serialize_pem());
+    let (cert, key) = files(&rig, cert_pem(&expired), key_pem(&key));
     // It is served all the same: some clients do not mind.
     let router = https(&rig).ssl(&cert, &key).start().unwrap();
     router.add_route("/a/", Echo::start().url(), ()).unwrap();

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod echo;
 pub(crate) mod external;
 pub(crate) mod network;
+pub(crate) mod pem;
 pub(crate) mod ports;
 pub(crate) mod proxy;
 pub(crate) mod random;
