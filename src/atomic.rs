@@ -1,5 +1,8 @@
 //! Replacing a file so that whoever reads it sees the old text or the new one, whole, and where it
-//! has to be durable even after the power went off. What differs between operating systems is in here.
+//! has to be durable even after the power went off. What differs between operating systems is in here and
+//! in [`access`].
+
+mod access;
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use self::access::Access;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::fault::Step;
 
@@ -117,9 +121,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
     }
 }
 
-/// Replaces the file at `path`, which must have no symbolic link in it. Mode and owner stay; a new
-/// file is for its owner alone. If it has to be `durable`, this waits for the disk. Returns also since
-/// when readers see it.
+/// Replaces the file at `path`, which must have no symbolic link in it. If it has to be `durable`, this
+/// waits for the disk. Returns also since when readers see it.
+///
+/// This holds for every file that is written here, with routes, configuration or a private key in it:
+/// its owner, group, mode and access ACL stay. Where they can't be kept, nothing is written, and the
+/// error says what to do. A new file has mode 0600 and no ACL, whatever its folder gives to new files.
 pub(crate) fn replace(path: &Path, text: &str, durable: bool) -> Result<(Known, Instant)> {
     let replaced = replace_if(path, text, durable, &|| true)?;
     replaced.ok_or_else(|| failed("write", path, io::Error::other("it is not as it was")))
@@ -170,8 +177,8 @@ fn open_folder(path: &Path, durable: bool) -> io::Result<Option<File>> {
 
 fn write_temp(temp: &Path, path: &Path, text: &str, durable: bool) -> io::Result<File> {
     let mut file = Step::Create(temp).run(|| create_private(temp))?;
-    match fs::metadata(path) {
-        Ok(old) => Step::SetMode.run(|| keep_owner_and_mode(&file, &old))?,
+    match Access::of(path) {
+        Ok(old) => Step::SetMode.run(|| old.give(&file))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -187,32 +194,6 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     Step::Remove(path).run(|| fs::remove_file(path))
 }
 
-fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
-    let new = file.metadata()?;
-    if let Err(error) = keep_owner(file, &new, old) {
-        log::warn!("the file now belongs to this program's user: {error}");
-    }
-    if new.permissions() == old.permissions() {
-        return Ok(());
-    }
-    file.set_permissions(old.permissions())
-}
-
-/// Gives a file to the owner and the group of another one; to the group at least, where it can't be
-/// given to the owner.
-#[cfg_attr(not(unix), allow(unused_variables))]
-fn keep_owner(file: &File, new: &Metadata, old: &Metadata) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt as _, fchown};
-        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            let kept = fchown(file, Some(old.uid()), Some(old.gid()));
-            return kept.or_else(|error| fchown(file, None, Some(old.gid())).and(Err(error)));
-        }
-    }
-    Ok(())
-}
-
 /// Creates an empty file beside that at `path`, for those who may write to this one: whoever can open
 /// a lock can hold it. If it can't be given to their owner it is for everybody, since the owner must
 /// not be kept out.
@@ -220,8 +201,8 @@ pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
     // Nobody meets it before it is whole.
     let temp = temp_path(path);
     let file = create_private(&temp)?;
-    let shared = match fs::metadata(path) {
-        Ok(old) => share(&file, &old),
+    let shared = match Access::of(path) {
+        Ok(old) => old.share(&file),
         Err(_) => Ok(()),
     };
     let linked = shared.and_then(|()| fs::hard_link(&temp, beside));
@@ -233,28 +214,18 @@ pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
     }
 }
 
-#[cfg_attr(not(unix), allow(unused_variables))]
-fn share(file: &File, old: &Metadata) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let writers = match keep_owner(file, &file.metadata()?, old) {
-            Ok(()) => old.permissions().mode() & 0o222,
-            Err(_) => 0o222,
-        };
-        let mode = 0o600 | writers | writers << 1;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
-/// Creates a file for its owner alone.
+/// Creates a file for its owner alone, also in a folder that gives an ACL to its new files.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    access::remove_inherited_acl(&file).inspect_err(|_| {
+        // The first error is the one to report.
+        fs::remove_file(path).ok();
+    })?;
+    Ok(file)
 }
 
 /// The file next to this one with the same name and this ending after it.

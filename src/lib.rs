@@ -73,7 +73,8 @@
 //! [`Builder::diagnose`] reports what of all this is not as it should be, without changing anything.
 //!
 //! With `attach` mind who may read the file: a new one is for its owner only. Where Traefik runs as
-//! another user, create it beforehand with the owner and the mode that suit; they stay.
+//! another user, create it beforehand, as the user of this program, with the group, the mode or the POSIX
+//! ACL that suit; they stay.
 //!
 //! # What a change promises
 //!

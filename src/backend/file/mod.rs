@@ -1,6 +1,9 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod access;
+#[cfg(test)]
 mod crash;
 mod diagnose;
 mod table_file;
@@ -33,9 +36,12 @@ use crate::route::{Change, RouteSpec, Table, slug};
 ///
 /// - **Whole.** Each commit writes a new file beside the old one, flushes it to the disk and
 ///   renames it over the old one; readers see the old table or the new one, also after a crash or
-///   a power cut. Mode, owner and symbolic links stay. A new file has mode 0600, since it holds
-///   the hash of the API's password. The private key of the certificate of a Traefik that was
-///   started is in a file beside it, `rules.toml.pem`, mode 0600.
+///   a power cut. Symbolic links stay.
+/// - **Private.** Owner, group, mode and, on Linux, the POSIX ACL stay. If they can't be kept, the change
+///   fails and the file is as it was: only root can give a file to another user, so run the program as
+///   the file's owner. A new file has mode 0600 and no ACL, also in a folder that gives an ACL to new
+///   files, since it holds the hash of the API's password. The private key of the certificate of a
+///   Traefik that was started is in a file beside it, `rules.toml.pem`, for which the same holds.
 /// - **Shared.** A lock on a file beside it, `rules.toml.lock`, keeps writers apart, in this
 ///   process and others; each re-reads what another one wrote before it changes anything.
 /// - **Not alone.** Routers, middlewares and whatever else somebody wrote by hand stays as it is,
