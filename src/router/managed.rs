@@ -27,6 +27,8 @@ const FIRST_LINE: &str =
 #[derive(Debug)]
 pub(super) struct Managed {
     process: Mutex<State>,
+    /// Held by the caller that revives Traefik.
+    reviving: Mutex<()>,
     own_files: OwnFiles,
     launch: Launch,
     public: Listen,
@@ -35,10 +37,39 @@ pub(super) struct Managed {
 
 #[derive(Debug)]
 enum State {
-    Started(Process),
+    Started(Started),
     /// What the start had made may still be there.
     Ended,
     Stopped,
+}
+
+#[derive(Debug)]
+struct Started {
+    process: Process,
+    since: Instant,
+    readiness: Readiness,
+}
+
+/// How far a process has come. One that runs may never serve: Traefik goes on without its file provider
+/// if that can't start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// Nobody has waited for it to the end.
+    Starting,
+    Serves,
+    /// It did not serve in time.
+    Failed,
+}
+
+impl Started {
+    fn new(launch: &Launch) -> Result<Self> {
+        let since = Instant::now();
+        Ok(Self {
+            process: Process::start(launch)?,
+            since,
+            readiness: Readiness::Starting,
+        })
+    }
 }
 
 /// The files that only this Traefik reads: its static configuration, and beside it, where the store
@@ -59,9 +90,10 @@ impl Managed {
         public: Listen,
         certificate: Option<CertificateFiles>,
     ) -> Result<Self> {
-        let process = Process::start(&launch)?;
+        let started = Started::new(&launch)?;
         Ok(Self {
-            process: Mutex::new(State::Started(process)),
+            process: Mutex::new(State::Started(started)),
+            reviving: Mutex::new(()),
             own_files,
             launch,
             public,
@@ -84,33 +116,80 @@ impl Managed {
         }
     }
 
-    /// Starts Traefik again if it has ended by itself; says whether it had.
-    pub(super) fn restart(&self) -> Result<bool> {
-        match &mut *self.state() {
-            State::Ended | State::Stopped => Err(stopped()),
-            State::Started(process) => {
-                let has_ended = process.exit().is_some();
-                if has_ended {
-                    *process = Process::start(&self.launch)?;
-                }
-                Ok(has_ended)
-            }
+    /// Starts Traefik again if it has ended by itself or was started again before and did not serve,
+    /// and then calls `wait`, which calls [`Self::wait_until_ready`]. Returns whether it had to. A caller
+    /// waits for the one before it: nobody ends a Traefik for which another caller waits.
+    pub(super) fn revive(&self, wait: impl FnOnce() -> Result<()>) -> Result<bool> {
+        let _one_at_a_time = self.reviving.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_needed = self.restart()?;
+        if is_needed {
+            wait()?;
         }
+        Ok(is_needed)
     }
 
-    /// Waits until Traefik, started when it was `begun`, serves `commit` on its entrypoint.
+    /// Returns whether Traefik is to be waited for.
+    fn restart(&self) -> Result<bool> {
+        let mut state = self.state();
+        let State::Started(started) = &mut *state else {
+            return Err(stopped());
+        };
+        if started.process.exit().is_none() {
+            match started.readiness {
+                Readiness::Serves => return Ok(false),
+                Readiness::Starting => return Ok(true),
+                // To wait once more is in vain if its file provider did not start.
+                Readiness::Failed => log::warn!("Traefik runs but does not serve; it is ended"),
+            }
+            started.process.stop()?;
+        }
+        *started = Started::new(&self.launch)?;
+        Ok(true)
+    }
+
+    /// Waits until Traefik serves `commit` on its entrypoint.
     pub(super) fn wait_until_ready(
         &self,
         verifier: &Verifier,
         store: &dyn Backend,
         commit: &Commit,
-        begun: Instant,
+    ) -> Result<()> {
+        let since = match &*self.state() {
+            State::Ended | State::Stopped => return Err(stopped()),
+            State::Started(started) => started.since,
+        };
+        let ready = self.try_until_ready(verifier, store, commit, since);
+        if let State::Started(started) = &mut *self.state() {
+            started.readiness = match (&ready, started.readiness) {
+                // A change may have been served in the meantime.
+                (Ok(()), _) | (Err(_), Readiness::Serves) => Readiness::Serves,
+                (Err(_), _) => Readiness::Failed,
+            };
+        }
+        ready
+    }
+
+    /// Notes that Traefik serves a commit that was `begun` after Traefik was started.
+    pub(super) fn serves(&self, begun: Instant) {
+        if let State::Started(started) = &mut *self.state() {
+            if started.since <= begun {
+                started.readiness = Readiness::Serves;
+            }
+        }
+    }
+
+    fn try_until_ready(
+        &self,
+        verifier: &Verifier,
+        store: &dyn Backend,
+        commit: &Commit,
+        since: Instant,
     ) -> Result<()> {
         let serving = Serving {
             store,
             managed: Some(self),
         };
-        verifier.confirm_setup(commit, begun, serving)?;
+        verifier.confirm_setup(commit, since, serving)?;
         self.public.wait_until_open(verifier.timeout(), self)?;
         // Somebody else's Traefik may have answered for ours, which could not listen there.
         self.check()?;
@@ -128,9 +207,10 @@ impl Managed {
     pub(super) fn status(&self) -> ProcessStatus {
         match &mut *self.state() {
             State::Ended | State::Stopped => ProcessStatus::Stopped,
-            State::Started(process) => match process.check() {
-                Ok(()) => ProcessStatus::Running(process.id()),
-                Err(error) => ProcessStatus::Ended(error.to_string()),
+            State::Started(started) => match (started.process.check(), started.readiness) {
+                (Err(error), _) => ProcessStatus::Ended(error.to_string()),
+                (Ok(()), Readiness::Serves) => ProcessStatus::Running(started.process.id()),
+                (Ok(()), _) => ProcessStatus::NotServing(started.process.id()),
             },
         }
     }
@@ -139,14 +219,14 @@ impl Managed {
     pub(super) fn check(&self) -> Result<()> {
         match &mut *self.state() {
             State::Ended | State::Stopped => Err(stopped()),
-            State::Started(process) => process.check(),
+            State::Started(started) => started.process.check(),
         }
     }
 
     pub(super) fn complaints_since(&self, then: Instant) -> Vec<String> {
         match &*self.state() {
             State::Ended | State::Stopped => Vec::new(),
-            State::Started(process) => process.complaints_since(then),
+            State::Started(started) => started.process.complaints_since(then),
         }
     }
 
@@ -168,8 +248,8 @@ impl Managed {
     /// Ends Traefik.
     pub(super) fn end(&self) -> Result<()> {
         let mut state = self.state();
-        if let State::Started(process) = &mut *state {
-            process.stop()?;
+        if let State::Started(started) = &mut *state {
+            started.process.stop()?;
             *state = State::Ended;
         }
         Ok(())

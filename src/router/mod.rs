@@ -9,7 +9,7 @@ mod verify;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -131,6 +131,8 @@ pub struct TraefikStatus {
 pub enum ProcessStatus {
     /// It runs, with this process id.
     Running(u32),
+    /// It runs, with this process id, but was not seen to serve since [`Router::revive`] started it.
+    NotServing(u32),
     /// It was stopped by [`Router::stop`].
     Stopped,
     /// It ended by itself; the text says how, with its last words.
@@ -339,29 +341,34 @@ impl Router {
     }
 
     /// Starts the Traefik that this Router has started once more if it has ended by itself, with the
-    /// same static configuration, and returns when it serves the routes in the store. Says whether
-    /// that was so; while Traefik runs, or is somebody else's, there is nothing to do and this costs
-    /// next to nothing.
+    /// same static configuration, and returns `true` when it serves the routes in the store. While
+    /// Traefik runs and serves, or is somebody else's, this returns `false` and costs next to nothing.
+    ///
+    /// A Traefik can run and serve nothing: its file provider does not start where the system has no
+    /// inotify instance left. After an error, the next call tries again: it ends such a Traefik and
+    /// starts it anew. Meanwhile [`Router::status`] reports
+    /// [`NotServing`](ProcessStatus::NotServing). A change that is served in between counts as success.
+    ///
+    /// If several threads call this, one starts Traefik; the others wait for it.
     ///
     /// Changes that are made meanwhile fail with [`Process`](ErrorKind::Process) or wait; what they
     /// have stored is served afterwards.
     ///
     /// It tries once: how often to call it, and when to give up, is the caller's to say.
-    /// `traefik-router chp` waits longer each time and gives up after six times within a minute.
+    /// `traefik-router chp` waits longer each time. It gives up after six times within a minute, or
+    /// after six errors in a row.
     ///
     /// # Errors
     /// [`Process`](ErrorKind::Process) if Traefik can't be started, ends at once, or was stopped by
     /// [`Router::stop`]; and as [`Router::add_route`] if it does not load the store.
     pub fn revive(&self) -> Result<bool> {
-        let begun = Instant::now();
-        match &self.managed {
-            Some(managed) if managed.restart()? => {
-                let commit = self.backend.commit(&mut |_, _| Vec::new())?;
-                managed.wait_until_ready(&self.verifier, &*self.backend, &commit, begun)?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        let Some(managed) = &self.managed else {
+            return Ok(false);
+        };
+        managed.revive(|| {
+            let commit = self.backend.commit(&mut |_, _| Vec::new())?;
+            managed.wait_until_ready(&self.verifier, &*self.backend, &commit)
+        })
     }
 
     /// Ends the Traefik that this Router has started, and removes its files; and from the store what
@@ -411,7 +418,14 @@ impl Router {
                     Ok(commit)
                 }
             },
-            &|commit, wanted, begun| self.verifier.confirm(commit, wanted, begun, self.serving()),
+            &|commit, wanted, begun| {
+                let serving = self.serving();
+                let confirmed = self.verifier.confirm(commit, wanted, begun, serving)?;
+                if let (Some(managed), Ok(_)) = (serving.managed, &confirmed.verified) {
+                    managed.serves(begun);
+                }
+                Ok(confirmed)
+            },
         )
     }
 

@@ -106,7 +106,8 @@ fn a_traefik_that_keeps_ending_is_given_up() {
     assert!(!proxy.wait_for_end().success());
 }
 
-/// A Traefik that can be made to end as soon as it is started. It notes when that was.
+/// A Traefik that can be made to end as soon as it is started, or to run without inotify, so that its
+/// file provider does not start and it serves nothing. It notes when that was.
 struct Moody(tempfile::TempDir);
 
 impl Moody {
@@ -117,7 +118,13 @@ impl Moody {
             Some(value.to_str()?.to_string())
         });
         let script = format!(
-            "#!/bin/sh\ncd {}\n[ -e ended ] || exec {} \"$@\"\n\
+            "#!/bin/sh\ncd {}\ntraefik={}\n\
+             [ -e ended ] || [ -e deaf ] || exec \"$traefik\" \"$@\"\n\
+             if [ -e deaf ]; then\n\
+             date +%s%N >> deaf\n\
+             exec unshare --map-root-user sh -c \
+             'echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"' sh \"$traefik\" \"$@\"\n\
+             fi\n\
              date +%s%N >> ended\necho out of order >&2\nexit 3\n",
             moody.0.path().display(),
             traefik.unwrap()
@@ -133,7 +140,15 @@ impl Moody {
     }
 
     fn ends_at_once(&self, so: bool) {
-        let noted = self.0.path().join("ended");
+        self.notes("ended", so);
+    }
+
+    fn serves_nothing(&self, so: bool) {
+        self.notes("deaf", so);
+    }
+
+    fn notes(&self, what: &str, so: bool) {
+        let noted = self.0.path().join(what);
         if so {
             std::fs::write(noted, "").unwrap();
         } else {
@@ -143,7 +158,16 @@ impl Moody {
 
     /// When it was started and ended at once.
     fn ends(&self) -> Vec<Duration> {
-        let noted = std::fs::read_to_string(self.0.path().join("ended")).unwrap();
+        self.noted("ended")
+    }
+
+    /// When it was started and served nothing.
+    fn deaf_starts(&self) -> Vec<Duration> {
+        self.noted("deaf")
+    }
+
+    fn noted(&self, what: &str) -> Vec<Duration> {
+        let noted = std::fs::read_to_string(self.0.path().join(what)).unwrap();
         let times = noted.lines().map(|line| line.parse().unwrap());
         times.map(Duration::from_nanos).collect()
     }
@@ -179,6 +203,36 @@ fn a_traefik_that_ends_at_once_is_started_less_and_less_often_and_given_up() {
             .all(|(pause, least)| *pause >= least),
         "{pauses:?}"
     );
+}
+
+#[test]
+fn a_traefik_that_serves_nothing_is_started_again_and_given_up() {
+    let moody = Moody::new();
+    let mut proxy = moody.start_proxy();
+    moody.serves_nothing(true);
+    signal(proxy.traefik(), "KILL");
+    eventually("it was started twice", || moody.deaf_starts().len() > 1);
+    assert_eq!(proxy.get("").status, 200, "the REST API answers meanwhile");
+    eventually("it has given up", || proxy.log().contains("giving up"));
+    assert!(!proxy.wait_for_end().success());
+    let log = proxy.log();
+    assert!(log.contains("Cannot start the provider"), "{log}");
+    assert!(!log.contains("was started again"), "{log}");
+    let starts = moody.deaf_starts();
+    assert_eq!(starts.len(), 6, "{starts:?}");
+}
+
+#[test]
+fn a_traefik_that_serves_nothing_for_a_while_serves_again_afterwards() {
+    let (moody, echo) = (Moody::new(), Echo::start());
+    let proxy = moody.start_proxy();
+    proxy.add("/x", &echo.url());
+    moody.serves_nothing(true);
+    signal(proxy.traefik(), "KILL");
+    eventually("it was started twice", || moody.deaf_starts().len() > 1);
+    moody.serves_nothing(false);
+    eventually("it serves", || proxy.log().contains("was started again"));
+    assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod processes;
 mod protocols;
 mod regressions;
 mod repairs;
+mod reviving;
 mod routing;
 #[cfg(feature = "tls")]
 mod secrets;

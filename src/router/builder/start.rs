@@ -133,9 +133,8 @@ impl Builder {
             desired.map_or_else(Vec::new, |desired| table.changes_to(desired))
         })?;
         setup.alone = false;
-        let begun = Instant::now();
         let managed = Managed::start(own_files, launch, public, certificate)?;
-        managed.wait_until_ready(verifier, &*self.backend, &commit, begun)?;
+        managed.wait_until_ready(verifier, &*self.backend, &commit)?;
         if setup.knows_parents.is_none() {
             // The program did not say its version.
             let version = verifier.version()?;

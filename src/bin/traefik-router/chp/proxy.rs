@@ -30,7 +30,8 @@ const METRICS_CONNECTIONS: usize = 32;
 const GRACE: Duration = Duration::from_millis(200);
 /// How often to look whether Traefik runs.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often Traefik may end within [`TRIES_WITHIN`] before we give up.
+/// How often Traefik is started again within [`TRIES_WITHIN`], and how often in a row without serving,
+/// before we give up.
 const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
 const API_ENTRYPOINT: &str = "auth_api";
@@ -362,7 +363,7 @@ fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
     })
 }
 
-/// Starts Traefik again whenever it has ended, until it ends too often.
+/// Starts Traefik again whenever it has ended, until it ends too often or does not serve.
 fn watch_over(
     routes: &Arc<Routes>,
     metrics: &Arc<Metrics>,
@@ -372,10 +373,15 @@ fn watch_over(
     let (routes, metrics, ended) = (Arc::clone(routes), Arc::clone(metrics), Arc::clone(ended));
     std::thread::spawn(move || {
         let mut tries: Vec<Instant> = Vec::new();
+        // A start that fails may take longer than a sixth of a minute.
+        let mut failures = 0;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
             let failure = match routes.router.revive() {
-                Ok(false) => continue,
+                Ok(false) => {
+                    failures = 0;
+                    continue;
+                }
                 Ok(true) => {
                     log::warn!("Traefik had ended and was started again");
                     metrics.restarted();
@@ -386,17 +392,26 @@ fn watch_over(
             if ended.load(Ordering::Relaxed) {
                 return;
             }
-            if let Some(error) = &failure {
-                log::error!("Traefik can't be started again: {error}");
+            match &failure {
+                Some(error) => {
+                    log::error!("Traefik can't be started again: {error}");
+                    failures += 1;
+                }
+                None => failures = 0,
             }
             tries.retain(|then| then.elapsed() < TRIES_WITHIN);
             tries.push(Instant::now());
-            if tries.len() >= TRIES {
-                let message = format!("Traefik has ended {TRIES} times within a minute; giving up");
-                events.send(Event::Failed(message)).ok();
-                return;
-            }
-            std::thread::sleep(LOOK * (1 << tries.len()));
+            let why = match (failures, tries.len()) {
+                (TRIES.., _) => format!("was started {TRIES} times in a row and does not serve"),
+                (_, TRIES..) => format!("has ended {TRIES} times within a minute"),
+                _ => {
+                    std::thread::sleep(LOOK * (1 << tries.len().max(failures)));
+                    continue;
+                }
+            };
+            let message = format!("Traefik {why}; giving up");
+            events.send(Event::Failed(message)).ok();
+            return;
         }
     });
 }

@@ -1,0 +1,179 @@
+//! A Traefik that is started again, and runs without serving anything.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Router};
+
+use crate::support::rig::traefik_bin;
+use crate::support::{Echo, Kind, Rig, eventually, on_each_backend, processes_naming, send_signal};
+
+on_each_backend! {
+    a_traefik_without_inotify_is_started_again_until_it_serves,
+    a_stop_ends_a_revival_under_way,
+}
+
+/// A Traefik that can be started without inotify, so that its file provider never starts, or late. Its
+/// starts are counted.
+struct Moody {
+    rig: Rig,
+    echo: Echo,
+    router: Router,
+}
+
+impl Moody {
+    fn start(kind: Kind) -> Self {
+        let patience = Duration::from_secs(5);
+        Self::start_over(kind, |rig| rig.builder().check_route_timeout(patience))
+    }
+
+    fn start_over(kind: Kind, builder: impl FnOnce(&Rig) -> Builder) -> Self {
+        let (rig, echo) = (Rig::new(kind), Echo::start());
+        let traefik = traefik_bin();
+        let script = format!(
+            "#!/bin/sh\n\
+             traefik='{}'\n\
+             [ \"$1\" = version ] && exec \"$traefik\" version\n\
+             cd '{}'\n\
+             echo started >> starts\n\
+             [ ! -e late ] || sleep 3\n\
+             [ -e no-inotify ] || exec \"$traefik\" \"$@\"\n\
+             exec unshare --map-root-user sh -c \
+             'echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"' sh \"$traefik\" \"$@\"\n",
+            traefik.display(),
+            rig.folder.display()
+        );
+        let program = rig.path("moody");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let router = builder(&rig).traefik_bin(program).start().unwrap();
+        router.add_route("/a/", echo.url(), ()).unwrap();
+        Self { rig, echo, router }
+    }
+
+    fn mood(&self, mood: &str) -> PathBuf {
+        self.rig.path(mood)
+    }
+
+    fn starts(&self) -> usize {
+        let starts = fs::read_to_string(self.rig.path("starts")).unwrap();
+        starts.lines().count()
+    }
+
+    fn pid(&self) -> u32 {
+        match self.router.status().process {
+            Some(ProcessStatus::Running(pid)) => pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn kill(&self, pid: u32) {
+        send_signal(pid, "KILL");
+        eventually("it has ended", || {
+            matches!(self.router.status().process, Some(ProcessStatus::Ended(_)))
+        });
+    }
+
+    fn is_served(&self) -> bool {
+        self.rig.landed("h", "/a/x") == Some(self.echo.port)
+    }
+}
+
+fn a_traefik_without_inotify_is_started_again_until_it_serves(kind: Kind) {
+    let moody = Moody::start(kind);
+    let router = &moody.router;
+    fs::write(moody.mood("no-inotify"), "").unwrap();
+    moody.kill(moody.pid());
+    for starts in 2..4 {
+        let error = router.revive().unwrap_err();
+        assert_ne!(error.kind(), ErrorKind::Process, "it runs: {error}");
+        assert_eq!(moody.starts(), starts, "{error}");
+        assert!(!router.status().is_healthy());
+    }
+    // What runs is one Traefik that serves nothing.
+    let Some(ProcessStatus::NotServing(pid)) = router.status().process else {
+        panic!("{:?}", router.status());
+    };
+    // It ends as well.
+    moody.kill(pid);
+    router.revive().unwrap_err();
+    assert_eq!(moody.starts(), 4);
+
+    fs::remove_file(moody.mood("no-inotify")).unwrap();
+    assert!(router.revive().unwrap());
+    assert!(moody.is_served() && router.status().is_healthy());
+    assert!(!router.revive().unwrap(), "it serves");
+
+    // Of several who revive it at once one does.
+    moody.kill(moody.pid());
+    let revived = std::thread::scope(|scope| {
+        let callers = [(); 4].map(|()| scope.spawn(|| router.revive().unwrap()));
+        callers.map(|caller| caller.join().unwrap())
+    });
+    assert_eq!(revived.iter().filter(|revived| **revived).count(), 1);
+    assert_eq!(moody.starts(), 6);
+    assert!(moody.is_served());
+}
+
+/// Without the store nobody can say whether it serves. It is not ended for that.
+#[test]
+fn a_traefik_is_not_started_again_because_the_store_is_locked() {
+    let moody = Moody::start_over(Kind::Toml, |rig| {
+        let backend = FileBackend::new(rig.rules());
+        rig.builder_over(backend.lock_timeout(Duration::from_millis(200)))
+    });
+    let router = &moody.router;
+    moody.kill(moody.pid());
+    let lock = fs::File::open(moody.rig.path("rules.toml.lock")).unwrap();
+    fs2::FileExt::lock_exclusive(&lock).unwrap();
+    for _ in 0..2 {
+        let error = router.revive().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    }
+    fs2::FileExt::unlock(&lock).unwrap();
+    assert!(router.revive().unwrap());
+    assert_eq!(moody.starts(), 2);
+    assert!(moody.is_served());
+}
+
+/// A Traefik that was given up on and then served a change is left alone.
+#[test]
+fn a_traefik_that_serves_late_is_not_started_again() {
+    let patience = Duration::from_secs(1);
+    let moody = Moody::start_over(Kind::Toml, |rig| {
+        rig.builder().check_route_timeout(patience)
+    });
+    let router = &moody.router;
+    fs::write(moody.mood("late"), "").unwrap();
+    moody.kill(moody.pid());
+    router.revive().unwrap_err();
+    assert!(!router.status().is_healthy());
+    eventually("a change is served", || {
+        router.add_route("/b/", moody.echo.url(), ()).is_ok()
+    });
+    assert!(router.status().is_healthy());
+    assert!(!router.revive().unwrap());
+    assert_eq!(moody.starts(), 2);
+    assert!(moody.is_served());
+}
+
+fn a_stop_ends_a_revival_under_way(kind: Kind) {
+    let moody = Moody::start(kind);
+    let router = &moody.router;
+    fs::write(moody.mood("late"), "").unwrap();
+    moody.kill(moody.pid());
+    std::thread::scope(|scope| {
+        let reviving = scope.spawn(|| router.revive());
+        eventually("it is started", || moody.starts() == 2);
+        router.stop().unwrap();
+        let error = reviving.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Process, "{error}");
+    });
+    let error = router.revive().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process, "{error}");
+    assert_eq!(router.status().process, Some(ProcessStatus::Stopped));
+    let folder = moody.rig.folder.to_str().unwrap();
+    eventually("nothing runs", || processes_naming(folder).is_empty());
+}
