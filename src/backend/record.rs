@@ -413,6 +413,22 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_is_refused_since_it_was_stored_is_named() {
+        for spec in ["/user/a@b:c!%EF%BF%BD/", "/a//b/"] {
+            let header = line(&Header::new("", "m".into()));
+            let text =
+                format!("{header}\n{{\"spec\":{spec:?},\"target\":\"http://t\",\"data\":null}}");
+            let error = parse(text.lines()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            let shown = spec.split_inclusive('?').next().unwrap();
+            assert!(
+                error.to_string().contains(&format!("routespec \"{shown}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn what_older_versions_stored_is_told_apart() {
         let old = |base: Value| Header {
             base,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Piece, pieces, prefix_rule, priority, union_rule};
-use super::spec::is_unreserved;
+use super::spec::{UNKNOWN, is_unreserved};
 use super::{Route, RouteSpec, Table, Target};
 
 /// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
@@ -298,9 +298,6 @@ impl Layout {
     }
 }
 
-/// The character that an expression takes for any byte that is not UTF-8, in a routespec.
-const UNKNOWN: &str = "%EF%BF%BD";
-
 /// A route, with the part of its path that has only one form, without the slash at its end.
 struct Stem<'t> {
     bytes: Cow<'t, [u8]>,
@@ -485,7 +482,7 @@ mod tests {
         let mut above = None;
         loop {
             let here = routers.iter().filter(|router| router.above == above);
-            let matching = here.filter(|router| matches(&router.rule, host, path));
+            let matching = here.filter(|router| matches(&router.rule, host, path.as_bytes()));
             match &matching.max_by_key(|router| router.priority)?.leads {
                 Leads::To(target) => return Some(target.clone()),
                 Leads::Down(group) => above = Some(Arc::clone(group)),

@@ -1,6 +1,8 @@
 //! The domain: routes, the rules that Traefik matches them by, and the table that holds them.
 //! Nothing in here does any I/O.
 
+#[cfg(test)]
+mod evaluate;
 mod layout;
 mod names;
 mod rule;
@@ -24,7 +26,7 @@ pub(crate) use names::{fallback_name, marker_name, parent_name, router_name, ser
 pub(crate) use table::Effect;
 
 #[cfg(test)]
-pub(crate) use rule::tests::matches;
+pub(crate) use evaluate::matches;
 
 use crate::error::{Error, ErrorKind, Result};
 

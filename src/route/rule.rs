@@ -8,9 +8,10 @@
 use super::layout::canonical;
 use super::spec::{Byte, RouteSpec, is_unreserved, next_byte};
 
-/// Up to this many path forms are spelled out; beyond it one regular expression covers them. Plain
-/// comparisons cost Traefik far less, both at each request and at each reload.
-const MAX_SPELLED_OUT: usize = 4;
+/// The forms of a path are spelled out if up to this many of its characters have two forms each;
+/// beyond it one regular expression covers them. Plain comparisons cost Traefik far less, both at
+/// each request and at each reload.
+const MAX_EITHER: usize = 2;
 
 /// What host routes have on top, so that each of them comes before every route without a host.
 const HOST_BONUS: u64 = 10_000;
@@ -133,17 +134,24 @@ fn has_one_form(path: &str) -> bool {
     path.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
 }
 
+/// Whether a path has too many forms to be spelled out.
+pub(super) fn needs_expression(path: &str) -> bool {
+    !has_one_form(path) && count_either(&pieces(path)) > MAX_EITHER
+}
+
+fn count_either(pieces: &[Piece]) -> usize {
+    let either = |piece: &&Piece| matches!(piece, Piece::Either(_));
+    pieces.iter().filter(either).count()
+}
+
 fn path_rule(path: &str) -> String {
     if has_one_form(path) {
         let bare = path.strip_suffix('/').unwrap_or(path);
         return ["PathPrefix(\"", path, "\") || Path(\"", bare, "\")"].concat();
     }
     let pieces = pieces(path);
-    let either = pieces
-        .iter()
-        .filter(|piece| matches!(piece, Piece::Either(_)))
-        .count();
-    if either > MAX_SPELLED_OUT.ilog2() as usize {
+    let either = count_either(&pieces);
+    if either > MAX_EITHER {
         return format!("PathRegexp({})", literal(&regexp(&pieces)));
     }
     let forms = (0..1_usize << either).map(|choice| {
@@ -223,14 +231,10 @@ fn literal(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::cell::RefCell;
-    use std::collections::HashMap;
-
+mod tests {
     use super::*;
-    use crate::route::{Route, Table};
+    use crate::route::{Route, Table, matches};
     use proptest::prelude::*;
-    use regex::bytes::Regex;
 
     fn rule_of(spec: &str) -> String {
         rule(&RouteSpec::new(spec).unwrap())
@@ -275,100 +279,6 @@ pub(crate) mod tests {
         assert!(priority(&longest) < priority(&RouteSpec::new("h/").unwrap()));
     }
 
-    /// A path as Traefik's rules see it: reserved characters stay as the request had them.
-    fn routing_path(path: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut rest = path.as_bytes();
-        while let Some((byte, tail)) = next_byte(rest) {
-            match byte {
-                Byte::Triple(byte) if b":/?#[]@!$&'()*+,;=%".contains(&byte) => {
-                    out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-                }
-                Byte::Triple(byte) | Byte::Plain(byte) => out.push(byte),
-            }
-            rest = tail;
-        }
-        out
-    }
-
-    /// What Go's `strconv.Unquote` makes of the literal at the start of `text`, and the rest.
-    fn unquote(text: &str) -> (Vec<u8>, &str) {
-        let mut out = Vec::new();
-        let mut chars = text.strip_prefix('"').unwrap().char_indices();
-        while let Some((at, char)) = chars.next() {
-            match char {
-                '"' => return (out, &text[at + 2..]),
-                '\\' => match chars.next().unwrap().1 {
-                    'x' => {
-                        let hex = &text[at + 3..at + 5];
-                        chars.nth(1);
-                        out.push(u8::from_str_radix(hex, 16).unwrap());
-                    }
-                    '\\' => out.push(b'\\'),
-                    other => panic!("\\{other} in {text}"),
-                },
-                plain => out.push(u8::try_from(plain).unwrap()),
-            }
-        }
-        panic!("no end in {text}")
-    }
-
-    /// Runs a rule of ours as Traefik does.
-    pub(crate) fn matches(rule: &str, host: &str, path: &str) -> bool {
-        let path = routing_path(path);
-        let (found, rest) = run(rule, host, &path);
-        assert_eq!(rest, "", "{rule}");
-        found
-    }
-
-    /// What the expression at the start of `rule` comes to, and the rest.
-    fn run<'r>(rule: &'r str, host: &str, path: &[u8]) -> (bool, &'r str) {
-        let (mut found, mut rest) = term(rule, host, path);
-        loop {
-            if let Some(more) = rest.strip_prefix(" && ") {
-                let (next, after) = term(more, host, path);
-                (found, rest) = (found && next, after);
-            } else if let Some(more) = rest.strip_prefix(" || ") {
-                let (next, after) = term(more, host, path);
-                (found, rest) = (found || next, after);
-            } else {
-                return (found, rest);
-            }
-        }
-    }
-
-    fn term<'r>(rule: &'r str, host: &str, path: &[u8]) -> (bool, &'r str) {
-        if let Some(inner) = rule.strip_prefix('(') {
-            let (found, rest) = run(inner, host, path);
-            return (found, rest.strip_prefix(')').unwrap());
-        }
-        let (matcher, after) = rule.split_once('(').unwrap();
-        let (wanted, after) = unquote(after);
-        let found = match matcher {
-            "Host" => host.as_bytes() == wanted,
-            "PathPrefix" => path.starts_with(&wanted),
-            "Path" => path == wanted,
-            "PathRegexp" => expression(std::str::from_utf8(&wanted).unwrap()).is_match(path),
-            other => panic!("{other} in {rule}"),
-        };
-        (found, after.strip_prefix(')').unwrap())
-    }
-
-    /// A regular expression, made once: most of the time of a test would go into it.
-    fn expression(text: &str) -> Regex {
-        thread_local! {
-            static KNOWN: RefCell<HashMap<String, Regex>> = RefCell::default();
-        }
-        KNOWN.with_borrow_mut(|known| match known.get(text) {
-            Some(known) => known.clone(),
-            None => {
-                let new = Regex::new(text).unwrap();
-                known.insert(text.into(), new.clone());
-                new
-            }
-        })
-    }
-
     /// A request path: `path` with some of its characters encoded or decoded, then `more`.
     fn request(path: &str, flips: &[bool], more: &str) -> String {
         let mut out = String::new();
@@ -391,15 +301,34 @@ pub(crate) mod tests {
         out + more
     }
 
+    /// A piece of a request's path, not UTF-8 by itself or not at all.
+    fn odd_bytes() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "%ff",
+            "%EF%BF%BD",
+            "%ef%bf",
+            "%c3",
+            "%80",
+            "%F0%9f%98",
+            "%ED%A0%80",
+            "@",
+            "%40",
+            "a",
+            "/",
+        ])
+        .prop_map(str::to_string)
+    }
+
     proptest! {
         /// Whatever text is handed in: it is refused, or its rule matches the requests below its
         /// own prefix and no others.
         #[test]
         fn a_rule_matches_its_own_prefix_only(
-            spec in "(h\\.x|\\[::1\\])?/(\\PC|[a-c@:!'`\"{}%\\\\/. \n]){0,12}/?|.*",
+            spec in "(h\\.x|\\[::1\\])?/(\\PC|\u{fffd}|[a-c@:!'`\"{}%\\\\/. \n]){0,12}/?|.*",
             flips in prop::collection::vec(any::<bool>(), 1..8),
             more in "(/?[a-c@:%/. ~-]{0,6}|)",
             other in "/[a-c@:!'/~ -]{0,8}",
+            odd in prop::collection::vec(odd_bytes(), 0..6),
         ) {
             let Ok(spec) = RouteSpec::new(&spec) else { return Ok(()) };
             let rule = rule(&spec);
@@ -407,7 +336,10 @@ pub(crate) mod tests {
             let table: Table = [Route::new(&spec, "http://t", ()).unwrap()].into_iter().collect();
             let own = request(spec.path(), &flips, &more);
             let bare = own.strip_suffix('/').unwrap_or(&own).to_string() + &more;
-            for path in [own, bare, other] {
+            // The same with bytes that are not UTF-8 in place of U+FFFD, and anywhere.
+            let unknown = own.replace("%EF%BF%BD", "%ff").replace("%ef%bf%bd", "%ff");
+            let odd = format!("{}{}", spec.path(), odd.concat());
+            for path in [own, bare, other, unknown, odd] {
                 // Traefik cleans these before it looks at rules.
                 if path.contains("//") || path.split('/').any(|part| matches!(&*part.replace("%2e", "."), "." | "..")) {
                     continue;
@@ -415,7 +347,7 @@ pub(crate) mod tests {
                 for host in ["h.x", "::1", "other"] {
                     let header = if host == "::1" { "[::1]" } else { host };
                     let Ok(expected) = table.resolve(header, &path) else { continue };
-                    prop_assert_eq!(matches(&rule, host, &path), expected.is_some(), "{} {} {:?}", rule, host, path);
+                    prop_assert_eq!(matches(&rule, host, path.as_bytes()), expected.is_some(), "{} {} {:?}", rule, host, path);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::rule::needs_expression;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longer paths would outrank a host route; no server takes request lines of this size anyway.
@@ -46,7 +47,8 @@ impl RouteSpec {
     /// a wildcard or a character that no host name has; if its host is not ASCII and the feature
     /// `idn` is off; if its path has an empty, `.` or `..` segment (Traefik would clean it away
     /// before it looks for a route), a `%` that two hexadecimal digits do not follow, bytes that
-    /// are not UTF-8, or more than 4096 bytes.
+    /// are not UTF-8, U+FFFD beside more than two reserved characters such as `@`, or more than 4096
+    /// bytes.
     pub fn new(spec: impl AsRef<str>) -> Result<Self> {
         let spec = spec.as_ref();
         Self::parse(spec).map_err(|why| {
@@ -87,6 +89,15 @@ impl RouteSpec {
         }
         if text.len() - host_len > MAX_PATH {
             return Err(format!("its path is longer than {MAX_PATH} bytes"));
+        }
+        let path = &text[host_len..];
+        if path.contains(UNKNOWN) && needs_expression(path) {
+            return Err(
+                "its path has U+FFFD and more than two reserved characters such as \"@\"; Traefik \
+                 needs a regular expression for these, which would take any byte that is not UTF-8 \
+                 for U+FFFD"
+                    .into(),
+            );
         }
         Ok(Self(text.into()))
     }
@@ -130,6 +141,9 @@ impl RouteSpec {
         self.0.find('/').unwrap_or(0)
     }
 }
+
+/// The character that a regular expression of Go takes for any byte that is not UTF-8.
+pub(super) const UNKNOWN: &str = "%EF%BF%BD";
 
 /// A byte of a percent-encoded text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,6 +356,8 @@ mod tests {
             ("host:80/", "has a port"),
             ("::1/", "has a port"),
             ("*.example.org/", "not a host name"),
+            ("/user/a@b:c!\u{fffd}/", "U+FFFD"),
+            ("/%EF%bf%BD/%40%3A%21/", "U+FFFD"),
             ("a b/", "not a host name"),
             ("a`b/", "not a host name"),
             ("a..b/", "not a host name"),

@@ -37,6 +37,7 @@ on_both_layouts! {
     reconcile_adds_changes_and_deletes_what_it_says,
     thousands_of_routes_are_one_change,
     resolve_says_where_the_real_traefik_sends_a_request,
+    bytes_that_are_not_utf8_reach_nobody_elses_server,
 }
 
 thread_local! {
@@ -433,6 +434,77 @@ fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn bytes_that_are_not_utf8_reach_nobody_elses_server(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (start(&rig), Echo::start());
+    let specs = [
+        "/user/a@b:c!\u{fffd}/",
+        "/user/a@b:c!é/",
+        "/user/a@\u{fffd}/",
+        "/user/\u{fffd}/",
+        "/user/\u{fffd}x/",
+        "/user/é/",
+        "h.x/\u{fffd}/",
+    ];
+    let unknown = [
+        &b"%FF"[..],
+        b"\xff",
+        b"%EF%BF",
+        b"\xef\xbf",
+        b"%80",
+        b"%c3",
+        b"%ED%A0%80",
+    ];
+    for spec in specs {
+        let refused = match router.add_route(spec, echo.url(), json!(null)) {
+            Ok(_) => false,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidRoute, "{error}");
+                assert!(error.to_string().contains(spec), "{error}");
+                true
+            }
+        };
+        // What needs an expression for a character that no expression tells apart.
+        assert_eq!(refused, spec.contains(":c!\u{fffd}"), "{spec}");
+    }
+    let path = |spec: &str| spec[spec.find('/').unwrap()..].to_string();
+    for spec in specs {
+        let host = if spec.starts_with('/') {
+            "other"
+        } else {
+            "h.x"
+        };
+        let own = path(spec);
+        let asked = own.replace('\u{fffd}', "%EF%BF%BD").replace('é', "%C3%A9");
+        let expected = router.resolve(host, &asked).unwrap().map(|_| echo.port);
+        assert_eq!(rig.landed(host, &asked), expected, "{spec}");
+        for unknown in unknown {
+            let (before, after) = own.split_once(['\u{fffd}', 'é']).unwrap();
+            let path = [before.as_bytes(), unknown, after.as_bytes()].concat();
+            let answer = rig.send(host.as_bytes(), &path);
+            assert_eq!(
+                answer.status,
+                404,
+                "{spec} {:?}",
+                path.escape_ascii().to_string()
+            );
+            if let Ok(path) = std::str::from_utf8(&path) {
+                assert_eq!(router.resolve(host, path).unwrap(), None, "{path}");
+            }
+        }
+    }
+    // No host has such a byte: Traefik refuses the request.
+    for host in [
+        &b"h.x\xff"[..],
+        b"\xefh.x",
+        "h.x\u{fffd}".as_bytes(),
+        b"h.x%FF",
+    ] {
+        let answer = rig.send(host, "/\u{fffd}/".as_bytes());
+        assert!([400, 404].contains(&answer.status), "{host:?}: {answer:?}");
+    }
 }
 
 const SEGMENTS: [&str; 14] = [

@@ -718,7 +718,7 @@ fn resolve<'k>(keys: &'k State, routers: &HashMap<&str, Found>, path: &str) -> O
         let here = routers
             .iter()
             .filter(|(_, router)| router.parent.as_deref() == above);
-        let matching = here.filter(|(_, router)| matches(&router.rule, "h", path));
+        let matching = here.filter(|(_, router)| matches(&router.rule, "h", path.as_bytes()));
         let (name, router) = matching.max_by_key(|(_, router)| router.priority)?;
         match &router.service {
             Some(service) => {

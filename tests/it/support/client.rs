@@ -43,14 +43,18 @@ impl Request<'_> {
         for (name, value) in self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-        stream.write_all(self.body).unwrap();
-        read(stream)
+        send(port, &[head.as_bytes(), b"\r\n", self.body].concat())
     }
+}
+
+/// Sends a whole request, which may be anything.
+pub(crate) fn send(port: u16, request: &[u8]) -> Response {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(request).unwrap();
+    read(stream)
 }
 
 impl Response {

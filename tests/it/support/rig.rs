@@ -251,6 +251,18 @@ impl Rig {
         self.get(host, path).landed()
     }
 
+    /// What Traefik answers to a request with these bytes as its host and its path.
+    pub(crate) fn send(&self, host: &[u8], path: &[u8]) -> Response {
+        let parts = [
+            b"GET ",
+            path,
+            b" HTTP/1.1\r\nHost: ",
+            host,
+            b"\r\nConnection: close\r\n\r\n",
+        ];
+        client::send(self.web, &parts.concat())
+    }
+
     /// The same while the target may not be there.
     pub(crate) fn landed_or_error(&self, path: &str) -> Option<u16> {
         let answer = self.get("h", path);
