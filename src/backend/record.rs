@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_route_that_is_refused_since_it_was_stored_is_named() {
-        for spec in ["/user/a@b:c!%EF%BF%BD/", "/a//b/"] {
+        for spec in ["/user/a@b:c!%EF%BF%BD/", "/a?b/"] {
             let header = line(&Header::new("", "m".into()));
             let text =
                 format!("{header}\n{{\"spec\":{spec:?},\"target\":\"http://t\",\"data\":null}}");

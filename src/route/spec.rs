@@ -18,13 +18,19 @@ const MAX_HOST: usize = 253;
 /// matches itself, with and without its final slash, and everything below it: `/x/` matches `/x`,
 /// `/x/` and `/x/y`, but not `/xy`.
 ///
+/// It has no scheme, port, query or fragment, and its host has no wildcard.
+///
 /// A routespec is kept in one canonical form, so that two ways of writing the same one are equal:
 ///
 /// - the path ends in `/`;
 /// - the host is in lower case, without a final dot, IPv6 in brackets;
 /// - the path is percent-encoded where RFC 3986 asks for it and nowhere else, whether it came
 ///   encoded or not: `/has space/` and `/has%20space/` are one, `/a@b/` and `/a%40b/` are one.
-///   `%2F` is a slash *inside* a segment and stays apart from `/`.
+///   `%2F` is a slash *inside* a segment and stays apart from `/`. `?` and `#` are always encoded,
+///   `%3F` and `%23`.
+///
+/// What does not begin with `/` begins with a host: `user/zoe/` is for requests to the host `user`.
+/// See [`likely_mistake`](Self::likely_mistake).
 ///
 /// ```
 /// use traefik_router::RouteSpec;
@@ -43,18 +49,18 @@ impl RouteSpec {
     /// Reads a routespec, percent-encoded or not.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the routespec is empty; if its host has a port,
-    /// a wildcard or a character that no host name has; if its host is not ASCII and the feature
-    /// `idn` is off; if its path has an empty, `.` or `..` segment (Traefik would clean it away
-    /// before it looks for a route), a `%` that two hexadecimal digits do not follow, bytes that
-    /// are not UTF-8, U+FFFD beside more than two reserved characters such as `@`, or more than 4096
-    /// bytes.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the routespec is empty; if it has a scheme, a
+    /// user name, `?` or `#`; if its host has a port, a wildcard or a character that no host name
+    /// has; if its host is not ASCII and the feature `idn` is off; if its path has an empty, `.` or
+    /// `..` segment (Traefik would clean it away before it looks for a route), a `%` that two
+    /// hexadecimal digits do not follow, bytes that are not UTF-8, U+FFFD beside more than two
+    /// reserved characters such as `@`, or more than 4096 bytes.
     pub fn new(spec: impl AsRef<str>) -> Result<Self> {
         let spec = spec.as_ref();
         Self::parse(spec).map_err(|why| {
             Error::new(
                 ErrorKind::InvalidRoute,
-                format!("routespec {spec:?} is not acceptable: {why}"),
+                format!("routespec {:?} is not acceptable: {why}", shown(spec)),
             )
         })
     }
@@ -63,10 +69,33 @@ impl RouteSpec {
         if spec.is_empty() {
             return Err("it is empty; the route for everything is \"/\"".into());
         }
+        if let Some((_, rest)) = split_scheme(spec) {
+            return Err(format!(
+                "it has no scheme, since routes are for HTTP and HTTPS; write {:?}",
+                without_url_parts(rest)
+            ));
+        }
+        if let Some(char) = spec.chars().find(|char| matches!(char, '?' | '#')) {
+            return Err(format!(
+                "it has {char:?}, and a routespec has no query and no fragment; leave them out, or \
+                 write the character as \"%{:02X}\" if the path has it",
+                u32::from(char)
+            ));
+        }
         let (host, path) = match spec.find('/') {
             Some(slash) => spec.split_at(slash),
             None => (spec, "/"),
         };
+        if host.contains('@') {
+            return Err("its host has a user name in front; leave it out".into());
+        }
+        if host.contains('*') {
+            return Err(
+                "its host is a wildcard, which is not supported; add a route for each host, or one \
+                 for all hosts, which begins with \"/\""
+                    .into(),
+            );
+        }
         let mut text = canonical_host(host)?;
         let host_len = text.len();
         let segments = path.strip_prefix('/').unwrap_or(path);
@@ -118,19 +147,33 @@ impl RouteSpec {
         &self.0[self.host_len()..]
     }
 
-    /// The routespec for people: percent-encoding undone, except where it keeps a slash or a
-    /// percent sign apart (`%2F`, `%25`).
+    /// The routespec for people: percent-encoding undone, except where it keeps a slash, a percent
+    /// sign, `?` or `#` apart (`%2F`, `%25`, `%3F`, `%23`).
     pub fn decoded(&self) -> String {
         let mut bytes = Vec::with_capacity(self.0.len());
         let mut rest = self.0.as_bytes();
         while let Some((byte, tail)) = next_byte(rest) {
             match byte {
-                Byte::Triple(b'/' | b'%') => bytes.extend_from_slice(&rest[..3]),
+                Byte::Triple(b'/' | b'%' | b'?' | b'#') => bytes.extend_from_slice(&rest[..3]),
                 Byte::Triple(byte) | Byte::Plain(byte) => bytes.push(byte),
             }
             rest = tail;
         }
         String::from_utf8(bytes).unwrap_or_else(|_| self.0.to_string())
+    }
+
+    /// What may have been meant instead, if the host has no dot and is not `localhost`: `user/zoe/`
+    /// is for requests to the host `user`, and the path is `/user/zoe/`. Such hosts exist, so that a
+    /// Router accepts the routespec; it logs this text at `WARN` when the route is added.
+    pub fn likely_mistake(&self) -> Option<String> {
+        let host = self.host()?;
+        if host.contains(['.', ':']) || host == "localhost" {
+            return None;
+        }
+        Some(format!(
+            "routespec {self:?} is for requests to the host {host:?}; the path is written {:?}",
+            format!("/{self}")
+        ))
     }
 
     fn host_len(&self) -> usize {
@@ -139,6 +182,63 @@ impl RouteSpec {
             return 0;
         }
         self.0.find('/').unwrap_or(0)
+    }
+}
+
+/// A URL's scheme and what follows it. Of a scheme with one slash only those that people write.
+fn split_scheme(spec: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = spec.split_once(":/")?;
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    if !scheme.bytes().all(is_scheme) {
+        return None;
+    }
+    let is_known = ["http", "https", "h2c", "ws", "wss"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    match rest.strip_prefix('/') {
+        Some(rest) => Some((scheme, rest)),
+        None => is_known.then_some((scheme, rest)),
+    }
+}
+
+/// The routespec for a URL without its scheme. Shows nothing that may be a password.
+fn without_url_parts(url: &str) -> String {
+    if url.contains('@') {
+        return "[host]/path/".into();
+    }
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = url.split_at(url.find('/').unwrap_or(url.len()));
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => host,
+    };
+    let path = if path.is_empty() { "/" } else { path };
+    format!("{host}{path}")
+}
+
+/// A refused routespec without what may be a secret in it: a user's password, a query.
+fn shown(spec: &str) -> String {
+    let visible = spec.split_inclusive(['?', '#']).next().unwrap_or_default();
+    let more = if visible.len() < spec.len() {
+        "***"
+    } else {
+        ""
+    };
+    let (scheme, rest) = match split_scheme(visible) {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), visible),
+    };
+    // A password may have a slash in it.
+    let may_hold_password = match scheme.is_empty() {
+        true => rest
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('@')),
+        false => rest.contains('@'),
+    };
+    match rest.rsplit_once('@').filter(|_| may_hold_password) {
+        Some((_, rest)) => format!("{scheme}***@{rest}{more}"),
+        None => format!("{visible}{more}"),
     }
 }
 
@@ -318,7 +418,8 @@ mod tests {
             ("/has/@/", "/has/@/"),
             ("/has/%40/", "/has/@/"),
             ("/a%2fb/", "/a%2Fb/"),
-            ("/a?b#c/", "/a%3Fb%23c/"),
+            ("/a%3fb%23c/", "/a%3Fb%23c/"),
+            ("/\u{fffd}@:/", "/%EF%BF%BD@:/"),
             ("/é/", "/%C3%A9/"),
             ("/%7euser/", "/~user/"),
             ("/line\nbreak/", "/line%0Abreak/"),
@@ -355,7 +456,23 @@ mod tests {
             ("/%ff/", "UTF-8"),
             ("host:80/", "has a port"),
             ("::1/", "has a port"),
-            ("*.example.org/", "not a host name"),
+            ("*.example.org/", "wildcard"),
+            ("*/", "wildcard"),
+            ("a.*.org/x/", "wildcard"),
+            ("host:/x/", "has a port"),
+            ("http://host/path", "write \"host/path\""),
+            ("HTTPS://host:8080/path?q=1", "write \"host/path\""),
+            ("http://host", "write \"host/\""),
+            ("http:///path/", "write \"/path/\""),
+            ("http://[::1]:80/x", "write \"[::1]/x\""),
+            ("ws://user:s3cret@host/x", "has no scheme"),
+            ("http://user:s3/cret@host/x", "has no scheme"),
+            ("http:/host/path", "write \"host/path\""),
+            ("user:s3cret@host/x", "user name"),
+            ("/a?b/", "\"%3F\""),
+            ("/a#b/", "\"%23\""),
+            ("host?b=/x", "\"%3F\""),
+            ("?", "\"%3F\""),
             ("/user/a@b:c!\u{fffd}/", "U+FFFD"),
             ("/%EF%bf%BD/%40%3A%21/", "U+FFFD"),
             ("a b/", "not a host name"),
@@ -369,6 +486,31 @@ mod tests {
             let error = RouteSpec::new(given).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRoute);
             assert!(error.to_string().contains(why), "{given:?}: {error}");
+            assert!(!error.to_string().contains("s3"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_begins_without_a_slash_is_likely_a_mistake() {
+        for (given, advice) in [
+            ("user/zoe", Some("\"/user/zoe/\"")),
+            ("User/a%2Fb/", Some("\"/user/a%2Fb/\"")),
+            ("wiki/", Some("\"/wiki/\"")),
+            ("wiki", Some("\"/wiki/\"")),
+            ("/user/zoe/", None),
+            ("/", None),
+            ("localhost/user/", None),
+            ("h.x/user/", None),
+            ("[::1]/user/", None),
+        ] {
+            let spec = RouteSpec::new(given).unwrap();
+            let mistake = spec.likely_mistake();
+            assert_eq!(mistake.is_some(), advice.is_some(), "{given:?}");
+            let text = mistake.unwrap_or_default();
+            assert!(
+                text.contains(advice.unwrap_or_default()),
+                "{given:?}: {text}"
+            );
         }
     }
 
@@ -384,8 +526,8 @@ mod tests {
 
     #[test]
     fn decoded_keeps_what_would_change_the_meaning() {
-        let spec = RouteSpec::new("/a%2Fb/50%25/sp%20ace/é/").unwrap();
-        assert_eq!(spec.decoded(), "/a%2Fb/50%25/sp ace/é/");
+        let spec = RouteSpec::new("/a%2Fb/50%25/%3F%23/sp%20ace/é/").unwrap();
+        assert_eq!(spec.decoded(), "/a%2Fb/50%25/%3F%23/sp ace/é/");
         assert_eq!(RouteSpec::new(spec.decoded()).unwrap(), spec);
     }
 }

@@ -402,7 +402,7 @@ impl Router {
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
-        self.commits.submit(
+        let applied = self.commits.submit(
             request,
             &|scope, edit| match &self.managed {
                 Some(managed) if managed.is_stopped() => Err(Error::new(
@@ -426,7 +426,9 @@ impl Router {
                 }
                 Ok(confirmed)
             },
-        )
+        )?;
+        warn_of_likely_mistakes(&applied.added);
+        Ok(applied)
     }
 
     fn store(&self, edit: &mut Edit<'_>) -> Result<Commit> {
@@ -474,6 +476,13 @@ impl Router {
     }
 }
 
+/// Logs which of these routespecs may not mean what the caller had in mind.
+fn warn_of_likely_mistakes<'a>(specs: impl IntoIterator<Item = &'a RouteSpec>) {
+    for mistake in specs.into_iter().filter_map(RouteSpec::likely_mistake) {
+        log::warn!("{mistake}");
+    }
+}
+
 impl Drop for Router {
     fn drop(&mut self) {
         let ended = match &self.managed {
@@ -483,6 +492,54 @@ impl Drop for Router {
         };
         if let Err(error) = ended {
             log::error!("{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+    use crate::backend::MemoryBackend;
+
+    struct Log(Mutex<Vec<String>>);
+
+    impl log::Log for Log {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() == log::Level::Warn && metadata.target().ends_with("router")
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push(record.args().to_string());
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn a_path_taken_for_a_host_is_logged_once_when_it_is_added() {
+        static LOG: Log = Log(Mutex::new(Vec::new()));
+        log::set_logger(&LOG).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+        let router = Router::builder(MemoryBackend::new()).offline().unwrap();
+        router.add_route("/user/zoe/", "http://t", ()).unwrap();
+        router.add_route("h.x/user/zoe/", "http://t", ()).unwrap();
+        for target in ["http://t", "http://t", "http://u"] {
+            router.add_route("user/zoe", target, ()).unwrap();
+        }
+        router.delete_route("user/zoe").unwrap();
+        let wiki = Route::new("wiki/", "http://t", ()).unwrap();
+        router.reconcile([wiki.clone()]).unwrap();
+        router.reconcile([wiki]).unwrap();
+        let lines = LOG.0.lock().unwrap();
+        let expected = ["\"/user/zoe/\"", "\"/wiki/\""];
+        assert_eq!(lines.len(), expected.len(), "{lines:?}");
+        for (line, advice) in lines.iter().zip(expected) {
+            assert!(line.contains(advice), "{line}");
         }
     }
 }

@@ -34,8 +34,8 @@ fn hostile_text_does_no_harm_wherever_it_stands(kind: Kind) {
         .add_route("/victim/", victim.url(), json!("mine"))
         .unwrap();
     for text in TEXTS {
-        // A slash would divide it into segments, of which some would be empty.
-        let segment = text.replace('/', "%2F");
+        // A slash would divide it into segments, of which some would be empty; "#" begins a fragment.
+        let segment = text.replace('/', "%2F").replace('#', "%23");
         let data = json!({text: [text, {text: text}]});
         let spec = format!("/user/{segment}/");
         router.add_route(&spec, echo.url(), data.clone()).unwrap();

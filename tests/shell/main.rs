@@ -117,6 +117,9 @@ fn bad_input_exits_with_2_and_changes_nothing() {
     for (command, says) in [
         ("routes add /a/ ftp://t", "use http, https or h2c"),
         ("routes add a`b/ http://t", "a`b"),
+        ("routes add http://h/a http://t", "write \"h/a\""),
+        ("routes get /a?b", "no query"),
+        ("routes delete *.x.org/", "wildcard"),
         ("routes add /a/ http://t --data {", "--data is not JSON"),
         ("routes add /a/ http://t --entrypoint a.b", "a.b"),
         ("routes list --timeout soon", "soon"),
@@ -134,6 +137,23 @@ fn bad_input_exits_with_2_and_changes_nothing() {
     place
         .run(&format!("routes resolve /%zz {STORE}"))
         .failed(2, "%zz");
+}
+
+#[test]
+fn a_path_taken_for_a_host_is_told_once_and_added() {
+    let place = Place::new();
+    let added = place.run(&format!("routes add user/zoe http://t {STORE}"));
+    assert_eq!(added.code, 0, "{added:?}");
+    assert!(added.err.starts_with("warning: "), "{added:?}");
+    assert_eq!(added.err.lines().count(), 1, "{added:?}");
+    assert!(added.err.contains("\"/user/zoe/\""), "{added:?}");
+    assert!(added.out.starts_with("added user/zoe/"), "{added:?}");
+    for spec in ["/user/zoe", "localhost/zoe", "h.x/zoe"] {
+        place
+            .run(&format!("routes add {spec} http://t {STORE}"))
+            .done();
+    }
+    place.run(&format!("routes delete user/zoe {STORE}")).done();
 }
 
 #[test]

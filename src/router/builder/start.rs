@@ -10,11 +10,11 @@ use crate::config::dynamic::{self, Certificate, Own, has_default_certificate};
 use crate::config::merge;
 use crate::error::Result;
 use crate::route::Nested;
-use crate::router::Router;
 use crate::router::certificate::{CertificateFiles, made_up};
 use crate::router::listen::Listen;
 use crate::router::managed::{Managed, OwnFiles};
 use crate::router::verify::{Serving, Verifier, check_version, has_parents};
+use crate::router::{Router, warn_of_likely_mistakes};
 use crate::traefik::process::{self, Launch};
 
 impl Builder {
@@ -133,6 +133,8 @@ impl Builder {
             desired.map_or_else(Vec::new, |desired| table.changes_to(desired))
         })?;
         setup.alone = false;
+        let initial = self.initial_routes.iter().flatten();
+        warn_of_likely_mistakes(initial.map(|route| &route.spec));
         let managed = Managed::start(own_files, launch, public, certificate)?;
         managed.wait_until_ready(verifier, &*self.backend, &commit)?;
         if setup.knows_parents.is_none() {

@@ -127,6 +127,13 @@ pub(super) fn complain(message: &str) {
     drop(writeln!(io::stderr(), "{error} {}", lines.join("\n")));
 }
 
+/// Prints what the user may want to change, on standard error.
+pub(super) fn warn(message: &str) {
+    let colour = io::stderr().is_terminal() && wants_colour();
+    let warning = Output { colour }.styled("warning:", Style::Yellow);
+    drop(writeln!(io::stderr(), "{warning} {}", shown(message)));
+}
+
 /// A line on the terminal for as long as something lasts.
 pub(super) struct Progress(bool);
 

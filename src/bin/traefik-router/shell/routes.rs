@@ -10,7 +10,7 @@ use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
 
 use super::Common;
 use super::failure::Failure;
-use super::output::{Output, Progress};
+use super::output::{Output, Progress, warn};
 use super::told::Told;
 
 #[derive(Subcommand)]
@@ -114,6 +114,9 @@ pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
             let data = parse(data.as_deref())?;
             let route = Route::new(routespec, target, data)?;
             let told = change.common.settings.told()?;
+            if let Some(mistake) = route.spec.likely_mistake() {
+                warn(&mistake);
+            }
             make(&told, route.into(), change.no_wait, change.common.json)?;
         }
         RoutesCommand::Delete { routespec, change } => {
