@@ -23,12 +23,10 @@ fuzz_target!(|input: (bool, &str)| {
         assert_eq!(now(), text, "refused, but changed");
         return;
     };
-    for change in [|| "/user/zoe/", || "h.example.org/a b/"] {
-        let before = now();
-        match router.add_route(change(), "http://127.0.0.1:9001", "data") {
-            Ok(_) => check_kept(yaml, text, &now()),
-            Err(_) => assert_eq!(now(), before, "refused, but changed"),
-        }
+    for spec in ["/user/zoe/", "h.example.org/a b/"] {
+        let added = router.add_route(spec, "http://127.0.0.1:9001", "data");
+        added.expect("what is opened has room for routes");
+        check_kept(yaml, text, &now());
         assert!(
             router.get_all_routes().is_ok(),
             "what we wrote we can't read"
@@ -45,9 +43,7 @@ fuzz_target!(|input: (bool, &str)| {
 
 /// What others wrote is in `after` as it was in `before`.
 fn check_kept(yaml: bool, before: &str, after: &str) {
-    // The last line is given its end, and so is a block of text that ends with it.
-    let before = parse(yaml, &format!("{}\n", before.strip_suffix('\n').unwrap_or(before)));
-    let (Some(before), after) = (before, parse(yaml, after)) else {
+    let (Some(before), after) = (parse(yaml, before), parse(yaml, after)) else {
         return;
     };
     let after = after.expect("what was a document is one");

@@ -14,6 +14,8 @@ use crate::support::{Echo, Kind, Rig, eventually, on_each_file};
 
 on_each_file! {
     what_others_wrote_stays_byte_for_byte_and_is_served,
+    odd_files_are_served_and_left_as_they_were,
+    a_leftover_between_our_marks_goes_with_the_next_change,
     an_edit_by_hand_under_a_running_router_stays,
     the_last_route_can_be_deleted_and_a_first_one_added_again,
     a_whole_directory_can_be_watched,
@@ -136,6 +138,92 @@ fn what_others_wrote_stays_byte_for_byte_and_is_served(kind: Kind) {
         .unwrap()
         .to_string();
     assert_eq!(rig.files(), [rules]);
+}
+
+/// Odd files that Traefik reads; each has a router to this target, at `/hand`.
+fn odd_files(kind: Kind, target: &str) -> Vec<String> {
+    let (router, service) = match kind {
+        Kind::Toml => (
+            "rule = 'PathPrefix(`/hand`)'\nservice = 'hand'\n".to_string(),
+            format!("servers = [{{url = \"{target}\"}}]\n"),
+        ),
+        _ => (
+            "{rule: 'PathPrefix(`/hand`)', service: hand}\n".to_string(),
+            format!("{{loadBalancer: {{servers: [{{url: '{target}'}}]}}}}\n"),
+        ),
+    };
+    let ends: &[&str] = match kind {
+        Kind::Toml => &[
+            "[http]",
+            "[note]\nx = '''\n# traefik-router: begin\n# traefik-router: end'''",
+        ],
+        _ => &[
+            "note: |\n  text",
+            "note: |+\n  # traefik-router: begin\n\n\n",
+            "note: >\n  a\n  ",
+        ],
+    };
+    let bodies = match kind {
+        Kind::Toml => vec![
+            format!("[http.routers.hand]\n{router}[http.services.hand.loadBalancer]\n{service}"),
+            format!(
+                "\u{feff}[ 'http' . \"routers\".hand]\n{router}[http.services]\n[http.services.hand.loadBalancer]\n{service}"
+            ),
+        ],
+        _ => vec![
+            format!(
+                "http:\n  routers:\n    !!map\n    hand: {router}  services: !!map\n    hand: {service}"
+            ),
+            format!(
+                "\u{feff}\"http\" :\n      # deep\n   routers:\n    hand: {router} # shallow\n   services:\n    hand: {service}"
+            ),
+            format!(
+                "--- !!map\nhttp:\n    !!map\n    services:\n          hand: {service}    routers:\n      hand: {router}"
+            ),
+        ],
+    };
+    let files = bodies
+        .iter()
+        .flat_map(|body| ends.iter().map(move |end| format!("{body}{end}")));
+    let files: Vec<_> = files.collect();
+    let windows = files.iter().map(|text| text.replace('\n', "\r\n"));
+    windows.step_by(3).chain(files.iter().cloned()).collect()
+}
+
+fn odd_files_are_served_and_left_as_they_were(kind: Kind) {
+    let rig = Rig::new(kind);
+    let [hand, echo] = [(); 2].map(|()| Echo::start());
+    for text in odd_files(kind, &hand.url()) {
+        rig.write_rules(&text);
+        let router = rig.start();
+        assert_eq!(rig.landed("h", "/hand/x"), Some(hand.port), "{text:?}");
+        router.add_route("/a/", echo.url(), json!(1)).unwrap();
+        assert_eq!(rig.landed("h", "/hand/x"), Some(hand.port), "{text:?}");
+        assert_eq!(rig.landed("h", "/a/"), Some(echo.port), "{text:?}");
+        router.delete_route("/a/").unwrap();
+        router.stop().unwrap();
+        assert_eq!(rig.rules_text(), text);
+    }
+}
+
+fn a_leftover_between_our_marks_goes_with_the_next_change(kind: Kind) {
+    let rig = Rig::new(kind);
+    let echo = Echo::start();
+    let text = "# mine\n";
+    rig.write_rules(text);
+    let router = rig.start();
+    for spec in ["/a/", "/b/"] {
+        router.add_route(spec, echo.url(), json!(1)).unwrap();
+    }
+    let written = rig.rules_text();
+    let lines = written.split_inclusive('\n');
+    let lines = lines.filter(|line| !line.contains("\"spec\":\"/a/\""));
+    rig.write_rules(&lines.collect::<String>());
+    assert_eq!(router.get_all_routes().unwrap().len(), 1);
+    router.delete_route("/b/").unwrap();
+    assert_eq!(rig.landed("h", "/a/"), None, "its record was deleted");
+    router.stop().unwrap();
+    assert_eq!(rig.rules_text(), text);
 }
 
 fn a_file_that_is_replaced_under_a_running_router_is_used_from_then_on(kind: Kind) {

@@ -12,7 +12,9 @@ use crate::config::dynamic::{
     has_default_certificate, is_api_name, marker, parent, router, service, without_api,
 };
 use crate::config::merge;
-use crate::config::text::{Node, Piece, Section, Syntax, cut, json_line, unmarked};
+use crate::config::text::{
+    Field, Node, Piece, Section, Syntax, cut, filled, json_line, outside, unmarked,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
     Change, Effect, Group, Layout, Parent, Route, RouteSpec, Table, router_name, service_name,
@@ -101,7 +103,7 @@ impl TableFile {
 
     /// Takes a file apart; `fresh` is the header to use where it has none yet.
     pub(super) fn parse(syntax: Syntax, text: &str, fresh: &Header) -> Result<Self> {
-        if let Some(file) = Self::parse_marked(syntax, text, fresh)? {
+        if let Some(file) = Self::parse_marked(syntax, text, fresh) {
             return Ok(file);
         }
         let tree = syntax.parse(text).map_err(|why| match text.contains("{{") {
@@ -116,15 +118,24 @@ impl TableFile {
             .get(&[OURS, "routes"])
             .map(Node::to_value)
             .unwrap_or_default();
-        if let Some((header, routes)) = parse(record.as_str().unwrap_or_default().lines())? {
+        let stored = parse(record.as_str().unwrap_or_default().lines())?;
+        let has_header = stored.is_some();
+        if let Some((header, routes)) = stored {
             file.header = header;
             file.set_routes(routes);
         }
         let legacy = LegacyRoutes::in_file(&tree)?;
         let (routers, config) = (file.routers(), file.header.config());
         let is_ours = |path: &[&str]| file.owns(&routers, &config, path) || legacy.owns(path);
-        let foreign = tree.text_without(text, &is_ours);
-        file.set_foreign(unmarked(syntax, foreign))?;
+        // All that is between our marks is ours. Where they are lost, what is ours is known by name.
+        let foreign = match outside(syntax, text, &tree) {
+            Some(rest) => {
+                let tree = syntax.parse(&rest).map_err(corrupt)?;
+                tree.text_without(&rest, &is_ours)
+            }
+            None => tree.text_without(text, &is_ours),
+        };
+        file.set_foreign(unmarked(syntax, &foreign))?;
         file.legacy_routes = legacy.routes.len();
         for route in legacy.routes {
             if file.routes.get(&route.spec).is_none() {
@@ -132,28 +143,27 @@ impl TableFile {
             }
         }
         file.lay_out();
+        // A text of somebody else's may look like our marks.
+        file.is_written =
+            has_header && file.legacy_routes == 0 && file.render().is_ok_and(|ours| ours == text);
         Ok(file)
     }
 
     /// The quick way: a file is what we would write for what its marked parts hold. `None` if it
     /// is not.
-    fn parse_marked(syntax: Syntax, text: &str, fresh: &Header) -> Result<Option<Self>> {
-        let Some((foreign, parts)) = cut(text) else {
-            return Ok(None);
-        };
+    fn parse_marked(syntax: Syntax, text: &str, fresh: &Header) -> Option<Self> {
+        let (foreign, parts) = cut(text)?;
         let records = parts.iter().flat_map(|part| part.lines());
         let records = records.filter(|line| line.trim_start().starts_with("{\""));
-        let Some((header, routes)) = parse(records)? else {
-            return Ok(None);
-        };
+        let (header, routes) = parse(records).ok()??;
         let mut file = Self::empty(syntax, fresh.clone());
         file.header = header;
         file.set_routes(routes);
         if file.set_foreign(foreign).is_err() || file.foreign_has_legacy() {
-            return Ok(None);
+            return None;
         }
         file.is_written = file.render().is_ok_and(|ours| ours == text);
-        Ok(file.is_written.then_some(file))
+        file.is_written.then_some(file)
     }
 
     /// Takes over a setup; see [`Backend::open`](crate::Backend::open). `certificate` is the file
@@ -419,14 +429,15 @@ impl TableFile {
         };
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        self.write(&pieces, usize::MAX, &mut text);
+        self.write(&pieces, None, &mut text);
         self.text = text;
         self.frames[slot] = Some(pieces);
         Ok(&self.text)
     }
 
-    /// Writes the text with at most so many routes.
-    fn write(&self, pieces: &[Piece<Part>], limit: usize, out: &mut String) {
+    /// Writes the text; with a `sample`, a router and a service of this name stand for all routes.
+    fn write(&self, pieces: &[Piece<Part>], sample: Option<&str>, out: &mut String) {
+        let limit = if sample.is_some() { 0 } else { usize::MAX };
         let syntax = self.syntax;
         let line = |indent: usize, line: &str, out: &mut String| {
             out.extend(std::iter::repeat_n(' ', indent));
@@ -442,6 +453,10 @@ impl TableFile {
                         line(*indent, &syntax.entry(&self.header.marker, &value), out);
                     }
                     Part::Routers => {
+                        if let Some(name) = sample {
+                            let fields = [("rule", Field::Text("x"))];
+                            line(*indent, &syntax.map_entry(name, fields.into_iter()), out);
+                        }
                         for (_, parent) in self.parents.values().take(limit).flatten() {
                             line(*indent, parent, out);
                         }
@@ -450,6 +465,9 @@ impl TableFile {
                         }
                     }
                     Part::Services => {
+                        if let Some(name) = sample {
+                            line(*indent, &syntax.entry(name, &json!({"x": {"y": 1}})), out);
+                        }
                         for (_, text) in self.services.values().take(limit) {
                             line(*indent, text, out);
                         }
@@ -473,26 +491,30 @@ impl TableFile {
     fn weave(&self, has_routes: bool) -> Result<Vec<Piece<Part>>> {
         let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
         let mut sections: BTreeMap<Vec<String>, Vec<Part>> = BTreeMap::new();
-        let mut add = |path: &[&str], part| {
-            let path = path.iter().map(ToString::to_string).collect();
+        let mut added = Vec::new();
+        let mut add = |path: &[&str], name: &str, part| {
+            let path: Vec<_> = path.iter().map(ToString::to_string).collect();
+            added.push([&*path, &[name.to_string()]].concat());
             sections.entry(path).or_default().push(part);
         };
-        for entry in entries(&self.header.config())? {
+        let config = self.header.config();
+        for entry in entries(&config)? {
             // What somebody has written by hand since then comes first.
             if tree
                 .get(&[&*entry.section, &[entry.name]].concat())
                 .is_none()
             {
                 let line = self.syntax.entry(entry.name, entry.value);
-                add(&entry.section, Part::Line(line));
+                add(&entry.section, entry.name, Part::Line(line));
             }
         }
-        add(&["http", "middlewares"], Part::Marker);
+        add(&["http", "middlewares"], &self.header.marker, Part::Marker);
+        let sample = format!("{}-sample", self.header.marker);
         if has_routes {
-            add(&["http", "routers"], Part::Routers);
-            add(&["http", "services"], Part::Services);
+            add(&["http", "routers"], &sample, Part::Routers);
+            add(&["http", "services"], &sample, Part::Services);
         }
-        add(&[OURS], Part::Records);
+        add(&[OURS], "routes", Part::Records);
         let sections: Vec<_> = sections
             .into_iter()
             .map(|(path, parts)| Section { path, parts })
@@ -501,21 +523,29 @@ impl TableFile {
             .syntax
             .weave(&self.foreign, &sections)
             .map_err(corrupt)?;
-        self.check(&pieces)?;
+        self.check(&pieces, &sample, &added, tree.to_value())?;
         Ok(pieces)
     }
 
-    /// Whether a file that is put together like this can be read again.
-    fn check(&self, pieces: &[Piece<Part>]) -> Result<()> {
+    /// Whether a file that is put together like this can be read again: with what is `added` where it
+    /// belongs, a route called `sample` included, and `foreign` as it was.
+    fn check(
+        &self,
+        pieces: &[Piece<Part>],
+        sample: &str,
+        added: &[Vec<String>],
+        foreign: Value,
+    ) -> Result<()> {
         let mut text = String::new();
-        self.write(pieces, 1, &mut text);
+        self.write(pieces, Some(sample), &mut text);
         let tree = self.syntax.parse(&text).map_err(|why| {
             corrupt(format!(
                 "routes can't be added to it as it is written: {why}"
             ))
         })?;
-        let marker = tree.get(&["http", "middlewares", &self.header.marker]);
-        if marker.is_none() || tree.get(&[OURS, "routes"]).is_none() {
+        let mut whole = tree.to_value();
+        let are_there = added.iter().all(|path| take(&mut whole, path));
+        if !are_there || filled(whole) != filled(foreign) {
             let why = "routes can't be added to it: what is added would not stand where it belongs";
             return Err(corrupt(why.into()));
         }
@@ -726,6 +756,18 @@ impl LegacyRoutes {
             _ => false,
         }
     }
+}
+
+/// Takes the entry with these keys out of a value; says whether it was there.
+fn take(value: &mut Value, path: &[String]) -> bool {
+    let Some((name, section)) = path.split_last() else {
+        return false;
+    };
+    let map = section
+        .iter()
+        .try_fold(value, |value, key| value.get_mut(key));
+    map.and_then(Value::as_object_mut)
+        .is_some_and(|map| map.remove(name).is_some())
 }
 
 /// A value under these keys.

@@ -1,5 +1,7 @@
 //! Files that people wrote, with our table in and out of them.
 
+mod odd_files;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -162,12 +164,7 @@ fn what_others_wrote_stays() {
         again.tear_down();
         let emptied = again.render().unwrap().to_string();
         let (rest, _) = crate::config::text::cut(&emptied).unwrap();
-        let newline = if text.is_empty() || text.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
-        assert_eq!(rest, format!("{text}{newline}"));
+        assert_eq!(rest, text);
         assert_eq!(again.foreign(), rest);
     }
 }
@@ -176,7 +173,7 @@ fn what_others_wrote_stays() {
 fn our_entries_are_known_by_name_where_the_marks_are_lost() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
-        let unmarked = unmarked(syntax, file.render().unwrap().to_string());
+        let unmarked = unmarked(syntax, file.render().unwrap());
         let mut again = parse(syntax, &unmarked, "other").unwrap();
         assert_eq!(
             (&again.routes, &again.header),
@@ -201,21 +198,64 @@ fn our_entries_are_known_by_name_where_the_marks_are_lost() {
 }
 
 #[test]
-fn edits_between_our_marks_keep_what_is_not_ours() {
+fn what_is_between_our_marks_is_replaced() {
+    for (syntax, text) in samples() {
+        let mut file = with_routes(syntax, text);
+        let written = file.render().unwrap().to_string();
+        let (begin, end) = ("# traefik-router: begin", "# traefik-router: end");
+        let commented = written.replace(end, &format!("  # by hand\n\n{end}"));
+        let above = commented.replace(begin, &format!("# above\n{begin}"));
+        let mut cases = vec![(without_record(&written), 2), (commented, 3), (above, 3)];
+        let header = "[http.routers]\n";
+        if syntax == Syntax::Toml && !text.contains(header) {
+            let entry = syntax.entry("leftover", &json!({"rule": "x"}));
+            let edited = written.replacen(header, &format!("{header}{entry}"), 1);
+            cases.push((edited, 3));
+        }
+        for (edited, routes) in cases {
+            let mut again = parse(syntax, &edited, "other").unwrap();
+            assert_eq!((again.routes.len(), again.is_written), (routes, false));
+            let left = again.foreign().replace("# above\n", "");
+            let left = left.replace("# above", "");
+            assert_eq!(left.trim_end(), text.trim_end(), "{edited}");
+            let routes: Vec<_> = file.routes.iter().cloned().map(Change::Set).collect();
+            again.apply(&routes).unwrap();
+            let whole = again.render().unwrap();
+            assert_eq!(value(syntax, whole), value(syntax, &written), "{edited}");
+        }
+    }
+}
+
+/// A file in which somebody has deleted the record of a route, and has left its router and service.
+fn without_record(text: &str) -> String {
+    let lines = text.split_inclusive('\n');
+    let lines = lines.filter(|line| !line.contains("\"spec\":\"/user/a@b/\""));
+    lines.collect()
+}
+
+#[cfg(feature = "yaml")]
+#[test]
+fn a_text_that_somebody_writes_above_our_marks_keeps_its_line_break() {
+    let written = with_routes(Syntax::Yaml, "x: 1")
+        .render()
+        .unwrap()
+        .to_string();
+    let note = "\nnote: |\n  text\n";
+    let edited = written.replace("x: 1\n", &format!("x: 1{note}"));
+    let again = parse(Syntax::Yaml, &edited, "other").unwrap();
+    assert_eq!(again.foreign(), format!("x: 1{note}"));
+    let edited = written.replace("x: 1\n", "x: 1\ny: 2\n");
+    let again = parse(Syntax::Yaml, &edited, "other").unwrap();
+    assert_eq!(again.foreign(), "x: 1\ny: 2");
+}
+
+#[test]
+fn what_follows_our_marks_stays_in_its_table() {
     let mut file = with_routes(Syntax::Toml, "");
     let written = file.render().unwrap().to_string();
-    let edited = written.replace(
-        "[http.routers]\n",
-        "[http.routers]\nmine = {rule = 'x', service = 's'} # by hand\n",
-    );
-    let mut again = parse(Syntax::Toml, &edited, "other").unwrap();
-    assert_eq!(again.routes, file.routes);
-    assert!(
-        again
-            .render()
-            .unwrap()
-            .contains("mine = {rule = 'x', service = 's'} # by hand\n")
-    );
+    let appended = format!("{}mine = 1\n", without_record(&written));
+    let again = parse(Syntax::Toml, &appended, "other").unwrap();
+    assert_eq!(again.foreign(), "[traefik_router]\nmine = 1\n");
 
     let appended = format!("{written}mine = 1\n[http.routers.mine]\nrule = 'x'\n");
     let mut again = parse(Syntax::Toml, &appended, "other").unwrap();
@@ -232,20 +272,35 @@ fn edits_between_our_marks_keep_what_is_not_ours() {
 
 #[test]
 fn what_looks_like_our_marks_inside_of_a_text_stays() {
-    let text = "x = '''\na\n# traefik-router: begin\nb\n# traefik-router: end\nc\n'''\n";
-    let mut file = with_routes(Syntax::Toml, text);
-    let written = file.render().unwrap().to_string();
-    for text in [
-        written.clone(),
-        written.replace("'x'", "'y'") + "# by hand\n",
-    ] {
-        let again = parse(Syntax::Toml, &text, "other").unwrap();
-        assert_eq!(again.routes, file.routes);
-        let x = value(Syntax::Toml, again.foreign())["x"].clone();
-        assert_eq!(
-            x,
-            "a\n# traefik-router: begin\nb\n# traefik-router: end\nc\n"
-        );
+    let begin_to_end = "a\n# traefik-router: begin\n{\"b\":\n# traefik-router: end\nc\n";
+    let end_to_begin = "a\n# traefik-router: end\n\n# traefik-router: begin\nc\n";
+    let begin = "# traefik-router: begin\n";
+    let mut texts = Vec::new();
+    for lines in [begin_to_end, end_to_begin, begin] {
+        texts.push((Syntax::Toml, format!("x = '''\n{lines}'''\n")));
+        let escaped = lines.replace('"', "\\\"");
+        texts.push((Syntax::Toml, format!("x = [\"\"\"\n{escaped}\"\"\"]\n")));
+        #[cfg(feature = "yaml")]
+        for (open, close) in [("|\n", ""), (">-\n", ""), ("'\n", "  '\n")] {
+            let indented = lines.replace('\n', "\n  ");
+            let text = format!("x: {open}  {}\n{close}", indented.trim_end());
+            texts.push((Syntax::Yaml, text));
+        }
+    }
+    for (syntax, text) in texts {
+        let mut file = with_routes(syntax, &text);
+        let written = file.render().unwrap().to_string();
+        let again = parse(syntax, &written, "other").unwrap();
+        assert_eq!((again.foreign(), again.is_written), (&*text, true));
+        let edited = format!("{written}# by hand\n");
+        for (edited, routes) in [(without_record(&edited), 2), (edited, 3)] {
+            let mut again = parse(syntax, &edited, "other").unwrap();
+            assert_eq!(again.routes.len(), routes, "{edited}");
+            assert_eq!(again.foreign(), format!("{text}# by hand\n"), "{edited}");
+            let whole = again.render().unwrap().to_string();
+            let again = parse(syntax, &whole, "other").unwrap();
+            assert_eq!((again.routes.len(), again.is_written), (routes, true));
+        }
     }
 }
 
@@ -300,7 +355,8 @@ fn what_takes_no_entries_is_refused_before_anything_is_written() {
         "http: ~\n",
         "http:\n  routers: null # none yet\n",
         "? http\n: middlewares:\n    a: {}\n",
-        "http:\n  !!map\n  a: 1\n",
+        "http:\n  !!map\n",
+        "http:\n  services: !!map\n",
         "b: &b\n  x: 1\nhttp:\n  <<: *b\n",
         "http:\r  routers:\r",
         "~\n",
@@ -336,6 +392,8 @@ fn refusals_name_the_line() {
             (Syntax::Yaml, "a: 1\nb: [\n", "line "),
             (Syntax::Yaml, "- a\n- b\n", "line 1"),
             (Syntax::Yaml, "a: 1\n---\nb: 2\n", "second"),
+            (Syntax::Yaml, "a: 1\n...\n", "line 2"),
+            (Syntax::Yaml, "a:\n  b: 1\n  c: 1\n  \"b\": 2\n", "line 4"),
         ],
     ]
     .concat();

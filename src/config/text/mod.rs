@@ -2,6 +2,7 @@
 //! so that entries can be added and dropped while every other line stays as it is.
 
 mod json;
+mod marks;
 mod toml;
 #[cfg(feature = "yaml")]
 mod yaml;
@@ -12,7 +13,9 @@ use std::path::Path;
 use serde_json::Value;
 
 pub(crate) use json::json_line;
+pub(crate) use marks::{cut, outside, unmarked};
 
+use self::marks::{END_LINE, begun};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The syntax of a configuration file.
@@ -77,11 +80,6 @@ pub(crate) enum Piece<P> {
     Text(String),
     Part { part: P, indent: usize },
 }
-
-const BEGIN: &str = "# traefik-router: begin";
-const BEGIN_LINE: &str =
-    "# traefik-router: begin (what stands between here and the end is replaced at each change)\n";
-const END_LINE: &str = "# traefik-router: end\n";
 
 impl Syntax {
     /// The syntax that the file's ending names.
@@ -205,21 +203,14 @@ impl Syntax {
         let mut pieces = Vec::new();
         let mut done = 0;
         for (at, _, block) in inserts {
-            let mut before = text[done..at].to_string();
-            if !before.is_empty() && !before.ends_with('\n') {
-                before.push('\n');
-            }
-            pieces.push(Piece::Text(before + BEGIN_LINE));
+            pieces.push(Piece::Text(begun(text, done..at)));
             pieces.extend(block);
             pieces.push(Piece::Text(END_LINE.into()));
             done = at;
         }
         let mut rest = text[done..].to_string();
         if !at_end.is_empty() {
-            if !rest.is_empty() && !rest.ends_with('\n') {
-                rest.push('\n');
-            }
-            pieces.push(Piece::Text(rest + BEGIN_LINE));
+            pieces.push(Piece::Text(begun(text, done..text.len())));
             pieces.extend(at_end);
             rest = END_LINE.into();
         }
@@ -310,17 +301,58 @@ impl Node {
     pub(crate) fn text_without(&self, text: &str, ours: &dyn Fn(&[&str]) -> bool) -> String {
         let mut lines = Vec::new();
         self.collect(&mut Vec::new(), ours, &mut lines);
-        lines.sort_by_key(|range: &Range<usize>| range.start);
-        let mut out = String::with_capacity(text.len());
-        let mut done = 0;
-        for range in lines {
-            if range.start >= done {
-                out.push_str(&text[done..range.start]);
+        without_lines(text, lines)
+    }
+
+    /// The value without entries whose lines are in these ranges, and without maps that are empty.
+    fn value_outside(&self, ranges: &[Range<usize>]) -> Option<Value> {
+        match &self.kind {
+            _ if self.is_inside(ranges) => None,
+            Kind::Leaf(value) => filled(value.clone()),
+            Kind::Map(entries) => {
+                let entries = entries.iter();
+                let left = entries.filter_map(|(key, node)| {
+                    let value = node.value_outside(ranges)?;
+                    Some((key.clone(), value))
+                });
+                let left: serde_json::Map<_, _> = left.collect();
+                (!left.is_empty()).then_some(left.into())
             }
-            done = done.max(range.end);
         }
-        out.push_str(&text[done..]);
-        out
+    }
+
+    /// Collects the lines of entries that are in these ranges; says whether nothing of this node is
+    /// left. A table's header stays for as long as an entry outside needs it.
+    fn collect_inside(&self, ranges: &[Range<usize>], lines: &mut Vec<Range<usize>>) -> bool {
+        let mut gone = self.is_inside(ranges);
+        if let Kind::Map(entries) = &self.kind {
+            let left = entries
+                .iter()
+                .filter(|(_, node)| !node.collect_inside(ranges, lines));
+            gone |= left.count() == 0 && self.are_lines_inside(ranges);
+        }
+        if gone {
+            lines.extend(self.lines.iter().cloned());
+        }
+        gone
+    }
+
+    /// Whether this is an entry in these ranges, and no entry below it has lines of its own.
+    fn is_inside(&self, ranges: &[Range<usize>]) -> bool {
+        let has_lines = |(_, node): &(String, Self)| !node.lines.is_empty();
+        let stands_alone = match &self.kind {
+            Kind::Map(entries) => !entries.iter().any(has_lines),
+            Kind::Leaf(_) => true,
+        };
+        stands_alone && self.are_lines_inside(ranges)
+    }
+
+    fn are_lines_inside(&self, ranges: &[Range<usize>]) -> bool {
+        let is_inside = |line: &Range<usize>| {
+            let mut ranges = ranges.iter();
+            ranges.any(|range| range.start <= line.start && line.end <= range.end)
+        };
+        !self.lines.is_empty() && self.lines.iter().all(is_inside)
     }
 
     /// Collects the lines to drop; says whether nothing of this node is left.
@@ -346,6 +378,20 @@ impl Node {
             lines.extend(self.lines.iter().cloned());
         }
         gone
+    }
+
+    /// Has entries added nowhere in it.
+    #[cfg(feature = "yaml")]
+    fn close(&mut self) {
+        self.place = Place::Nowhere;
+        if let Kind::Map(entries) = &mut self.kind {
+            entries.iter_mut().for_each(|(_, node)| node.close());
+        }
+    }
+
+    /// Whether a line break behind `text`, which this was read from, would be a part of a value.
+    fn is_open_ended(&self, text: &str) -> bool {
+        matches!(self.place, Place::Lines { at, .. } if at < text.len())
     }
 
     fn place_of(&self, path: &[String]) -> Place {
@@ -374,55 +420,43 @@ impl Node {
     }
 }
 
-/// Cuts our marked parts out of a file: what is left, and the parts. `None` if the marks do not
-/// pair up, as after an edit by hand.
-pub(crate) fn cut(text: &str) -> Option<(String, Vec<&str>)> {
-    let mut rest = String::with_capacity(text.len());
-    let mut parts = Vec::new();
-    let mut begun = None;
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let mark = line.trim_start_matches(' ');
-        if mark.starts_with(BEGIN) {
-            if begun.replace(at + line.len()).is_some() {
-                return None;
-            }
-        } else if mark.trim_end() == END_LINE.trim_end() {
-            parts.push(&text[begun.take()?..at]);
-        } else if begun.is_none() {
-            rest.push_str(line);
+/// `text` without these lines.
+fn without_lines(text: &str, mut lines: Vec<Range<usize>>) -> String {
+    lines.sort_by_key(|range| range.start);
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for range in lines {
+        if range.start >= done {
+            out.push_str(&text[done..range.start]);
         }
-        at += line.len();
+        done = done.max(range.end);
     }
-    begun.is_none().then_some((rest, parts))
+    out.push_str(&text[done..]);
+    out
 }
 
-/// `text` without our marks. What looks like one inside of somebody's string stays.
-pub(crate) fn unmarked(syntax: Syntax, text: String) -> String {
-    let is_mark = |line: &str| {
-        let line = line.trim();
-        line.starts_with(BEGIN) || line == END_LINE.trim_end()
-    };
-    let value = |text: &str| syntax.parse(text).map(|tree| tree.to_value());
-    let bare: String = text
-        .split_inclusive('\n')
-        .filter(|line| !is_mark(line))
-        .collect();
-    if bare.len() == text.len() || value(&bare) == value(&text) {
-        return bare;
-    }
-    let mut text = text;
-    let mut at = 0;
-    while let Some(line) = text[at..].split_inclusive('\n').next() {
-        let end = at + line.len();
-        let without = format!("{}{}", &text[..at], &text[end..]);
-        if is_mark(line) && value(&without) == value(&text) {
-            text = without;
-        } else {
-            at = end;
+/// A value without empty maps, which stand for nothing. `None` if nothing is left.
+pub(crate) fn filled(value: Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(map) => {
+            let map = map.into_iter();
+            let map = map.filter_map(|(key, value)| Some((key, filled(value)?)));
+            let map: serde_json::Map<_, _> = map.collect();
+            (!map.is_empty()).then_some(map.into())
         }
+        other => Some(other),
     }
-    text
+}
+
+/// How long the byte order mark is that a text begins with.
+fn bom_len(text: &str) -> usize {
+    let bom = '\u{feff}';
+    if text.starts_with(bom) {
+        bom.len_utf8()
+    } else {
+        0
+    }
 }
 
 /// The whole lines that `range` touches.

@@ -1,6 +1,6 @@
 //! YAML. The only module that names saphyr_parser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
@@ -8,18 +8,30 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::json::push_flow_line;
-use super::{Field, Kind, LINE, Node, Piece, Place, line_number, whole_lines};
+use super::{Field, Kind, LINE, Node, Piece, Place, bom_len, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.replace("\r\n", "\n").contains('\r') {
         return Err("a carriage return ends a line by itself; end lines with line feeds".into());
     }
-    let offsets = || text.char_indices().map(|(at, _)| at).collect();
+    // The parser would take a byte order mark for a column.
+    let start = bom_len(text);
+    let content = &text[start..];
+    // No text within a mapping begins at the margin.
+    let is_end =
+        |line: &str| line == "..." || line.starts_with("... ") || line.starts_with("...\t");
+    if let Some(above) = content.lines().position(is_end) {
+        let why = "\"...\" ends the document here; remove it, so that routes can follow";
+        return Err(format!("line {}: {why}", above + 1));
+    }
+    let offsets = || content.char_indices().map(|(at, _)| start + at).collect();
     let mut reader = Reader {
         text,
-        offsets: (!text.is_ascii()).then(offsets),
-        events: Parser::new_from_str(text),
+        start,
+        offsets: (!content.is_ascii()).then(offsets),
+        events: Parser::new_from_str(content),
         anchors: BTreeMap::new(),
+        ends_in_block: false,
     };
     reader.document().map_err(|problem| match problem {
         Problem::Scan(error) => format!("line {}: {}", error.marker().line(), error.info()),
@@ -40,11 +52,15 @@ impl From<ScanError> for Problem {
 
 struct Reader<'t> {
     text: &'t str,
+    /// Where the text begins behind a byte order mark.
+    start: usize,
     /// The offset of each character, where they are not all bytes.
     offsets: Option<Vec<usize>>,
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     /// Values that an alias can stand for.
     anchors: BTreeMap<usize, Value>,
+    /// Whether the last value is a block scalar (`|` or `>`).
+    ends_in_block: bool,
 }
 
 impl<'t> Reader<'t> {
@@ -73,13 +89,10 @@ impl<'t> Reader<'t> {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamEnd => return Ok(root.unwrap_or_else(|| empty(end))),
-                Event::StreamStart | Event::Nothing | Event::DocumentStart(_) => {}
-                Event::DocumentEnd if !self.text[self.offset(span.start)..].starts_with("...") => {}
-                Event::DocumentEnd => {
-                    let why =
-                        "\"...\" ends the document here; remove it, so that routes can follow";
-                    return Err(Problem::Other(span.start.line(), why.into()));
-                }
+                Event::StreamStart
+                | Event::Nothing
+                | Event::DocumentStart(_)
+                | Event::DocumentEnd => {}
                 _ if root.is_some() => {
                     let why = "Traefik reads the first document of a file only; remove the second";
                     return Err(Problem::Other(span.start.line(), why.into()));
@@ -94,12 +107,13 @@ impl<'t> Reader<'t> {
                         let why = "the file must be a mapping";
                         return Err(Problem::Other(span.start.line(), why.into()));
                     }
-                    // New sections go to the end of the file, in line with what is there.
-                    if let Place::Lines { indent, .. } = node.place {
-                        node.place = Place::Lines {
-                            at: self.text.len(),
-                            indent,
-                        };
+                    // New sections go to the end of the file, in line with what is there. But a line
+                    // break that a block scalar's last line lacks would become a part of its value.
+                    let is_open_ended = self.ends_in_block && !self.text.ends_with('\n');
+                    if let Place::Lines { at, .. } = &mut node.place {
+                        if !is_open_ended {
+                            *at = self.text.len();
+                        }
                     }
                     root = Some(node);
                 }
@@ -120,6 +134,10 @@ impl<'t> Reader<'t> {
             lines: Vec::new(),
             place: Place::Nowhere,
         };
+        self.ends_in_block = matches!(
+            event,
+            Event::Scalar(_, ScalarStyle::Literal | ScalarStyle::Folded, ..)
+        );
         let (node, anchor, end) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
@@ -131,8 +149,8 @@ impl<'t> Reader<'t> {
                 let end = self.content_end(span);
                 let mut node = leaf(value);
                 // A null that is written out can't be followed by entries.
-                if span.start.index() == span.end.index() && anchor == 0 {
-                    let at = whole_lines(self.text, end..end).end;
+                if plain && span.start.index() == span.end.index() && anchor == 0 {
+                    let at = self.whole_lines(end..end).end;
                     node.place = Place::Lines {
                         at,
                         indent: key_indent + 2,
@@ -149,7 +167,11 @@ impl<'t> Reader<'t> {
                 (leaf(items), anchor, end)
             }
             Event::MappingStart(anchor, _) => {
-                let (node, end) = self.mapping(span, anchor != 0)?;
+                let (mut node, end) = self.mapping(span)?;
+                if anchor != 0 {
+                    // What is added would be wherever an alias is.
+                    node.close();
+                }
                 (node, anchor, end)
             }
             _ => return Err(Problem::Other(span.start.line(), "this is no value".into())),
@@ -174,9 +196,10 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn mapping(&mut self, start: Span, anchored: bool) -> Result<(Node, usize), Problem> {
+    fn mapping(&mut self, start: Span) -> Result<(Node, usize), Problem> {
         let flow = self.text[self.offset(start.start)..].starts_with('{');
         let mut entries = Vec::new();
+        let mut names = HashSet::new();
         let mut place = Place::Nowhere;
         let mut last = self.content_end(start);
         loop {
@@ -196,22 +219,37 @@ impl<'t> Reader<'t> {
                     last.max(end),
                 ));
             }
-            let indent = span.start.col();
             let key_at = self.offset(span.start);
+            let key_line = self.whole_lines(key_at..key_at);
+            let line = &self.text[key_line.start..key_at];
+            // The key may have a tag or a "?" in front.
+            let indent = line.len() - line.trim_start_matches(' ').len();
             let (key, _) = self.node(event, span, indent)?;
             let key = match key.to_value() {
                 Value::String(key) => key,
                 other => other.to_string(),
             };
+            if !names.insert(key.clone()) {
+                let why = format!("the key {key:?} is there twice, which Traefik refuses");
+                return Err(Problem::Other(span.start.line(), why));
+            }
             let (event, value_span) = self.next()?;
             let (mut node, end) = self.node(event, value_span, indent)?;
             let end = end.max(key_at);
-            if !flow {
-                if entries.is_empty() && !anchored {
-                    place = Place::Lines { at: key_at, indent };
+            if flow {
+                node.place = Place::Nowhere;
+            } else {
+                if entries.is_empty() {
+                    let at = key_line.start;
+                    place = Place::Lines { at, indent };
                 }
                 if let (Kind::Map(_), Place::Lines { at, .. }) = (&node.kind, &mut node.place) {
-                    *at = whole_lines(self.text, key_at..key_at).end;
+                    // Above comments, but not above a tag.
+                    let between = self.text.get(key_line.end..*at).unwrap_or_default();
+                    let mut lines = between.lines().map(str::trim_start);
+                    if lines.all(|line| line.is_empty() || line.starts_with('#')) {
+                        *at = key_line.end;
+                    }
                 }
                 node.lines = self.lines_of(&node, key_at, end);
             }
@@ -227,13 +265,18 @@ impl<'t> Reader<'t> {
             Kind::Leaf(_) => false,
         };
         let last = if children_have_lines { key_at } else { end };
-        vec![whole_lines(self.text, key_at..last)]
+        vec![self.whole_lines(key_at..last)]
+    }
+
+    fn whole_lines(&self, range: Range<usize>) -> Range<usize> {
+        let lines = whole_lines(self.text, range);
+        lines.start.max(self.start)..lines.end
     }
 
     /// The offset of a marker, which counts characters.
     fn offset(&self, marker: saphyr_parser::Marker) -> usize {
         match &self.offsets {
-            None => marker.index().min(self.text.len()),
+            None => (self.start + marker.index()).min(self.text.len()),
             Some(offsets) => offsets
                 .get(marker.index())
                 .copied()
