@@ -46,7 +46,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The store no longer keeps the revision that was asked for.
     Compacted,
-    /// Other writers kept changing the store; our change found no gap between theirs.
+    /// Other writers kept changing the store, and our change found no gap between theirs; or the store
+    /// was put back to an earlier state than this program has seen.
     Conflict,
     /// User name, password or certificate was refused.
     Unauthorized,

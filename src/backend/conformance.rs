@@ -102,9 +102,17 @@ fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
 }
 
 fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
-    let first = open(&*handle());
-    let second = ok(handle().commit(&mut |_, _| Vec::new()));
-    assert_eq!(state(&first), state(&second));
+    open(&*handle());
+    let first = ok(handle().commit(&mut |_, _| vec![add("/a/", json!(1))]));
+    let nothing = Change::delete("/none/").unwrap_or_else(fail);
+    for changes in [vec![], vec![add("/a/", json!(1)), nothing]] {
+        let second = ok(handle().commit(&mut |_, _| changes.clone()));
+        assert_eq!(state(&first), state(&second));
+    }
+    ok(handle().repair());
+    if ok(handle().inspect()).is_some_and(|seen| seen.commit.is_some()) {
+        assert_eq!(ok(handle().generation()), first.generation);
+    }
 }
 
 /// What a commit says of the store, however the store came to it.

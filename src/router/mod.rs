@@ -197,13 +197,22 @@ impl Router {
     ///
     /// `data` is kept with the route for the caller, unchanged; Traefik does not see it.
     ///
+    /// If the table has the same route already, this checks what Traefik reads of it, and its router in
+    /// Traefik's API. What was changed by hand is written again. Otherwise nothing is written.
+    ///
     /// # Errors
     /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
     ///   [`Target::new`](crate::Target::new), and if `data` is nested more than 100 levels deep.
     /// - [`Store`](ErrorKind::Store), [`Locked`](ErrorKind::Locked),
     ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
+    /// - [`InUse`](ErrorKind::InUse): not stored; another program has set another entrypoint or
+    ///   `extra_service_config` for the table than this Router was told.
+    /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the
+    ///   store was put back to an earlier state than this Router has seen, as by a restore from a
+    ///   backup. [`reconcile`](Self::reconcile) takes that over.
     /// - [`NotLoaded`](ErrorKind::NotLoaded): stored, but a Traefik was not seen to load it within
-    ///   [`check_route_timeout`](Builder::check_route_timeout). The message names the likely cause.
+    ///   [`check_route_timeout`](Builder::check_route_timeout), or its router is not as it should be.
+    ///   The message names the likely cause.
     /// - [`Refused`](ErrorKind::Refused): stored and loaded, but Traefik refuses the router; the
     ///   message has Traefik's own words.
     /// - [`Unauthorized`](ErrorKind::Unauthorized), [`Process`](ErrorKind::Process): stored, but
@@ -244,6 +253,11 @@ impl Router {
     /// Makes the table equal to `desired`: adds what lacks, changes what differs, deletes what is
     /// not in it.
     ///
+    /// Before that it compares everything that Traefik reads of this table with the table, and writes
+    /// again what differs. Then it checks the router of each route in Traefik's API. A store that was put
+    /// back to an earlier state is taken over. A Traefik on etcd may no longer hear of changes then; the
+    /// error [`NotLoaded`](ErrorKind::NotLoaded) names those that have to be restarted.
+    ///
     /// # Errors
     /// As [`add_route`](Self::add_route).
     pub fn reconcile(&self, desired: impl IntoIterator<Item = Route>) -> Result<Applied> {
@@ -267,7 +281,8 @@ impl Router {
     /// All routes, in the order of their routespecs.
     ///
     /// # Errors
-    /// If the store can't be read.
+    /// If the store can't be read; and [`Conflict`](ErrorKind::Conflict) if it was put back to an earlier
+    /// state than this Router has seen.
     pub fn get_all_routes(&self) -> Result<Table> {
         self.backend.read()
     }
@@ -297,7 +312,8 @@ impl Router {
         Watch::new(self)
     }
 
-    /// Asks every Traefik how it is. Never fails; what is wrong is in the answer.
+    /// Asks every Traefik how it is: its version, the generation it has loaded, and which routers of this
+    /// table it refuses. Never fails; what is wrong is in the answer.
     pub fn status(&self) -> Status {
         Status {
             process: self.process(),

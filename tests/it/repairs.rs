@@ -323,6 +323,9 @@ fn a_generation_that_goes_back_is_not_taken_for_ours(kind: Kind) {
     eventually("Traefik shows the later generation", || {
         rig.api().generation(&name).unwrap() == Some(ahead)
     });
+    let done = router.add_route("/ahead/", echo.url(), json!(1)).unwrap();
+    assert_eq!(done.generation, ahead + 1);
+    assert_eq!(rig.landed("h", "/ahead/"), Some(echo.port));
     // One that has not seen the later generation.
     let late = open().offline().unwrap();
     rig.write_rules(&before);

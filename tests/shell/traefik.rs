@@ -92,6 +92,30 @@ fn what_is_stored_and_not_served_exits_with_4() {
 }
 
 #[test]
+fn status_tells_which_routers_are_refused() {
+    let place = Place::new();
+    let _router = place.start();
+    place.configure("");
+    place.run("routes add /a/ http://t").done();
+    place.run("status").done();
+    let other = traefik_router::FileBackend::new(place.path("rules.toml"));
+    let other = traefik_router::Router::builder(other).traefik_entrypoint("vanished");
+    other.offline().unwrap().apply([]).unwrap();
+    eventually("they are refused", || {
+        let said = place.run("status --json");
+        let refused = &said.json()["traefiks"][0]["refused"];
+        let text = refused.to_string();
+        // The route's, and the one that shows the generation.
+        refused.as_array().unwrap().len() == 2 && text.contains("vanished") && said.code == 1
+    });
+    let status = place.run("status");
+    assert_eq!(status.code, 1);
+    for says in ["refuses the router", "and 1 more", "vanished"] {
+        assert!(status.out.contains(says), "{}", status.out);
+    }
+}
+
+#[test]
 fn a_traefik_that_reads_something_else_gets_no_route() {
     let place = Place::new();
     let _traefik = place.start_external("other.toml", "0s");

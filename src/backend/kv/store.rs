@@ -96,8 +96,9 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A table that had this version is gone and about to be begun anew: whatever is needed so that
-    /// a Traefik which watches from there on hears of it. `scratch` is a key of ours that may be
+    /// A store that had this version was put back to an earlier state, and the table is about to be
+    /// written: does what is needed so that a Traefik which watches from that version on hears of it.
+    /// `scratch` is a key of ours that may be
     /// written and deleted for that. Defaults to nothing.
     ///
     /// # Errors
