@@ -77,8 +77,8 @@ impl Backend for MemoryBackend {
         Ok(header.commit(None))
     }
 
-    fn generation(&self) -> Result<u64> {
-        Ok(self.state().0.generation)
+    fn last_commit(&self) -> Result<Option<Commit>> {
+        Ok(Some(self.state().0.commit(None)))
     }
 
     fn close(&self) -> Result<()> {

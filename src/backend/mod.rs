@@ -115,14 +115,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The generation that is stored now. Defaults to what [`inspect`](Self::inspect) finds, and where
-    /// that finds none, to the greatest number.
+    /// The last commit, as it is stored now. `None` means that the store does not say; then a Traefik
+    /// that shows a later generation than a commit's has loaded that commit. Defaults to what
+    /// [`inspect`](Self::inspect) finds.
     ///
     /// # Errors
     /// If the store can't be read.
-    fn generation(&self) -> Result<u64> {
-        let commit = self.inspect()?.and_then(|contents| contents.commit);
-        Ok(commit.map_or(u64::MAX, |commit| commit.generation))
+    fn last_commit(&self) -> Result<Option<Commit>> {
+        Ok(self.inspect()?.and_then(|contents| contents.commit))
     }
 
     /// Waits until the table may be another one than this handle has last read or written, at most
@@ -193,8 +193,8 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).repair()
     }
 
-    fn generation(&self) -> Result<u64> {
-        (**self).generation()
+    fn last_commit(&self) -> Result<Option<Commit>> {
+        (**self).last_commit()
     }
 
     fn wait(&self, timeout: Duration) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -268,14 +268,29 @@ impl Header {
         }
     }
 
+    /// Whether the clock is past this generation, so that the next one is greater than it even on a
+    /// table that is put back to an earlier one. Waits for that if it is a matter of milliseconds.
+    pub(crate) fn is_past(&self) -> bool {
+        loop {
+            match self.generation.checked_sub(now()) {
+                None => return true,
+                Some(ahead) if ahead > 100 => return false,
+                Some(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// Starts the next commit. Generations follow the clock, so that a store which is restored
     /// from an old copy does not come back to a generation that Traefik has already shown.
     pub(crate) fn advance(&mut self) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_millis());
-        self.generation = self.generation.saturating_add(1).max(now as u64);
+        self.generation = self.generation.saturating_add(1).max(now());
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
 }
 
 /// What a Router was told of what belongs to the table as a whole. Another program may be told
@@ -301,8 +316,8 @@ impl Explicit {
     pub(crate) fn check(&self, header: &Header) -> Result<()> {
         let refuse = |what: String| {
             let message = format!(
-                "another program has {what}; nothing is changed until this one is told the same, or \
-                 nothing, or is started again"
+                "another program has {what}. Changes are refused until this program is given the same \
+                 value, or none, and is started again"
             );
             Err(Error::new(ErrorKind::InUse, message))
         };

@@ -34,6 +34,12 @@ pub(crate) fn fallback_name(namespace: &str, group: &str) -> String {
     name(namespace, &format!("rest {group}"))
 }
 
+/// Whether a router or service with this name may be one of a table's routes.
+pub(crate) fn is_like_a_name(name: &str) -> bool {
+    let is_hash = |hash: &str| hash.len() == HASH && hash.bytes().all(|b| BASE32.contains(&b));
+    name.split_once('-').is_some_and(|(hash, _)| is_hash(hash))
+}
+
 /// The middleware that carries the generation of a key-value store's table, with what tells the
 /// table from others.
 pub(crate) fn marker_name(unique: &str) -> String {

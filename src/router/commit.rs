@@ -14,6 +14,8 @@ use crate::route::{Change, Effect, Route, RouteSpec, Table};
 pub(super) enum Request {
     Changes(Vec<Change>),
     Reconcile(Table),
+    /// The table as it is stored.
+    Repair,
 }
 
 /// Asks the backend for a commit; where the table as a whole is asked for, after a repair.
@@ -56,8 +58,8 @@ impl Default for Confirmed {
 pub(super) struct Wanted {
     /// The routes whose routers must be there afterwards.
     pub(super) set: Vec<Arc<Route>>,
-    /// Whether the commit's generation proves nothing about some of them, since they were stored
-    /// before: then each router is looked at.
+    /// Whether some of them were stored by an earlier commit: then the routers are checked one by one,
+    /// since the generation proves nothing about these.
     pub(super) stored_before: bool,
     /// The route, if it is one alone that was not there before or had another target: seeing its
     /// router proves the commit.
@@ -163,7 +165,7 @@ impl Turn<'_> {
     fn run(&self, store: &Store<'_>, confirm: &Confirm<'_>) {
         let start = Instant::now();
         let mut plan = Plan::default();
-        let is_whole = |job: &Arc<Job>| matches!(job.request, Request::Reconcile(_));
+        let is_whole = |job: &Arc<Job>| !matches!(job.request, Request::Changes(_));
         let scope = match self.jobs.iter().any(is_whole) {
             true => Scope::Table,
             false => Scope::Routes,
@@ -224,6 +226,7 @@ impl Job {
         let is_ours = |spec: &&RouteSpec| match &self.request {
             Request::Changes(changes) => changes.iter().any(|change| change.spec() == *spec),
             Request::Reconcile(table) => table.get(spec).is_some(),
+            Request::Repair => true,
         };
         match confirmed.refused.iter().find(|(spec, _)| is_ours(spec)) {
             Some((_, error)) => Err(error.clone()),
@@ -260,9 +263,17 @@ impl Plan {
                 Request::Reconcile(desired) => {
                     let changes = overlay.to_table().changes_to(desired);
                     let applied = plan.add(&changes, &mut overlay);
-                    plan.wanted.stored_before |= changes.len() < desired.len();
+                    let set = changes
+                        .iter()
+                        .filter(|change| matches!(change, Change::Set(_)));
+                    plan.wanted.stored_before |= set.count() < desired.len();
                     overlay.expect(desired);
                     applied
+                }
+                Request::Repair => {
+                    plan.wanted.stored_before = true;
+                    overlay.expect(&overlay.to_table());
+                    Applied::default()
                 }
             };
             plan.applied.push(applied);
@@ -363,7 +374,7 @@ impl Overlay<'_> {
         effect
     }
 
-    /// Has the routes of a table that are there already count as set.
+    /// Counts routes that are in the table already as set.
     fn expect(&mut self, table: &Table) {
         for route in table {
             let changed = self.changed.entry(route.spec.clone());

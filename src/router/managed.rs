@@ -54,7 +54,7 @@ struct Started {
 /// if that can't start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
-    /// Nobody has waited for it to the end.
+    /// Not known yet whether it serves.
     Starting,
     Serves,
     /// It did not serve in time.
@@ -128,7 +128,7 @@ impl Managed {
         Ok(is_needed)
     }
 
-    /// Returns whether Traefik is to be waited for.
+    /// Returns true if the caller must wait until Traefik serves.
     fn restart(&self) -> Result<bool> {
         let mut state = self.state();
         let State::Started(started) = &mut *state else {
@@ -167,6 +167,14 @@ impl Managed {
             };
         }
         ready
+    }
+
+    /// Whether Traefik runs, and did not serve in time.
+    pub(super) fn has_failed(&self) -> bool {
+        match &*self.state() {
+            State::Started(started) => started.readiness == Readiness::Failed,
+            State::Ended | State::Stopped => false,
+        }
     }
 
     /// Notes that Traefik serves a commit that was `begun` after Traefik was started.

@@ -9,7 +9,7 @@ mod verify;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -111,6 +111,9 @@ pub struct Status {
     pub traefiks: Vec<TraefikStatus>,
 }
 
+/// For how long a Traefik may take to load a commit before its status says that it has not.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What the API of one Traefik answers.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -121,6 +124,8 @@ pub struct TraefikStatus {
     pub version: Result<Version>,
     /// The generation of this table that it has loaded; `None` if it has loaded none.
     pub generation: Option<u64>,
+    /// Whether that is the one stored. A commit that is under way is waited for, up to 3 seconds.
+    pub is_current: bool,
     /// The routers of this table that it refuses, each with its reasons.
     pub refused: Vec<RouterInfo>,
 }
@@ -140,8 +145,8 @@ pub enum ProcessStatus {
 }
 
 impl Status {
-    /// Whether everything is as it should be: each Traefik answers, has loaded this table, and refuses
-    /// none of its routers.
+    /// Whether everything is as it should be: each Traefik answers, has loaded what is stored, and
+    /// refuses none of its routers.
     pub fn is_healthy(&self) -> bool {
         matches!(self.process, None | Some(ProcessStatus::Running(_)))
             && self.traefiks.iter().all(TraefikStatus::is_healthy)
@@ -149,9 +154,9 @@ impl Status {
 }
 
 impl TraefikStatus {
-    /// Whether it answers, has loaded this table, and refuses none of its routers.
+    /// Whether it answers, has loaded what is stored, and refuses none of its routers.
     pub fn is_healthy(&self) -> bool {
-        self.version.is_ok() && self.generation.is_some() && self.refused.is_empty()
+        self.version.is_ok() && self.is_current && self.refused.is_empty()
     }
 }
 
@@ -209,7 +214,7 @@ impl Router {
     ///   `extra_service_config` for the table than this Router was told.
     /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the
     ///   store was put back to an earlier state than this Router has seen, as by a restore from a
-    ///   backup. [`reconcile`](Self::reconcile) takes that over.
+    ///   backup. [`reconcile`](Self::reconcile) and [`repair`](Self::repair) take that over.
     /// - [`NotLoaded`](ErrorKind::NotLoaded): stored, but a Traefik was not seen to load it within
     ///   [`check_route_timeout`](Builder::check_route_timeout), or its router is not as it should be.
     ///   The message names the likely cause.
@@ -266,6 +271,16 @@ impl Router {
             route.check()?;
         }
         self.submit(Request::Reconcile(desired))
+    }
+
+    /// Does for the table as it is stored what [`reconcile`](Self::reconcile) does: writes again what
+    /// was changed by hand of what Traefik reads, takes over a store that was put back to an earlier
+    /// state, and returns when every Traefik serves the table.
+    ///
+    /// # Errors
+    /// As [`add_route`](Self::add_route).
+    pub fn repair(&self) -> Result<Applied> {
+        self.submit(Request::Repair)
     }
 
     /// The route with exactly this routespec.
@@ -327,21 +342,39 @@ impl Router {
     }
 
     fn ask(&self, api: &Api) -> TraefikStatus {
-        let marker = format!("{}@{}", self.last().marker, self.backend.provider());
-        let answers = || {
-            let version = api.version()?;
-            let generation = api.generation(&marker)?;
-            Ok((version, generation, self.refused_by(api)?))
-        };
-        let (version, generation, refused) = match answers() {
-            Ok((version, generation, refused)) => (Ok(version), generation, refused),
-            Err(error) => (Err(error), None, Vec::new()),
-        };
-        TraefikStatus {
+        let mut status = TraefikStatus {
             url: api.url().to_string(),
-            version,
-            generation,
-            refused,
+            version: api.version(),
+            generation: None,
+            is_current: false,
+            refused: Vec::new(),
+        };
+        if status.version.is_ok() {
+            let deadline = Instant::now() + RELOAD_PATIENCE;
+            let asked = self.loaded_by(api, deadline).and_then(|loaded| {
+                (status.generation, status.is_current) = loaded;
+                status.refused = self.refused_by(api)?;
+                Ok(())
+            });
+            if let Err(error) = asked {
+                status.version = Err(error);
+            }
+        }
+        status
+    }
+
+    /// The generation that a Traefik has loaded, and whether it is the one stored.
+    fn loaded_by(&self, api: &Api, deadline: Instant) -> Result<(Option<u64>, bool)> {
+        loop {
+            let stored = self.backend.last_commit()?;
+            let stored = stored.unwrap_or_else(|| self.last().clone());
+            let marker = format!("{}@{}", stored.marker, self.backend.provider());
+            let loaded = api.generation(&marker)?;
+            let is_current = loaded == Some(stored.generation);
+            if is_current || Instant::now() >= deadline {
+                return Ok((loaded, is_current));
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -361,8 +394,8 @@ impl Router {
     /// Traefik runs and serves, or is somebody else's, this returns `false` and costs next to nothing.
     ///
     /// A Traefik can run and serve nothing: its file provider does not start where the system has no
-    /// inotify instance left. After an error, the next call tries again: it ends such a Traefik and
-    /// starts it anew. Meanwhile [`Router::status`] reports
+    /// inotify instance left. After an error, the next call tries again: if such a Traefik still does
+    /// not serve, it ends it and starts it anew. Meanwhile [`Router::status`] reports
     /// [`NotServing`](ProcessStatus::NotServing). A change that is served in between counts as success.
     ///
     /// If several threads call this, one starts Traefik; the others wait for it.
@@ -381,9 +414,21 @@ impl Router {
         let Some(managed) = &self.managed else {
             return Ok(false);
         };
+        if managed.has_failed() && self.is_served() {
+            managed.serves(Instant::now());
+        }
         managed.revive(|| {
             let commit = self.backend.commit(&mut |_, _| Vec::new())?;
             managed.wait_until_ready(&self.verifier, &*self.backend, &commit)
+        })
+    }
+
+    /// Whether every Traefik serves what is stored.
+    fn is_served(&self) -> bool {
+        let mut apis = self.verifier.apis();
+        apis.all(|api| {
+            let loaded = self.loaded_by(api, Instant::now());
+            loaded.is_ok_and(|(_, is_current)| is_current)
         })
     }
 

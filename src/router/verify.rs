@@ -214,20 +214,20 @@ impl Awaited<'_> {
         if generation <= self.commit.generation {
             return Ok(generation == self.commit.generation);
         }
-        Ok(self.store.generation()? >= generation)
+        let last = self.store.last_commit()?;
+        let is_as_late =
+            |last: Commit| last.marker == self.commit.marker && last.generation >= generation;
+        Ok(last.is_none_or(is_as_late))
     }
 
-    /// Whether somebody has committed something else for this route since.
-    fn is_superseded(&self, route: &Route) -> bool {
-        match self.store.inspect() {
-            Ok(Some(now)) => {
-                let same = now
-                    .routes
-                    .get(&route.spec)
-                    .is_some_and(|now| **now == *route);
-                !same || now.entrypoint != self.commit.entrypoint
-            }
-            _ => false,
+    /// Leaves out the routes for which somebody has committed something else since.
+    fn retain_current(&self, wrong: &mut Vec<(&Route, Error)>) {
+        if let Ok(Some(now)) = self.store.inspect() {
+            let is_moved = now.entrypoint != self.commit.entrypoint;
+            wrong.retain(|(route, _)| {
+                let stored = now.routes.get(&route.spec);
+                !is_moved && stored.is_some_and(|stored| **stored == **route)
+            });
         }
     }
 
@@ -416,7 +416,7 @@ impl Verifier {
             let is_over = awaited.start.elapsed() >= self.timeout;
             let may_change = |error: &Error| error.kind() == ErrorKind::NotLoaded;
             if !is_over && wrong.iter().any(|(_, error)| may_change(error)) {
-                wrong.retain(|(route, _)| !awaited.is_superseded(route));
+                awaited.retain_current(&mut wrong);
             }
             if is_over || !wrong.iter().any(|(_, error)| may_change(error)) {
                 let wrong = wrong.into_iter();
@@ -505,7 +505,7 @@ impl Verifier {
             let patience = left(self.timeout).min(ENTRYPOINT_PATIENCE);
             match probe.ask(&awaited.commit.marker, patience) {
                 Ok(Met::Generation(generation)) => {
-                    if awaited.is_shown_by(generation)? {
+                    if awaited.is_shown_by(generation).unwrap_or(false) {
                         self.learn(*polls, awaited);
                         return Ok(Some(awaited.visible.elapsed()));
                     }
@@ -580,7 +580,7 @@ impl Verifier {
             let bound = left.clamp(ENTRYPOINT_PATIENCE, longest);
             match probe.ask(&awaited.commit.marker, bound) {
                 Ok(Met::Generation(generation)) => {
-                    if awaited.is_shown_by(generation)? {
+                    if awaited.is_shown_by(generation).unwrap_or(false) {
                         probe.set_reached();
                         return Ok(Verified::Seen);
                     }
@@ -807,8 +807,8 @@ impl Verifier {
                 awaited.commit.generation
             ),
             Seen::Generation(generation) => format!(
-                "it still has generation {generation} instead of {}; it rejects what is stored \
-                 now (its log says why), or watches no longer: then restart it",
+                "it still has generation {generation} instead of {}. Either it rejects what is \
+                 stored, and its log says why; or it watches no longer: restart it",
                 awaited.commit.generation
             ),
             Seen::Failure(error) => error.to_string(),

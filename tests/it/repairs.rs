@@ -1,9 +1,13 @@
 //! What somebody has changed by hand of what is ours: seen, and written again.
 
 use serde_json::json;
-use traefik_router::{Backend as _, ErrorKind, Nested, Route, RouteSpec, Router, Stored};
+use traefik_router::{
+    Backend as _, ErrorKind, Nested, ProcessStatus, Route, RouteSpec, Router, Stored,
+};
 
-use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
+use crate::support::{
+    Echo, External, Kind, Rig, eventually, on_each_backend, on_each_file, send_signal,
+};
 
 on_each_backend! {
     a_router_that_leads_elsewhere_is_repaired,
@@ -17,6 +21,21 @@ on_each_backend! {
     an_explicit_entrypoint_that_others_have_changed_is_told,
     routers_that_are_refused_are_no_health,
     a_generation_that_goes_back_is_not_taken_for_ours,
+    a_traefik_that_rejects_what_is_stored_is_not_healthy,
+    nothing_outlives_a_stop,
+}
+
+/// What only files have.
+mod of_files {
+    use super::{
+        a_file_that_is_gone_is_there_again_before_traefik_is_started,
+        an_older_file_that_is_put_back_is_served_as_it_is, on_each_file,
+    };
+
+    on_each_file! {
+        an_older_file_that_is_put_back_is_served_as_it_is,
+        a_file_that_is_gone_is_there_again_before_traefik_is_started,
+    }
 }
 
 fn spec_of(spec: &str) -> RouteSpec {
@@ -57,7 +76,7 @@ fn check_repairs(rig: &Rig, router: &Router, echo: &Echo, break_it: impl Fn()) {
     let desired = router.get_all_routes().unwrap();
     let route = desired.get(&spec_of("/a/")).unwrap().clone();
     let all = || desired.iter().map(|route| Route::clone(route));
-    for call in ["add_route", "apply", "reconcile"] {
+    for call in ["add_route", "apply", "reconcile", "repair"] {
         break_it();
         eventually("requests go astray", || {
             rig.landed_or_error("/a/") != Some(echo.port)
@@ -65,6 +84,7 @@ fn check_repairs(rig: &Rig, router: &Router, echo: &Echo, break_it: impl Fn()) {
         let done = match call {
             "add_route" => router.add_route("/a/", route.target.as_str(), route.data.clone()),
             "apply" => router.apply(all().map(Into::into)),
+            "repair" => router.repair(),
             _ => router.reconcile(all()),
         };
         let done = done.unwrap();
@@ -253,11 +273,15 @@ fn an_explicit_entrypoint_that_others_have_changed_is_told(kind: Kind) {
     let theirs = theirs.offline().unwrap();
     theirs.add_route("/b/", echo.url(), json!(1)).unwrap();
     let stored = rig.rules_text();
+    let all = ours.get_all_routes().unwrap();
+    let all: Vec<_> = all.iter().map(|route| Route::clone(route)).collect();
     for outcome in [
         ours.add_route("/c/", echo.url(), json!(1)),
         ours.add_route("/a/", echo.url(), json!(1)),
         ours.delete_route("/a/"),
         ours.reconcile([]),
+        ours.reconcile(all),
+        ours.repair(),
     ] {
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
@@ -355,4 +379,79 @@ fn a_generation_that_goes_back_is_not_taken_for_ours(kind: Kind) {
     }
     attached.add_route("/new/", echo.url(), json!(1)).unwrap();
     assert_eq!(rig.landed("h", "/new/"), Some(echo.port), "it is served");
+}
+
+fn a_traefik_that_rejects_what_is_stored_is_not_healthy(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    let before = rig.rules_text();
+    // Somebody else's, and no field of Traefik's.
+    let bad = match kind {
+        Kind::Etcd => format!("{}/tcp/routers/bad/nonsense \"1\"\n", rig.prefixes()[0]),
+        Kind::Toml => "[tcp.routers.bad]\nnonsense = 1\n".into(),
+        #[cfg(feature = "yaml")]
+        Kind::Yaml => "tcp:\n  routers:\n    bad: {nonsense: 1}\n".into(),
+    };
+    rig.write_rules(&format!("{bad}{before}"));
+    let other = rig.builder().offline().unwrap();
+    other.add_route("/b/", echo.url(), json!(1)).unwrap();
+    let status = router.status();
+    assert!(!status.is_healthy(), "{status:?}");
+    assert!(status.traefiks[0].generation.is_some(), "{status:?}");
+    rig.write_rules(&before);
+    eventually("it loads again", || router.status().is_healthy());
+}
+
+fn nothing_outlives_a_stop(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    remove_record(&rig, &router);
+    // So that the table is read again, without its record.
+    let other = rig.builder().offline().unwrap();
+    other
+        .add_route("/b/", "http://127.0.0.1:1", json!(1))
+        .unwrap();
+    other.delete_route("/b/").unwrap();
+    router.stop().unwrap();
+    let left = rig.rules_text();
+    assert!(!left.contains(echo.url().trim_end_matches('/')), "{left}");
+}
+
+fn an_older_file_that_is_put_back_is_served_as_it_is(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    let older = rig.rules_text();
+    router.add_route("/b/", echo.url(), json!(1)).unwrap();
+    for call in ["add_route", "repair", "reconcile"] {
+        rig.write_rules(&older);
+        let route = Route::new("/a/", echo.url(), json!(1)).unwrap();
+        match call {
+            "add_route" => router.add_route("/a/", echo.url(), json!(1)),
+            "repair" => router.repair(),
+            _ => router.reconcile([route]),
+        }
+        .unwrap();
+        assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+        assert_eq!(rig.landed("h", "/b/"), None, "{call}");
+    }
+    assert!(router.status().is_healthy(), "{:?}", router.status());
+}
+
+fn a_file_that_is_gone_is_there_again_before_traefik_is_started(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    let Some(ProcessStatus::Running(pid)) = router.process() else {
+        panic!("{:?}", router.process());
+    };
+    send_signal(pid, "KILL");
+    eventually("Traefik has ended", || {
+        matches!(router.process(), Some(ProcessStatus::Ended(_)))
+    });
+    std::fs::remove_file(rig.rules()).unwrap();
+    assert!(router.revive().unwrap());
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
 }

@@ -224,7 +224,7 @@ impl FileBackend {
         };
         match state.id() {
             Some(_) if current.is_none() => {
-                state.file.is_written = false;
+                state.file.inherited = true;
                 log::warn!(
                     "{} is gone; the next change writes it again",
                     path.display()
@@ -237,10 +237,11 @@ impl FileBackend {
                 let inherited = fresh.file.inherit(&state.file.header);
                 inherited.map_err(|error| error.context(fresh.path.display()))?;
                 let known = &state.file.header;
-                if fresh.file.header.marker == known.marker {
-                    // The file may be an older one that was put back.
-                    let later = fresh.file.header.generation.max(known.generation);
-                    fresh.file.header.generation = later;
+                let header = &mut fresh.file.header;
+                if header.marker == known.marker && header.generation < known.generation {
+                    // An older file was put back, and Traefik may still show the later generation.
+                    header.generation = known.generation;
+                    fresh.file.inherited = true;
                 }
                 self.publish(&fresh);
                 *state = fresh;
@@ -398,24 +399,28 @@ impl Backend for FileBackend {
             }
             let routes = &state.file.routes;
             let is_needed = changes.iter().any(|change| routes.is_changed_by(change))
-                || state.file.inherited
-                || !changes.is_empty() && state.is_edited();
+                || !changes.is_empty() && state.is_edited()
+                || state.file.inherited;
             self.write(state, lock, &changes, stored, is_needed)
         })
     }
 
     fn repair(&self) -> Result<()> {
+        let opened = &mut *self.opened();
         let repaired = self.kept(|state, lock, stored| {
-            let is_edited = state.is_edited();
-            self.write(state, lock, &[], stored, is_edited)
+            let explicit = opened.explicit.check(&state.file.header);
+            explicit.map_err(|error| error.context(state.path.display()))?;
+            let is_needed = state.is_edited() || state.file.inherited;
+            self.write(state, lock, &[], stored, is_needed)
         });
         repaired.map(drop)
     }
 
-    fn generation(&self) -> Result<u64> {
+    fn last_commit(&self) -> Result<Option<Commit>> {
         let path = atomic::resolve(&self.path)?;
         let mut state = self.state();
-        Ok(self.refresh(&mut state, path)?.file.header.generation)
+        let state = self.refresh(&mut state, path)?;
+        Ok(Some(state.file.header.commit(None)))
     }
 
     fn revert(&self) -> Result<bool> {
@@ -429,7 +434,8 @@ impl Backend for FileBackend {
             if let Some(before) = opened.before {
                 // A Router that has joined since may rely on what it has found.
                 let own_is_needed = !started && !before.shared;
-                let untouched = state.id() == Some(before.written);
+                // With the old text the old generation would come back.
+                let untouched = state.id() == Some(before.written) && before.made.is_past();
                 if !alone && !before.others {
                     reverted = false;
                 } else if untouched && !own_is_needed {
@@ -556,6 +562,7 @@ impl FileBackend {
             ));
         }
         let at = |error: Error| error.context(state.path.display());
+        opened.explicit.check(&state.file.header).map_err(at)?;
         let (before, read) = (state.file.header.clone(), state.id());
         // What others rely on is not to be replaced.
         let setup = &Setup {
@@ -594,6 +601,8 @@ impl FileBackend {
             state.file.header.created &= setup.started;
         }
         let changes = edit(&state.file.routes);
+        let routes = &state.file.routes;
+        let has_changes = changes.iter().any(|change| routes.is_changed_by(change));
         state.file.apply(&changes).map_err(at)?;
         let text = atomic::read(&state.path)?.map(|(text, _)| text);
         let old_pem = atomic::read(&pem_file)?.map(|(text, _)| text);
@@ -601,9 +610,9 @@ impl FileBackend {
             put_back(&pem_file, Some(pem.clone()))?;
         }
         let renewed = pem.is_some() && pem != old_pem;
-        let is_written = state.file.is_written && !fresh && !renewed;
+        let is_written = state.file.is_written && !state.file.inherited && !fresh && !renewed;
         let mut visible = None;
-        if !is_written || state.file.header != before || !changes.is_empty() {
+        if !is_written || state.file.header != before || has_changes {
             state.file.header.advance();
             let saved = state.save(lock, self.durable);
             if !matches!(saved, Ok(Some(_))) && pem.is_some() {
@@ -617,7 +626,7 @@ impl FileBackend {
                 let made = state.file.header.clone();
                 opened.before = Some(match opened.before.take() {
                     Some(first) if read == Some(first.written) => Before {
-                        routes: first.routes || !changes.is_empty(),
+                        routes: first.routes || has_changes,
                         written,
                         made,
                         ..first
@@ -629,7 +638,7 @@ impl FileBackend {
                         others,
                         shared,
                         incomplete: first.is_some(),
-                        routes: !changes.is_empty(),
+                        routes: has_changes,
                         written,
                         made,
                     },

@@ -221,8 +221,8 @@ impl<S: KvStore> KvBackend<S> {
     fn went_back(&self) -> Error {
         let message = format!(
             "the store went back: the table below {} is an earlier one than this program has seen, as \
-             after a restore from a backup; bring all routes back with `reconcile`, which has every \
-             Traefik load what is stored then",
+             after a restore from a backup. Call `reconcile` with all routes, or `repair` to go on \
+             with those that are stored; every Traefik then loads them",
             self.keys.private()
         );
         Error::new(ErrorKind::Conflict, message)
@@ -403,10 +403,8 @@ impl<S: KvStore> KvBackend<S> {
             version: seen.version,
             is_behind: false,
         };
-        let mut unasked = seen
-            .state
-            .as_ref()
-            .is_some_and(|state| state.version() != 0);
+        let is_there = |state: &TableKeys| state.version() != 0;
+        let mut unasked = seen.state.as_ref().is_some_and(is_there) && !seen.is_behind;
         loop {
             let asked = match unasked {
                 true => Ok(()),
@@ -745,9 +743,11 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn repair(&self) -> Result<()> {
+        let serving = self.serving();
         self.write_over(true, &mut |state, _| match state.is_gone() {
             true => Ok(Vec::new()),
             false => {
+                serving.explicit.check(state.head())?;
                 let mut steps = state.apply(&[])?;
                 steps.extend(self.repaired(state, None)?);
                 Ok(steps)
@@ -756,9 +756,12 @@ impl<S: KvStore> Backend for KvBackend<S> {
         .map(drop)
     }
 
-    fn generation(&self) -> Result<u64> {
-        let header = self.store.get(&self.keys.header())?;
-        header.map_or(Ok(0), |header| TableKeys::generation_of(&header.value))
+    fn last_commit(&self) -> Result<Option<Commit>> {
+        match self.store.get(&self.keys.header())? {
+            Some(header) => Ok(Some(Header::parse(&header.value)?.commit(None))),
+            // The table is gone.
+            None => Ok(Some(Commit::new("", 0))),
+        }
     }
 
     fn wait(&self, timeout: Duration) -> Result<()> {
@@ -779,7 +782,9 @@ impl<S: KvStore> Backend for KvBackend<S> {
             // A Router that has come since may rely on what it has found.
             return Ok(false);
         }
-        if self.put_back(&before, state.and_then(TableKeys::into_stored).as_ref())? {
+        let made = state.and_then(TableKeys::into_stored);
+        // With the old keys the old generation would come back.
+        if before.made.is_past() && self.put_back(&before, made.as_ref())? {
             return Ok(!before.incomplete);
         }
         self.write(&mut |state, _| match state.is_gone() {
@@ -803,7 +808,11 @@ impl<S: KvStore> Backend for KvBackend<S> {
         }
         let state = self.refresh(&mut seen)?;
         if state.table().is_empty() && state.head().temporary {
-            self.store.transact(&state.removal()?)?;
+            let mut removal = state.removal()?;
+            for step in self.repaired(state, None)? {
+                removal.delete.extend(step.transaction.delete);
+            }
+            self.store.transact(&removal)?;
             seen.state = None;
         }
         Ok(())
@@ -835,10 +844,18 @@ impl<S: KvStore> KvBackend<S> {
         let (mut before, mut first, mut routes) = (None, None, false);
         let commit = self.write(&mut |state, stored| {
             self.check_setup(setup, state)?;
+            if !state.is_gone() {
+                serving.explicit.check(state.head())?;
+            }
             if stored.is_empty() {
                 first = Some((state.head().clone(), state.head_entry().cloned()));
             }
+            let is_gone = state.is_gone();
             let mut steps = state.set_up(setup)?;
+            if is_gone {
+                // What a table has left that was here before.
+                steps.extend(self.repaired(state, None)?);
+            }
             let legacy = legacy::read(&self.keys, &*self.store)?;
             let unknown = legacy.iter().map(|(route, _)| route);
             let unknown = unknown.filter(|route| state.table().get(&route.spec).is_none());

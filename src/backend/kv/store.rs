@@ -96,9 +96,8 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A store that had this version was put back to an earlier state, and the table is about to be
-    /// written: does what is needed so that a Traefik which watches from that version on hears of it.
-    /// `scratch` is a key of ours that may be
+    /// Called before a write to a store that was put back to a state before `version`. Makes sure that
+    /// a Traefik which watches from `version` on sees the write. `scratch` is a key of ours that may be
     /// written and deleted for that. Defaults to nothing.
     ///
     /// # Errors
@@ -127,7 +126,7 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
 pub struct Entry {
     /// The value.
     pub value: String,
-    /// Grows with each change of the key, and is never 0.
+    /// Grows with each change of the key, also if it was deleted in between, and is never 0.
     pub version: u64,
 }
 

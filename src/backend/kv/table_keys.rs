@@ -614,7 +614,7 @@ impl TableKeys {
         Ok(vec![Step::of(transaction)])
     }
 
-    /// Has the next generation be later than that of a table that was stored after this one.
+    /// Makes the next generation greater than that of the later table, which the store has lost.
     pub(super) fn follow(&mut self, later: &Header) -> Step {
         self.header.generation = self.header.generation.max(later.generation);
         Step::default()
@@ -767,11 +767,6 @@ impl TableKeys {
         let key = keys.http("middlewares", &header.marker);
         flatten(&key, &marker(header.generation), &mut marker_keys)?;
         Ok(marker_keys)
-    }
-
-    /// The generation in the header's text.
-    pub(super) fn generation_of(header: &str) -> Result<u64> {
-        Header::parse(header).map(|header| header.generation)
     }
 
     /// Whether the header's text knows of the commit with this seal.

@@ -743,6 +743,61 @@ fn any_layout() -> impl Strategy<Value = Nested> {
     prop::sample::select(vec![Nested::Always, Nested::Always, Nested::Never])
 }
 
+/// A Traefik may still show a generation that is later than the clock.
+#[test]
+fn a_revert_does_not_bring_an_earlier_generation_back() {
+    let store = MemoryStore::new();
+    let handle = || KvBackend::new(store.clone());
+    handle()
+        .open(&Setup::new("web"), &mut |_, _| vec![add(1)])
+        .unwrap();
+    let last = || handle().last_commit().unwrap().unwrap().generation;
+    let header_key = "jupyterhub/traefik-router/header".to_string();
+    let header = store.get(&header_key).unwrap().unwrap().value;
+    let ahead = (last() + 86_400_000).to_string();
+    let mut later = Transaction::new();
+    let header = header.replace(&last().to_string(), &ahead);
+    later.set.insert(header_key, header);
+    store.transact(&later).unwrap();
+    let backend = handle();
+    let moved = Setup {
+        serves: true,
+        ..Setup::new("other")
+    };
+    let made = backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
+    assert!(backend.revert().unwrap());
+    let contents = handle().inspect().unwrap().unwrap();
+    assert_eq!((&*contents.entrypoint, contents.routes.len()), ("web", 1));
+    assert!(last() > made.generation);
+}
+
+/// It has another name than we give, and leads to a service of ours.
+#[test]
+fn a_router_of_somebody_else_stays_whatever_is_repaired() {
+    let store = MemoryStore::new();
+    let backend = KvBackend::new(store.clone());
+    let add = |n: usize| Change::add(format!("/{n}/"), "http://t", ()).unwrap();
+    let all: Vec<_> = (0..3).map(add).collect();
+    backend
+        .open(&Setup::new("web"), &mut |_, _| all.clone())
+        .unwrap();
+    let keys = store.dump();
+    let service = keys.iter().find(|(key, _)| key.ends_with("/service"));
+    let mut theirs = Transaction::new();
+    let router = "traefik/http/routers/intern".to_string();
+    theirs
+        .set
+        .insert(format!("{router}/service"), service.unwrap().1.clone());
+    theirs
+        .set
+        .insert(format!("{router}/rule"), "Path(`/intern`)".into());
+    store.transact(&theirs).unwrap();
+    let before = store.dump();
+    backend.repair().unwrap();
+    backend.commit(&mut |_, _| all.clone()).unwrap();
+    assert_eq!(store.dump(), before);
+}
+
 /// All routes have services of their own, and keys are long.
 #[test]
 fn no_transaction_is_larger_than_the_store_takes() {

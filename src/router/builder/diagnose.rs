@@ -348,8 +348,13 @@ fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding
         let loaded = api.generation(&marker)?;
         let is_later = loaded > Some(commit.generation);
         // Others may have committed since.
-        let is_loaded =
-            loaded == Some(commit.generation) || is_later && Some(store.generation()?) >= loaded;
+        let is_loaded = match is_later {
+            true => {
+                let last = store.last_commit()?;
+                last.is_none_or(|last| Some(last.generation) >= loaded)
+            }
+            false => loaded == Some(commit.generation),
+        };
         if is_loaded {
             let message = format!("{url} has loaded generation {}", commit.generation);
             return Ok(Finding::ok(CHECK, message));

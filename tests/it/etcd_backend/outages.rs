@@ -215,6 +215,11 @@ fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
         }
     }
     assert_eq!(stranger.read().unwrap().len(), 20, "nothing was written");
+    // What is stored is served again.
+    let table = stranger.read().unwrap();
+    router.repair().unwrap();
+    assert_eq!(router.get_all_routes().unwrap(), table);
+    check_all_served(&router, &[&rig]);
     let done = router.reconcile(desired.clone()).unwrap();
     assert_eq!((done.added.len(), done.deleted.len()), (30, 10));
     assert_eq!(router.get_all_routes().unwrap().len(), desired.len());

@@ -8,7 +8,7 @@ use crate::backend::kv::{KvBackend, KvStore, Step, Transaction};
 use crate::config::dynamic::{Place, marker, router, service};
 use crate::config::text::json_line;
 use crate::error::Result;
-use crate::route::{Group, Route, RouteSpec, Target, router_name, service_name};
+use crate::route::{Group, Route, RouteSpec, Target, is_like_a_name, router_name, service_name};
 
 /// To read the keys of one route costs about as much as to read those of so many at once.
 const ROUTES_A_LOOK: usize = 25;
@@ -21,23 +21,20 @@ impl<S: KvStore> KvBackend<S> {
         state: &TableKeys,
         specs: Option<&[&RouteSpec]>,
     ) -> Result<Vec<Step>> {
-        let is_few = |specs: &&[&RouteSpec]| {
-            specs.len() <= 1 || specs.len() * ROUTES_A_LOOK <= state.table.len()
-        };
         let mut stored = BTreeMap::new();
         let mut read = |tree: &str| -> Result<()> {
             let tree = self.store.read_tree(tree)?.into_iter();
             stored.extend(tree.map(|(key, entry)| (key, entry.value)));
             Ok(())
         };
-        let Some(specs) = specs.filter(is_few) else {
-            read(&format!("{}/", state.keys.traefik))?;
-            read(&state.keys.own_tree())?;
+        let whole = [format!("{}/", state.keys.traefik), state.keys.own_tree()];
+        let Some(specs) = specs else {
+            whole.iter().try_for_each(|tree| read(tree))?;
             let expected = state.all_keys()?;
-            return Ok(state.differences(&stored, &expected, &state.stale(&stored, &expected)));
+            let ours = state.our_entries(&stored, &expected);
+            return Ok(state.differences(&stored, &expected, &ours));
         };
-        let mut expected = BTreeMap::new();
-        let mut entries = BTreeSet::new();
+        let (mut expected, mut entries) = (BTreeMap::new(), BTreeSet::new());
         for spec in specs {
             let name = router_name(state.keys.namespace(), spec);
             entries.insert(state.keys.http("routers", &name));
@@ -48,12 +45,16 @@ impl<S: KvStore> KvBackend<S> {
             }
         }
         entries.extend(expected.keys().map(|key| state.entry_of(key).to_string()));
-        for entry in &entries {
-            // A router or service is a map, and a record one key.
-            read(&match entry.starts_with(&state.keys.own_tree()) {
-                true => entry.clone(),
-                false => format!("{entry}/"),
-            })?;
+        if specs.len() > 1 && specs.len() * ROUTES_A_LOOK > state.table.len() {
+            whole.iter().try_for_each(|tree| read(tree))?;
+        } else {
+            for entry in &entries {
+                // A router or service is a map, and a record one key.
+                read(&match entry.starts_with(&state.keys.own_tree()) {
+                    true => entry.clone(),
+                    false => format!("{entry}/"),
+                })?;
+            }
         }
         Ok(state.differences(&stored, &expected, &entries))
     }
@@ -129,10 +130,10 @@ impl TableKeys {
         end.map_or(key, |end| &key[..key.len() - rest.len() + end])
     }
 
-    /// The entries that are there and are ours: those that are expected, and those that nobody knows
-    /// any more. A router's name alone does not tell whose it is. The service that it leads to does,
-    /// whose name is made of our namespace and its server.
-    fn stale(
+    /// Our entries in the store: those that are expected, and leftovers without a record. A leftover
+    /// router is ours if it has a name like ours and leads to a service of ours. A service is ours if
+    /// its name is the one that we give to its server.
+    fn our_entries(
         &self,
         stored: &BTreeMap<String, String>,
         expected: &BTreeMap<String, String>,
@@ -160,7 +161,8 @@ impl TableKeys {
                 ours.extend([(*entry).into(), self.keys.http("routers", name)]);
             }
         }
-        for entry in entries.iter().filter(|entry| entry.starts_with(&routers)) {
+        let like_ours = |entry: &&&str| entry.strip_prefix(&*routers).is_some_and(is_like_a_name);
+        for entry in entries.iter().filter(like_ours) {
             let service = stored.get(&format!("{entry}/service"));
             let service = service.map(|name| self.keys.http("services", name));
             if service.is_some_and(|service| ours.contains(&service)) {
@@ -190,12 +192,22 @@ impl TableKeys {
                 change.delete.insert(key.clone());
             }
         }
-        // A router leads to its service only once that is there.
+        // A router leads to its service once that is there, and until it goes.
         let services = self.keys.http("services", "");
-        let (services, others): (Vec<_>, Vec<_>) = changes
+        let (services, others): (BTreeMap<_, _>, BTreeMap<_, _>) = changes
             .into_iter()
             .partition(|(entry, _)| entry.starts_with(&services));
-        let steps = services.into_iter().chain(others);
-        steps.map(|(_, change)| Step::of(change)).collect()
+        let mut steps = Vec::new();
+        let mut gone = Vec::new();
+        for (_, mut change) in services {
+            let mut deletion = Transaction::new();
+            deletion.delete = std::mem::take(&mut change.delete);
+            gone.push(deletion);
+            steps.push(change);
+        }
+        steps.extend(others.into_values());
+        steps.extend(gone);
+        let steps = steps.into_iter().filter(|step| step.operations() > 0);
+        steps.map(Step::of).collect()
     }
 }

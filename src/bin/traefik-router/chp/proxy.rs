@@ -373,11 +373,11 @@ fn watch_over(
     let (routes, metrics, ended) = (Arc::clone(routes), Arc::clone(metrics), Arc::clone(ended));
     std::thread::spawn(move || {
         let mut tries: Vec<Instant> = Vec::new();
-        // A start that fails may take longer than a sixth of a minute.
+        // A failed start can take more than 10 s, so that six of them may not fit into a minute.
         let mut failures = 0;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
-            let failure = match routes.router.revive() {
+            let failure = match routes.or_repaired(Router::revive) {
                 Ok(false) => {
                     failures = 0;
                     continue;
@@ -402,7 +402,7 @@ fn watch_over(
             tries.retain(|then| then.elapsed() < TRIES_WITHIN);
             tries.push(Instant::now());
             let why = match (failures, tries.len()) {
-                (TRIES.., _) => format!("was started {TRIES} times in a row and does not serve"),
+                (TRIES.., _) => format!("could not be started again {TRIES} times in a row"),
                 (_, TRIES..) => format!("has ended {TRIES} times within a minute"),
                 _ => {
                     std::thread::sleep(LOOK * (1 << tries.len().max(failures)));
@@ -421,7 +421,7 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
     let (routes, ended) = (Arc::clone(routes), Arc::clone(ended));
     std::thread::spawn(move || {
         while !ended.load(Ordering::Relaxed) {
-            match routes.router.get_all_routes() {
+            match routes.or_repaired(Router::get_all_routes) {
                 Ok(table) => {
                     routes.activity.look_up_names(&table);
                     routes.activity.of(&routes.router, &table);

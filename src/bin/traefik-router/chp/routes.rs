@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use traefik_router::{Applied, Change, Result, Route, RouteSpec, Router, Table};
+use traefik_router::{Applied, Change, ErrorKind, Result, Route, RouteSpec, Router, Table};
 
 use super::activity::Activity;
 use super::relay::Relays;
@@ -30,7 +30,7 @@ pub(super) struct Rules {
 impl Routes {
     /// All routes by their decoded paths, or only those that were last used before a time.
     pub(super) fn all(&self, unused_since: Option<Timestamp>) -> Result<Value> {
-        let table = self.router.get_all_routes()?;
+        let table = self.or_repaired(Router::get_all_routes)?;
         let used = self.activity.of(&self.router, &table);
         let wanted = table.iter().filter_map(|route| {
             let last = used.get(&route.spec).copied();
@@ -42,7 +42,7 @@ impl Routes {
 
     /// The data of the route with this path.
     pub(super) fn get(&self, path: &str) -> Result<Option<Value>> {
-        let table = self.router.get_all_routes()?;
+        let table = self.or_repaired(Router::get_all_routes)?;
         let Some(route) = self.find(&table, path) else {
             return Ok(None);
         };
@@ -59,16 +59,35 @@ impl Routes {
     ) -> Result<Applied> {
         let route = self.rules.route(path, data, target)?;
         let (spec, target) = (route.spec.clone(), route.target.clone());
-        let applied = self.router.apply([Change::from(route)])?;
+        let change = Change::from(route);
+        let applied = self.or_repaired(|router| router.apply([change.clone()]))?;
         self.activity.added(&spec, &target);
         Ok(applied)
     }
 
     /// Deletes a route, if it is there; returns when it is not served any more.
     pub(super) fn delete(&self, path: &str) -> Result<Option<Applied>> {
-        match self.find(&self.router.get_all_routes()?, path) {
+        match self.find(&self.or_repaired(Router::get_all_routes)?, path) {
             None => Ok(None),
-            Some(route) => self.router.delete_route(&route.spec).map(Some),
+            Some(route) => {
+                let applied = self.or_repaired(|router| router.delete_route(&route.spec))?;
+                Ok(Some(applied))
+            }
+        }
+    }
+
+    /// Does `job`, and if the store was put back to an earlier state, takes that over and does it again:
+    /// JupyterHub compares the routes with what it wants by itself.
+    pub(super) fn or_repaired<T>(&self, job: impl Fn(&Router) -> Result<T>) -> Result<T> {
+        match job(&self.router) {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                log::warn!("{error}");
+                if let Err(error) = self.router.repair() {
+                    log::warn!("{error}");
+                }
+                job(&self.router)
+            }
+            done => done,
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
                 None => None,
             };
             let newest = match generation > generation_of(&stored) {
-                true => Some(backend.generation()?),
+                true => backend.last_commit()?.map(|commit| commit.generation),
                 false => generation_of(&stored),
             };
             let mut refused = api.refused_routers()?;
