@@ -104,6 +104,9 @@ struct State {
     /// `None` where the file was not there, or may differ from `file`.
     known: Option<Known>,
     file: TableFile,
+    /// The latest generation that was seen of this table. The file may be an older one that was put
+    /// back, and Traefik may still show a later generation.
+    latest: u64,
 }
 
 impl FileBackend {
@@ -237,11 +240,8 @@ impl FileBackend {
                 let inherited = fresh.file.inherit(&state.file.header);
                 inherited.map_err(|error| error.context(fresh.path.display()))?;
                 let known = &state.file.header;
-                let header = &mut fresh.file.header;
-                if header.marker == known.marker && header.generation < known.generation {
-                    // An older file was put back, and Traefik may still show the later generation.
-                    header.generation = known.generation;
-                    fresh.file.inherited = true;
+                if fresh.file.header.marker == known.marker {
+                    fresh.latest = state.latest.max(known.generation);
                 }
                 self.publish(&fresh);
                 *state = fresh;
@@ -268,7 +268,12 @@ impl FileBackend {
                 (Some(known), file)
             }
         };
-        Ok(State { path, known, file })
+        Ok(State {
+            path,
+            known,
+            file,
+            latest: 0,
+        })
     }
 
     fn publish(&self, state: &State) {
@@ -291,6 +296,13 @@ impl fmt::Debug for FileBackend {
 impl State {
     fn id(&self) -> Option<FileId> {
         self.known.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Starts the next commit.
+    fn advance(&mut self) {
+        let header = &mut self.file.header;
+        header.generation = header.generation.max(self.latest);
+        header.advance();
     }
 
     /// Whether the file has our table, and not as we have written it.
@@ -448,7 +460,7 @@ impl Backend for FileBackend {
                     }
                     let taken_back = state.file.take_back(&before.header, &made);
                     taken_back.map_err(|error| error.context(state.path.display()))?;
-                    state.file.header.advance();
+                    state.advance();
                     atomic::replace(&state.path, state.file.render()?, self.durable)?;
                     reverted = !before.routes && !before.incomplete && !own_is_needed;
                 }
@@ -491,7 +503,7 @@ impl Backend for FileBackend {
                 true => state.file.foreign(),
                 false => {
                     if changed {
-                        state.file.header.advance();
+                        state.advance();
                     }
                     state.file.render()?
                 }
@@ -528,7 +540,7 @@ impl FileBackend {
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
         let applied = state.file.apply(changes);
         applied.map_err(|error| error.context(state.path.display()))?;
-        state.file.header.advance();
+        state.advance();
         let Some(visible) = state.save(lock, self.durable)? else {
             return Ok(None);
         };
@@ -613,7 +625,7 @@ impl FileBackend {
         let is_written = state.file.is_written && !state.file.inherited && !fresh && !renewed;
         let mut visible = None;
         if !is_written || state.file.header != before || has_changes {
-            state.file.header.advance();
+            state.advance();
             let saved = state.save(lock, self.durable);
             if !matches!(saved, Ok(Some(_))) && pem.is_some() {
                 put_back(&pem_file, old_pem.clone())?;
