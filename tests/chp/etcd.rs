@@ -1,6 +1,7 @@
 //! Routes in etcd.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::proxy::{find, ours};
@@ -10,18 +11,30 @@ use crate::support::{Echo, Proxy, eventually, ports};
 struct Etcd {
     process: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    peer: u16,
+    folder: tempfile::TempDir,
 }
 
 impl Etcd {
     fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [port, peer] = [(); 2].map(|()| ports::free());
+        let mut etcd = Self {
+            process: Self::spawn(&folder.path().join("data"), port, peer),
+            port,
+            peer,
+            folder,
+        };
+        etcd.wait();
+        etcd
+    }
+
+    fn spawn(data: &Path, port: u16, peer: u16) -> Child {
         let program = find("ETCD_BIN", "etcd", "target/tools/etcd-3.5/etcd")
             .expect("etcd was not found: run `cargo xtask tools`, or set ETCD_BIN");
-        let folder = tempfile::tempdir().unwrap();
-        let port = ports::free();
-        let [url, peer] = [port, ports::free()].map(|port| format!("http://127.0.0.1:{port}"));
+        let [url, peer] = [port, peer].map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new(program);
-        command.arg("--data-dir").arg(folder.path());
+        command.arg("--data-dir").arg(data);
         for (option, url) in [
             ("--listen-client-urls", &url),
             ("--advertise-client-urls", &url),
@@ -32,15 +45,26 @@ impl Etcd {
         }
         command.arg(format!("--initial-cluster=default={peer}"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let etcd = Self {
-            process: child.unwrap(),
-            port,
-            _folder: folder,
-        };
+        child.unwrap()
+    }
+
+    fn wait(&mut self) {
         eventually("etcd listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         });
-        etcd
+    }
+
+    /// Ends it, copies its data from one folder to another, and starts it again.
+    fn copy(&mut self, from: &str, to: &str) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let [from, to] = [from, to].map(|name| self.folder.path().join(name));
+        std::fs::remove_dir_all(&to).ok();
+        let copied = Command::new("cp").arg("-r").args([from, to]).status();
+        assert!(copied.unwrap().success());
+        let data = self.folder.path().join("data");
+        self.process = Self::spawn(&data, self.port, self.peer);
+        self.wait();
     }
 }
 
@@ -65,6 +89,25 @@ fn ends_at_once(arguments: &[&str], why: &str) -> String {
     assert!(!proxy.wait_for_end().success());
     eventually("it says why", || proxy.log().contains(why));
     proxy.log()
+}
+
+/// From a backup that is not empty. JupyterHub adds what lacks by itself.
+#[test]
+fn an_etcd_that_was_restored_is_taken_over_as_it_is() {
+    let (mut etcd, echo) = (Etcd::start(), Echo::start());
+    let proxy = Proxy::start(&["--backend", &etcd.store()]);
+    proxy.add("/kept", &echo.url());
+    etcd.copy("data", "backup");
+    for n in 0..5 {
+        proxy.add(&format!("/lost{n}"), &echo.url());
+    }
+    etcd.copy("backup", "data");
+    assert_eq!(proxy.get("").json().as_object().unwrap().len(), 1);
+    proxy.add("/new", &echo.url());
+    for path in ["/kept", "/new"] {
+        assert_eq!(proxy.through(path).landed(), Some(echo.port), "{path}");
+    }
+    assert_eq!(proxy.through("/lost0").landed(), None);
 }
 
 /// Replicas, and a rolling update: whichever ends, no route of the others goes.
