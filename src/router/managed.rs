@@ -134,7 +134,7 @@ impl Managed {
         let State::Started(started) = &mut *state else {
             return Err(stopped());
         };
-        if started.process.exit().is_none() {
+        if !started.process.has_ended() {
             match started.readiness {
                 Readiness::Serves => return Ok(false),
                 Readiness::Starting => return Ok(true),

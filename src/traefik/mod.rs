@@ -3,5 +3,6 @@
 mod api;
 pub(crate) mod entrypoint;
 pub(crate) mod process;
+mod watchdog;
 
 pub use api::{Api, EntryPoint, Middleware, RouterInfo, Service, Version};

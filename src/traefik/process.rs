@@ -4,41 +4,24 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::watchdog::{self, Report, Watched};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Traefik must not outlive its owner, however that ends. A shell that turns into Traefik leaves a
-/// child behind that reads from a pipe; the owner holds the other end and never writes to it but
-/// to say that Traefik is gone already. The pipe closes when the owner ends, even by SIGKILL; then
-/// the child ends Traefik, and what it may have started, first politely.
-///
-/// `$0` is the time to give it in tenths of a second, the arguments are Traefik's command line.
-#[cfg(unix)]
-const WATCHDOG: &str = r#"
-exec 3<&0 </dev/null
-{
-    trap '' TERM
-    read -r word <&3
-    [ "$word" = gone ] && exit
-    kill -TERM -$$ 2>/dev/null || exit
-    tenths=$0
-    while [ "$tenths" -gt 0 ] && kill -0 $$ 2>/dev/null; do
-        sleep 0.1
-        tenths=$((tenths - 1))
-    done
-    kill -0 $$ 2>/dev/null && kill -KILL -$$ 2>/dev/null
-} >/dev/null 2>&1 &
-exec 3<&-
-exec "$@"
-"#;
+/// By these, and the same in small letters, Go programs send requests for others to a proxy: Traefik would
+/// send those of users there, with their cookies.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+
+/// How long a Traefik that is killed may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 const KEPT_LINES: usize = 30;
 /// Of a longer line of Traefik's log only the beginning is read.
@@ -49,13 +32,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A Traefik that we have started. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
-    /// While this is open, Traefik may run.
-    leash: Option<ChildStdin>,
+    program: Watched,
     log: Log,
     readers: Vec<JoinHandle<()>>,
     stop_timeout: Duration,
-    exit: Option<ExitStatus>,
+    /// How it ended, if it has.
+    end: Option<String>,
 }
 
 /// How to start Traefik.
@@ -88,71 +70,80 @@ impl Process {
         })?;
         let mut option = OsString::from("--configFile=");
         option.push(config);
-        let mut command = watched(&program, launch.stop_timeout);
+        let mut command = watchdog::command(&program, launch.stop_timeout);
+        command.arg(option);
+        for name in PROXIES {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
         command
-            .arg(option)
             .envs(launch.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| {
-            Error::new(
-                ErrorKind::Process,
-                format!("can't start {}", program.display()),
-            )
-            .with_source(error)
-        })?;
+        let failed = |error| {
+            let message = format!("can't start {}", program.display());
+            Error::new(ErrorKind::Process, message).with_source(error)
+        };
+        let mut child = command.spawn().map_err(failed)?;
+        let log = Log::default();
+        let mut readers = Vec::new();
+        for output in [
+            child
+                .stdout
+                .take()
+                .map(|out| Box::new(out) as Box<dyn Read + Send>),
+            child.stderr.take().map(|out| Box::new(out) as _),
+        ] {
+            let log = log.clone();
+            readers.extend(output.map(|output| std::thread::spawn(move || log.follow(output))));
+        }
+        let watched = Watched::new(child, &log).map_err(failed)?;
         log::info!(
             "started Traefik ({}, process {})",
             program.display(),
-            child.id()
+            watched.id()
         );
-        let log = Log::default();
-        let outputs: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|out| Box::new(out) as _),
-            child.stderr.take().map(|out| Box::new(out) as _),
-        ];
-        let readers = outputs.into_iter().flatten().map(|output| {
-            let log = log.clone();
-            std::thread::spawn(move || log.follow(output))
-        });
         Ok(Self {
-            leash: child.stdin.take(),
-            readers: readers.collect(),
-            child,
+            program: watched,
+            readers,
             log,
             stop_timeout: launch.stop_timeout,
-            exit: None,
+            end: None,
         })
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.program.id()
     }
 
-    /// How it ended, if it has.
-    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
-        if self.exit.is_none() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                self.ended(status);
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        if self.end.is_none() {
+            self.end = self.program.end(&self.log);
+            if self.end.is_some() {
+                // A wrapper's child may hold the pipes for longer.
+                let deadline = Instant::now() + LAST_WORDS;
+                while Instant::now() < deadline && !self.readers.iter().all(JoinHandle::is_finished)
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
         }
-        self.exit
+        self.end.is_some()
     }
 
     /// The error for a Traefik that ended without being asked, if it has.
     pub(crate) fn check(&mut self) -> Result<()> {
-        let Some(status) = self.exit() else {
+        if !self.has_ended() {
             return Ok(());
-        };
+        }
         let last = match self.log.last_words() {
             words if words.is_empty() => "it logged nothing".into(),
             words => format!("its last words: {words}"),
         };
-        Err(Error::new(
-            ErrorKind::Process,
-            format!("Traefik has ended ({status}); {last}"),
-        ))
+        let how = self.end.as_deref().unwrap_or_default();
+        let message = format!("Traefik has ended ({how}); {last}");
+        Err(Error::new(ErrorKind::Process, message))
     }
 
     /// What Traefik complained of in its log since `then`; what it repeats comes once.
@@ -170,35 +161,29 @@ impl Process {
     pub(crate) fn stop(&mut self) -> Result<()> {
         let failed =
             |error| Error::new(ErrorKind::Process, "can't stop Traefik").with_source(error);
-        if self.exit().is_none() {
-            // The watchdog sends SIGTERM once the pipe closes.
-            drop(self.leash.take());
-            let deadline = Instant::now() + self.stop_timeout + Duration::from_secs(1);
-            while self.exit().is_none() {
-                if Instant::now() >= deadline {
-                    log::warn!("Traefik did not end in time, it is killed");
-                    self.child.kill().map_err(failed)?;
-                    let status = self.child.wait().map_err(failed)?;
-                    self.ended(status);
-                }
-                std::thread::sleep(Duration::from_millis(5));
+        if self.has_ended() {
+            return Ok(());
+        }
+        self.program.terminate().map_err(failed)?;
+        if !self.ends_within(self.stop_timeout) {
+            log::warn!("Traefik did not end in time, it is killed");
+            self.program.kill().map_err(failed)?;
+            if !self.ends_within(KILL_PATIENCE) {
+                return Err(failed(std::io::ErrorKind::TimedOut.into()));
             }
         }
         Ok(())
     }
 
-    fn ended(&mut self, status: ExitStatus) {
-        self.exit = Some(status);
-        // Its number may soon be another process's: tell the watchdog to leave it alone. A watchdog
-        // that is gone as well needs no telling.
-        if let Some(mut leash) = self.leash.take() {
-            drop(leash.write_all(b"gone\n"));
+    fn ends_within(&mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        while !self.has_ended() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        // A wrapper's child may hold the pipes for longer.
-        let deadline = Instant::now() + LAST_WORDS;
-        while Instant::now() < deadline && !self.readers.iter().all(JoinHandle::is_finished) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        true
     }
 }
 
@@ -208,25 +193,6 @@ impl Drop for Process {
             log::error!("{error}");
         }
     }
-}
-
-#[cfg(unix)]
-fn watched(program: &Path, stop_timeout: Duration) -> Command {
-    use std::os::unix::process::CommandExt as _;
-    let tenths = stop_timeout.as_millis() / 100 + 1;
-    let mut command = Command::new("/bin/sh");
-    // A group of its own: Ctrl-C in a terminal is for the owner, who then stops Traefik.
-    command
-        .args(["-c", WATCHDOG])
-        .arg(tenths.to_string())
-        .arg(program)
-        .process_group(0);
-    command
-}
-
-#[cfg(not(unix))]
-fn watched(program: &Path, _stop_timeout: Duration) -> Command {
-    Command::new(program)
 }
 
 /// The version that a program says it is, such as `3.7.15`.
@@ -244,7 +210,8 @@ pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
         .spawn()
         .map_err(|error| failed("can't be run").with_source(error))?;
     let deadline = Instant::now() + timeout;
-    while !matches!(child.try_wait(), Ok(Some(_))) {
+    // Where all children are reaped by themselves, an error means that it has ended.
+    while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() >= deadline {
             // Whether it could be ended or not, it has not answered.
             drop(child.kill());
@@ -286,9 +253,12 @@ pub(crate) fn find_program(program: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The last lines of what Traefik logs.
+/// The last lines of what Traefik logs, and what its watchdog reports.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<VecDeque<Line>>>);
+pub(super) struct Log {
+    lines: Arc<Mutex<VecDeque<Line>>>,
+    report: Arc<Mutex<Report>>,
+}
 
 struct Line {
     at: Instant,
@@ -304,10 +274,14 @@ impl fmt::Debug for Log {
 
 impl Log {
     fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn last_words(&self) -> String {
+    pub(super) fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last_words(&self) -> String {
         let lines = self.lines();
         let complaints: Vec<_> = lines.iter().filter(|line| line.complaint).collect();
         let chosen = if complaints.is_empty() {
@@ -327,7 +301,7 @@ impl Log {
     fn follow(&self, output: impl Read) {
         let mut output = BufReader::new(output);
         while let Some(line) = next_line(&mut output) {
-            if line.is_empty() {
+            if line.is_empty() || self.report().take(&line) {
                 continue;
             }
             let (level, text) = readable(&line);

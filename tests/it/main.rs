@@ -16,6 +16,7 @@ mod etcd_client;
 mod etcd_server;
 mod faults;
 mod files;
+mod guests;
 mod hostile;
 mod life;
 mod nesting;

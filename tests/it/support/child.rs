@@ -84,6 +84,8 @@ fn play_a_part() {
     let arguments: Value = serde_json::from_str(arguments).unwrap();
     match part {
         "owner" => crate::life::own_a_traefik(&arguments),
+        "host" => crate::guests::be_a_host(&arguments),
+        "owner_of_one" => crate::guests::own(&arguments),
         "adder" => crate::processes::add_many(&arguments),
         "scribbler" => crate::processes::scribble(&arguments),
         "disk" => crate::faults::disk::play(&arguments),

@@ -1,0 +1,277 @@
+//! A program that ends with its owner.
+
+#[cfg(unix)]
+pub(super) use unix::{Watched, command};
+
+#[cfg(not(unix))]
+pub(super) use other::{Watched, command};
+
+/// What the shell has said of the program.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// The program's number.
+    process: Option<u32>,
+    /// Its exit code, as a shell has it.
+    code: Option<u8>,
+}
+
+impl Report {
+    /// Takes note of a line of the shell; `false` if it is the program's.
+    pub(super) fn take(&mut self, line: &str) -> bool {
+        let Some(said) = line.strip_prefix("traefik-router: ") else {
+            return false;
+        };
+        match said.split_once(' ') {
+            Some(("process", process)) => self.process = process.parse().ok(),
+            Some(("ended", code)) => self.code = code.parse().ok(),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// A shell starts the program as its child, and every quarter of a second looks whether the owner still
+/// runs. It needs nothing of its owner for that: no pipe, which a child that the owner forks would hold
+/// open, and no signal, which the owner may have ignored or blocked. It reads when the process with the
+/// owner's number began; another process may get the same number.
+///
+/// The shell stays the program's parent, so that it reaps the program wherever the owner does not, and
+/// reports how it ended. The owner ends the program itself.
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::path::Path;
+    use std::process::{Child, Command, ExitStatus};
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+
+    use crate::traefik::process::Log;
+
+    /// `$0` is the time to give the program, in tenths of a second. The arguments are the owner's number,
+    /// when it began (empty if the system does not say), and the program's command line.
+    ///
+    /// The group is the shell's: while the shell runs, its number is nobody else's. The program begins
+    /// with the signals as they were; the shell ignores those that are sent to the group.
+    const SCRIPT: &str = r#"
+tenths=$0 owner=$1 began=$2
+shift 2
+pause=0.25
+sleep 0.01 2>/dev/null || pause=1
+owner_runs() {
+    [ "$began" ] || { kill -0 "$owner"; return; }
+    line=
+    read -r line <"/proc/$owner/stat"
+    set -- ${line##*) }
+    # A process whose first thread has ended, and another has not, is called a zombie, too.
+    [ "${20-}" = "$began" ] && { [ "$1" != Z ] || [ "${18}" -gt 1 ]; }
+}
+"$@" &
+program=$!
+trap '' HUP INT QUIT TERM
+echo "traefik-router: process $program" >&2
+{
+    while owner_runs; do
+        sleep "$pause"
+        kill -0 "$program" || exit
+    done
+    kill -TERM -$$
+    while [ "$tenths" -gt 0 ] && kill -0 "$program"; do
+        sleep 0.1 || sleep 1
+        tenths=$((tenths - 1))
+    done
+    kill -0 "$program" && kill -KILL -$$
+} </dev/null >/dev/null 2>&1 &
+watcher=$!
+wait "$program"
+code=$?
+echo "traefik-router: ended $code" >&2
+wait "$watcher"
+# What a wrapper that was killed has started.
+[ "$code" = 137 ] && kill -KILL -$$
+exit "$code"
+"#;
+
+    /// How long the shell may take to report an end that we have seen.
+    const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+
+    /// How long the shell may take to start the program.
+    const START_PATIENCE: Duration = Duration::from_secs(5);
+
+    pub(in crate::traefik) fn command(program: &Path, grace: Duration) -> Command {
+        let own = std::process::id();
+        let began = began(own).map_or_else(String::new, |began| began.to_string());
+        let mut command = Command::new("/bin/sh");
+        // A group of its own: Ctrl-C in a terminal is for the owner, who then ends the program.
+        command
+            .args(["-c", SCRIPT])
+            .arg((grace.as_millis() / 100 + 1).to_string())
+            .args([own.to_string(), began])
+            .arg(program)
+            .process_group(0);
+        command
+    }
+
+    /// When a process began, in the system's ticks; `None` if it is not there, or the system does not
+    /// say.
+    fn began(process: u32) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        stat_field(&stat, 22)?.parse().ok()
+    }
+
+    /// A field of `/proc/PID/stat`, counted from 1. The second one is a name with any characters.
+    fn stat_field(stat: &str, number: usize) -> Option<&str> {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split_ascii_whitespace().nth(number - 3)
+    }
+
+    #[derive(Debug)]
+    pub(in crate::traefik) struct Watched {
+        /// `None` once it is waited for.
+        shell: Option<Child>,
+        group: u32,
+        program: u32,
+        began: Option<u64>,
+    }
+
+    impl Watched {
+        /// Waits until the shell has started the program.
+        pub(in crate::traefik) fn new(mut shell: Child, log: &Log) -> io::Result<Self> {
+            let deadline = Instant::now() + START_PATIENCE;
+            loop {
+                if let Some(program) = log.report().process {
+                    return Ok(Self {
+                        group: shell.id(),
+                        shell: Some(shell),
+                        program,
+                        began: began(program),
+                    });
+                }
+                if Instant::now() >= deadline || !matches!(shell.try_wait(), Ok(None)) {
+                    drop(shell.kill());
+                    drop(shell.wait());
+                    let why = format!("/bin/sh did not start it; {}", log.last_words());
+                    return Err(io::Error::other(why));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+
+        pub(in crate::traefik) fn id(&self) -> u32 {
+            self.program
+        }
+
+        /// How the program ended, if it has.
+        pub(in crate::traefik) fn end(&self, log: &Log) -> Option<String> {
+            let code = || log.report().code;
+            if code().is_none() && self.runs() {
+                return None;
+            }
+            let deadline = Instant::now() + REPORT_PATIENCE;
+            while code().is_none() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let told = |code| ExitStatus::from_raw(wait_status(code)).to_string();
+            Some(code().map_or_else(|| "nobody knows how".into(), told))
+        }
+
+        fn runs(&self) -> bool {
+            let is_there = || Pid::from_raw(self.program.cast_signed());
+            let is_there = || is_there().is_some_and(|pid| test_kill_process(pid).is_ok());
+            match self.began {
+                Some(began) => {
+                    let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.program));
+                    stat.is_ok_and(|stat| {
+                        stat_field(&stat, 22).and_then(|field| field.parse().ok()) == Some(began)
+                            && stat_field(&stat, 3) != Some("Z")
+                    })
+                }
+                None => is_there(),
+            }
+        }
+
+        /// Asks the program, and what it has started, to end.
+        pub(in crate::traefik) fn terminate(&self) -> io::Result<()> {
+            match Pid::from_raw(self.group.cast_signed()).filter(|_| self.runs()) {
+                Some(group) => Ok(kill_process_group(group, Signal::TERM)?),
+                None => Ok(()),
+            }
+        }
+
+        /// Ends the program; the shell ends what that has started.
+        pub(in crate::traefik) fn kill(&self) -> io::Result<()> {
+            match Pid::from_raw(self.program.cast_signed()).filter(|_| self.runs()) {
+                Some(program) => Ok(kill_process(program, Signal::KILL)?),
+                None => Ok(()),
+            }
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            // It goes within a quarter of a second. Nobody has to wait for that but a thread.
+            if let Some(mut shell) = self.shell.take() {
+                std::thread::spawn(move || drop(shell.wait()));
+            }
+        }
+    }
+
+    /// What `wait` says of a program for which a shell has this exit code.
+    fn wait_status(code: u8) -> i32 {
+        match code.checked_sub(128) {
+            Some(signal) if signal > 0 => signal.into(),
+            _ => i32::from(code) << 8,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod other {
+    use std::io;
+    use std::path::Path;
+    use std::process::{Child, Command};
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
+
+    use crate::traefik::process::Log;
+
+    /// There is no watchdog: the program outlives an owner that is killed.
+    pub(in crate::traefik) fn command(program: &Path, _grace: Duration) -> Command {
+        Command::new(program)
+    }
+
+    #[derive(Debug)]
+    pub(in crate::traefik) struct Watched {
+        program: Mutex<Child>,
+        id: u32,
+    }
+
+    impl Watched {
+        pub(in crate::traefik) fn new(program: Child, _log: &Log) -> io::Result<Self> {
+            Ok(Self {
+                id: program.id(),
+                program: Mutex::new(program),
+            })
+        }
+
+        pub(in crate::traefik) fn id(&self) -> u32 {
+            self.id
+        }
+
+        pub(in crate::traefik) fn end(&self, _log: &Log) -> Option<String> {
+            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+            let status = program.try_wait().ok()?;
+            status.map(|status| status.to_string())
+        }
+
+        pub(in crate::traefik) fn terminate(&self) -> io::Result<()> {
+            self.kill()
+        }
+
+        pub(in crate::traefik) fn kill(&self) -> io::Result<()> {
+            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+            program.kill()
+        }
+    }
+}

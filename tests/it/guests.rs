@@ -1,0 +1,165 @@
+//! What a program inherits, and what its host does, leaves Traefik and its watchdog as they should be.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use traefik_router::{ProcessStatus, Router};
+
+use crate::support::child::{Actor, say, wait_to_be_told};
+use crate::support::{Echo, Kind, Rig, eventually, processes_naming, send_signal};
+
+/// This test program, started by GNU's `env` with this change of what it inherits.
+fn with(changes: &[String]) -> Command {
+    let mut env = Command::new("env");
+    env.args(changes).arg(std::env::current_exe().unwrap());
+    env
+}
+
+fn pid_of(router: &Router) -> u32 {
+    match router.process() {
+        Some(ProcessStatus::Running(pid)) => pid,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A part for another process: has its Traefik killed, revived and stopped.
+pub(crate) fn be_a_host(arguments: &Value) {
+    let rig = Rig::told(&arguments["rig"]);
+    let router = rig.start();
+    for _ in 0..2 {
+        // A command could not be waited for.
+        let traefik = Pid::from_raw(pid_of(&router).cast_signed()).unwrap();
+        kill_process(traefik, Signal::KILL).unwrap();
+        eventually("it has ended", || {
+            matches!(router.process(), Some(ProcessStatus::Ended(_)))
+        });
+        assert!(router.revive().unwrap());
+    }
+    let begun = Instant::now();
+    router.stop().unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(router);
+    eventually("no child is left", || children().is_empty());
+    say("ended well");
+}
+
+/// The children of this process, those that nobody has reaped among them.
+fn children() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    stats
+        .filter(|stat| {
+            let fields = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            fields.and_then(|rest| rest.split(' ').nth(1)) == Some(&*own)
+        })
+        .collect()
+}
+
+#[test]
+fn a_host_whose_children_are_reaped_by_the_system_sees_traefik_end() {
+    let rig = Rig::new(Kind::Toml);
+    let arguments = json!({"rig": rig.tell()});
+    let mut host = Actor::start_by(with(&["--ignore-signal=CHLD".into()]), "host", &arguments);
+    assert_eq!(host.hear().as_deref(), Some("ended well"));
+    assert!(host.finish());
+}
+
+#[test]
+fn a_host_that_ignores_signals_ends_traefik_all_the_same() {
+    let rig = Rig::new(Kind::Toml);
+    let arguments = json!({"rig": rig.tell()});
+    let signals = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "PIPE"];
+    let ignored = signals.map(|signal| format!("--ignore-signal={signal}"));
+    let mut host = Actor::start_by(with(&ignored), "host", &arguments);
+    assert_eq!(host.hear().as_deref(), Some("ended well"));
+    assert!(host.finish());
+}
+
+/// As in a container, whose first process is the parent of all that lose their own.
+#[test]
+fn the_first_process_of_a_container_is_left_no_zombie() {
+    let rig = Rig::new(Kind::Toml);
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ]);
+    unshare.arg(std::env::current_exe().unwrap());
+    let mut host = Actor::start_by(unshare, "host", &json!({"rig": rig.tell()}));
+    assert_eq!(host.hear().as_deref(), Some("ended well"));
+    assert!(host.finish());
+}
+
+/// A part for another process: starts a Traefik, and waits.
+pub(crate) fn own(arguments: &Value) {
+    let rig = Rig::told(&arguments["rig"]);
+    let router = rig.start();
+    say(pid_of(&router));
+    wait_to_be_told();
+    drop(router);
+}
+
+/// As a child that the host has forked without exec does.
+#[test]
+fn whoever_holds_what_its_owner_had_open_does_not_keep_traefik_alive() {
+    let rig = Rig::new(Kind::Toml);
+    let mut owner = Actor::start("owner_of_one", &json!({"rig": rig.tell()}));
+    owner.hear().unwrap();
+    let held: Vec<_> = fs::read_dir(format!("/proc/{}/fd", owner.process.id()))
+        .unwrap()
+        .flatten()
+        .filter_map(|fd| fs::OpenOptions::new().write(true).open(fd.path()).ok())
+        .collect();
+    assert!(!held.is_empty());
+    send_signal(owner.process.id(), "KILL");
+    eventually("Traefik and its watchdog are gone", || {
+        processes_naming(rig.folder.to_str().unwrap()).is_empty()
+    });
+}
+
+/// Such a proxy would get users' cookies and tokens.
+#[test]
+fn requests_go_to_targets_whatever_proxy_the_environment_names() {
+    let rig = Rig::new(Kind::Toml);
+    let echo = Echo::start();
+    let arguments = json!({"rig": rig.tell()});
+    let proxies = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    let named = proxies.map(|name| format!("{name}={}", echo.url()));
+    let mut owner = Actor::start_by(with(&named), "owner_of_one", &arguments);
+    let pid = owner.hear().unwrap();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment).to_lowercase();
+    assert!(!environment.contains("_proxy="), "{environment}");
+    owner.tell();
+    assert!(owner.finish());
+}
+
+#[test]
+fn a_proxy_that_traefik_env_names_is_used() {
+    let rig = Rig::new(Kind::Toml);
+    let named = rig
+        .builder()
+        .traefik_env("HTTPS_PROXY", "http://127.0.0.1:1");
+    let router = named.start().unwrap();
+    let environment = fs::read(format!("/proc/{}/environ", pid_of(&router))).unwrap();
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains("HTTPS_PROXY=http://127.0.0.1:1"));
+}
