@@ -7,6 +7,7 @@ mod access;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -146,8 +147,12 @@ pub(crate) fn replace_if(
             remove(&temp)?;
             return Ok(None);
         }
-        Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
-        Ok(Some((folder, file, Instant::now())))
+        match Step::Rename(&temp, path).run(|| fs::rename(&temp, path)) {
+            // Somebody has opened the file meanwhile, and took ours for one that a killed writer left.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !temp.exists() => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Some((folder, file, Instant::now()))),
+        }
     });
     let replaced = replaced.map_err(|error| {
         // There may be nothing to remove, and the first error is the one to tell.
@@ -235,15 +240,18 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// A name that Traefik does not load when it watches the whole folder.
+/// A name that Traefik does not load when it watches the whole folder. Containers that share a folder
+/// have the same process numbers, and processes that were forked the same random one.
 fn temp_path(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    static RANDOM: OnceLock<u64> = OnceLock::new();
+    let random = RANDOM.get_or_init(|| {
+        let digits = crate::random::hex::<8>().unwrap_or_default();
+        u64::from_str_radix(&digits, 16).unwrap_or_default()
+    });
+    let writer = random.wrapping_add(std::process::id().into());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!(
-        "{}{}.{count}{TEMP_ENDING}",
-        temp_prefix(path),
-        std::process::id()
-    );
+    let name = format!("{}{writer}.{count}{TEMP_ENDING}", temp_prefix(path));
     folder_of(path).join(name)
 }
 
@@ -302,6 +310,17 @@ fn folder_of(path: &Path) -> PathBuf {
         Some(folder) if !folder.as_os_str().is_empty() => folder.into(),
         _ => PathBuf::from("."),
     }
+}
+
+/// A path as it can stand in a configuration.
+pub(crate) fn utf8(path: &Path) -> Result<String> {
+    path.to_str().map(Into::into).ok_or_else(|| {
+        let message = format!(
+            "{}: its name is not UTF-8, and Traefik can't be told of it; choose another one",
+            path.display()
+        );
+        Error::new(ErrorKind::InvalidConfig, message)
+    })
 }
 
 pub(crate) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {

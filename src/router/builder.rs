@@ -317,7 +317,12 @@ impl Builder {
         self
     }
 
-    /// An environment variable for Traefik, beside those of this program. Defaults to `GOGC=400`
+    /// An environment variable for Traefik, beside those of this program. Of these Traefik gets no
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, also in small letters: it would send users'
+    /// requests through that proxy, with their cookies and tokens. Where Traefik itself needs one, as for
+    /// certificates by ACME, set `HTTPS_PROXY` here, and a `NO_PROXY` that has the hosts of all targets.
+    ///
+    /// Defaults to `GOGC=400`
     /// unless this program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage a quarter as often as it
     /// would by itself, and takes about a third less time for reloads of large tables. For that it takes
     /// more memory at its peak: 117 instead of 95 MB without routes, 176 instead of 125 at 1,000, 624

@@ -338,13 +338,13 @@ impl OwnFiles {
         let parts = config.as_object().into_iter().flatten();
         let entries = parts.map(|(name, part)| self.syntax.entry(name, part));
         self.write(&self.private, &entries.collect::<String>())?;
-        utf8(&self.private)
+        atomic::utf8(&self.private)
     }
 
     /// Writes the certificate of this Traefik alone; returns its file.
     pub(super) fn write_certificate(&self, certificate: &Certificate) -> Result<String> {
         atomic::replace(&self.pem, &certificate.pem, true)?;
-        utf8(&self.pem)
+        atomic::utf8(&self.pem)
     }
 
     fn write(&self, file: &Path, text: &str) -> Result<()> {
@@ -398,14 +398,4 @@ impl Drop for OwnFiles {
             }
         }
     }
-}
-
-/// A path as it can stand in a configuration.
-fn utf8(path: &Path) -> Result<String> {
-    path.to_str().map(Into::into).ok_or_else(|| {
-        invalid(&format!(
-            "{}: its name is not UTF-8, and Traefik can't be told of it",
-            path.display()
-        ))
-    })
 }

@@ -28,6 +28,56 @@ fn a_signal_ends_it_and_traefik_even_with_an_open_websocket() {
     }
 }
 
+/// As a supervisor may that blocks signals for itself.
+#[test]
+fn a_signal_that_its_parent_has_blocked_ends_it() {
+    let ours = ours();
+    let mut command = Command::new("env");
+    command.args(["--block-signal=TERM", "--block-signal=INT"]);
+    command.arg(ours.get_program()).arg("chp");
+    for (name, value) in ours.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut proxy = Proxy::spawn(command, &[]);
+    proxy.wait_until_ready();
+    let traefik = proxy.traefik();
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    eventually("Traefik has ended", || !is_alive(traefik));
+}
+
+/// Traefik can't be told of such a file.
+#[test]
+fn a_path_that_is_not_utf_8_is_refused() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder
+        .path()
+        .join(std::ffi::OsString::from_vec(b"\xff".to_vec()));
+    std::fs::create_dir(&odd).unwrap();
+    let store = ["--backend", "toml:rules.toml"];
+    for (variable, arguments) in [("TMPDIR", &[][..]), ("X", &store)] {
+        let mut command = ours();
+        command.arg("chp").current_dir(&odd).env(variable, &odd);
+        let mut proxy = Proxy::spawn(command, arguments);
+        assert!(!proxy.wait_for_end().success());
+        eventually("it says why", || proxy.log().contains("not UTF-8"));
+        assert!(!proxy.log().contains("panicked"), "{}", proxy.log());
+    }
+    let mut command = ours();
+    command
+        .args(["config", "static"])
+        .args(store)
+        .current_dir(&odd);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("not UTF-8") && !text.contains("panicked"),
+        "{text}"
+    );
+}
+
 #[test]
 fn killed_it_takes_traefik_along() {
     let mut proxy = Proxy::start(&[]);

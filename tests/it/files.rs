@@ -27,6 +27,7 @@ on_each_file! {
     a_full_disk_leaves_the_file_as_it_was,
     a_file_that_is_replaced_under_a_running_router_is_used_from_then_on,
     a_file_that_is_removed_under_a_running_router_is_written_again,
+    what_a_process_with_our_number_has_left_is_in_nobodys_way,
 }
 
 /// A file as a person would write it, with a router to this target.
@@ -535,4 +536,22 @@ fn a_file_that_is_removed_under_a_running_router_is_written_again(kind: Kind) {
     assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
     assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
     assert_eq!(rig.backend().read().unwrap().len(), 2);
+}
+
+/// Containers that share a folder have the same process numbers.
+fn what_a_process_with_our_number_has_left_is_in_nobodys_way(kind: Kind) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    let rules = rig.rules();
+    let name = rules.file_name().unwrap().to_str().unwrap();
+    for n in 0..2_000 {
+        let left = format!(".{name}.{}.{n}.tmp", std::process::id());
+        fs::write(rig.path(left), "").unwrap();
+    }
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    router.stop().unwrap();
+    // The next one removes them.
+    rig.start().stop().unwrap();
+    assert!(rig.files().iter().all(|file| !file.ends_with(".tmp")));
 }

@@ -339,10 +339,9 @@ impl Backend for FileBackend {
 
     fn static_config(&self) -> Result<Value> {
         let path = atomic::resolve(&self.path)?;
-        let file = if self.directory {
-            json!({"directory": path.parent(), "watch": true})
-        } else {
-            json!({"filename": path, "watch": true})
+        let file = match path.parent().filter(|_| self.directory) {
+            Some(folder) => json!({"directory": atomic::utf8(folder)?, "watch": true}),
+            None => json!({"filename": atomic::utf8(&path)?, "watch": true}),
         };
         Ok(json!({"providers": {"file": file}}))
     }
@@ -602,10 +601,11 @@ impl FileBackend {
             state.file.ending = format!("-{}", state.file.header.namespace);
             state.file.has_foreign_certificate |= neighbours.certificate.is_some();
         }
-        state
-            .file
-            .set_up(setup, &pem_file.to_string_lossy(), shared)
-            .map_err(at)?;
+        let pem_path = match &setup.own {
+            Some(_) => atomic::utf8(&pem_file)?,
+            None => String::new(),
+        };
+        state.file.set_up(setup, &pem_path, shared).map_err(at)?;
         atomic::remove_stale_temps(&state.path);
         let pem = pem.filter(|_| has_default_certificate(&state.file.header.own));
         let fresh = before.generation == 0;

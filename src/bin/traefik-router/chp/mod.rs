@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -35,9 +36,11 @@ enum Event {
 }
 
 pub(crate) fn run(options: Options) -> ExitCode {
+    end_with_a_panic();
     if let Err(error) = logger::start(&options.log_level) {
         return complain(&error);
     }
+    unblock_signals();
     lift_file_limit();
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,6 +97,28 @@ fn serve(options: Options) -> Result<(), String> {
         }
     }
 }
+
+/// A program inherits the signals that its parent has blocked. Before there are threads, which inherit
+/// them, too.
+fn unblock_signals() {
+    let ours = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    if let Err(error) = ours.thread_unblock() {
+        log::warn!("SIGTERM and SIGINT may be blocked: {error}");
+    }
+}
+
+/// Ends the program with the first thread that panics: the others would wait for it for ever, and Traefik
+/// ends with the program.
+fn end_with_a_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tell(info);
+        std::process::exit(PANICKED);
+    }));
+}
+
+/// The exit code of a program that panicked, as Rust has it.
+const PANICKED: i32 = 101;
 
 /// Lets us have as many files open as the system allows, as Traefik does for itself: each connection
 /// is one, and a relayed one two.
