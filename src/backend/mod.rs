@@ -96,17 +96,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// them or none. `edit` may be asked again if somebody else wrote in between; then its last
     /// answer counts.
     ///
-    /// A change to what the table says already is a question: is what Traefik reads of that route
-    /// what the table says? If it is not, as after an edit by hand, it is written again. If it is,
-    /// and there are no other changes, nothing is written and the generation is the stored one.
+    /// For a change to what the table says already, the backend compares what Traefik reads of that
+    /// route with the table. What differs, as after an edit by hand, is written again. If nothing
+    /// differs, and there are no other changes, nothing is written and the generation is the stored
+    /// one.
     ///
     /// # Errors
     /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store.
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit>;
 
-    /// Looks at everything that Traefik reads of this table, and writes again what is not as the table
-    /// says. A store that was put back to an earlier state is taken over as it is: until then changes
-    /// fail with [`Conflict`](crate::ErrorKind::Conflict) on a handle that has seen a later one.
+    /// Compares everything that Traefik reads of this table with the table, and writes again what
+    /// differs. Takes over a store that was put back to an earlier state. Until then reads and changes
+    /// fail with [`Conflict`](crate::ErrorKind::Conflict) on a handle that has seen a later state.
     /// Defaults to nothing.
     ///
     /// # Errors

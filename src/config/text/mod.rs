@@ -380,7 +380,7 @@ impl Node {
         gone
     }
 
-    /// Has entries added nowhere in it.
+    /// Forbids adding entries anywhere below this node.
     #[cfg(feature = "yaml")]
     fn close(&mut self) {
         self.place = Place::Nowhere;
