@@ -203,6 +203,12 @@ impl Builder {
     }
 
     /// How long a change may take until every Traefik serves it. Defaults to 30 seconds.
+    ///
+    /// This time is for Traefik. The store has bounds of its own, which come first:
+    /// [`FileBackend::lock_timeout`](crate::FileBackend::lock_timeout), or
+    /// [`KvBackend::conflict_timeout`](crate::KvBackend::conflict_timeout) and
+    /// [`Etcd::timeout`](crate::Etcd::timeout). A change that comes while this Router makes another
+    /// one waits for that one first, so it may take twice the sum. Changes that wait share one commit.
     pub fn check_route_timeout(mut self, timeout: Duration) -> Self {
         self.check_route_timeout = timeout.min(FOREVER);
         self

@@ -106,6 +106,12 @@ impl Etcd {
     }
 
     /// How long one call to etcd may take, over all of its URLs. Defaults to 10 seconds.
+    ///
+    /// Calls of [`Router::get_route`](crate::Router::get_route) and the like that come together share
+    /// one question. On an etcd that hangs, each of them fails within this time; within twice this
+    /// time, if etcd begins to hang while they wait. For a change see
+    /// [`conflict_timeout`](super::KvBackend::conflict_timeout) and
+    /// [`check_route_timeout`](crate::Builder::check_route_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.client = self.client.timeout(timeout);
         self

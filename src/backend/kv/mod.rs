@@ -7,6 +7,7 @@ mod heartbeat;
 mod legacy;
 mod memory;
 mod presence;
+mod readers;
 mod store;
 mod table_keys;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use serde_json::Value;
 use self::flatten::unflatten;
 use self::heartbeat::Heartbeat;
 use self::presence::Presence;
+use self::readers::Readers;
 use self::table_keys::{Keys, TableKeys};
 use super::record::{Explicit, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
@@ -57,7 +59,11 @@ pub struct KvBackend<S> {
     max_age: Duration,
     /// Tells this handle's commits from others'.
     writer: String,
+    /// Held for the whole of a commit.
+    writing: Mutex<()>,
+    /// Never held while the store is asked.
     seen: Mutex<Seen>,
+    readers: Readers,
     heartbeat: Mutex<Option<Heartbeat>>,
     serving: Mutex<Serving>,
 }
@@ -92,8 +98,14 @@ struct Before {
 /// What this handle knows of the store.
 #[derive(Default)]
 struct Seen {
-    /// The table as it was last read or written.
+    /// What the next commit begins with: the table as it was last read or written. A commit takes
+    /// it away, and puts it back when it is done.
     state: Option<TableKeys>,
+    /// The same table for readers, which stays during a commit.
+    known: Option<Snapshot>,
+    /// How often this has changed. What a question finds out counts only if nothing else was found
+    /// out since it began.
+    updates: u64,
     /// Whether this handle has opened the store.
     opened: bool,
     /// The header as it was when the table was last there.
@@ -108,6 +120,89 @@ struct Seen {
     is_behind: bool,
 }
 
+/// A table with its header, as they are stored.
+#[derive(Clone)]
+struct Snapshot {
+    header: Option<Entry>,
+    table: Table,
+}
+
+/// When a question to the store began, and what was known then.
+struct Question {
+    begun: Instant,
+    version: u64,
+    updates: u64,
+}
+
+impl Question {
+    fn begin(seen: &Seen) -> Self {
+        Self {
+            begun: Instant::now(),
+            version: seen.version,
+            updates: seen.updates,
+        }
+    }
+
+    /// Whether this version is an earlier one than was known. A key's version grows with each change
+    /// of it, and only a store that was put back has an earlier one.
+    fn is_behind(&self, version: u64) -> bool {
+        version != 0 && version < self.version
+    }
+}
+
+impl Seen {
+    /// Takes in the answer to a question, unless there is a later one.
+    fn learn(&mut self, question: &Question, state: &TableKeys) -> bool {
+        if self.updates != question.updates {
+            return false;
+        }
+        self.updates += 1;
+        self.heard = Some(question.begun);
+        self.known = Some(state.snapshot());
+        self.is_behind = question.is_behind(state.version());
+        if state.version() != 0 && !self.is_behind {
+            self.keep(state);
+        }
+        true
+    }
+
+    /// Takes in a commit that began with `updates`. If a reader has found a later one of others
+    /// meanwhile, that stays.
+    fn commit(&mut self, updates: u64, state: TableKeys) {
+        let is_later = self.version > state.version() && state.version() != 0;
+        if self.updates != updates && !self.is_behind && is_later {
+            return;
+        }
+        self.updates += 1;
+        self.heard = Some(Instant::now());
+        self.known = Some(state.snapshot());
+        self.is_behind = false;
+        self.keep(&state);
+        self.state = Some(state);
+    }
+
+    /// Begins with nothing again, and returns what there was.
+    fn forget(&mut self) -> Self {
+        let updates = self.updates + 1;
+        let fresh = Self {
+            updates,
+            ..Self::default()
+        };
+        std::mem::replace(self, fresh)
+    }
+
+    fn forget_table(&mut self) {
+        self.updates += 1;
+        (self.state, self.known) = (None, None);
+    }
+
+    fn keep(&mut self, state: &TableKeys) {
+        self.routes = !state.table().is_empty();
+        self.version = state.version();
+        self.last = Some(state.head().clone());
+    }
+}
+
 impl<S: KvStore> KvBackend<S> {
     /// Routes kept in this store.
     pub fn new(store: S) -> Self {
@@ -118,7 +213,9 @@ impl<S: KvStore> KvBackend<S> {
             max_age: Duration::ZERO,
             // Without random bytes two writers may take each other's lost commits for their own.
             writer: crate::random::hex::<8>().unwrap_or_default(),
+            writing: Mutex::default(),
             seen: Mutex::default(),
+            readers: Readers::default(),
             heartbeat: Mutex::new(None),
             serving: Mutex::default(),
         }
@@ -139,6 +236,12 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     /// For how long to try again when other writers keep committing first. Defaults to 10 seconds.
+    ///
+    /// No attempt begins later. An attempt ends at the first request to the store that gets no answer.
+    /// If the answer to a transaction is lost before this time, the store is asked once whether it was
+    /// made; later the error says [`Stored::Unknown`]. So on an etcd that stops answering, a change is
+    /// stored or fails within the longer of `conflict_timeout` and [`Etcd::timeout`], and one
+    /// `Etcd::timeout` more.
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
         self.conflict_timeout = timeout.min(FOREVER);
         self
@@ -163,28 +266,71 @@ impl<S: KvStore> KvBackend<S> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The table as it is stored now.
-    fn refresh<'a>(&self, seen: &'a mut Seen) -> Result<&'a mut TableKeys> {
-        let now = Instant::now();
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table as it is stored now, given what a writer knows of it, and whether that is an
+    /// earlier state than this handle has seen.
+    fn refresh(&self, known: Option<TableKeys>) -> Result<(TableKeys, bool)> {
+        let question = Question::begin(&self.seen());
         let header = self.store.get(&self.keys.header())?;
-        seen.heard = Some(now);
-        let known = seen.state.take();
         let state = match known.filter(|state| state.is_at(header.as_ref())) {
             Some(state) => state,
+            None => self.read_state()?,
+        };
+        self.seen().learn(&question, &state);
+        let is_behind = question.is_behind(state.version());
+        Ok((state, is_behind))
+    }
+
+    fn read_state(&self) -> Result<TableKeys> {
+        let tree = self.store.read_tree(&self.keys.own_tree())?;
+        TableKeys::parse(&self.keys, &tree)
+    }
+
+    /// The table as it is stored now, for readers.
+    fn ask(&self) -> Result<Table> {
+        let (question, expected, known) = {
+            let seen = self.seen();
+            let expected = seen.routes && seen.opened;
+            (Question::begin(&seen), expected, seen.known.clone())
+        };
+        let header = self.store.get(&self.keys.header())?;
+        let snapshot = match known.filter(|known| known.header == header) {
+            Some(known) => {
+                let mut seen = self.seen();
+                if seen.updates == question.updates {
+                    seen.heard = Some(question.begun);
+                }
+                known
+            }
             None => {
-                let tree = self.store.read_tree(&self.keys.own_tree())?;
-                TableKeys::parse(&self.keys, &tree)?
+                let state = self.read_state()?;
+                let snapshot = state.snapshot();
+                let mut seen = self.seen();
+                if seen.learn(&question, &state) {
+                    seen.state = Some(state);
+                }
+                snapshot
             }
         };
-        // A key's version grows with each change of it, and only a store that was put back has an
-        // earlier one.
-        seen.is_behind = state.version() != 0 && state.version() < seen.version;
-        if state.version() != 0 && !seen.is_behind {
-            seen.routes = !state.table().is_empty();
-            seen.version = state.version();
-            seen.last = Some(state.head().clone());
+        let version = snapshot.header.map_or(0, |header| header.version);
+        if question.is_behind(version) {
+            return Err(self.went_back());
         }
-        Ok(seen.state.insert(state))
+        // A table whose last Router has ended in good order is an empty one.
+        if version == 0 && expected && self.store.is_behind(question.version)? {
+            return Err(Error::new(
+                ErrorKind::Store,
+                format!(
+                    "the table below {} is gone: the store was restored to before it was there; the next change begins a new one, so bring all routes back with \
+                     `reconcile`",
+                    self.keys.private()
+                ),
+            ));
+        }
+        Ok(snapshot.table)
     }
 
     fn heart(&self) -> MutexGuard<'_, Option<Heartbeat>> {
@@ -394,51 +540,54 @@ impl<S: KvStore> KvBackend<S> {
     /// [`write`](Self::write); `may_be_behind` says whether to take over a store that was put back to
     /// an earlier state.
     fn write_over(&self, may_be_behind: bool, plan: &mut Plan<'_>) -> Result<Commit> {
+        let _writing = self.writing();
         let deadline = Instant::now() + self.conflict_timeout;
         let mut pause = Duration::from_millis(1);
-        let mut attempt = Attempt::default();
-        let mut seen = self.seen();
-        let mut known = Known {
-            header: seen.last.clone().filter(|_| seen.opened),
-            version: seen.version,
-            is_behind: false,
+        let mut attempt = Attempt::until(deadline);
+        let (mut known, mut current, mut updates) = {
+            let mut seen = self.seen();
+            let known = Known {
+                header: seen.last.clone().filter(|_| seen.opened),
+                version: seen.version,
+                is_behind: seen.is_behind,
+            };
+            (known, seen.state.take(), seen.updates)
         };
         let is_there = |state: &TableKeys| state.version() != 0;
-        let mut unasked = seen.state.as_ref().is_some_and(is_there) && !seen.is_behind;
+        let mut unasked = current.as_ref().is_some_and(is_there) && !known.is_behind;
         loop {
-            let asked = match unasked {
-                true => Ok(()),
-                false => self.refresh(&mut seen).map(drop),
+            let asked = match current.take() {
+                Some(state) if unasked => Ok(state),
+                state => self.refresh(state).map(|(state, is_behind)| {
+                    known.is_behind = is_behind;
+                    updates = self.seen().updates;
+                    state
+                }),
             };
-            known.is_behind = seen.is_behind;
-            let outcome = asked.and_then(|()| {
-                let Some(state) = &mut seen.state else {
-                    return Ok(None);
-                };
-                if !self.has_turn(state, &mut attempt)? {
+            let outcome = asked.and_then(|mut state| {
+                if !self.has_turn(&mut state, &mut attempt)? {
                     return Ok(None);
                 }
-                let mut steps = self.restore(&known, state, may_be_behind)?;
-                steps.extend(plan(state, &attempt.stored)?);
+                let mut steps = self.restore(&known, &mut state, may_be_behind)?;
+                steps.extend(plan(&mut state, &attempt.stored)?);
                 if unasked && steps.is_empty() {
                     let header = self.store.get(&self.keys.header())?;
                     if !state.is_at(header.as_ref()) {
                         return Ok(None);
                     }
                 }
-                let commit = self.write_steps(state, steps, &mut attempt)?;
+                let commit = self.write_steps(&mut state, steps, &mut attempt)?;
                 attempt.contended |= commit.is_none() && !unasked;
-                Ok(commit.map(|commit| (commit, !state.table().is_empty())))
+                Ok(commit.map(|commit| (commit, state)))
             });
-            if let Ok(Some((commit, routes))) = outcome {
-                seen.heard = Some(Instant::now());
-                seen.routes = routes;
-                seen.version = seen.state.as_ref().map_or(0, TableKeys::version);
-                seen.last = seen.state.as_ref().map(|state| state.head().clone());
-                seen.is_behind = false;
-                return Ok(commit);
-            }
-            seen.state = None;
+            let outcome = match outcome {
+                Ok(Some((commit, state))) => {
+                    self.seen().commit(updates, state);
+                    return Ok(commit);
+                }
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
             if std::mem::take(&mut unasked) && outcome.is_ok() {
                 continue;
             }
@@ -453,6 +602,8 @@ impl<S: KvStore> KvBackend<S> {
                 };
                 let lost = attempt.lost.take();
                 let error = outcome.err().or(lost).unwrap_or_else(overtaken);
+                // What is stored now is not known: the next read asks.
+                self.seen().heard = None;
                 return Err(with_partial(error, attempt.stored));
             }
             std::thread::sleep(pause);
@@ -514,7 +665,7 @@ impl<S: KvStore> KvBackend<S> {
             }
             let last = steps.peek().is_none();
             let seal = state.seal(&self.writer, last, &mut transaction)?;
-            let version = match self.transact(&transaction, &seal, &mut attempt.lost)? {
+            let version = match self.transact(&transaction, &seal, attempt)? {
                 Made::Now(version) => Some(version),
                 Made::Before => None,
                 Made::Not => return Ok(None),
@@ -537,11 +688,14 @@ impl<S: KvStore> KvBackend<S> {
         &self,
         transaction: &Transaction,
         seal: &str,
-        lost: &mut Option<Error>,
+        attempt: &mut Attempt,
     ) -> Result<Made> {
+        let was_early = Instant::now() < attempt.deadline;
         let unknown = match self.store.transact(transaction) {
             Ok(Some(version)) => return Ok(Made::Now(version)),
             Ok(None) => None,
+            // To ask a store that has been silent for so long would be a second wait.
+            Err(error) if was_early && Instant::now() >= attempt.deadline => return Err(error),
             Err(error) if *error.stored() == Stored::Unknown => {
                 log::debug!("the answer to a transaction was lost: {error}");
                 Some(error)
@@ -569,7 +723,7 @@ impl<S: KvStore> KvBackend<S> {
             .as_ref()
             .and_then(|(_, header)| Some(header.as_ref()?.version))
             .unwrap_or(0);
-        *lost = unknown.filter(|_| version == expected);
+        attempt.lost = unknown.filter(|_| version == expected);
         Ok(Made::Not)
     }
 }
@@ -587,8 +741,9 @@ struct Known {
 const LONGEST_TURN: Duration = Duration::from_secs(3);
 
 /// What a commit has met with so far.
-#[derive(Default)]
 struct Attempt {
+    /// When to stop trying.
+    deadline: Instant,
     /// Routes of a batch in parts that are stored.
     stored: BTreeSet<RouteSpec>,
     /// Whether others have committed first.
@@ -597,6 +752,18 @@ struct Attempt {
     waited: Option<(String, Instant)>,
     /// The error of a transaction that may still be made.
     lost: Option<Error>,
+}
+
+impl Attempt {
+    fn until(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            stored: BTreeSet::new(),
+            contended: false,
+            waited: None,
+            lost: None,
+        }
+    }
 }
 
 /// What became of a transaction.
@@ -694,32 +861,16 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn read(&self) -> Result<Table> {
-        let mut seen = self.seen();
-        if let (Some(state), Some(heard)) = (&seen.state, seen.heard) {
-            if heard.elapsed() < self.max_age && state.version() != 0 {
-                return Ok(state.table().clone());
-            }
-        }
-        let (expected, version) = (seen.routes && seen.opened, seen.version);
-        self.refresh(&mut seen)?;
-        if seen.is_behind {
-            return Err(self.went_back());
-        }
-        let Some(state) = &seen.state else {
-            return Ok(Table::new());
+        let is_young = |heard: &Instant| heard.elapsed() < self.max_age;
+        let from_memory = {
+            let seen = self.seen();
+            let known = seen.heard.filter(is_young).and(seen.known.clone());
+            known.filter(|known| known.header.is_some())
         };
-        // A table whose last Router has ended in good order is an empty one.
-        if state.version() == 0 && expected && self.store.is_behind(version)? {
-            return Err(Error::new(
-                ErrorKind::Store,
-                format!(
-                    "the table below {} is gone: the store was restored to before it was there; the next change begins a new one, so bring all routes back with \
-                     `reconcile`",
-                    self.keys.private()
-                ),
-            ));
+        match from_memory {
+            Some(known) => Ok(known.table),
+            None => self.readers.ask(|| self.ask()),
         }
-        Ok(state.table().clone())
     }
 
     fn inspect(&self) -> Result<Option<Contents>> {
@@ -765,16 +916,20 @@ impl<S: KvStore> Backend for KvBackend<S> {
     }
 
     fn wait(&self, timeout: Duration) -> Result<()> {
-        let version = self.seen().state.as_ref().map_or(0, TableKeys::version);
+        let version = {
+            let seen = self.seen();
+            let header = seen.known.as_ref().and_then(|known| known.header.as_ref());
+            header.map_or(0, |header| header.version)
+        };
         self.store.wait(&self.keys.header(), version, timeout)
     }
 
     fn revert(&self) -> Result<bool> {
         let before = std::mem::take(&mut *self.serving()).before;
         *self.heart() = None;
-        let mut seen = self.seen();
-        let Seen { state, .. } = std::mem::take(&mut *seen);
-        drop(seen);
+        let writing = self.writing();
+        let Seen { known, .. } = self.seen().forget();
+        drop(writing);
         let Some(before) = before else {
             return Ok(true);
         };
@@ -782,7 +937,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
             // A Router that has come since may rely on what it has found.
             return Ok(false);
         }
-        let made = state.and_then(TableKeys::into_stored);
+        let made = known.and_then(|known| known.header);
         // With the old keys the old generation would come back.
         if before.made.is_past() && self.put_back(&before, made.as_ref())? {
             return Ok(!before.incomplete);
@@ -801,19 +956,20 @@ impl<S: KvStore> Backend for KvBackend<S> {
     fn close(&self) -> Result<()> {
         let attached = std::mem::take(&mut *self.serving()).attached;
         *self.heart() = None;
-        let mut seen = self.seen();
-        seen.opened = false;
+        let _writing = self.writing();
+        self.seen().opened = false;
         if attached || self.is_served_by_others()? {
             return Ok(());
         }
-        let state = self.refresh(&mut seen)?;
+        let known = self.seen().state.take();
+        let (state, _) = self.refresh(known)?;
         if state.table().is_empty() && state.head().temporary {
             let mut removal = state.removal()?;
-            for step in self.repaired(state, None)? {
+            for step in self.repaired(&state, None)? {
                 removal.delete.extend(step.transaction.delete);
             }
             self.store.transact(&removal)?;
-            seen.state = None;
+            self.seen().forget_table();
         }
         Ok(())
     }
@@ -885,7 +1041,7 @@ impl<S: KvStore> KvBackend<S> {
             }
             Ok(steps)
         })?;
-        let made = self.seen().state.as_ref().map(|state| state.head().clone());
+        let made = self.seen().last.clone();
         if let (Some(keys), Some((header, read)), Some(made)) = (before, first, made) {
             let after = self.snapshot()?;
             let is_next =

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 use super::flatten::{flatten, flatten_fields};
-use super::{Entry, Step, Transaction};
+use super::{Entry, Snapshot, Step, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
 use crate::config::dynamic::{
@@ -255,6 +255,13 @@ impl TableKeys {
 
     fn expect(&self) -> Option<(String, Option<Entry>)> {
         Some((self.keys.header(), self.stored.clone()))
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            header: self.stored.clone(),
+            table: self.table.clone(),
+        }
     }
 
     pub(super) fn table(&self) -> &Table {
@@ -589,11 +596,6 @@ impl TableKeys {
     /// The header as it is stored.
     pub(super) fn head_entry(&self) -> Option<&Entry> {
         self.stored.as_ref()
-    }
-
-    /// The same, when the table is of no more use.
-    pub(super) fn into_stored(self) -> Option<Entry> {
-        self.stored
     }
 
     pub(super) fn head(&self) -> &Header {

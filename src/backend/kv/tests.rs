@@ -662,6 +662,64 @@ fn reads_may_be_as_old_as_is_allowed() {
     assert_eq!((length(&fresh), length(&relaxed)), (3, 3));
 }
 
+/// A store whose next `get` is answered, and then held back until the test goes on.
+#[derive(Debug, Default)]
+struct Delayed {
+    store: MemoryStore,
+    hold: Mutex<Option<[std::sync::Arc<std::sync::Barrier>; 2]>>,
+}
+
+impl KvStore for Delayed {
+    fn provider(&self) -> &str {
+        "memory"
+    }
+    fn static_config(&self, root: &str) -> Result<Value> {
+        self.store.static_config(root)
+    }
+    fn check(&self, prefixes: &[&str]) -> Result<()> {
+        self.store.check(prefixes)
+    }
+    fn get(&self, key: &str) -> Result<Option<Entry>> {
+        let found = self.store.get(key);
+        let hold = self.hold.lock().unwrap().take();
+        hold.iter().flatten().for_each(|barrier| {
+            barrier.wait();
+        });
+        found
+    }
+    fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+        self.store.read_tree(prefix)
+    }
+    fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+        self.store.transact(transaction)
+    }
+}
+
+/// The reader's answer is from before the commit: it is no sign of a restored store, and does not
+/// replace what the commit has made.
+#[test]
+fn a_commit_during_a_read_is_what_is_known_afterwards() {
+    let age = Duration::from_secs(3600);
+    let backend = KvBackend::new(Delayed::default()).max_age(age);
+    backend.commit(&mut |_, _| vec![add(1)]).unwrap();
+    let [asked, go_on] = [(); 2].map(|()| std::sync::Arc::new(std::sync::Barrier::new(2)));
+    backend.seen().heard = None;
+    *backend.store().hold.lock().unwrap() = Some([asked.clone(), go_on.clone()]);
+    std::thread::scope(|scope| {
+        let early = scope.spawn(|| backend.read());
+        asked.wait();
+        backend.commit(&mut |_, _| vec![add(2)]).unwrap();
+        assert_eq!(backend.read().unwrap().len(), 2, "from memory");
+        go_on.wait();
+        assert_eq!(early.join().unwrap().unwrap().len(), 1);
+    });
+    assert_eq!(backend.read().unwrap().len(), 2);
+    backend.seen().heard = None;
+    assert_eq!(backend.read().unwrap().len(), 2);
+    backend.commit(&mut |_, _| vec![add(3)]).unwrap();
+    assert_eq!(backend.read().unwrap().len(), 3);
+}
+
 /// A router as Traefik finds it.
 #[derive(Debug, Default)]
 struct Found {

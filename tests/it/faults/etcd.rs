@@ -300,6 +300,62 @@ fn an_etcd_that_is_slow_is_waited_for_and_one_that_is_too_slow_is_told() {
     }
 }
 
+/// Readers ask together, and none of them waits for a writer.
+#[test]
+fn on_an_etcd_that_hangs_no_caller_waits_for_the_requests_of_others() {
+    let cluster = Cluster::start(&newest());
+    let hanging = |age| {
+        let backend = KvBackend::new(Etcd::new(cluster.urls()).unwrap().timeout(SECOND));
+        let backend = backend.conflict_timeout(SECOND).max_age(age);
+        let router = Router::builder(backend).offline().unwrap();
+        router.add_route("/a/", "http://h", json!(1)).unwrap();
+        router
+    };
+    let (router, relaxed) = (hanging(Duration::ZERO), hanging(60 * SECOND));
+    cluster.freeze(0, true);
+    for writes in [false, true] {
+        std::thread::scope(|scope| {
+            let (router, relaxed) = (&router, &relaxed);
+            if writes {
+                for writer in [router, relaxed] {
+                    scope.spawn(move || {
+                        let start = Instant::now();
+                        let error = writer.add_route("/b/", "http://h", ()).unwrap_err();
+                        let took = start.elapsed();
+                        assert_eq!(*error.stored(), Stored::Unknown, "{error}");
+                        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                        assert!(took < SECOND * 3 / 2, "a change took {took:?}");
+                    });
+                }
+                std::thread::sleep(SECOND / 4);
+                let start = Instant::now();
+                assert_eq!(relaxed.get_all_routes().unwrap().len(), 1);
+                let took = start.elapsed();
+                assert!(took < SECOND / 4, "a read from memory took {took:?}");
+            }
+            for n in 0..16 {
+                scope.spawn(move || {
+                    let start = Instant::now();
+                    let error = match n % 2 {
+                        0 => router.get_route("/a/").map(drop).unwrap_err(),
+                        _ => router.get_all_routes().map(drop).unwrap_err(),
+                    };
+                    let took = start.elapsed();
+                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                    assert!(took < SECOND * 3 / 2, "a read took {took:?}");
+                });
+            }
+        });
+    }
+    cluster.freeze(0, false);
+    router.add_route("/c/", "http://h", ()).unwrap();
+    for router in [&router, &relaxed] {
+        router.apply([]).unwrap();
+        assert!(router.get_route("/a/").unwrap().is_some());
+    }
+    assert!(router.get_route("/c/").unwrap().is_some());
+}
+
 #[test]
 fn a_compaction_under_way_is_felt_by_nobody() {
     for binary in binaries() {
