@@ -422,3 +422,61 @@ fn a_port_in_use_is_told_at_once() {
         eventually("it says so", || proxy.log().contains(&port));
     }
 }
+
+/// Asks the REST API until it has logged far more than a pipe and the queue for it hold; returns how
+/// often.
+fn fill_the_log(proxy: &Proxy) -> usize {
+    let path = format!("/{}", "x".repeat(4000));
+    for number in 0..1000 {
+        let begun = Instant::now();
+        assert_eq!(proxy.get(&path).status, 404);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{number}");
+    }
+    1000
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up_and_tells_what_was_dropped() {
+    let mut command = ours();
+    command.args(["chp", "--log-level", "debug"]);
+    let (mut proxy, output) = Proxy::spawn_unread(command, &[]);
+    proxy.wait_until_ready();
+    let echo = Echo::start();
+    let asked = fill_the_log(&proxy);
+    proxy.add("/x", &echo.url());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+    proxy.read(output);
+    let dropped = || {
+        let log = proxy.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("log lines were dropped"));
+        let number = line?.split("warn: ").nth(1)?.split(' ').next()?;
+        Some(number.parse::<usize>().unwrap())
+    };
+    eventually("it tells what was dropped", || dropped().is_some());
+    let (log, dropped) = (proxy.log(), dropped().unwrap());
+    let written = log.matches("404 GET").count();
+    assert!((1..asked).contains(&dropped), "{dropped}");
+    assert!(written + dropped >= asked, "{written} and {dropped}");
+    proxy.add("/y", &echo.url());
+    eventually("it goes on", || proxy.log().contains("Route added /y"));
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    eventually("it has the last words", || {
+        proxy.log().contains("Terminated")
+    });
+}
+
+#[test]
+fn a_signal_ends_it_where_nobody_reads_its_log() {
+    let mut command = ours();
+    command.args(["chp", "--log-level", "debug"]);
+    let (mut proxy, _unread) = Proxy::spawn_unread(command, &[]);
+    proxy.wait_until_ready();
+    fill_the_log(&proxy);
+    let begun = Instant::now();
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}

@@ -1,6 +1,6 @@
 //! A proxy in a process of its own, ours or the real configurable-http-proxy.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, PipeReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -54,7 +54,14 @@ impl Proxy {
     }
 
     /// A program that takes configurable-http-proxy's options; it may not be ready yet.
-    pub(crate) fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+    pub(crate) fn spawn(command: Command, arguments: &[&str]) -> Self {
+        let (proxy, output) = Self::spawn_unread(command, arguments);
+        proxy.read(output);
+        proxy
+    }
+
+    /// The same with a log that nobody reads before [`Self::read`].
+    pub(crate) fn spawn_unread(mut command: Command, arguments: &[&str]) -> (Self, PipeReader) {
         let (port, api) = (ports::free(), ports::free());
         let (output, writer) = std::io::pipe().unwrap();
         command
@@ -65,26 +72,29 @@ impl Proxy {
             .stdout(writer.try_clone().unwrap())
             .stderr(writer);
         let child = command.spawn().unwrap();
-        let output = BufReader::new(output);
-        let log = Arc::new(Mutex::new(String::new()));
-        let kept = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                *kept.lock().unwrap() += &(line + "\n");
-            }
-        });
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)))
             .proxy(None);
         let agent = config.build().new_agent();
-        Self {
+        let proxy = Self {
             child,
             port,
             api,
-            log,
+            log: Arc::default(),
             agent,
-        }
+        };
+        (proxy, output)
+    }
+
+    /// Reads its log from now on.
+    pub(crate) fn read(&self, output: PipeReader) {
+        let kept = Arc::clone(&self.log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                *kept.lock().unwrap() += &(line + "\n");
+            }
+        });
     }
 
     #[track_caller]

@@ -1,17 +1,27 @@
 //! The log: lines on standard output, as configurable-http-proxy writes them.
+//!
+//! One thread writes them, so that only this thread waits for whoever reads them.
 
-use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::{self, Write};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use traefik_router::may_hold_secrets;
 
+/// Further lines are dropped while so many bytes wait to be written.
+const MAX_WAITING: usize = 1 << 20;
+/// How long the end of the program waits until the last lines are written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+static QUEUE: Queue = Queue::new();
+
 struct Logger;
 
-/// Logs what is of this level or above.
+/// Logs what is of this level or above, panics included.
 ///
 /// # Errors
-/// If there is no such level.
+/// If there is no such level, or no thread for the log.
 pub(super) fn start(level: &str) -> Result<(), String> {
     let filter = match &*level.to_lowercase() {
         "debug" | "silly" | "verbose" => LevelFilter::Debug,
@@ -24,9 +34,27 @@ pub(super) fn start(level: &str) -> Result<(), String> {
             ));
         }
     };
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(|| {
+            loop {
+                QUEUE.write_next(&mut io::stdout());
+            }
+        })
+        .map_err(|error| format!("no thread for the log: {error}"))?;
     log::set_logger(&Logger).map_err(|error| error.to_string())?;
     log::set_max_level(filter);
+    // The usual hook writes to standard error, where it may wait for a reader.
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("{panic}");
+        flush();
+    }));
     Ok(())
+}
+
+/// Waits until the log is written, for a bounded time.
+pub(super) fn flush() {
+    QUEUE.wait_until_written(LAST_WORDS);
 }
 
 impl Log for Logger {
@@ -45,19 +73,104 @@ impl Log for Logger {
             "traefik" => "Traefik",
             _ => "ConfigProxy",
         };
-        let level = match record.level() {
-            Level::Error => "error",
-            Level::Warn => "warn",
-            Level::Info => "info",
-            Level::Debug | Level::Trace => "debug",
-        };
         let message = in_one_record(&record.args().to_string());
-        let line = format!("{} [{source}] {level}: {message}\n", clock());
-        // Whoever reads the log may be gone.
-        std::io::stdout().lock().write_all(line.as_bytes()).ok();
+        QUEUE.push(line(source, record.level(), &message));
     }
 
-    fn flush(&self) {}
+    fn flush(&self) {
+        flush();
+    }
+}
+
+fn line(source: &str, level: Level, message: &str) -> String {
+    let level = match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug | Level::Trace => "debug",
+    };
+    format!("{} [{source}] {level}: {message}\n", clock())
+}
+
+/// The lines that wait to be written.
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+struct Waiting {
+    lines: Vec<String>,
+    bytes: usize,
+    /// How many lines that came after those were dropped.
+    dropped: u64,
+    /// Whether lines that were taken from here are not written yet.
+    is_writing: bool,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self {
+            waiting: Mutex::new(Waiting {
+                lines: Vec::new(),
+                bytes: 0,
+                dropped: 0,
+                is_writing: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line, or counts it if there is no room. After a dropped line all are dropped until the
+    /// others are taken, so that the count has its place among the lines.
+    fn push(&self, line: String) {
+        let mut waiting = self.waiting();
+        let has_room = waiting.bytes + line.len() <= MAX_WAITING || waiting.lines.is_empty();
+        if waiting.dropped > 0 || !has_room {
+            waiting.dropped += 1;
+            return;
+        }
+        waiting.bytes += line.len();
+        waiting.lines.push(line);
+        self.changed.notify_all();
+    }
+
+    /// Waits for lines and writes them, and how many were dropped after them.
+    fn write_next(&self, out: &mut impl Write) {
+        let (lines, dropped) = {
+            let waiting = self.waiting();
+            let waiting = self
+                .changed
+                .wait_while(waiting, |waiting| waiting.lines.is_empty());
+            let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+            waiting.is_writing = true;
+            waiting.bytes = 0;
+            let lines = std::mem::take(&mut waiting.lines);
+            (lines, std::mem::take(&mut waiting.dropped))
+        };
+        let count = (dropped > 0).then(|| {
+            let message = format!("{dropped} log lines were dropped, since nobody read them");
+            line("ConfigProxy", Level::Warn, &message)
+        });
+        for line in lines.into_iter().chain(count) {
+            // Whoever reads the log may be gone.
+            out.write_all(line.as_bytes()).ok();
+        }
+        self.waiting().is_writing = false;
+        self.changed.notify_all();
+    }
+
+    fn wait_until_written(&self, patience: Duration) {
+        let waiting = self.waiting();
+        let is_unwritten = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
+        drop(
+            self.changed
+                .wait_timeout_while(waiting, patience, is_unwritten),
+        );
+    }
 }
 
 /// A message that can't be taken for another one, or for orders to a terminal, whatever a client has
@@ -93,6 +206,24 @@ mod tests {
     fn a_message_is_one_record() {
         let told = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
         assert_eq!(told, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_in_its_place() {
+        let queue = Queue::new();
+        let long = format!("{}\n", "x".repeat(MAX_WAITING - 5));
+        for line in ["a\n", &long, &long, "b\n", "c\n"] {
+            queue.push(line.into());
+        }
+        let mut out = Vec::new();
+        queue.write_next(&mut out);
+        queue.push("e\n".into());
+        queue.write_next(&mut out);
+        queue.wait_until_written(Duration::MAX);
+        let out = String::from_utf8(out).unwrap().replace(&long, "long\n");
+        assert!(out.starts_with("a\nlong\n"), "{out}");
+        assert!(out.contains("warn: 3 log lines were dropped"), "{out}");
+        assert!(out.ends_with("them\ne\n"), "{out}");
     }
 
     #[test]

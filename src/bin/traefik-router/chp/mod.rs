@@ -42,13 +42,15 @@ pub(crate) fn run(options: Options) -> ExitCode {
     }
     unblock_signals();
     lift_file_limit();
-    match serve(options) {
+    let code = match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    logger::flush();
+    code
 }
 
 /// Serves until a signal ends the program.
