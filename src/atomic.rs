@@ -122,6 +122,32 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
     }
 }
 
+/// A folder that is open: as long as it is, no other one gets its number.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    id: FileId,
+    _open: File,
+}
+
+impl Folder {
+    /// The folder at `path`; `None` if there is none, or the system opens no folders.
+    pub(crate) fn open(path: &Path) -> Option<Self> {
+        let open = File::open(path).ok()?;
+        Some(Self {
+            path: path.into(),
+            id: FileId::new(&open.metadata().ok()?),
+            _open: open,
+        })
+    }
+
+    /// Whether another folder has its path now.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let now = FileId::of(&self.path);
+        matches!(now, Ok(Some(now)) if !now.is_same_file(&self.id))
+    }
+}
+
 /// Replaces the file at `path`, which must have no symbolic link in it. If it has to be `durable`, this
 /// waits for the disk. Returns also since when readers see it.
 ///

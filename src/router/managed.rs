@@ -1,5 +1,6 @@
 //! A Traefik that we have started, with the files that only it reads.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::builder::invalid;
 use super::certificate::CertificateFiles;
 use super::listen::Listen;
 use super::verify::{Serving, Verifier};
-use crate::atomic;
+use crate::atomic::{self, FileId, Folder};
 use crate::backend::{Backend, Commit};
 use crate::config::dynamic::Certificate;
 use crate::config::text::Syntax;
@@ -37,7 +38,7 @@ pub(super) struct Managed {
 
 #[derive(Debug)]
 enum State {
-    Started(Started),
+    Started(Box<Started>),
     /// What the start had made may still be there.
     Ended,
     Stopped,
@@ -48,6 +49,8 @@ struct Started {
     process: Process,
     since: Instant,
     readiness: Readiness,
+    /// The folder that its file provider watches.
+    watched: Option<Folder>,
 }
 
 /// How far a process has come. One that runs may never serve: Traefik goes on without its file provider
@@ -62,13 +65,22 @@ enum Readiness {
 }
 
 impl Started {
-    fn new(launch: &Launch) -> Result<Self> {
+    fn new(launch: &Launch, watched: Option<&Path>) -> Result<Self> {
         let since = Instant::now();
+        // Before Traefik looks: it may watch a later one, and not an earlier one.
+        let watched = watched.and_then(Folder::open);
         Ok(Self {
             process: Process::start(launch)?,
             since,
             readiness: Readiness::Starting,
+            watched,
         })
+    }
+
+    /// Whether Traefik hears of no change any more: it watches a folder that is gone, and not the one
+    /// that was made in its place.
+    fn is_deaf(&self) -> bool {
+        self.watched.as_ref().is_some_and(Folder::is_replaced)
     }
 }
 
@@ -81,6 +93,10 @@ pub(super) struct OwnFiles {
     private: PathBuf,
     pem: PathBuf,
     lock: Mutex<Option<Lock>>,
+    /// What was written to them.
+    written: Mutex<BTreeMap<PathBuf, String>>,
+    /// The folder that the file provider is told to watch.
+    watched: Option<PathBuf>,
 }
 
 impl Managed {
@@ -90,9 +106,9 @@ impl Managed {
         public: Listen,
         certificate: Option<CertificateFiles>,
     ) -> Result<Self> {
-        let started = Started::new(&launch)?;
+        let started = Started::new(&launch, own_files.watched.as_deref())?;
         Ok(Self {
-            process: Mutex::new(State::Started(started)),
+            process: Mutex::new(State::Started(Box::new(started))),
             reviving: Mutex::new(()),
             own_files,
             launch,
@@ -116,8 +132,8 @@ impl Managed {
         }
     }
 
-    /// Starts Traefik again if it has ended by itself or was started again before and did not serve,
-    /// and then calls `wait`, which calls [`Self::wait_until_ready`]. Returns whether it had to. A caller
+    /// Starts Traefik again if it has ended by itself, was started again before and did not serve, or
+    /// watches a folder that was replaced, and then calls `wait`, which calls [`Self::wait_until_ready`]. Returns whether it had to. A caller
     /// waits for the one before it: nobody ends a Traefik for which another caller waits.
     pub(super) fn revive(&self, wait: impl FnOnce() -> Result<()>) -> Result<bool> {
         let _one_at_a_time = self.reviving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,16 +150,31 @@ impl Managed {
         let State::Started(started) = &mut *state else {
             return Err(stopped());
         };
+        let restored = self.own_files.restore();
         if !started.process.has_ended() {
             match started.readiness {
-                Readiness::Serves => return Ok(false),
+                _ if started.is_deaf() => {
+                    log::warn!(
+                        "the folder that Traefik watches was replaced; Traefik is started again"
+                    );
+                }
+                Readiness::Serves => {
+                    if let Err(error) = restored {
+                        log::debug!("{error}");
+                    }
+                    return Ok(false);
+                }
                 Readiness::Starting => return Ok(true),
                 // To wait once more is in vain if its file provider did not start.
                 Readiness::Failed => log::warn!("Traefik runs but does not serve; it is ended"),
             }
+            // Without them no other one could be started.
+            restored?;
             started.process.stop()?;
+        } else {
+            restored?;
         }
-        *started = Started::new(&self.launch)?;
+        **started = Started::new(&self.launch, self.own_files.watched.as_deref())?;
         Ok(true)
     }
 
@@ -284,15 +315,7 @@ impl OwnFiles {
     pub(super) fn claim(path: &Path) -> Result<Self> {
         let syntax = Syntax::of(path)?;
         let static_file = atomic::resolve(path)?;
-        let lock = Lock::claim(&static_file)?.map_err(|holder| {
-            let holder = holder.map_or("another process".into(), |pid| format!("process {pid}"));
-            let message = format!(
-                "{} (static_config_file) is in use by a Traefik that {holder} has started; choose \
-                 another one",
-                path.display()
-            );
-            Error::new(ErrorKind::InUse, message)
-        })?;
+        let lock = claimed(&static_file)?;
         let ending = static_file.extension().unwrap_or_default().to_os_string();
         let mut private = OsString::from("private.");
         private.push(&ending);
@@ -304,6 +327,8 @@ impl OwnFiles {
             pem: static_file.with_extension(pem),
             lock: Mutex::new(Some(lock)),
             static_file,
+            written: Mutex::default(),
+            watched: None,
         };
         for file in [&files.static_file, &files.private, &files.pem] {
             let is_ours = |text: &str| text.starts_with(FIRST_LINE) || Certificate::is_ours(text);
@@ -328,7 +353,11 @@ impl OwnFiles {
         &self.static_file
     }
 
-    pub(super) fn write_static(&self, config: &Value) -> Result<()> {
+    pub(super) fn write_static(&mut self, config: &Value) -> Result<()> {
+        let provider = |key| config.pointer(key).and_then(Value::as_str).map(Path::new);
+        let folder = provider("/providers/file/directory");
+        let folder = folder.or_else(|| provider("/providers/file/filename")?.parent());
+        self.watched = folder.map(Into::into);
         self.write(&self.static_file, &self.syntax.document(config))
     }
 
@@ -343,12 +372,35 @@ impl OwnFiles {
 
     /// Writes the certificate of this Traefik alone; returns its file.
     pub(super) fn write_certificate(&self, certificate: &Certificate) -> Result<String> {
-        atomic::replace(&self.pem, &certificate.pem, true)?;
+        self.replace(&self.pem, certificate.pem.clone())?;
         atomic::utf8(&self.pem)
     }
 
     fn write(&self, file: &Path, text: &str) -> Result<()> {
-        atomic::replace(file, &format!("{FIRST_LINE}\n\n{text}"), true).map(drop)
+        self.replace(file, format!("{FIRST_LINE}\n\n{text}"))
+    }
+
+    fn replace(&self, file: &Path, text: String) -> Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        atomic::replace(file, &text, true)?;
+        written.insert(file.into(), text);
+        Ok(())
+    }
+
+    /// Writes those again that others have removed, and claims the path again if its lock is gone.
+    fn restore(&self) -> Result<()> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.as_ref().is_some_and(|lock| !lock.is_met()) {
+            *lock = Some(claimed(&self.static_file)?);
+        }
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for (file, text) in &*written {
+            if FileId::of(file)?.is_none() {
+                log::warn!("{} is gone; it is written again", file.display());
+                atomic::replace(file, text, true)?;
+            }
+        }
+        Ok(())
     }
 
     fn remove(&self) -> Result<()> {
@@ -375,11 +427,12 @@ impl OwnFiles {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(Err(error)) = lock.map(|lock| lock.remove()) {
-            log::warn!(
+        match lock.map(|lock| lock.remove()) {
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => log::warn!(
                 "can't remove the lock of {}: {error}",
                 self.static_file.display()
-            );
+            ),
+            _ => {}
         }
     }
 }
@@ -398,4 +451,17 @@ impl Drop for OwnFiles {
             }
         }
     }
+}
+
+/// The lock of a static configuration; refused if another process has it.
+fn claimed(static_file: &Path) -> Result<Lock> {
+    Lock::claim(static_file)?.map_err(|holder| {
+        let holder = holder.map_or("another process".into(), |pid| format!("process {pid}"));
+        let message = format!(
+            "{} (static_config_file) is in use by a Traefik that {holder} has started; choose \
+             another one",
+            static_file.display()
+        );
+        Error::new(ErrorKind::InUse, message)
+    })
 }

@@ -398,6 +398,10 @@ impl Router {
     /// not serve, it ends it and starts it anew. Meanwhile [`Router::status`] reports
     /// [`NotServing`](ProcessStatus::NotServing). A change that is served in between counts as success.
     ///
+    /// Private files beside the static configuration that others have removed are written again. If the
+    /// folder that Traefik watches was removed and made anew, Traefik hears of no change any more: it is
+    /// ended and started anew.
+    ///
     /// If several threads call this, one starts Traefik; the others wait for it.
     ///
     /// Changes that are made meanwhile fail with [`Process`](ErrorKind::Process) or wait; what they

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::proxy::{find, ours};
+use crate::support::proxy::{find, ours, signal};
 use crate::support::{Echo, Proxy, eventually, ports};
 
 /// Killed when it is dropped.
@@ -256,4 +256,41 @@ fn routes_error_pages_and_service_options_work_on_etcd_too() {
     let proxy = Proxy::start(&["--backend", &store]);
     assert_eq!(proxy.get("").body, "{}");
     assert_eq!(proxy.through("/x/y").landed(), None);
+}
+
+#[test]
+fn private_files_for_a_traefik_on_etcd_are_written_again() {
+    let (etcd, echo) = (Etcd::start(), Echo::start());
+    let temp = tempfile::tempdir().unwrap();
+    let there = |command: &mut Command| {
+        command.env("TMPDIR", temp.path());
+    };
+    let proxy = Proxy::start_with(there, &["--backend", &etcd.store()]);
+    let folder = std::fs::read_dir(temp.path()).unwrap().flatten().next();
+    let folder = folder.unwrap().path();
+    let names = || {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    for (name, whole) in [("/a", false), ("/b", true)] {
+        let first = proxy.traefik();
+        match whole {
+            true => std::fs::remove_dir_all(&folder).unwrap(),
+            false => before
+                .iter()
+                .for_each(|name| std::fs::remove_file(folder.join(name)).unwrap()),
+        }
+        eventually("all is there again", || names() == before);
+        if !whole {
+            signal(first, "KILL");
+        }
+        eventually("another Traefik serves", || {
+            proxy.traefik() != first && TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
+        });
+        proxy.add(name, &echo.url());
+        assert_eq!(proxy.through(name).landed(), Some(echo.port));
+    }
 }

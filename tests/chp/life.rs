@@ -480,3 +480,124 @@ fn a_signal_ends_it_where_nobody_reads_its_log() {
     assert!(proxy.wait_for_end().success());
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+/// A proxy whose private folder is where others clean up.
+fn start_in(temp: &tempfile::TempDir, arguments: &[&str]) -> (Proxy, std::path::PathBuf) {
+    let there = |command: &mut Command| {
+        command.env("TMPDIR", temp.path());
+    };
+    let proxy = Proxy::start_with(there, arguments);
+    let mut entries = std::fs::read_dir(temp.path()).unwrap().flatten();
+    (proxy, entries.next().unwrap().path())
+}
+
+/// What is in the folder, but for the locks by which several programs on one store know of each other.
+fn files_of(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+    files.retain(|file| {
+        !file
+            .extension()
+            .is_some_and(|ending| ending == "serving" || ending == "started")
+    });
+    files.sort();
+    files
+}
+
+/// Changes are answered and served.
+#[track_caller]
+fn is_whole(proxy: &Proxy, echo: &Echo, name: &str) {
+    proxy.add(name, &echo.url());
+    assert_eq!(proxy.through(name).landed(), Some(echo.port), "{name}");
+    assert_eq!(proxy.through("/first").landed(), Some(echo.port), "{name}");
+    assert_eq!(proxy.rest("DELETE", name, "").status, 204, "{name}");
+    assert_eq!(proxy.through(name).landed(), None, "{name}");
+}
+
+#[track_caller]
+fn kill_traefik(proxy: &Proxy, echo: &Echo) {
+    let killed = proxy.traefik();
+    signal(killed, "KILL");
+    eventually("another Traefik serves", || {
+        proxy.traefik() != killed
+            && TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
+            && proxy.through("/first").landed() == Some(echo.port)
+    });
+}
+
+#[test]
+fn a_private_folder_that_is_cleaned_away_is_made_anew() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = format!("toml:{}", elsewhere.path().join("r.toml").display());
+    for arguments in [&[][..], &["--backend", &store]] {
+        let (temp, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+        let (mut proxy, folder) = start_in(&temp, arguments);
+        proxy.add("/first", &echo.url());
+        let files = files_of(&folder);
+        let is_made_anew = || {
+            eventually("it is there again", || files_of(&folder) == files);
+            let mode = folder.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+        };
+        std::fs::remove_dir_all(&folder).unwrap();
+        is_whole(&proxy, &echo, "/at-once");
+        is_made_anew();
+        kill_traefik(&proxy, &echo);
+        is_whole(&proxy, &echo, "/killed");
+        std::fs::remove_dir_all(&folder).unwrap();
+        is_made_anew();
+        is_whole(&proxy, &echo, "/later");
+        std::fs::remove_dir_all(&folder).unwrap();
+        kill_traefik(&proxy, &echo);
+        is_whole(&proxy, &echo, "/both");
+        std::fs::remove_dir_all(&folder).unwrap();
+        proxy.signal("TERM");
+        assert!(proxy.wait_for_end().success());
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
+fn private_files_that_are_cleaned_away_are_written_again() {
+    let (temp, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let (mut proxy, folder) = start_in(&temp, &[]);
+    proxy.add("/first", &echo.url());
+    let files = files_of(&folder);
+    let all = std::fs::read_dir(&folder).unwrap().flatten();
+    let all: Vec<_> = all.map(|entry| entry.path()).collect();
+    for file in &all {
+        std::fs::remove_file(file).unwrap();
+        is_whole(&proxy, &echo, "/x");
+        eventually("all are there", || files_of(&folder) == files);
+    }
+    for file in &files {
+        std::fs::remove_file(file).unwrap();
+    }
+    kill_traefik(&proxy, &echo);
+    is_whole(&proxy, &echo, "/y");
+    eventually("all are there", || files_of(&folder) == files);
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_private_folder_that_something_else_replaces_is_not_used() {
+    let (temp, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let (mut proxy, folder) = start_in(&temp, &[]);
+    let traefik = proxy.traefik();
+    let others = tempfile::tempdir().unwrap();
+    let link = temp.path().join("link");
+    std::os::unix::fs::symlink(others.path(), &link).unwrap();
+    std::fs::rename(&folder, temp.path().join("away")).unwrap();
+    std::fs::rename(&link, &folder).unwrap();
+    let body = format!("{{\"target\": \"{}\"}}", echo.url());
+    let answer = proxy.rest("POST", "/x", &body);
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("something else"), "{answer:?}");
+    assert!(!proxy.wait_for_end().success());
+    eventually("Traefik has ended", || !is_alive(traefik));
+    assert_eq!(files_of(others.path()), Vec::<std::path::PathBuf>::new());
+    assert!(folder.is_symlink());
+}

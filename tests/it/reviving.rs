@@ -13,6 +13,7 @@ use crate::support::{Echo, Kind, Rig, eventually, on_each_backend, processes_nam
 on_each_backend! {
     a_traefik_without_inotify_is_started_again_until_it_serves,
     a_stop_ends_a_revival_under_way,
+    a_traefik_whose_folder_was_replaced_is_started_again,
 }
 
 /// A Traefik that can be started without inotify, so that its file provider never starts, or late. Its
@@ -176,4 +177,24 @@ fn a_stop_ends_a_revival_under_way(kind: Kind) {
     assert_eq!(router.status().process, Some(ProcessStatus::Stopped));
     let folder = moody.rig.folder.to_str().unwrap();
     eventually("nothing runs", || processes_naming(folder).is_empty());
+}
+
+fn a_traefik_whose_folder_was_replaced_is_started_again(kind: Kind) {
+    let (rig, echo) = (Rig::new(kind), Echo::start());
+    let router = rig.start();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    let config = rig.path("traefik.toml");
+    let written = fs::read_to_string(&config).unwrap();
+    fs::remove_file(&config).unwrap();
+    assert!(!router.revive().unwrap());
+    assert_eq!(fs::read_to_string(&config).unwrap(), written);
+    fs::remove_dir_all(&rig.folder).unwrap();
+    fs::create_dir(&rig.folder).unwrap();
+    assert!(router.revive().unwrap());
+    assert!(!router.revive().unwrap());
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    router.add_route("/b/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    router.stop().unwrap();
+    assert!(!config.exists());
 }

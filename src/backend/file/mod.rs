@@ -75,6 +75,23 @@ struct Opened {
     before: Option<Before>,
 }
 
+impl Opened {
+    /// Writes the certificate of a Traefik that we have started again, if others have removed it. Returns
+    /// whether it has: Traefik reads it only when it loads the file at `path`.
+    fn restore_certificate(&self, path: &Path) -> Result<bool> {
+        let Some(pem) = self.pem.as_ref().filter(|_| self.started.is_some()) else {
+            return Ok(false);
+        };
+        let file = pem_of(path);
+        let is_gone = FileId::of(&file)?.is_none();
+        if is_gone {
+            log::warn!("{} is gone; it is written again", file.display());
+            put_back(&file, Some(pem.clone()))?;
+        }
+        Ok(is_gone)
+    }
+}
+
 /// What was there before [`Backend::open`], to be put back by [`Backend::revert`].
 struct Before {
     text: Option<String>,
@@ -409,7 +426,8 @@ impl Backend for FileBackend {
                 explicit.map_err(|error| error.context(state.path.display()))?;
             }
             let routes = &state.file.routes;
-            let is_needed = changes.iter().any(|change| routes.is_changed_by(change))
+            let is_needed = opened.restore_certificate(&state.path)?
+                || changes.iter().any(|change| routes.is_changed_by(change))
                 || !changes.is_empty() && state.is_edited()
                 || state.file.inherited;
             self.write(state, lock, &changes, stored, is_needed)
@@ -421,7 +439,9 @@ impl Backend for FileBackend {
         let repaired = self.kept(|state, lock, stored| {
             let explicit = opened.explicit.check(&state.file.header);
             explicit.map_err(|error| error.context(state.path.display()))?;
-            let is_needed = state.is_edited() || state.file.inherited;
+            let is_needed = opened.restore_certificate(&state.path)?
+                || state.is_edited()
+                || state.file.inherited;
             self.write(state, lock, &[], stored, is_needed)
         });
         repaired.map(drop)

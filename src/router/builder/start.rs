@@ -78,7 +78,7 @@ impl Builder {
         let verifier = self.verifier(self.apis(Some(&password))?, probe(&public));
 
         let mut provider = self.backend.static_config()?;
-        let own_files = OwnFiles::claim(&self.static_config_file)?;
+        let mut own_files = OwnFiles::claim(&self.static_config_file)?;
         if is_taken(&provider) {
             setup.own = Some(own);
         } else {

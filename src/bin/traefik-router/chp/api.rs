@@ -38,6 +38,11 @@ impl Api {
     /// Answers what was not refused.
     pub(super) fn answer(&self, request: &Request, body: &[u8]) -> Response {
         let path = routes_path(request).unwrap_or_default();
+        if request.method != "GET" {
+            if let Err(error) = self.routes.folder.restore() {
+                return self.told(request, Response::text(503, error));
+            }
+        }
         let answer = match &*request.method {
             "GET" => self.get(path, request.query()),
             "POST" => self.post(path, body),

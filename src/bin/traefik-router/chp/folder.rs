@@ -1,12 +1,11 @@
 //! A private temporary folder; what killed programs left of theirs is removed.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 const PREFIX: &str = "traefik-router-chp-";
 /// The file in it that is locked for as long as its program lives.
@@ -14,10 +13,16 @@ const LOCK: &str = "lock";
 /// A younger folder may not have its lock yet.
 const MIN_AGE: Duration = Duration::from_secs(60);
 
-/// Removed when it is dropped.
 pub(super) struct Folder {
-    folder: TempDir,
-    _lock: File,
+    path: PathBuf,
+    /// `None` once it is removed.
+    made: Mutex<Option<Made>>,
+}
+
+/// The folder and its lock. As long as they are open, no others get their numbers.
+struct Made {
+    folder: File,
+    lock: File,
 }
 
 impl Folder {
@@ -26,20 +31,98 @@ impl Folder {
             .prefix(PREFIX)
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()?;
-        let lock = File::create(folder.path().join(LOCK))?;
-        fs2::FileExt::try_lock_exclusive(&lock)?;
+        let made = Made {
+            folder: File::open(folder.path())?,
+            lock: lock_in(folder.path())?,
+        };
         if let Err(error) = remove_stale(folder.path()) {
             log::debug!("old temporary folders stay: {error}");
         }
         Ok(Self {
-            folder,
-            _lock: lock,
+            path: folder.keep(),
+            made: Mutex::new(Some(made)),
         })
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
+
+    /// Makes the folder anew if others have removed it, such as programs that clean up old files.
+    ///
+    /// # Errors
+    /// If it can't be made, or something else has its path: that may be another user's.
+    pub(super) fn restore(&self) -> Result<(), String> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let restored = made.as_mut().map_or(Ok(()), |made| self.restore_as(made));
+        restored.map_err(|error| {
+            format!(
+                "the private folder {} was removed, and can't be made anew: {error}",
+                self.path.display()
+            )
+        })
+    }
+
+    fn restore_as(&self, made: &mut Made) -> io::Result<()> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(now) if is_same(&now, &made.folder)? => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                log::warn!("{} is gone; it is made anew", self.path.display());
+                self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                DirBuilder::new().mode(0o700).create(&self.path)?;
+                made.folder = File::open(&self.path)?;
+            }
+            Ok(_) => return Err(io::Error::other("something else has its path")),
+            Err(error) => return Err(error),
+        }
+        let lock = fs::symlink_metadata(self.path.join(LOCK));
+        if !matches!(&lock, Ok(lock) if is_same(lock, &made.lock)?) {
+            made.lock = lock_in(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes it, unless others have put something else in its place.
+    fn remove(&self) {
+        let made = (self.made.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(made) = made else {
+            return;
+        };
+        let removed = fs::symlink_metadata(&self.path).and_then(|now| {
+            if is_same(&now, &made.folder)? {
+                fs::remove_dir_all(&self.path)?;
+            }
+            Ok(())
+        });
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("{}: {error}", self.path.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Removes the folder when it is dropped. Threads that use the folder live as long as the program.
+pub(super) struct RemovedAtEnd(pub(super) Arc<Folder>);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
+
+fn is_same(now: &fs::Metadata, file: &File) -> io::Result<bool> {
+    let then = file.metadata()?;
+    Ok((now.dev(), now.ino()) == (then.dev(), then.ino()))
+}
+
+fn lock_in(folder: &Path) -> io::Result<File> {
+    let lock = File::create(folder.join(LOCK))?;
+    fs2::FileExt::try_lock_exclusive(&lock)?;
+    Ok(lock)
 }
 
 /// Removes the folders of our user beside this one whose programs are gone.
@@ -91,5 +174,42 @@ mod tests {
         let folder = Folder::new().unwrap();
         let mode = folder.path().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+        folder.remove();
+    }
+    #[test]
+    fn what_was_removed_is_made_anew_and_goes_in_the_end() {
+        let folder = Folder::new().unwrap();
+        let path = folder.path().to_path_buf();
+        for remove in [
+            |path: &Path| fs::remove_dir_all(path),
+            |path: &Path| fs::remove_file(path.join(LOCK)),
+            |_: &Path| Ok(()),
+        ] {
+            remove(&path).unwrap();
+            folder.restore().unwrap();
+            let mode = path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+            let lock = File::open(path.join(LOCK)).unwrap();
+            assert!(fs2::FileExt::try_lock_exclusive(&lock).is_err());
+        }
+        folder.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_others_have_put_in_its_place_stays() {
+        let folder = Folder::new().unwrap();
+        let path = folder.path().to_path_buf();
+        fs::remove_dir_all(&path).unwrap();
+        let others = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(others.path(), &path).unwrap();
+        let error = folder.restore().unwrap_err();
+        assert!(error.contains("something else has its path"), "{error}");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        folder.restore().unwrap_err();
+        folder.remove();
+        assert!(path.exists());
+        fs::remove_dir(&path).unwrap();
     }
 }

@@ -16,14 +16,14 @@ mod sockets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use self::folder::Folder;
+use self::folder::{Folder, RemovedAtEnd};
 pub(crate) use self::options::Options;
 use self::proxy::Proxy;
 
@@ -66,10 +66,11 @@ fn serve(options: Options) -> Result<(), String> {
     });
     let folder =
         Folder::new().map_err(|error| format!("can't make a temporary folder: {error}"))?;
+    let folder = RemovedAtEnd(Arc::new(folder));
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
-    let place = folder.path().to_path_buf();
+    let place = Arc::clone(&folder.0);
     std::thread::spawn(move || {
-        let event = match Proxy::start(&options, &place, tell.clone()) {
+        let event = match Proxy::start(&options, place, tell.clone()) {
             Ok(proxy) => Event::Started(Box::new(proxy)),
             Err(error) => Event::Failed(error),
         };

@@ -14,6 +14,7 @@ use traefik_router::{ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 use super::Event;
 use super::activity::{self, Activity};
 use super::api::{self, Api};
+use super::folder::Folder;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::pages::{self, Pages, Source};
@@ -50,7 +51,7 @@ impl Proxy {
     /// Says what can't be started, and why.
     pub(super) fn start(
         options: &Options,
-        folder: &Path,
+        folder: Arc<Folder>,
         events: Sender<Event>,
     ) -> Result<Self, String> {
         if let Some(refusal) = options.refusal() {
@@ -94,13 +95,21 @@ impl Proxy {
             secret: secret()?,
         };
         let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
-        let router = start_traefik(options, folder, &front, &traefik_api, &pages, default)?;
+        let router = start_traefik(
+            options,
+            folder.path(),
+            &front,
+            &traefik_api,
+            &pages,
+            default,
+        )?;
         let metrics_url = format!("{traefik_api}{}", metrics_path(&pages.secret));
         let (activity, new_names) = Activity::new(vec![metrics_url]);
         let routes = Arc::new(Routes {
             router,
             rules,
             activity,
+            folder,
         });
         let metrics = Arc::new(Metrics::default());
         front.serve(&routes, &metrics, token, pages);
@@ -131,6 +140,8 @@ impl Proxy {
                 log::warn!("{}: {error}", socket.display());
             }
         }
+        // Without it there is nothing to write to. Traefik ends with this program.
+        self.routes.folder.restore()?;
         self.routes.router.stop().map_err(|error| error.to_string())
     }
 }
@@ -377,13 +388,17 @@ fn watch_over(
         let mut failures = 0;
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
-            let failure = match routes.or_repaired(Router::revive) {
+            let revive = || {
+                let revived = routes.or_repaired(Router::revive);
+                revived.map_err(|error| error.to_string())
+            };
+            let failure = match routes.folder.restore().and_then(|()| revive()) {
                 Ok(false) => {
                     failures = 0;
                     continue;
                 }
                 Ok(true) => {
-                    log::warn!("Traefik had ended and was started again");
+                    log::warn!("Traefik was started again");
                     metrics.restarted();
                     None
                 }

@@ -9,12 +9,14 @@ use serde_json::{Map, Value};
 use traefik_router::{Applied, Change, ErrorKind, Result, Route, RouteSpec, Router, Table};
 
 use super::activity::Activity;
+use super::folder::Folder;
 use super::relay::Relays;
 
 pub(super) struct Routes {
     pub(super) router: Router,
     pub(super) rules: Rules,
     pub(super) activity: Activity,
+    pub(super) folder: Arc<Folder>,
 }
 
 /// How paths and targets are read.
