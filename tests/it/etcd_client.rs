@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use traefik_router::etcd::{
-    Client, Compare, Event, Is, MAX_OPS, Op, Range, Response, Txn, WatchRange,
+    Client, Compare, Event, Is, MAX_OPS, Op, Range, Response, Txn, Watch, WatchRange,
 };
 use traefik_router::{Error, ErrorKind, Stored};
 
@@ -331,13 +331,19 @@ fn a_watch_hears_of_every_put_and_deletion_once() {
         let begun = Instant::now();
         assert_eq!(now.next(SECOND / 2).unwrap(), None);
         let waited = begun.elapsed();
-        assert!(waited >= SECOND / 2 && waited < SECOND, "{waited:?}");
+        assert!(waited >= SECOND / 2 && waited < 10 * SECOND, "{waited:?}");
 
         etcd.put("outside", "").unwrap();
         let all_bytes: Vec<u8> = (0..=255).collect();
         let both = Txn::new([Op::put("w/b", &all_bytes), Op::delete("w/a")]);
         let at = etcd.txn(&both).unwrap().revision;
-        let events: Vec<Event> = now.events(SECOND / 2).map(Result::unwrap).collect();
+        // However busy the machine is, they come; and no more than these.
+        let heard = |watch: &mut Watch, count: usize| -> Vec<Event> {
+            let events = (0..count).map(|_| watch.next(20 * SECOND).unwrap().unwrap());
+            events.collect()
+        };
+        let events = heard(&mut now, 2);
+        assert_eq!(now.next(SECOND / 2).unwrap(), None);
         let [Event::Put(put), Event::Delete(deleted)] = &events[..] else {
             panic!("{events:?}")
         };
@@ -347,14 +353,15 @@ fn a_watch_hears_of_every_put_and_deletion_once() {
         );
         assert_eq!((&deleted.key[..], deleted.mod_revision), (&b"w/a"[..], at));
         assert_eq!(now.revision(), at + 1);
-        assert_eq!(past.events(SECOND / 2).count(), 3);
+        heard(&mut past, 3);
+        assert_eq!(past.next(SECOND / 2).unwrap(), None);
 
         // A batch larger than what etcd or the network hands over at once.
         let many = (0..3_000).map(|n| Op::put(format!("w/{n}"), "v".repeat(100)));
         etcd.txn(&Txn::pack(many, MAX_OPS).unwrap()).unwrap();
-        let keys: std::collections::BTreeSet<Vec<u8>> = now
-            .events(SECOND / 2)
-            .map(|event| match event.unwrap() {
+        let keys: std::collections::BTreeSet<Vec<u8>> = heard(&mut now, 3_000)
+            .into_iter()
+            .map(|event| match event {
                 Event::Put(kv) => kv.key,
                 other => panic!("{other:?}"),
             })
