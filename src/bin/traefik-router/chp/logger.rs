@@ -14,11 +14,15 @@ const MAX_WAITING: usize = 1 << 20;
 /// How long the end of the program waits until the last lines are written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// The exit code of a program that panicked, as Rust has it.
+const PANICKED: i32 = 101;
+
 static QUEUE: Queue = Queue::new();
 
 struct Logger;
 
-/// Logs what is of this level or above, panics included.
+/// Logs what is of this level or above, panics included. The first thread that panics ends the program:
+/// the others would wait for it for ever. Traefik ends with the program.
 ///
 /// # Errors
 /// If there is no such level, or no thread for the log.
@@ -48,6 +52,7 @@ pub(super) fn start(level: &str) -> Result<(), String> {
     std::panic::set_hook(Box::new(|panic| {
         log::error!("{panic}");
         flush();
+        std::process::exit(PANICKED);
     }));
     Ok(())
 }

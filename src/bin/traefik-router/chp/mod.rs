@@ -36,11 +36,13 @@ enum Event {
 }
 
 pub(crate) fn run(options: Options) -> ExitCode {
-    end_with_a_panic();
+    let unblocked = unblock_signals();
     if let Err(error) = logger::start(&options.log_level) {
         return complain(&error);
     }
-    unblock_signals();
+    if let Err(error) = unblocked {
+        log::warn!("SIGTERM and SIGINT may be blocked: {error}");
+    }
     lift_file_limit();
     let code = match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,25 +105,9 @@ fn serve(options: Options) -> Result<(), String> {
 
 /// A program inherits the signals that its parent has blocked. Before there are threads, which inherit
 /// them, too.
-fn unblock_signals() {
-    let ours = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    if let Err(error) = ours.thread_unblock() {
-        log::warn!("SIGTERM and SIGINT may be blocked: {error}");
-    }
+fn unblock_signals() -> nix::Result<()> {
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock()
 }
-
-/// Ends the program with the first thread that panics: the others would wait for it for ever, and Traefik
-/// ends with the program.
-fn end_with_a_panic() {
-    let tell = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        tell(info);
-        std::process::exit(PANICKED);
-    }));
-}
-
-/// The exit code of a program that panicked, as Rust has it.
-const PANICKED: i32 = 101;
 
 /// Lets us have as many files open as the system allows, as Traefik does for itself: each connection
 /// is one, and a relayed one two.
