@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -86,14 +87,13 @@ impl Started {
 
 /// The files that only this Traefik reads: its static configuration, and beside it, where the store
 /// does not hold them, its dynamic configuration and its certificate. They go when this does.
-#[derive(Debug)]
 pub(super) struct OwnFiles {
     syntax: Syntax,
     static_file: PathBuf,
     private: PathBuf,
     pem: PathBuf,
     lock: Mutex<Option<Lock>>,
-    /// What was written to them.
+    /// What was written to them: passwords' hashes and private keys.
     written: Mutex<BTreeMap<PathBuf, String>>,
     /// The folder that the file provider is told to watch.
     watched: Option<PathBuf>,
@@ -132,9 +132,10 @@ impl Managed {
         }
     }
 
-    /// Starts Traefik again if it has ended by itself, was started again before and did not serve, or
-    /// watches a folder that was replaced, and then calls `wait`, which calls [`Self::wait_until_ready`]. Returns whether it had to. A caller
-    /// waits for the one before it: nobody ends a Traefik for which another caller waits.
+    /// Starts Traefik again if it has ended by itself, if it was started again before and did not serve,
+    /// or if it watches a folder that was replaced. Then calls `wait`, which calls
+    /// [`Self::wait_until_ready`]. Returns whether it had to. A caller waits for the one before it: nobody
+    /// ends a Traefik for which another caller waits.
     pub(super) fn revive(&self, wait: impl FnOnce() -> Result<()>) -> Result<bool> {
         let _one_at_a_time = self.reviving.lock().unwrap_or_else(PoisonError::into_inner);
         let is_needed = self.restart()?;
@@ -307,6 +308,14 @@ impl Managed {
 
 fn stopped() -> Error {
     Error::new(ErrorKind::Process, "Traefik was stopped")
+}
+
+impl fmt::Debug for OwnFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnFiles")
+            .field("static_file", &self.static_file)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OwnFiles {
