@@ -111,7 +111,8 @@ pub struct Status {
     pub traefiks: Vec<TraefikStatus>,
 }
 
-/// For how long a Traefik may take to load a commit before its status says that it has not.
+/// For how long a Traefik may take to load a commit before we say that it has not. With its own default
+/// `providersThrottleDuration` it takes 2 seconds.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the API of one Traefik answers.

@@ -208,16 +208,8 @@ impl Awaited<'_> {
             && (self.managed).is_some_and(|managed| managed.has_rejected_since(self.begun))
     }
 
-    /// Whether a Traefik that shows this generation has loaded the commit. A later generation may be
-    /// that of a later commit, or one from before the store was put back to an earlier state.
     fn is_shown_by(&self, generation: u64) -> Result<bool> {
-        if generation <= self.commit.generation {
-            return Ok(generation == self.commit.generation);
-        }
-        let last = self.store.last_commit()?;
-        let is_as_late =
-            |last: Commit| last.marker == self.commit.marker && last.generation >= generation;
-        Ok(last.is_none_or(is_as_late))
+        has_loaded(self.store, self.commit, generation)
     }
 
     /// Leaves out the routes for which somebody has committed something else since.
@@ -867,6 +859,16 @@ pub(super) fn providers(api: &Api) -> Result<Vec<String>> {
         .iter()
         .filter_map(|name| name.as_str().map(str::to_lowercase))
         .collect())
+}
+
+/// Whether a Traefik that shows this generation has loaded the commit. A later generation may be that of a
+/// later commit, or one from before the store was put back to an earlier state.
+pub(super) fn has_loaded(store: &dyn Backend, commit: &Commit, generation: u64) -> Result<bool> {
+    if generation <= commit.generation {
+        return Ok(generation == commit.generation);
+    }
+    let is_as_late = |last: Commit| last.marker == commit.marker && last.generation >= generation;
+    Ok(store.last_commit()?.is_none_or(is_as_late))
 }
 
 /// Whether a router is on this entrypoint, or below another one, which is.

@@ -10,12 +10,11 @@ use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, priority};
+use crate::router::RELOAD_PATIENCE;
 use crate::router::certificate::CertificateFiles;
-use crate::router::verify::{has_parents, providers};
+use crate::router::verify::{has_loaded, has_parents, providers};
 use crate::traefik::{Api, RouterInfo, Version, process};
 
-/// A Traefik with its own default `providersThrottleDuration` takes 2 seconds to load a change.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
 /// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.
 const DEAR_BCRYPT: u32 = 7;
 
@@ -346,15 +345,7 @@ fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding
     let deadline = Instant::now() + RELOAD_PATIENCE;
     loop {
         let loaded = api.generation(&marker)?;
-        let is_later = loaded > Some(commit.generation);
-        // Others may have committed since.
-        let is_loaded = match is_later {
-            true => {
-                let last = store.last_commit()?;
-                last.is_none_or(|last| Some(last.generation) >= loaded)
-            }
-            false => loaded == Some(commit.generation),
-        };
+        let is_loaded = loaded.map_or(Ok(false), |loaded| has_loaded(store, commit, loaded))?;
         if is_loaded {
             let message = format!("{url} has loaded generation {}", commit.generation);
             return Ok(Finding::ok(CHECK, message));
@@ -362,7 +353,7 @@ fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding
         if Instant::now() >= deadline {
             let stored = commit.generation;
             return Ok(match loaded {
-                Some(loaded) if is_later => Finding::problem(
+                Some(loaded) if loaded > stored => Finding::problem(
                     CHECK,
                     format!(
                         "{url} shows generation {loaded}, which is later than the one stored, \
