@@ -103,7 +103,7 @@ exit "$code"
 
     pub(in crate::traefik) fn command(program: &Path, grace: Duration) -> Command {
         let own = std::process::id();
-        let began = began(own).map_or_else(String::new, |began| began.to_string());
+        let began = Stat::of(own).map_or_else(String::new, |stat| stat.began.to_string());
         let mut command = Command::new("/bin/sh");
         // A group of its own: Ctrl-C in a terminal is for the owner, who then ends the program.
         command
@@ -115,17 +115,26 @@ exit "$code"
         command
     }
 
-    /// When a process began, in the system's ticks; `None` if it is not there, or the system does not
-    /// say.
-    fn began(process: u32) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        stat_field(&stat, 22)?.parse().ok()
+    /// What the system says of a process.
+    struct Stat {
+        /// When it began, in the system's ticks.
+        began: u64,
+        is_zombie: bool,
     }
 
-    /// A field of `/proc/PID/stat`, counted from 1. The second one is a name with any characters.
-    fn stat_field(stat: &str, number: usize) -> Option<&str> {
-        let (_, rest) = stat.rsplit_once(") ")?;
-        rest.split_ascii_whitespace().nth(number - 3)
+    impl Stat {
+        /// `None` if the process is not there, or the system does not say.
+        fn of(process: u32) -> Option<Self> {
+            let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            // The second field is a name with any characters. The third is the state, and the 22nd the
+            // time.
+            let (_, rest) = text.rsplit_once(") ")?;
+            let mut fields = rest.split_ascii_whitespace();
+            Some(Self {
+                is_zombie: fields.next()? == "Z",
+                began: fields.nth(18)?.parse().ok()?,
+            })
+        }
     }
 
     #[derive(Debug)]
@@ -147,7 +156,7 @@ exit "$code"
                         group: shell.id(),
                         shell: Some(shell),
                         program,
-                        began: began(program),
+                        began: Stat::of(program).map(|stat| stat.began),
                     });
                 }
                 if Instant::now() >= deadline || !matches!(shell.try_wait(), Ok(None)) {
@@ -179,17 +188,11 @@ exit "$code"
         }
 
         fn runs(&self) -> bool {
-            let is_there = || Pid::from_raw(self.program.cast_signed());
-            let is_there = || is_there().is_some_and(|pid| test_kill_process(pid).is_ok());
             match self.began {
-                Some(began) => {
-                    let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.program));
-                    stat.is_ok_and(|stat| {
-                        stat_field(&stat, 22).and_then(|field| field.parse().ok()) == Some(began)
-                            && stat_field(&stat, 3) != Some("Z")
-                    })
-                }
-                None => is_there(),
+                Some(began) => Stat::of(self.program)
+                    .is_some_and(|stat| stat.began == began && !stat.is_zombie),
+                None => Pid::from_raw(self.program.cast_signed())
+                    .is_some_and(|pid| test_kill_process(pid).is_ok()),
             }
         }
 
