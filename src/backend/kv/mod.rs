@@ -569,13 +569,20 @@ impl<S: KvStore> KvBackend<S> {
                     return Ok(None);
                 }
                 let mut steps = self.restore(&known, &mut state, may_be_behind)?;
-                steps.extend(plan(&mut state, &attempt.stored)?);
-                if unasked && steps.is_empty() {
-                    let header = self.store.get(&self.keys.header())?;
-                    if !state.is_at(header.as_ref()) {
-                        return Ok(None);
+                let planned = plan(&mut state, &attempt.stored);
+                // A refusal, as a table that needs no change, is true of what is stored now alone.
+                let is_unsure = match &planned {
+                    Ok(more) => unasked && steps.is_empty() && more.is_empty(),
+                    Err(_) => true,
+                };
+                if is_unsure {
+                    match self.store.get(&self.keys.header()) {
+                        Ok(header) if state.is_at(header.as_ref()) => {}
+                        Ok(_) => return Ok(None),
+                        Err(error) => return Err(planned.err().unwrap_or(error)),
                     }
                 }
+                steps.extend(planned?);
                 let commit = self.write_steps(&mut state, steps, &mut attempt)?;
                 attempt.contended |= commit.is_none() && !unasked;
                 Ok(commit.map(|commit| (commit, state)))

@@ -662,12 +662,31 @@ fn reads_may_be_as_old_as_is_allowed() {
     assert_eq!((length(&fresh), length(&relaxed)), (3, 3));
 }
 
-/// A store whose next `get` is answered, and then held back until the test goes on.
+/// A store that holds one request back, until the test goes on.
 #[derive(Debug, Default)]
 struct Delayed {
     store: MemoryStore,
-    hold: Mutex<Option<[std::sync::Arc<std::sync::Barrier>; 2]>>,
+    /// The key of that request; where it waits, and where it goes on.
+    hold: Mutex<Option<(&'static str, [Barrier; 2])>>,
 }
+
+impl Delayed {
+    /// Holds back the answer about this key, or the question about this tree.
+    fn hold(&self, key: &'static str) -> [Barrier; 2] {
+        let barriers = [(); 2].map(|()| Barrier::new(std::sync::Barrier::new(2)));
+        *self.hold.lock().unwrap() = Some((key, barriers.clone()));
+        barriers
+    }
+
+    fn pass(&self, key: &str) {
+        let held = self.hold.lock().unwrap().take_if(|(held, _)| *held == key);
+        for barrier in held.iter().flat_map(|(_, barriers)| barriers) {
+            barrier.wait();
+        }
+    }
+}
+
+type Barrier = Arc<std::sync::Barrier>;
 
 impl KvStore for Delayed {
     fn provider(&self) -> &str {
@@ -681,13 +700,11 @@ impl KvStore for Delayed {
     }
     fn get(&self, key: &str) -> Result<Option<Entry>> {
         let found = self.store.get(key);
-        let hold = self.hold.lock().unwrap().take();
-        hold.iter().flatten().for_each(|barrier| {
-            barrier.wait();
-        });
+        self.pass(key);
         found
     }
     fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+        self.pass(prefix);
         self.store.read_tree(prefix)
     }
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
@@ -702,9 +719,8 @@ fn a_commit_during_a_read_is_what_is_known_afterwards() {
     let age = Duration::from_secs(3600);
     let backend = KvBackend::new(Delayed::default()).max_age(age);
     backend.commit(&mut |_, _| vec![add(1)]).unwrap();
-    let [asked, go_on] = [(); 2].map(|()| std::sync::Arc::new(std::sync::Barrier::new(2)));
     backend.seen().heard = None;
-    *backend.store().hold.lock().unwrap() = Some([asked.clone(), go_on.clone()]);
+    let [asked, go_on] = backend.store().hold("jupyterhub/traefik-router/header");
     std::thread::scope(|scope| {
         let early = scope.spawn(|| backend.read());
         asked.wait();
@@ -718,6 +734,34 @@ fn a_commit_during_a_read_is_what_is_known_afterwards() {
     assert_eq!(backend.read().unwrap().len(), 2);
     backend.commit(&mut |_, _| vec![add(3)]).unwrap();
     assert_eq!(backend.read().unwrap().len(), 3);
+}
+
+/// Of two programs that set up the API at the same time, the later one finds the router of the first
+/// in a table that it has read without.
+#[test]
+fn a_refusal_holds_only_for_the_table_that_it_was_made_for() {
+    let backend = KvBackend::new(Delayed::default());
+    let setup = Setup {
+        api: Some(ApiAccess {
+            entrypoint: "traefik".into(),
+            username: "api_admin".into(),
+            password: "secret".into(),
+            given: true,
+            password_hash: fast_hash("secret"),
+        }),
+        serves: true,
+        ..Setup::new("web")
+    };
+    let open = |backend: &dyn Backend| backend.open(&setup, &mut |_, _| Vec::new());
+    let [asked, go_on] = backend.store().hold("traefik/http/routers/");
+    std::thread::scope(|scope| {
+        let later = scope.spawn(|| open(&backend));
+        asked.wait();
+        let first = open(&KvBackend::new(backend.store().store.clone()));
+        go_on.wait();
+        later.join().unwrap().unwrap();
+        first.unwrap();
+    });
 }
 
 /// A router as Traefik finds it.
