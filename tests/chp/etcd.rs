@@ -294,3 +294,22 @@ fn private_files_for_a_traefik_on_etcd_are_written_again() {
         assert_eq!(proxy.through(name).landed(), Some(echo.port));
     }
 }
+
+#[test]
+fn a_user_without_a_password_is_refused_before_etcd_is_asked() {
+    for password in [None, Some("")] {
+        let mut command = ours();
+        command
+            .env("ETCD_USERNAME", "hub")
+            .env_remove("ETCD_PASSWORD");
+        command.envs(password.map(|password| ("ETCD_PASSWORD", password)));
+        command.args(["chp", "--backend", "etcd:http://127.0.0.1:1"]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let log = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            log.contains("ETCD_USERNAME needs ETCD_PASSWORD beside it"),
+            "{log}"
+        );
+    }
+}

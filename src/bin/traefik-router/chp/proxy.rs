@@ -336,10 +336,11 @@ fn backend(store: Option<&str>, folder: &Path) -> Result<Box<dyn Backend>, Strin
         }
         "etcd" => {
             let etcd = Etcd::new(place.split(',')).map_err(|error| error.to_string())?;
-            let secret = |name| std::env::var(name).ok();
-            let etcd = match (secret("ETCD_USERNAME"), secret("ETCD_PASSWORD")) {
+            let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+            let etcd = match (given("ETCD_USERNAME"), given("ETCD_PASSWORD")) {
                 (Some(user), Some(password)) => etcd.user(user, password),
-                _ => etcd,
+                (Some(_), None) => return Err("ETCD_USERNAME needs ETCD_PASSWORD beside it".into()),
+                (None, _) => etcd,
             };
             Ok(Box::new(KvBackend::new(etcd)))
         }
