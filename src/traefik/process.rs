@@ -208,7 +208,12 @@ pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| failed("can't be run").with_source(error))?;
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => failed(
+                "can't be run, since the file is not executable for this user: `chmod +x` makes it so",
+            ),
+            _ => failed("can't be run").with_source(error),
+        })?;
     let deadline = Instant::now() + timeout;
     // Where all children are reaped by themselves, an error means that it has ended.
     while matches!(child.try_wait(), Ok(None)) {
@@ -228,7 +233,9 @@ pub(crate) fn version_of(program: &Path, timeout: Duration) -> Result<String> {
     let text = String::from_utf8_lossy(&said[..length]);
     let line = text.lines().find_map(|line| line.strip_prefix("Version:"));
     line.map(|version| version.trim().to_string())
-        .ok_or_else(|| failed("does not answer as Traefik does"))
+        .ok_or_else(|| {
+            failed("does not answer as Traefik does: say with `traefik_bin` where Traefik 3 is")
+        })
 }
 
 /// The program's absolute path: a bare name is looked for on PATH, as a shell would.
@@ -411,5 +418,17 @@ mod tests {
     fn a_missing_program_is_told_with_what_to_do() {
         let error = find_program(Path::new("no-such-traefik")).unwrap_err();
         assert!(error.to_string().contains("traefik_bin"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_is_no_traefik_is_told_with_what_to_do() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (program, cure) in [
+            (Path::new("/bin/true"), "`traefik_bin`"),
+            (file.path(), "`chmod +x`"),
+        ] {
+            let error = version_of(program, Duration::from_secs(5)).unwrap_err();
+            assert!(error.to_string().contains(cure), "{error}");
+        }
     }
 }
