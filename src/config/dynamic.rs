@@ -162,6 +162,15 @@ impl ApiAccess {
     }
 }
 
+/// Whether a hash is that of a password; `None` for a kind that we do not compute.
+pub(crate) fn is_hash_of(hash: &str, password: &str) -> Option<bool> {
+    if hash.starts_with("{SHA}") {
+        return Some(hash == fast_hash(password));
+    }
+    let is_computed = cfg!(feature = "bcrypt") && hash.starts_with("$2");
+    is_computed.then(|| is_bcrypt_of(hash, password))
+}
+
 #[cfg(feature = "bcrypt")]
 fn is_bcrypt_of(hash: &str, password: &str) -> bool {
     bcrypt::verify(password, hash).unwrap_or(false)

@@ -173,7 +173,8 @@ impl Builder {
     }
 
     /// The hash to store for Traefik's API, as its basicAuth takes it: `{SHA}…`, `$apr1$…` or
-    /// bcrypt. It must be the hash of [`traefik_api_password`](Self::traefik_api_password).
+    /// bcrypt. It must be the hash of [`traefik_api_password`](Self::traefik_api_password); `$apr1$`,
+    /// and bcrypt without the feature `bcrypt`, are not checked.
     /// Defaults to a hash that we make.
     pub fn traefik_api_hashed_password(mut self, hash: impl Into<String>) -> Self {
         self.api_hashed_password = Some(hash.into());
@@ -310,7 +311,8 @@ impl Builder {
 
     /// How long Traefik waits after a change before it takes the next one. Traefik's own default
     /// of 2 seconds is how long every second user would wait. Defaults to zero: Traefik then loads
-    /// changes as fast as it can, several at once if they come faster.
+    /// changes as fast as it can, several at once if they come faster. It must be shorter than
+    /// [`check_route_timeout`](Self::check_route_timeout).
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
         self.throttle = throttle.min(FOREVER);
         self
@@ -533,6 +535,20 @@ impl Builder {
                      bcrypt, as htpasswd writes them",
                 ));
             }
+            let password = self.api_password.as_deref().unwrap_or_default();
+            if dynamic::is_hash_of(hash, password) == Some(false) {
+                return Err(invalid(
+                    "traefik_api_hashed_password is not the hash of traefik_api_password: Traefik would \
+                     refuse that password",
+                ));
+            }
+        }
+        if !self.throttle.is_zero() && self.throttle >= self.check_route_timeout {
+            return Err(invalid(&format!(
+                "traefik_providers_throttle_duration is {:?}, and a change has to be served within \
+                 check_route_timeout, {:?}: choose a shorter throttle or a longer timeout",
+                self.throttle, self.check_route_timeout
+            )));
         }
         self.username().map(drop)
     }

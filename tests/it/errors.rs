@@ -323,7 +323,8 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
 fn options_that_contradict_each_other_are_told_before_anything_is_written() {
     let rig = Rig::new(Kind::Toml);
     let api = rig.api_url();
-    let builders: [(Builder, &str); 9] = [
+    let throttle = std::time::Duration::from_secs(3600);
+    let builders: [(Builder, &str); 11] = [
         (rig.builder().public_url("ftp://h"), "public_url"),
         (rig.builder().public_url("http://127.0.0.1:0"), "public_url"),
         (
@@ -342,6 +343,16 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
         (
             rig.builder().traefik_api_hashed_password("plain"),
             "traefik_api_hashed_password",
+        ),
+        (
+            rig.builder()
+                .traefik_api_password("another")
+                .traefik_api_hashed_password("{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ="),
+            "is not the hash of traefik_api_password",
+        ),
+        (
+            rig.builder().traefik_providers_throttle_duration(throttle),
+            "check_route_timeout",
         ),
         (
             rig.builder().traefik_entrypoint("a b"),
