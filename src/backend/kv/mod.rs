@@ -570,10 +570,11 @@ impl<S: KvStore> KvBackend<S> {
                 }
                 let mut steps = self.restore(&known, &mut state, may_be_behind)?;
                 let planned = plan(&mut state, &attempt.stored);
-                // A refusal, as a table that needs no change, is true of what is stored now alone.
+                // Others may have written meanwhile: then a refusal may not hold any more, nor that there
+                // is nothing to change. A store that did not answer is not asked again.
                 let is_unsure = match &planned {
                     Ok(more) => unasked && steps.is_empty() && more.is_empty(),
-                    Err(_) => true,
+                    Err(error) => error.kind() != ErrorKind::Unavailable,
                 };
                 if is_unsure {
                     match self.store.get(&self.keys.header()) {

@@ -668,6 +668,10 @@ struct Delayed {
     store: MemoryStore,
     /// The key of that request; where it waits, and where it goes on.
     hold: Mutex<Option<(&'static str, [Barrier; 2])>>,
+    /// The tree about which no question is answered.
+    silent: Option<&'static str>,
+    /// What was read.
+    asked: Mutex<Vec<String>>,
 }
 
 impl Delayed {
@@ -679,6 +683,7 @@ impl Delayed {
     }
 
     fn pass(&self, key: &str) {
+        self.asked.lock().unwrap().push(key.into());
         let held = self.hold.lock().unwrap().take_if(|(held, _)| *held == key);
         for barrier in held.iter().flat_map(|(_, barriers)| barriers) {
             barrier.wait();
@@ -705,7 +710,10 @@ impl KvStore for Delayed {
     }
     fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
         self.pass(prefix);
-        self.store.read_tree(prefix)
+        match self.silent == Some(prefix) {
+            true => Err(Error::new(ErrorKind::Unavailable, "no answer")),
+            false => self.store.read_tree(prefix),
+        }
     }
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
         self.store.transact(transaction)
@@ -742,15 +750,9 @@ fn a_commit_during_a_read_is_what_is_known_afterwards() {
 fn a_refusal_holds_only_for_the_table_that_it_was_made_for() {
     let backend = KvBackend::new(Delayed::default());
     let setup = Setup {
-        api: Some(ApiAccess {
-            entrypoint: "traefik".into(),
-            username: "api_admin".into(),
-            password: "secret".into(),
-            given: true,
-            password_hash: fast_hash("secret"),
-        }),
+        api: Some(api("secret")),
         serves: true,
-        ..Setup::new("web")
+        ..Setup::new("http")
     };
     let open = |backend: &dyn Backend| backend.open(&setup, &mut |_, _| Vec::new());
     let [asked, go_on] = backend.store().hold("traefik/http/routers/");
@@ -762,6 +764,23 @@ fn a_refusal_holds_only_for_the_table_that_it_was_made_for() {
         later.join().unwrap().unwrap();
         first.unwrap();
     });
+}
+
+/// Or else an etcd that hangs would be waited for twice.
+#[test]
+fn a_store_that_does_not_answer_is_asked_nothing_more() {
+    let tree = "traefik/http/routers/";
+    let backend = KvBackend::new(Delayed {
+        silent: Some(tree),
+        ..Delayed::default()
+    });
+    let setup = Setup {
+        api: Some(api("secret")),
+        ..Setup::new("http")
+    };
+    let error = backend.open(&setup, &mut |_, _| Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(backend.store().asked.lock().unwrap().last().unwrap(), tree);
 }
 
 /// A router as Traefik finds it.
