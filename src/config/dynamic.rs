@@ -155,9 +155,7 @@ impl ApiAccess {
     pub(crate) fn is_let_in_by(&self, config: &Value) -> bool {
         guarding_users(config).any(|(name, hash)| {
             name == self.username
-                && (hash == self.password_hash
-                    || hash == fast_hash(&self.password)
-                    || is_bcrypt_of(hash, &self.password))
+                && (hash == self.password_hash || is_hash_of(hash, &self.password) == Some(true))
         })
     }
 }
@@ -167,18 +165,11 @@ pub(crate) fn is_hash_of(hash: &str, password: &str) -> Option<bool> {
     if hash.starts_with("{SHA}") {
         return Some(hash == fast_hash(password));
     }
-    let is_computed = cfg!(feature = "bcrypt") && hash.starts_with("$2");
-    is_computed.then(|| is_bcrypt_of(hash, password))
-}
-
-#[cfg(feature = "bcrypt")]
-fn is_bcrypt_of(hash: &str, password: &str) -> bool {
-    bcrypt::verify(password, hash).unwrap_or(false)
-}
-
-#[cfg(not(feature = "bcrypt"))]
-fn is_bcrypt_of(_: &str, _: &str) -> bool {
-    false
+    #[cfg(feature = "bcrypt")]
+    if hash.starts_with("$2") {
+        return Some(bcrypt::verify(password, hash).unwrap_or(false));
+    }
+    None
 }
 
 /// The default certificate, in a file that Traefik reads.

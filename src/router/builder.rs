@@ -524,18 +524,17 @@ impl Builder {
             _ => {}
         }
         if let Some(hash) = &self.api_hashed_password {
-            if self.api_password.is_none() {
+            let Some(password) = &self.api_password else {
                 return Err(invalid(
                     "traefik_api_hashed_password needs traefik_api_password beside it",
                 ));
-            }
+            };
             if !dynamic::is_password_hash(hash) {
                 return Err(invalid(
                     "traefik_api_hashed_password is no hash that Traefik takes: {SHA}, $apr1$ or \
                      bcrypt, as htpasswd writes them",
                 ));
             }
-            let password = self.api_password.as_deref().unwrap_or_default();
             if dynamic::is_hash_of(hash, password) == Some(false) {
                 return Err(invalid(
                     "traefik_api_hashed_password is not the hash of traefik_api_password: Traefik would \

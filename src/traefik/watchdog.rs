@@ -87,7 +87,7 @@ watcher=$!
 wait "$program"
 code=$?
 echo "traefik-router: ended $code" >&2
-# Whoever reads the program's log has its end now.
+# The readers of the program's log see its end now.
 exec >/dev/null 2>&1
 wait "$watcher"
 # What a wrapper that was killed has started.
