@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::Auth;
 use super::client::Client;
+use super::cluster::cluster_of;
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::{Bounds, Http};
@@ -82,8 +83,7 @@ impl Client {
                 let Some(bounds) = share(deadline, order.len() - tried, repeat) else {
                     break;
                 };
-                let http = self.endpoints.get(index);
-                let failure = match self.attempt(http, bounds, &exchange) {
+                let failure = match self.attempt(index, bounds, &exchange) {
                     Ok(value) => {
                         self.endpoints.worked(index);
                         return Ok(Answered { value, in_doubt });
@@ -115,19 +115,24 @@ impl Client {
     /// One exchange with one endpoint; two, where the token was not accepted.
     fn attempt<T>(
         &self,
-        http: &Http,
+        index: usize,
         bounds: Bounds,
         exchange: impl Fn(&Http, Option<&str>, Bounds) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let Some(auth) = self.auth.as_deref() else {
-            return exchange(http, None, bounds);
-        };
+        let http = self.endpoints.get(index);
         let end = Instant::now() + bounds.total;
         let remaining = || Bounds {
             total: end
                 .saturating_duration_since(Instant::now())
                 .max(Duration::from_millis(1)),
             ..bounds
+        };
+        if self.endpoints.is_stranger(index) {
+            let cluster = cluster_of(http, remaining())?;
+            self.endpoints.introduce(index, cluster)?;
+        }
+        let Some(auth) = self.auth.as_deref() else {
+            return exchange(http, None, remaining());
         };
         let token = || auth.token(end, || login(http, auth, remaining()));
         let first = token()?;

@@ -25,7 +25,8 @@ impl Client {
     ///
     /// Nothing is sent yet. The first endpoint is asked until it fails; the one that then answers
     /// is asked from there on. A failed one is left alone for 0.25 seconds, and up to 30 seconds
-    /// if it goes on failing, unless no other is left.
+    /// if it goes on failing, unless no other is left. Before another one is asked for anything, it has to
+    /// say that it is of the same cluster.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) when there is no URL, or one

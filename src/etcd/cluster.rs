@@ -1,12 +1,16 @@
 //! The cluster itself: its members, their state, and its history.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::Repeat;
+use super::call::{Repeat, post};
 use super::client::Client;
+use super::fault::Failure;
 use super::wire::{Headed, Header, number};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Bounds, Http};
 
 /// The state of the member that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +62,14 @@ struct StatusResponse {
     db_size_in_use: i64,
 }
 
+/// How long an endpoint may take to say of which cluster it is where nobody waits for its answer.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct StatusHeader {
+    #[serde(with = "number")]
+    cluster_id: u64,
     #[serde(with = "number")]
     member_id: u64,
     #[serde(flatten)]
@@ -80,15 +89,55 @@ struct Compaction {
     physical: bool,
 }
 
+const STATUS: &str = "/v3/maintenance/status";
+
+/// The cluster that an endpoint is of. It tells that to everybody.
+pub(super) fn cluster_of(http: &Http, bounds: Bounds) -> Result<u64, Failure> {
+    let answer: StatusResponse = post(http, STATUS, b"{}", None, bounds, true)?;
+    Ok(answer.header.cluster_id)
+}
+
 impl Client {
+    /// Whether all endpoints that answer are of one cluster. Asks them all at once.
+    pub(crate) fn check_clusters(&self) -> Result<()> {
+        if self.endpoints.count() == 1 {
+            return Ok(());
+        }
+        let bounds = Bounds {
+            connect: LONGEST_LOOK.min(self.timeout),
+            total: LONGEST_LOOK.min(self.timeout),
+        };
+        let clusters: Vec<_> = std::thread::scope(|scope| {
+            let ask = |index| scope.spawn(move || cluster_of(self.endpoints.get(index), bounds));
+            let asked: Vec<_> = (0..self.endpoints.count()).map(ask).collect();
+            asked
+                .into_iter()
+                .map(|asked| asked.join().ok()?.ok())
+                .collect()
+        });
+        let mut told = clusters
+            .iter()
+            .enumerate()
+            .filter_map(|(index, cluster)| Some((index, (*cluster)?)));
+        let Some((first, cluster)) = told.next() else {
+            return Ok(());
+        };
+        match told.find(|(_, other)| *other != cluster) {
+            Some((other, _)) => Err(Error::new(
+                ErrorKind::InvalidConfig,
+                self.endpoints.differ(other, first),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The state of the member that this client prefers now.
     ///
     /// # Errors
     /// See [the module](super#errors).
     pub fn status(&self) -> Result<Status> {
-        let path = "/v3/maintenance/status";
         let answer = self
-            .ask::<StatusResponse>(path, &json!({}), Repeat::Read)?
+            .ask::<StatusResponse>(STATUS, &json!({}), Repeat::Read)?
             .value;
         Ok(Status {
             version: answer.version,

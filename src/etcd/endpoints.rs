@@ -30,6 +30,7 @@ impl Endpoints {
         let health = Health {
             preferred: 0,
             failed: vec![None; urls.len()],
+            cluster: None,
         };
         Ok(Self {
             list: list?,
@@ -39,6 +40,10 @@ impl Endpoints {
 
     pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
         self.list.iter().map(Http::base)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
     }
 
     pub(super) fn get(&self, index: usize) -> &Http {
@@ -54,6 +59,31 @@ impl Endpoints {
         let mut health = self.health();
         health.failed[index] = None;
         health.preferred = index;
+    }
+
+    /// Whether it has to say of which cluster it is before it is asked for anything: it is one of several,
+    /// and not the one that worked last.
+    pub(super) fn is_stranger(&self, index: usize) -> bool {
+        self.list.len() > 1 && self.health().is_stranger(index)
+    }
+
+    /// Takes note that it is of this cluster.
+    ///
+    /// # Errors
+    /// If the endpoint that worked last is of another one.
+    pub(super) fn introduce(&self, index: usize, cluster: u64) -> Result<()> {
+        let introduced = self.health().introduce(index, cluster);
+        introduced.map_err(|known| Error::new(ErrorKind::Unavailable, self.differ(index, known)))
+    }
+
+    /// That two endpoints are of two clusters, and what to do.
+    pub(super) fn differ(&self, one: usize, other: usize) -> String {
+        format!(
+            "{} is of another etcd cluster than {}, and is not asked: give the URLs of one cluster; where it \
+             was made anew, start this program again",
+            self.get(one).base(),
+            self.get(other).base()
+        )
     }
 
     pub(super) fn failed(&self, index: usize) {
@@ -75,6 +105,8 @@ impl fmt::Debug for Endpoints {
 struct Health {
     preferred: usize,
     failed: Vec<Option<Failed>>,
+    /// The cluster of the preferred one, once that is known.
+    cluster: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -95,6 +127,22 @@ impl Health {
                 .filter(|until| *until > now)
         });
         order
+    }
+
+    fn is_stranger(&self, index: usize) -> bool {
+        self.cluster.is_none() || index != self.preferred || self.failed[index].is_some()
+    }
+
+    /// Fails with the endpoint that is of another cluster. The preferred one may be of another than it
+    /// was: its cluster was made anew.
+    fn introduce(&mut self, index: usize, cluster: u64) -> std::result::Result<(), usize> {
+        match self.cluster {
+            Some(known) if known != cluster && index != self.preferred => Err(self.preferred),
+            _ => {
+                self.cluster = Some(cluster);
+                Ok(())
+            }
+        }
     }
 
     fn fail(&mut self, index: usize, now: Instant) {
@@ -122,6 +170,7 @@ mod tests {
         let mut health = Health {
             preferred: 1,
             failed: vec![None; 3],
+            cluster: None,
         };
         assert_eq!(health.order(at(0)), [1, 2, 0]);
         health.fail(1, at(0));

@@ -185,7 +185,10 @@ impl Failure {
     fn no_gateway(url: &str, status: u16) -> Self {
         let hint = match status {
             400 => ": where it speaks TLS, the URL must begin with https://",
-            404 => ": etcd answers under /v3 from 3.4 on",
+            404 => {
+                ": etcd answers under /v3 from 3.4 on, and where its gateway is on \
+                 (--enable-grpc-gateway=true, or enable-grpc-gateway: true in its configuration file)"
+            }
             _ => "",
         };
         let message = format!("{url}: status {status}, but not from etcd's gateway{hint}");

@@ -193,6 +193,7 @@ impl KvStore for Etcd {
     }
 
     fn check(&self, prefixes: &[&str]) -> Result<()> {
+        self.client.check_clusters()?;
         for prefix in prefixes {
             // All of it at once, as Traefik will ask for.
             self.client

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use traefik_router::etcd::{Client, Compare, Is, Op, Range, Txn, WatchRange};
-use traefik_router::{ErrorKind, Stored};
+use traefik_router::{Backend as _, ErrorKind, Etcd, Finding, KvBackend, Level, Stored};
 
 use super::{SECOND, fails, on_each};
 use crate::etcd_server::{Cluster, binaries, free_port};
@@ -17,11 +17,16 @@ fn a_lost_answer_never_applies_a_change_twice() {
         let direct = cluster.client();
         let proxy = Proxy::new(cluster.url());
         // The second endpoint would take a repetition.
-        let etcd = Client::new([&proxy.url, cluster.url()]).unwrap();
-        let lost = || Client::new([&proxy.url, cluster.url()]).unwrap();
+        let lost = || {
+            proxy.lose_answers(false);
+            let etcd = Client::new([&proxy.url, cluster.url()]).unwrap();
+            etcd.status().unwrap();
+            proxy.lose_answers(true);
+            etcd
+        };
         let version = |key: &str| direct.get(key).unwrap().map_or(0, |kv| kv.version);
 
-        proxy.lose_answers(true);
+        let etcd = lost();
         let error = etcd.put("once", "v").unwrap_err();
         assert_eq!(
             (error.kind(), error.stored()),
@@ -55,8 +60,10 @@ fn a_lost_answer_never_applies_a_change_twice() {
         let at = direct.get("once").unwrap().unwrap().mod_revision;
         let guarded =
             Txn::new([Op::put("once", "x")]).when(Compare::mod_revision("once", Is::Equal, at));
+        let etcd = lost();
+        proxy.lose_answers(false);
         proxy.swallow_one_request();
-        assert!(lost().txn(&guarded).unwrap().succeeded);
+        assert!(etcd.txn(&guarded).unwrap().succeeded);
         assert_eq!(version("once"), 4);
 
         // With one endpoint nobody else can be asked; but a connection that was kept may just have
@@ -215,5 +222,37 @@ fn without_a_majority_a_call_ends_in_time() {
         assert!(begun.elapsed() < 5 * SECOND, "{:?}", begun.elapsed());
         let old = etcd.range(&Range::key("k").serializable(true)).unwrap();
         assert_eq!(old.kvs[0].value, b"v");
+    }
+}
+
+#[test]
+fn an_endpoint_of_another_cluster_is_not_asked() {
+    let binary = binaries().pop().unwrap();
+    let (mut cluster, other) = (Cluster::start(&binary), Cluster::start(&binary));
+    let etcd = Client::new([cluster.url(), other.url()]).unwrap();
+    etcd.put("a", "1").unwrap();
+    cluster.kill(0);
+    let words = [other.url(), "the URLs of one cluster"];
+    fails(etcd.get("a"), ErrorKind::Unavailable, &words);
+    let error = etcd.put("a", "2").unwrap_err();
+    assert_eq!(error.stored(), &Stored::Nothing);
+    assert!(other.client().get("a").unwrap().is_none());
+    cluster.restart(0);
+    etcd.put("a", "3").unwrap();
+
+    let store = Etcd::new([cluster.url(), other.url()]).unwrap();
+    let found = KvBackend::new(store).diagnose();
+    let is_told = |finding: &Finding| {
+        finding.level == Level::Problem && words.iter().all(|word| finding.message.contains(word))
+    };
+    assert!(found.iter().any(is_told), "{found:?}");
+}
+
+#[test]
+fn an_etcd_without_a_gateway_is_told_with_what_to_do() {
+    for binary in binaries() {
+        let cluster = Cluster::with(&binary, 1, &["--enable-grpc-gateway=false"], None);
+        let words = ["--enable-grpc-gateway=true"];
+        fails(cluster.client().get("a"), ErrorKind::Protocol, &words);
     }
 }
