@@ -369,16 +369,29 @@ fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'sta
     };
     let text = error.to_string();
     let closed = !answered && is_closed(error);
-    let by_another_ca = ["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"];
+    let by_another_ca = ["UnknownIssuer", "BadSignature"];
     if by_another_ca.iter().any(|why| text.contains(why)) {
         let hint =
             " (its certificate is not signed by a CA we trust: give the CA with Tls::ca_pem)";
+        (ErrorKind::Unauthorized, hint)
+    } else if text.contains("CaUsedAsEndEntity") {
+        let hint = " (its certificate is a CA's own, which no server may show: make it one with CA:FALSE, or \
+                    one that the CA signs)";
+        (ErrorKind::Unauthorized, hint)
+    } else if text.contains("UnsupportedSignatureAlgorithm") {
+        let hint = " (its certificate can't be checked, as where its key is on the curve P-521: make one on P-256 \
+                    or P-384, or an RSA key)";
         (ErrorKind::Unauthorized, hint)
     } else if text.contains("invalid peer certificate") {
         (
             ErrorKind::Unauthorized,
             " (its certificate is not acceptable)",
         )
+    } else if text.contains("HandshakeFailure") {
+        let hint = " (it and this program have no way of TLS in common, as where its key is on the curve P-521: \
+                    make one on P-256 or P-384, or an RSA key; or it wants a certificate: give it one \
+                    with Tls::client_pem)";
+        (ErrorKind::Unauthorized, hint)
     } else if text.contains("fatal alert") {
         let hint = " (it refused our TLS certificate, or wants one: give it with Tls::client_pem)";
         (ErrorKind::Unauthorized, hint)
@@ -507,6 +520,7 @@ type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
 #[cfg(feature = "tls")]
 fn with_tls(agent: Config, _base: &str, tls: &Tls) -> Result<Config> {
+    use crate::config::certificate::check_client;
     use ureq::tls::{
         Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
     };
@@ -531,6 +545,12 @@ fn with_tls(agent: Config, _base: &str, tls: &Tls) -> Result<Config> {
         config = config.root_certs(RootCerts::new_with_certs(&roots));
     }
     if let Some((certificate, key)) = &tls.client_pem {
+        check_client(certificate, key).map_err(|why| {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!("the client certificate: {why}"),
+            )
+        })?;
         let chain = certificates(certificate, "the client certificate")?;
         let key = PrivateKey::from_pem(key).map_err(|_| bad("the client's private key"))?;
         config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));

@@ -51,6 +51,23 @@ pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), Strin
     Ok((certificate, own.expires))
 }
 
+/// Checks a certificate and a key that this program shows to a server.
+///
+/// # Errors
+/// As [`check`]; and if TLS does not sign with a key of this kind here.
+#[cfg(feature = "tls")]
+pub(crate) fn check_client(cert: &[u8], key: &[u8]) -> Result<(), String> {
+    check(cert, key)?;
+    match public_key(&private_key(text(key, "private key")?)?)? {
+        Some(_) => Ok(()),
+        None => Err(
+            "the private key is on the curve P-521, with which this program does not sign: make one on \
+             P-256 or P-384, or an RSA key"
+                .into(),
+        ),
+    }
+}
+
 fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
     std::str::from_utf8(bytes)
         .map_err(|_| format!("the {what} is not PEM, which is text; it may be DER"))

@@ -148,3 +148,55 @@ fn tls_with_client_certificates() {
         assert_eq!(etcd.get("k").unwrap().unwrap().version, 1);
     }
 }
+
+/// A key on the curve P-521, and a certificate for it that signs itself. rcgen makes no such ones.
+const P521: &str = include_str!("../../data/p521.pem");
+
+#[test]
+fn keys_on_p521_are_told_with_what_to_do() {
+    let pki = Pki::new();
+    let file = pki.folder.path().join("p521.pem");
+    std::fs::write(&file, P521).unwrap();
+    let files = TlsFiles {
+        cert: file.clone(),
+        key: file,
+        client_ca: None,
+    };
+    for binary in binaries() {
+        let cluster = Cluster::with(&binary, 1, &[], Some(&files));
+        let tls = Tls::new().ca_pem(P521);
+        let etcd = Client::new([cluster.url()]).unwrap().tls(&tls).unwrap();
+        fails(etcd.get("a"), ErrorKind::Unauthorized, &["P-521"]);
+    }
+    let tls = Tls::new().client_pem(P521, P521);
+    let etcd = Client::new(["https://127.0.0.1:1"]).unwrap().tls(&tls);
+    fails(
+        etcd,
+        ErrorKind::InvalidConfig,
+        &["client certificate", "P-521"],
+    );
+}
+
+#[test]
+fn a_certificate_that_is_its_own_ca_is_told_with_what_to_do() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pki = Pki::new();
+    let own = |is_ca| {
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let cert = cert_pem(&params.self_signed(&key).unwrap());
+        let file = pki.folder.path().join("own.pem");
+        std::fs::write(&file, key_pem(&key) + &cert).unwrap();
+        let files = TlsFiles {
+            cert: file.clone(),
+            key: file,
+            client_ca: None,
+        };
+        let cluster = Cluster::with(&binaries().pop().unwrap(), 1, &[], Some(&files));
+        let etcd = Client::new([cluster.url()]).unwrap();
+        etcd.tls(&Tls::new().ca_pem(cert)).unwrap().get("a")
+    };
+    let is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    fails(own(is_ca), ErrorKind::Unauthorized, &["CA:FALSE"]);
+    own(rcgen::IsCa::ExplicitNoCa).unwrap();
+}

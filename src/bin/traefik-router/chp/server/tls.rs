@@ -45,7 +45,8 @@ pub(crate) fn config(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
     };
     let config = builder.with_single_cert(chain, key).map_err(|error| {
         format!(
-            "{} and {}: {error}",
+            "{} and {}: {error} (a key on the curve P-521 is of no kind that is known here: make one on \
+             P-256 or P-384, or an RSA key)",
             files.cert.display(),
             files.key.display()
         )
