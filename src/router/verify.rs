@@ -788,8 +788,7 @@ impl Verifier {
                     running.join(", "),
                 ),
                 Ok(_) => format!(
-                    "it has never loaded anything of ours from its provider {provider:?}; it \
-                     probably reads another file or prefix than the one we write"
+                    "it has never loaded anything of ours from its provider {provider:?}: {UNREAD}"
                 ),
                 Err(error) => error.to_string(),
             },
@@ -799,8 +798,7 @@ impl Verifier {
                 awaited.commit.generation
             ),
             Seen::Generation(generation) => format!(
-                "it still has generation {generation} instead of {}. Either it rejects what is \
-                 stored, and its log says why; or it watches no longer: restart it",
+                "it still has generation {generation} instead of {}: {UNHEARD}",
                 awaited.commit.generation
             ),
             Seen::Failure(error) => error.to_string(),
@@ -820,6 +818,14 @@ impl Verifier {
         Error::new(ErrorKind::NotLoaded, message)
     }
 }
+
+/// Why a Traefik may have loaded nothing of a store.
+pub(super) const UNREAD: &str = "it reads another file or prefix than this one, or rejects what is in it, and \
+    its log says why; or the file was not there when it started: restart it";
+
+/// Why a Traefik may not load a change.
+pub(super) const UNHEARD: &str = "it rejects what is stored, and its log says why; or it hears of no change. Where \
+    it reads a symbolic link, have it read the file itself; restart it otherwise";
 
 /// Refuses a Traefik that is too old for anything we write.
 pub(super) fn check_version(version: &str) -> Result<()> {

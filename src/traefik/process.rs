@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ impl Process {
             let message = format!("can't start {}", program.display());
             Error::new(ErrorKind::Process, message).with_source(error)
         };
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = spawn(&mut command, &program)?;
         let log = Log::default();
         let mut readers = Vec::new();
         for output in [
@@ -142,7 +142,13 @@ impl Process {
             words => format!("its last words: {words}"),
         };
         let how = self.end.as_deref().unwrap_or_default();
-        let message = format!("Traefik has ended ({how}); {last}");
+        let mut message = format!("Traefik has ended ({how}); {last}");
+        if last.contains("field not found") {
+            message.push_str(
+                "; this Traefik is too old for that option of its static configuration: say with \
+                 `traefik_bin` where a newer one is, or leave the option out",
+            );
+        }
         Err(Error::new(ErrorKind::Process, message))
     }
 
@@ -193,6 +199,19 @@ impl Drop for Process {
             log::error!("{error}");
         }
     }
+}
+
+/// Starts the command that starts a program and watches over it.
+fn spawn(command: &mut Command, program: &Path) -> Result<Child> {
+    command.spawn().map_err(|error| {
+        let (first, program) = (command.get_program().display(), program.display());
+        let message = if Path::new(command.get_program()).exists() {
+            format!("can't start {program}")
+        } else {
+            format!("there is no {first}, the shell that starts {program} and watches over it: install one there")
+        };
+        Error::new(ErrorKind::Process, message).with_source(error)
+    })
 }
 
 /// The version that a program says it is, such as `3.7.15`.
@@ -418,6 +437,17 @@ mod tests {
     fn a_missing_program_is_told_with_what_to_do() {
         let error = find_program(Path::new("no-such-traefik")).unwrap_err();
         assert!(error.to_string().contains("traefik_bin"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_shell_is_told_with_what_to_do() {
+        let mut command = Command::new("/no/such/sh");
+        let error = spawn(&mut command, Path::new("/bin/true")).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("there is no /no/such/sh, the shell"),
+            "{text}"
+        );
     }
 
     #[test]

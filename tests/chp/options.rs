@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::client::Request;
-use crate::support::proxy::ours;
+use crate::support::proxy::{find, ours};
 use crate::support::{Echo, Proxy, eventually, ports};
 
 #[test]
@@ -124,6 +124,29 @@ fn what_has_no_equal_is_told() {
         let told = |line: &&str| line.contains(option) && line.contains("has no effect");
         assert_eq!(log.lines().filter(told).count(), 1, "{log}");
     }
+}
+
+#[test]
+fn a_traefik_that_is_too_old_is_told_with_what_to_do() {
+    let old = find("TRAEFIK_3_5_BIN", "traefik-3.5", "target/tools/traefik-3.5")
+        .expect("Traefik 3.5 was not found: run `cargo xtask tools --all`");
+    let mut command = ours();
+    command.arg("chp").env("TRAEFIK_BIN", old);
+    let mut proxy = Proxy::spawn(command, &[]);
+    assert!(!proxy.wait_for_end().success());
+    for words in ["encodedCharacters", "is too old", "where a newer one is"] {
+        eventually(words, || proxy.log().contains(words));
+    }
+}
+
+#[test]
+fn keys_on_p521_are_told_with_what_to_do() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/p521.pem");
+    let mut command = ours();
+    command.arg("chp");
+    let mut proxy = Proxy::spawn(command, &["--api-ssl-cert", file, "--api-ssl-key", file]);
+    assert!(!proxy.wait_for_end().success());
+    eventually("the cure", || proxy.log().contains("on the curve P-521"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Each thing that can go wrong has an error of its own, which says what to do.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -376,6 +377,22 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
         rig.builder_over(ending).start(),
         ErrorKind::InvalidConfig,
         &[".toml"],
+    );
+    assert_eq!(rig.files(), [""; 0]);
+}
+
+#[test]
+fn a_traefik_that_is_too_old_is_not_started() {
+    let rig = Rig::new(Kind::Toml);
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("traefik");
+    std::fs::write(&old, "#!/bin/sh\necho 'Version:      2.11.0'\n").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let started = rig.builder().traefik_bin(old).start();
+    check(
+        started,
+        ErrorKind::InvalidConfig,
+        &["2.11.0", "install Traefik 3"],
     );
     assert_eq!(rig.files(), [""; 0]);
 }

@@ -255,3 +255,27 @@ fn a_program_that_is_not_traefik() {
     finds(&said, "traefik", "problem", "2.11.0");
     assert_eq!(said.code, 1);
 }
+
+#[test]
+fn why_traefik_does_not_load_is_told_with_what_to_do() {
+    let place = Place::new();
+    place.configure("");
+    place.run("routes add /a/ http://t --no-wait").done();
+    std::os::unix::fs::symlink(place.path("rules.toml"), place.path("link.toml")).unwrap();
+    let linked = place.start_external("link.toml", "0s");
+    let add = "routes add /b/ http://t --timeout 1 --backend toml:link.toml";
+    place.run(add).failed(4, "reads a symbolic link");
+    let said = place.run("doctor --json --backend toml:link.toml");
+    finds(&said, "generation", "problem", "still has generation");
+    finds(&said, "link", "note", "is a symbolic link to");
+    drop(linked);
+
+    fs::rename(place.path("rules.toml"), place.path("saved")).unwrap();
+    let early = place.start_on("rules.toml", "0s");
+    fs::rename(place.path("saved"), place.path("rules.toml")).unwrap();
+    let add = "routes add /b/ http://t --timeout 1";
+    place
+        .run(add)
+        .failed(1, "was not there when it started: restart it");
+    drop(early);
+}

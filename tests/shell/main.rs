@@ -234,11 +234,14 @@ fn a_change_leaves_routes_on_their_entrypoint() {
         .done();
     let text = place.text("rules.toml");
     assert!(text.contains("'web'") && !text.contains("'http'"), "{text}");
-    place
-        .run(&format!(
-            "routes add /b/ http://t {STORE} --entrypoint http"
-        ))
-        .done();
+    let command = format!("routes add /b/ http://t {STORE} --entrypoint http");
+    let said = place.run(&command).done();
+    assert!(
+        said.starts_with("moved all routes to the entrypoint \"http\": stored"),
+        "{said}"
+    );
+    let said = place.run(&command).done();
+    assert!(said.starts_with("nothing to change: stored"), "{said}");
     let text = place.text("rules.toml");
     assert!(!text.contains("'web'"), "{text}");
 }

@@ -114,6 +114,19 @@ impl Place {
 
     /// A Traefik with an open API that reads this file.
     pub(crate) fn start_external(&self, rules: &str, throttle: &str) -> External {
+        // A file that is not there when Traefik starts is never looked at again.
+        drop(
+            File::options()
+                .append(true)
+                .create(true)
+                .open(self.path(rules))
+                .unwrap(),
+        );
+        self.start_on(rules, throttle)
+    }
+
+    /// The same, with the file as it is, if it is there.
+    pub(crate) fn start_on(&self, rules: &str, throttle: &str) -> External {
         let address = |port| format!("127.0.0.1:{port}");
         let config = json!({
             "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
@@ -127,14 +140,6 @@ impl Place {
                 "file": {"filename": self.path(rules), "watch": true},
             },
         });
-        // A file that is not there when Traefik starts is never looked at again.
-        drop(
-            File::options()
-                .append(true)
-                .create(true)
-                .open(self.path(rules))
-                .unwrap(),
-        );
         // JSON is YAML.
         self.write("static.yml", &config.to_string());
         let log = File::create(self.path("traefik.log")).unwrap();

@@ -19,7 +19,9 @@ impl FileBackend {
         let Ok(path) = atomic::resolve(&self.path) else {
             return Vec::new();
         };
-        let mut findings: Vec<_> = permissions(&path).into_iter().collect();
+        let mut findings: Vec<_> = (permissions(&path).into_iter())
+            .chain(self.link(&path))
+            .collect();
         let lock = lock(&path);
         // They are those of a writer at work otherwise.
         if lock.level == Level::Ok {
@@ -27,6 +29,16 @@ impl FileBackend {
         }
         findings.push(lock);
         findings
+    }
+
+    /// Whether the file is reached by a symbolic link, behind which Traefik sees no change.
+    fn link(&self, file: &Path) -> Option<Finding> {
+        let link = fs::symlink_metadata(&self.path).ok()?.is_symlink();
+        let (link, file) = (link.then(|| self.path.display())?, file.display());
+        let message = format!("{link} is a symbolic link to {file}");
+        Some(Finding::new(Level::Note, "link", message).advice(format!(
+            "have Traefik read {file}: it hears of no change behind a link"
+        )))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, priority};
 use crate::router::RELOAD_PATIENCE;
 use crate::router::certificate::CertificateFiles;
-use crate::router::verify::{has_loaded, has_parents, providers};
+use crate::router::verify::{UNHEARD, UNREAD, has_loaded, has_parents, providers};
 use crate::traefik::{Api, RouterInfo, Version, process};
 
 /// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.
@@ -365,14 +365,9 @@ fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding
                     CHECK,
                     format!("{url} still has generation {loaded}, and {stored} is stored"),
                 )
-                .advice(
-                    "it rejects what is stored now, and its log says why; or it watches no \
-                     longer: restart it",
-                ),
+                .advice(UNHEARD),
                 None => Finding::problem(CHECK, format!("{url} has loaded nothing of this store"))
-                    .advice(
-                        "it reads another file or prefix than this one, or rejects what is in it",
-                    ),
+                    .advice(UNREAD),
             });
         }
         std::thread::sleep(Duration::from_millis(50));

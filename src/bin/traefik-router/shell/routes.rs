@@ -217,11 +217,23 @@ fn make(told: &Told, change: Change, no_wait: bool, json: bool) -> Result<(), Fa
         true => "waiting for Traefik",
         false => "storing",
     });
+    let moved = moved(told)?;
     let router = open(told, waits)?;
     let applied = router.apply([change]);
     drop(progress);
     let applied = applied.map_err(|error| Failure::of_change(&error))?;
-    tell(&applied, waits, json)
+    tell(&applied, moved.as_deref(), waits, json)
+}
+
+/// The entrypoint that all routes move to when the store is opened, if they do.
+fn moved(told: &Told) -> Result<Option<String>, Failure> {
+    let Some(entrypoint) = told.entrypoint() else {
+        return Ok(None);
+    };
+    let stored = told.store.open()?.inspect()?;
+    let moves =
+        stored.is_some_and(|stored| stored.entrypoint != entrypoint && !stored.routes.is_empty());
+    Ok(moves.then(|| entrypoint.into()))
 }
 
 /// Opens the store for a change.
@@ -234,7 +246,7 @@ fn open(told: &Told, waits: bool) -> Result<Router, Failure> {
     opened.map_err(|error| Failure::before_change(&error))
 }
 
-fn tell(applied: &Applied, waits: bool, json: bool) -> Result<(), Failure> {
+fn tell(applied: &Applied, moved: Option<&str>, waits: bool, json: bool) -> Result<(), Failure> {
     let output = Output::new();
     let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     let served = waits.then(|| millis(applied.served_after));
@@ -243,6 +255,7 @@ fn tell(applied: &Applied, waits: bool, json: bool) -> Result<(), Failure> {
             "added": applied.added,
             "changed": applied.changed,
             "deleted": applied.deleted,
+            "moved_to": moved,
             "generation": applied.generation,
             "stored_ms": millis(applied.stored_after),
             "served_ms": served,
@@ -258,6 +271,9 @@ fn tell(applied: &Applied, waits: bool, json: bool) -> Result<(), Failure> {
         .iter()
         .flat_map(|(done, specs)| specs.iter().map(move |spec| (done, spec)));
     let mut done: Vec<_> = all.map(|(done, spec)| format!("{done} {spec}")).collect();
+    done.extend(
+        moved.map(|entrypoint| format!("moved all routes to the entrypoint {entrypoint:?}")),
+    );
     if done.is_empty() {
         done.push("nothing to change".into());
     }

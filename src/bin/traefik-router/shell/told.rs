@@ -110,6 +110,11 @@ impl Told {
         &self.settings.api_url
     }
 
+    /// The entrypoint that the routes are to be on, if one was told.
+    pub(super) fn entrypoint(&self) -> Option<&str> {
+        self.settings.entrypoint.as_deref()
+    }
+
     /// The API at each URL.
     pub(super) fn apis(&self) -> traefik_router::Result<Vec<Api>> {
         let api = |url| {
