@@ -164,7 +164,7 @@ impl Header {
                     ErrorKind::InvalidConfig,
                     "the table's routers stand below others (parentRefs), which Traefik knows since \
                      3.6, and this one is older: it would reject the whole table. Set \
-                     nested_routers to Nested::Never, which has them stand side by side for all \
+                     `nested_routers` to never, which has them stand side by side for all \
                      Traefiks of this table, or use Traefik 3.6 or later",
                 ));
             }
@@ -325,7 +325,7 @@ impl Explicit {
             Some(told) if *told != header.entrypoint => {
                 return refuse(format!(
                     "moved the table to the entrypoint {:?}, and this one was told {told:?} \
-                     (traefik_entrypoint)",
+                     (`traefik_entrypoint`)",
                     header.entrypoint
                 ));
             }
@@ -333,7 +333,7 @@ impl Explicit {
         }
         match &self.service {
             Some(told) if *told != header.service => {
-                refuse("set another extra_service_config for the table".into())
+                refuse("set another `extra_service_config` for the table".into())
             }
             _ => Ok(()),
         }

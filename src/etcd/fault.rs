@@ -81,7 +81,7 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
         "too many operations",
         ErrorKind::TooLarge,
         Remedy::Nothing,
-        "nest them with Txn::pack, send fewer at once, or raise etcd's --max-txn-ops",
+        "send fewer at once, or raise etcd's --max-txn-ops",
     ),
     (
         "space exceeded",
@@ -112,7 +112,7 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
         "user name is empty",
         ErrorKind::Unauthorized,
         Remedy::Nothing,
-        "etcd wants a user name and a password: give them with Client::user",
+        "etcd wants a user name and a password: give both",
     ),
     (
         "authentication is not enabled",

@@ -435,13 +435,13 @@ impl Builder {
     fn listens(&self) -> Result<(Listen, Listen)> {
         let [api_url] = &*self.api_urls else {
             return Err(invalid(
-                "a Traefik that we start has one API URL (traefik_api_urls)",
+                "a Traefik that we start has one API URL (`traefik_api_urls`)",
             ));
         };
         let api = Listen::parse("traefik_api_url", api_url)?;
         if api.tls {
             return Err(invalid(
-                "the API of a Traefik that we start is served without TLS; begin traefik_api_url \
+                "the API of a Traefik that we start is served without TLS; begin `traefik_api_url` \
                  with http://",
             ));
         }
@@ -459,7 +459,7 @@ impl Builder {
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
             if name.is_empty() || !name.bytes().all(is_plain) {
                 return Err(invalid(&format!(
-                    "{option} {name:?} is no entrypoint's name: letters, digits, '-' and '_'"
+                    "`{option}` {name:?} is no entrypoint's name: letters, digits, '-' and '_'"
                 )));
             }
         }
@@ -482,7 +482,7 @@ impl Builder {
         if *entrypoint == self.api_entrypoint {
             return Err(invalid(&format!(
                 "routes and Traefik's API must have entrypoints of their own, and both have \
-                 {entrypoint:?} (traefik_entrypoint, traefik_api_entrypoint)"
+                 {entrypoint:?} (`traefik_entrypoint`, `traefik_api_entrypoint`)"
             )));
         }
         Ok(())
@@ -497,7 +497,7 @@ impl Builder {
         ] {
             if config.is_some_and(|config| !config.is_object()) {
                 return Err(invalid(&format!(
-                    "{option} must be a map, as Traefik documents it"
+                    "`{option}` must be a map, as Traefik documents it"
                 )));
             }
         }
@@ -508,7 +508,7 @@ impl Builder {
         if !levels.contains(&&*self.log_level.to_uppercase()) {
             // Traefik would start all the same, and log what it likes.
             return Err(invalid(&format!(
-                "traefik_log_level {:?} is none that Traefik has: {}",
+                "`traefik_log_level` {:?} is none that Traefik has: {}",
                 self.log_level,
                 levels.join(", ")
             )));
@@ -517,7 +517,7 @@ impl Builder {
         match self.quorum {
             Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {
                 return Err(invalid(&format!(
-                    "traefik_quorum is {quorum}, and there are {all} Traefiks (traefik_api_urls): \
+                    "`traefik_quorum` is {quorum}, and there are {all} Traefiks (`traefik_api_urls`): \
                      choose 1 to {all}"
                 )));
             }
@@ -526,26 +526,26 @@ impl Builder {
         if let Some(hash) = &self.api_hashed_password {
             let Some(password) = &self.api_password else {
                 return Err(invalid(
-                    "traefik_api_hashed_password needs traefik_api_password beside it",
+                    "`traefik_api_hashed_password` needs `traefik_api_password` beside it",
                 ));
             };
             if !dynamic::is_password_hash(hash) {
                 return Err(invalid(
-                    "traefik_api_hashed_password is no hash that Traefik takes: {SHA}, $apr1$ or \
+                    "`traefik_api_hashed_password` is no hash that Traefik takes: {SHA}, $apr1$ or \
                      bcrypt, as htpasswd writes them",
                 ));
             }
             if dynamic::is_hash_of(hash, password) == Some(false) {
                 return Err(invalid(
-                    "traefik_api_hashed_password is not the hash of traefik_api_password: Traefik would \
+                    "`traefik_api_hashed_password` is not the hash of `traefik_api_password`: Traefik would \
                      refuse that password",
                 ));
             }
         }
         if !self.throttle.is_zero() && self.throttle >= self.check_route_timeout {
             return Err(invalid(&format!(
-                "traefik_providers_throttle_duration is {:?}, and a change has to be served within \
-                 check_route_timeout, {:?}: choose a shorter throttle or a longer timeout",
+                "`traefik_providers_throttle_duration` is {:?}, and a change has to be served within \
+                 `check_route_timeout`, {:?}: choose a shorter throttle or a longer timeout",
                 self.throttle, self.check_route_timeout
             )));
         }
@@ -568,7 +568,7 @@ impl Builder {
         let refused = |c: char| c.is_control() || ":,\u{2551}".contains(c);
         if name.is_empty() || name.trim() != name || name.chars().any(refused) {
             return Err(invalid(
-                "traefik_api_username must not be empty, begin or end with a space, or contain ':', \
+                "`traefik_api_username` must not be empty, begin or end with a space, or contain ':', \
                  ',', '\u{2551}' or control characters: Traefik would read another name",
             ));
         }
@@ -583,7 +583,7 @@ impl Builder {
         if let Some(cost) = self.bcrypt_cost {
             return match bcrypt::hash(password, cost) {
                 Ok(hash) => Ok(hash),
-                Err(error) => Err(invalid("bcrypt_cost").with_source(error)),
+                Err(error) => Err(invalid("`bcrypt_cost`").with_source(error)),
             };
         }
         Ok(dynamic::fast_hash(password))

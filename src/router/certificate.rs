@@ -100,12 +100,12 @@ impl CertificateFiles {
     fn read(&self) -> Result<(Certificate, i64)> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|error| {
-                invalid(&format!("ssl: can't read {}", path.display())).with_source(error)
+                invalid(&format!("`ssl`: can't read {}", path.display())).with_source(error)
             })
         };
         check(&read(&self.cert)?, &read(&self.key)?).map_err(|why| {
             let (cert, key) = (self.cert.display(), self.key.display());
-            invalid(&format!("ssl: {cert} with the private key {key}: {why}"))
+            invalid(&format!("`ssl`: {cert} with the private key {key}: {why}"))
         })
     }
 

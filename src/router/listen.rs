@@ -20,7 +20,7 @@ impl Listen {
     pub(super) fn parse(option: &str, url: &str) -> Result<Self> {
         let refuse = || {
             invalid(&format!(
-                "{option} must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
+                "`{option}` must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
             ))
         };
         let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
@@ -64,7 +64,7 @@ impl Listen {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::new(
                 ErrorKind::Process,
                 format!(
-                    "{option}: another program listens on {host}:{} already, perhaps a Traefik \
+                    "`{option}`: another program listens on {host}:{} already, perhaps a Traefik \
                      that was left behind",
                     self.port
                 ),
@@ -102,7 +102,7 @@ impl Listen {
             if Instant::now() >= deadline {
                 return Err(Error::new(
                     ErrorKind::Process,
-                    format!("Traefik does not listen on {address} (public_url)"),
+                    format!("Traefik does not listen on {address} (`public_url`)"),
                 ));
             }
             std::thread::sleep(Duration::from_millis(2));

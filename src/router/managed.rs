@@ -347,7 +347,7 @@ impl OwnFiles {
                 files.unlock();
                 return Err(invalid(&format!(
                     "{} is there already and not ours; move it away, or choose another \
-                     static_config_file",
+                     `static_config_file`",
                     file.display()
                 )));
             }
@@ -467,7 +467,7 @@ fn claimed(static_file: &Path) -> Result<Lock> {
     Lock::claim(static_file)?.map_err(|holder| {
         let holder = holder.map_or("another process".into(), |pid| format!("process {pid}"));
         let message = format!(
-            "{} (static_config_file) is in use by a Traefik that {holder} has started; choose \
+            "{} (`static_config_file`) is in use by a Traefik that {holder} has started; choose \
              another one",
             static_file.display()
         );

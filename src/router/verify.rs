@@ -561,7 +561,7 @@ impl Verifier {
             ENTRYPOINT_PATIENCE.max(self.timeout.saturating_sub(awaited.start.elapsed()));
         let not_served = |what: String| {
             let message = format!(
-                "{}requests to {} (public_url) {what}, though Traefik's API shows the change",
+                "{}requests to {} (`public_url`) {what}, though Traefik's API shows the change",
                 awaited.stored(),
                 probe.url()
             );
@@ -595,7 +595,7 @@ impl Verifier {
                         probe.leave_alone(&error.to_string());
                     }
                     log::warn!(
-                        "{} (public_url) can't be asked which routes it serves; the change is \
+                        "{} (`public_url`) can't be asked which routes it serves; the change is \
                          verified through Traefik's API alone: {error}",
                         probe.url()
                     );

@@ -323,7 +323,7 @@ impl Api {
                 ErrorKind::Unauthorized,
                 format!(
                     "{url} refuses the user name or password (status {}); \
-                     check traefik_api_username and traefik_api_password",
+                     check `traefik_api_username` and `traefik_api_password`",
                     answer.status
                 ),
             )),

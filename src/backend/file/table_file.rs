@@ -242,7 +242,7 @@ impl TableFile {
             if !own.api.given {
                 return Err(invalid(format!(
                     "the file has a router for Traefik's API already, {name}: give its password as \
-                     traefik_api_password"
+                     `traefik_api_password`"
                 )));
             }
         } else if let Some(name) = api_routers(&self.header.base, on).first() {
@@ -252,15 +252,15 @@ impl TableFile {
             } else if !own.api.is_let_in_by(&self.header.base) {
                 return Err(invalid(format!(
                     "the file has a router for the API of Traefiks that others run, {name}, with \
-                     another user name or password; give the same ones (traefik_api_username, \
-                     traefik_api_password), or set replace_api_router if no such Traefik is left"
+                     another user name or password; give the same ones (`traefik_api_username`, \
+                     `traefik_api_password`), or set `replace_api_router` if no such Traefik is left"
                 )));
             }
         } else if shared {
             if !own.api.is_let_in_by(&stored) {
                 return Err(in_use(
                     "another program serves this file with a Traefik that it has started, and with \
-                     another traefik_api_password or traefik_api_username; a file has one for all: \
+                     another `traefik_api_password` or `traefik_api_username`; a file has one for all: \
                      give both programs the same, or keep the routes in etcd, where each has its own"
                         .into(),
                 ));

@@ -324,8 +324,7 @@ impl<S: KvStore> KvBackend<S> {
             return Err(Error::new(
                 ErrorKind::Store,
                 format!(
-                    "the table below {} is gone: the store was restored to before it was there; the next change begins a new one, so bring all routes back with \
-                     `reconcile`",
+                    "the table below {} is gone: the store was restored to before it was there; the next change begins a new one, so set all routes anew",
                     self.keys.private()
                 ),
             ));
@@ -367,7 +366,7 @@ impl<S: KvStore> KvBackend<S> {
     fn went_back(&self) -> Error {
         let message = format!(
             "the store went back: the table below {} is an earlier one than this program has seen, as \
-             after a restore from a backup. Call `reconcile` with all routes, or `repair` to go on \
+             after a restore from a backup. Set all routes anew, or repair the table to go on \
              with those that are stored; every Traefik then loads them",
             self.keys.private()
         );

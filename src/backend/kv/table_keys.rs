@@ -56,14 +56,14 @@ impl Keys {
         ] {
             if prefix.split('/').any(str::is_empty) || prefix.chars().any(char::is_control) {
                 return refuse(format!(
-                    "{option} {prefix:?} has an empty part or a control character"
+                    "`{option}` {prefix:?} has an empty part or a control character"
                 ));
             }
         }
         // Traefik watches all keys that begin with its root, whether a slash follows or not.
         if self.private.starts_with(&self.traefik) {
             return refuse(format!(
-                "jupyterhub_prefix {:?} begins with traefik_prefix {:?}, so that Traefik would \
+                "`jupyterhub_prefix` {:?} begins with `traefik_prefix` {:?}, so that Traefik would \
                  reload for keys that are not its own; choose another one",
                 self.private, self.traefik
             ));

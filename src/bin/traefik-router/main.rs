@@ -3,6 +3,7 @@
 mod chp;
 mod shell;
 mod store;
+mod wording;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -50,14 +50,12 @@ impl Builder {
     /// [`Error::stored`] says so.
     pub fn attach(self) -> Result<Router> {
         if self.api_urls.is_empty() {
-            return Err(invalid(
-                "traefik_api_urls names no Traefik; `offline` needs none",
-            ));
+            return Err(invalid("`traefik_api_urls` names no Traefik to attach to"));
         }
         self.check_options()?;
         if self.ssl.0.is_some() || self.initial_routes.is_some() {
             return Err(invalid(
-                "ssl and initial_routes are for a Traefik that we start; another one has its \
+                "`ssl` and `initial_routes` are for a Traefik that we start; another one has its \
                  certificates from its own configuration, and keeps the routes that are stored",
             ));
         }
@@ -170,7 +168,7 @@ impl Builder {
                     Ok(None) => {
                         return Err(not_found(&traefik.api).context(format!(
                             "a router for the API was stored for the entrypoint {:?} \
-                             (traefik_api_entrypoint), and taken back",
+                             (`traefik_api_entrypoint`), and taken back",
                             self.api_entrypoint
                         )));
                     }
@@ -193,7 +191,7 @@ impl Builder {
             let Some(ours) = known.clone().find(|known| known.name == entrypoint) else {
                 let names: Vec<_> = known.map(|known| &*known.name).collect();
                 return Err(invalid(&format!(
-                    "Traefik at {} has no entrypoint {entrypoint:?} (traefik_entrypoint); it has {}",
+                    "Traefik at {} has no entrypoint {entrypoint:?} (`traefik_entrypoint`); it has {}",
                     answer.url,
                     names.join(", ")
                 )));
@@ -204,14 +202,14 @@ impl Builder {
             if ours.redirects() {
                 return Err(invalid(&format!(
                     "the entrypoint {entrypoint:?} of Traefik at {} answers every request with a \
-                     redirect, so that nothing would be served at public_url; choose the entrypoint \
-                     that it redirects to (traefik_entrypoint)",
+                     redirect, so that nothing would be served at `public_url`; choose the entrypoint \
+                     that it redirects to (`traefik_entrypoint`)",
                     answer.url
                 )));
             }
             if ours.has_tls() && !public.tls {
                 return Err(invalid(&format!(
-                    "the entrypoint {entrypoint:?} of Traefik at {} serves TLS alone, and public_url \
+                    "the entrypoint {entrypoint:?} of Traefik at {} serves TLS alone, and `public_url` \
                      begins with http://",
                     answer.url
                 )));
@@ -220,7 +218,7 @@ impl Builder {
             if tls.replace(needed).is_some_and(|before| before != needed) {
                 return Err(invalid(&format!(
                     "the entrypoint {entrypoint:?} has TLS of its own in some Traefiks \
-                     (traefik_api_urls) and not in others; the routers of one table serve only \
+                     (`traefik_api_urls`) and not in others; the routers of one table serve only \
                      one kind"
                 )));
             }
@@ -246,7 +244,7 @@ fn tls_over(stored: &Contents, needed: Option<bool>, served: bool) -> Result<Opt
         Some(false) if served => Ok(None),
         Some(true) if served && !stored.routes.is_empty() => Err(Error::new(
             ErrorKind::InUse,
-            "public_url begins with https, and this entrypoint has no TLS of its own; another program \
+            "`public_url` begins with https, and this entrypoint has no TLS of its own; another program \
              serves the table over HTTP, and routers serve only one of the two",
         )),
         needed => Ok(needed),
@@ -257,7 +255,7 @@ fn unseen(url: &str, why: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
-            "public_url {url} has the routers of the table change between HTTP and HTTPS, and whether \
+            "`public_url` {url} has the routers of the table change between HTTP and HTTPS, and whether \
              they are served there can't be seen: {why}"
         ),
     )
@@ -302,7 +300,7 @@ fn unasked(api: &Api, error: Error) -> Error {
     let url = api.url();
     match error.kind() {
         ErrorKind::Unavailable => error.context(format!(
-            "Traefik's API does not answer at {url} (traefik_api_url): check the URL, and start \
+            "Traefik's API does not answer at {url} (`traefik_api_url`): check the URL, and start \
              Traefik before attaching to it"
         )),
         _ => error,
@@ -313,9 +311,9 @@ fn not_found(api: &Api) -> Error {
     Error::new(
         ErrorKind::Protocol,
         format!(
-            "{}/api/version answers 404: Traefik's API is somewhere else (traefik_api_url), or \
+            "{}/api/version answers 404: Traefik's API is somewhere else (`traefik_api_url`), or \
              nothing serves it there; give it a router, or a password with which one is set up \
-             (traefik_api_password)",
+             (`traefik_api_password`)",
             api.url()
         ),
     )

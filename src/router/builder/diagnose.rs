@@ -197,12 +197,12 @@ impl Builder {
         let is_https = |url: &String| url.starts_with("https://");
         if self.public_url.as_ref().is_some_and(is_https) && !ours.has_tls() && !contents.tls {
             let message = format!(
-                "public_url begins with https, and neither the entrypoint {name:?} of {url} nor the \
+                "`public_url` begins with https, and neither the entrypoint {name:?} of {url} nor the \
                  routers have TLS: HTTPS answers 404"
             );
             findings.push(
                 Finding::problem(CHECK, message)
-                    .advice("attach with this public_url once: the routers then carry tls"),
+                    .advice("use this `public_url` for a change once: the routers then carry tls"),
             );
         }
         Ok(findings)
@@ -320,7 +320,7 @@ fn too_old(contents: &Contents, version: &str, url: &str) -> Option<Finding> {
          is older than 3.6, rejects the whole table"
     );
     Some(Finding::problem("parents", message).advice(
-        "open the store with nested_routers(Nested::Never), which has them stand side by side for \
+        "set `nested_routers` to never, which has them stand side by side for \
          all, or install Traefik 3.6 or later",
     ))
 }
@@ -360,7 +360,7 @@ fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding
                          {stored}: the store was put back to an earlier state"
                     ),
                 )
-                .advice("bring the table back with `reconcile`, or restart this Traefik"),
+                .advice("set all routes anew, or restart this Traefik"),
                 Some(loaded) => Finding::problem(
                     CHECK,
                     format!("{url} still has generation {loaded}, and {stored} is stored"),

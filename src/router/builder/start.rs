@@ -51,7 +51,7 @@ impl Builder {
         if stored.tls && !public.tls {
             return Err(invalid(
                 "the routers of this table serve HTTPS alone, as a Router that was attached to \
-                 another Traefik has set it; begin public_url with https://",
+                 another Traefik has set it; begin `public_url` with https://",
             ));
         }
         let knows_parents = self.parents_of_program()?;
@@ -84,9 +84,9 @@ impl Builder {
         } else {
             if is_taken(&self.extra_static_config) {
                 return Err(invalid(
-                    "extra_static_config sets up the file provider, by which Traefik is to read its \
+                    "`extra_static_config` sets up the file provider, by which Traefik is to read its \
                      own API router and certificate; put what the file holds into \
-                     extra_dynamic_config",
+                     `extra_dynamic_config`",
                 ));
             }
             setup.certificate_elsewhere =
@@ -177,8 +177,8 @@ impl Builder {
         match self.nested {
             None | Some(Nested::Never) => Ok(()),
             Some(_) => Err(invalid(&format!(
-                "nested_routers needs Traefik 3.6 or later, and this one is {version}; set it to \
-                 Nested::Never"
+                "`nested_routers` needs Traefik 3.6 or later, and this one is {version}; set it to \
+                 never"
             ))),
         }
     }
@@ -191,7 +191,7 @@ impl Builder {
                 let given = self.extra_dynamic_config.as_ref();
                 if given.is_some_and(has_default_certificate) {
                     return Err(invalid(
-                        "both ssl and extra_dynamic_config set the default certificate",
+                        "both `ssl` and `extra_dynamic_config` set the default certificate",
                     ));
                 }
                 Ok((Some(files), certificate))

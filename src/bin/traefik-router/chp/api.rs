@@ -9,6 +9,7 @@ use traefik_router::{Applied, Error, ErrorKind};
 use super::metrics::Metrics;
 use super::routes::{Routes, decode, without_query};
 use super::server::{Request, Response};
+use crate::wording::for_chp;
 
 /// A longer body is refused; JupyterHub's have some hundred bytes.
 pub(super) const MAX_BODY: usize = 1 << 20;
@@ -48,7 +49,7 @@ impl Api {
             "POST" => self.post(path, body),
             _ => self.delete(path),
         };
-        let failed = |error: Error| Response::text(status(&error), error.to_string());
+        let failed = |error: Error| Response::text(status(&error), for_chp(&error.to_string()));
         self.told(request, answer.unwrap_or_else(failed))
     }
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::wording::for_chp;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use traefik_router::may_hold_secrets;
 
@@ -78,7 +79,7 @@ impl Log for Logger {
             "traefik" => "Traefik",
             _ => "ConfigProxy",
         };
-        let message = in_one_record(&record.args().to_string());
+        let message = in_one_record(&for_chp(&record.args().to_string()));
         QUEUE.push(line(source, record.level(), &message));
     }
 

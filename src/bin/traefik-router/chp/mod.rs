@@ -26,6 +26,7 @@ use signal_hook::iterator::Signals;
 use self::folder::{Folder, RemovedAtEnd};
 pub(crate) use self::options::Options;
 use self::proxy::Proxy;
+use crate::wording::for_chp;
 
 /// What the program waits for.
 enum Event {
@@ -124,7 +125,11 @@ fn lift_file_limit() {
 
 /// Before there is a log.
 fn complain(error: &str) -> ExitCode {
-    clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{error}\n")).exit()
+    clap::Error::raw(
+        clap::error::ErrorKind::InvalidValue,
+        format!("{}\n", for_chp(error)),
+    )
+    .exit()
 }
 
 /// The file with the process id; it goes when this does.

@@ -11,6 +11,7 @@ use super::Common;
 use super::failure::{FAILED, Failure};
 use super::output::{Output, Progress, Style, shown};
 use super::told::Told;
+use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -27,7 +28,12 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
         .iter()
         .filter_map(|file| secret(file))
         .collect();
-    findings.extend(told.builder()?.diagnose());
+    let worded = |mut finding: Finding| {
+        finding.message = for_shell(&finding.message);
+        finding.advice = finding.advice.as_deref().map(for_shell);
+        finding
+    };
+    findings.extend(told.builder()?.diagnose().into_iter().map(worded));
     findings.extend(unasked(&told));
     drop(progress);
     let count = |level| findings.iter().filter(|one| one.level == level).count();

@@ -18,6 +18,7 @@ use self::failure::Failure;
 use self::output::{Output, complain};
 use self::routes::RoutesCommand;
 use self::settings::Settings;
+use crate::wording::for_shell;
 
 /// What stands below the program's own help.
 pub(crate) const HELP: &str = "\
@@ -75,7 +76,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             if let Some(message) = &failure.message {
-                complain(message);
+                complain(&for_shell(message));
             }
             ExitCode::from(failure.code)
         }

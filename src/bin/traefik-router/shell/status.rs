@@ -10,6 +10,7 @@ use traefik_router::traefik::{Api, RouterInfo, Version};
 use super::Common;
 use super::failure::{FAILED, Failure};
 use super::output::Output;
+use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -139,7 +140,12 @@ impl Answer {
             ],
             Err(error) => {
                 let dash = || "-".to_string();
-                [self.url.clone(), dash(), dash(), error.to_string()]
+                [
+                    self.url.clone(),
+                    dash(),
+                    dash(),
+                    for_shell(&error.to_string()),
+                ]
             }
         }
     }
@@ -157,7 +163,7 @@ impl Answer {
                 let refused = refused.map(|router| json!({"name": router.name, "error": router.error}));
                 refused.collect::<Vec<_>>()
             }),
-            "error": self.said.as_ref().err().map(ToString::to_string),
+            "error": self.said.as_ref().err().map(|error| for_shell(&error.to_string())),
         })
     }
 }

@@ -1,0 +1,146 @@
+//! The library's words for those who use this program: the library names its settings, and each command
+//! names its own options.
+
+/// A setting of the library, and the option that it is here.
+type Table = &'static [(&'static str, &'static str)];
+
+const SHELL: Table = &[
+    ("ca_pem", "--api-ca-file, for etcd --etcd-ca-file"),
+    (
+        "client_pem",
+        "--api-cert-file and --api-key-file, for etcd --etcd-cert-file and --etcd-key-file",
+    ),
+    ("check_route_timeout", "--timeout"),
+    ("jupyterhub_prefix", "--jupyterhub-prefix"),
+    ("nested_routers", "--nested-routers"),
+    ("public_url", "--public-url"),
+    ("traefik_api_entrypoint", "--api-entrypoint"),
+    ("traefik_api_password", "--api-password-file"),
+    ("traefik_api_url", "--api-url"),
+    ("traefik_api_urls", "--api-url"),
+    ("traefik_api_username", "--api-user"),
+    ("traefik_bin", "--traefik-bin"),
+    ("traefik_entrypoint", "--entrypoint"),
+    ("traefik_log_level", "--log-level"),
+    ("traefik_prefix", "--traefik-prefix"),
+    ("traefik_providers_throttle_duration", "--throttle"),
+    ("traefik_quorum", "--quorum"),
+];
+
+const CHP: Table = &[
+    ("nested_routers", "--nested-routers"),
+    ("public_url", "--ip and --port"),
+    ("ssl", "--ssl-cert and --ssl-key"),
+    ("traefik_bin", "--traefik-bin"),
+    ("traefik_log_level", "--log-level"),
+];
+
+/// A message of the library, for `routes`, `status`, `doctor` and `config`.
+pub(crate) fn for_shell(message: &str) -> String {
+    worded(message, SHELL)
+}
+
+/// The same for `chp`.
+pub(crate) fn for_chp(message: &str) -> String {
+    worded(message, CHP)
+}
+
+fn worded(message: &str, table: Table) -> String {
+    let mut worded = message.to_string();
+    for (setting, option) in table {
+        worded = worded.replace(&format!("`{setting}`"), option);
+    }
+    worded
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use clap::{Command, CommandFactory as _};
+
+    use super::*;
+
+    /// Settings that no command lets its user choose: they are the table's, `chp` chooses them itself, or
+    /// only programs have them.
+    const OUT_OF_REACH: [&str; 8] = [
+        "bcrypt_cost",
+        "extra_dynamic_config",
+        "extra_service_config",
+        "extra_static_config",
+        "initial_routes",
+        "replace_api_router",
+        "static_config_file",
+        "traefik_api_hashed_password",
+    ];
+
+    /// What stands between backticks in the messages of the library.
+    fn settings(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("bin") {
+                settings(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                let parts = code.flat_map(|line| line.split('`').skip(1).step_by(2));
+                let is_name = |part: &&str| {
+                    part.contains('_') && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                };
+                found.extend(parts.filter(is_name).map(Into::into));
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_that_a_message_names_is_an_option_here() {
+        let mut found = BTreeSet::new();
+        settings(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut found,
+        );
+        assert!(found.contains("traefik_bin"), "{found:?}");
+        let known: BTreeSet<_> = SHELL
+            .iter()
+            .chain(CHP)
+            .map(|(setting, _)| *setting)
+            .collect();
+        let unknown =
+            |name: &&String| !known.contains(&***name) && !OUT_OF_REACH.contains(&&***name);
+        let unknown: Vec<_> = found.iter().filter(unknown).collect();
+        assert_eq!(unknown, [""; 0]);
+    }
+
+    #[test]
+    fn every_option_is_there() {
+        let program = crate::Cli::command();
+        let of = |name: &str| -> &Command { program.find_subcommand(name).unwrap() };
+        let add = of("config").find_subcommand("static").unwrap();
+        for (command, table) in [(add, SHELL), (of("chp"), CHP)] {
+            let longs: BTreeSet<_> = command
+                .get_arguments()
+                .filter_map(clap::Arg::get_long)
+                .collect();
+            for (_, option) in table {
+                let words = option.split([' ', ',']);
+                for long in words.filter_map(|word| word.strip_prefix("--")) {
+                    assert!(longs.contains(long), "{long}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn settings_become_options() {
+        let message = "check `traefik_api_username`, and `ssl`";
+        assert_eq!(for_shell(message), "check --api-user, and `ssl`");
+        assert_eq!(
+            for_chp(message),
+            "check `traefik_api_username`, and --ssl-cert and --ssl-key"
+        );
+    }
+}
