@@ -151,7 +151,7 @@ fn a_traefik_that_watches_another_place_is_told_as_such(kind: Kind) {
     check(
         outcome,
         ErrorKind::NotLoaded,
-        &["it probably reads another file", &rig.api_url()],
+        &["it reads another file", &rig.api_url()],
     );
 }
 
@@ -349,7 +349,7 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
             rig.builder()
                 .traefik_api_password("another")
                 .traefik_api_hashed_password("{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ="),
-            "is not the hash of traefik_api_password",
+            "is not the hash of `traefik_api_password`",
         ),
         (
             rig.builder().traefik_providers_throttle_duration(throttle),

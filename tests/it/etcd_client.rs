@@ -194,7 +194,7 @@ fn a_packed_transaction_is_atomic_beyond_the_limit() {
         fails(
             refused,
             ErrorKind::TooLarge,
-            &["/v3/kv/txn", "too many operations", "Txn::pack"],
+            &["/v3/kv/txn", "too many operations", "--max-txn-ops"],
         );
         etcd.txn(&Txn::new(ops(128))).unwrap();
 

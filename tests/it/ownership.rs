@@ -189,7 +189,7 @@ fn an_attach_that_is_refused_leaves_the_store_as_it_was(kind: Kind) {
         ),
         (rig.builder().traefik_api_entrypoint("http"), &["\"http\""]),
         (rig.builder().traefik_quorum(0), &["traefik_quorum"]),
-        (rig.builder().traefik_quorum(2), &["traefik_quorum is 2"]),
+        (rig.builder().traefik_quorum(2), &["`traefik_quorum` is 2"]),
         (rig.builder().traefik_api_username(" x"), &["username"]),
         (
             rig.builder().traefik_api_hashed_password("{SHA}short"),

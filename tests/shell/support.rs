@@ -127,10 +127,18 @@ impl Place {
 
     /// The same, with the file as it is, if it is there.
     pub(crate) fn start_on(&self, rules: &str, throttle: &str) -> External {
+        let traefik = self.spawn_traefik(&json!({"insecure": true}), rules, throttle);
+        let api = traefik_router::traefik::Api::new(self.api_url()).unwrap();
+        eventually("Traefik's API answers", || api.version().is_ok());
+        traefik
+    }
+
+    /// A Traefik with this `api` in its static configuration.
+    pub(crate) fn spawn_traefik(&self, api: &Value, rules: &str, throttle: &str) -> External {
         let address = |port| format!("127.0.0.1:{port}");
         let config = json!({
             "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
-            "api": {"insecure": true},
+            "api": api,
             "entryPoints": {
                 "http": {"address": address(self.web)},
                 "traefik": {"address": address(self.api)},
@@ -153,10 +161,7 @@ impl Place {
             .stderr(log)
             .spawn()
             .unwrap();
-        let traefik = External(child);
-        let api = traefik_router::traefik::Api::new(self.api_url()).unwrap();
-        eventually("Traefik's API answers", || api.version().is_ok());
-        traefik
+        External(child)
     }
 }
 

@@ -149,3 +149,25 @@ fn etcd_keeps_routes_too() {
     assert_eq!(away.code, 1);
     assert!(away.out.contains("problem  prefixes"), "{away:?}");
 }
+
+#[test]
+fn a_change_waits_for_an_api_that_is_not_loaded_yet() {
+    let place = Place::new();
+    place.write("rules.toml", "");
+    place.configure("");
+    let _traefik = place.spawn_traefik(&json!({}), "rules.toml", "0s");
+    eventually("Traefik listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", place.api)).is_ok()
+    });
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| place.run("routes add /a/ http://127.0.0.1:9001").done());
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!adding.is_finished());
+        let router = "[http.routers.mine]\nrule = \"PathPrefix(`/api`)\"\n\
+                      entryPoints = [\"traefik\"]\nservice = \"api@internal\"\n";
+        fs::write(place.path("new"), router).unwrap();
+        fs::rename(place.path("new"), place.path("rules.toml")).unwrap();
+        let said = adding.join().unwrap();
+        assert!(said.starts_with("added /a/: served after"), "{said}");
+    });
+}

@@ -172,7 +172,7 @@ fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_tab
     cluster.restore_empty(0);
     let error = router.get_all_routes().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store, "{error}");
-    for says in ["jupyterhub", "is gone", "reconcile"] {
+    for says in ["jupyterhub", "is gone", "set all routes anew"] {
         assert!(error.to_string().contains(says), "{error}");
     }
     let done = router.reconcile(desired.clone()).unwrap();
@@ -212,7 +212,7 @@ fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
         assert_eq!(*error.stored(), Stored::Nothing, "{error}");
-        for says in ["went back", "reconcile"] {
+        for says in ["went back", "Set all routes anew"] {
             assert!(error.to_string().contains(says), "{error}");
         }
     }

@@ -59,7 +59,7 @@ fn traefik_reads_through_tls_with_the_same_certificates_and_password() {
         assert_eq!(second.landed("h", "/b/"), Some(echo.port));
 
         let untrusted = routes_in(&cluster).user("root", "pw-root");
-        does_not_start(untrusted, ErrorKind::Unauthorized, &["Tls::ca_pem"]);
+        does_not_start(untrusted, ErrorKind::Unauthorized, &["`ca_pem`"]);
         let plain = Etcd::new([cluster.url().replace("https", "http")]).unwrap();
         does_not_start(plain, ErrorKind::Unavailable, &["must begin with https://"]);
         drop(both);

@@ -25,13 +25,9 @@ fn authentication() {
         fails(
             plain.get("k"),
             ErrorKind::Unauthorized,
-            &[cluster.url(), "Client::user"],
+            &[cluster.url(), "give both"],
         );
-        fails(
-            plain.put("k", ""),
-            ErrorKind::Unauthorized,
-            &["Client::user"],
-        );
+        fails(plain.put("k", ""), ErrorKind::Unauthorized, &["give both"]);
         let wrong = plain.clone().user("root", "not-the-password");
         let (kind, text) = kind_and_text(wrong.put("k", ""));
         assert_eq!(kind, ErrorKind::Unauthorized);

@@ -82,7 +82,7 @@ fn tls_with_a_ca_of_ones_own() {
         fails(
             cluster.client().put("k", "x"),
             ErrorKind::Unauthorized,
-            &[url, "Tls::ca_pem"],
+            &[url, "`ca_pem`"],
         );
         let other = Tls::new().ca_pem(Pki::new().ca_pem);
         let untrusted = cluster
@@ -92,7 +92,7 @@ fn tls_with_a_ca_of_ones_own() {
             .put("k", "x")
             .unwrap_err();
         assert_eq!(untrusted.stored(), &Stored::Nothing, "{untrusted}");
-        assert!(untrusted.to_string().contains("Tls::ca_pem"), "{untrusted}");
+        assert!(untrusted.to_string().contains("`ca_pem`"), "{untrusted}");
         let any = Tls::new().danger_skip_validation(true);
         assert!(
             cluster
@@ -143,7 +143,7 @@ fn tls_with_client_certificates() {
         let (cert, key) = Pki::new().sign(None);
         for tls in [ca.clone(), ca.clone().client_pem(cert, key)] {
             let (_, text) = kind_and_text(cluster.client().tls(&tls).unwrap().put("k", "w"));
-            assert!(text.contains("Tls::client_pem"), "{text}");
+            assert!(text.contains("`client_pem`"), "{text}");
         }
         assert_eq!(etcd.get("k").unwrap().unwrap().version, 1);
     }
