@@ -128,7 +128,11 @@ impl Client {
             ..bounds
         };
         if self.endpoints.is_stranger(index) {
-            let cluster = cluster_of(http, remaining())?;
+            let share = Bounds {
+                total: bounds.connect,
+                ..bounds
+            };
+            let cluster = cluster_of(http, share).map_err(Failure::before_anything)?;
             self.endpoints.introduce(index, cluster)?;
         }
         let Some(auth) = self.auth.as_deref() else {
@@ -258,18 +262,14 @@ fn login(http: &Http, auth: &Auth, bounds: Bounds) -> Result<String, Failure> {
     match answer {
         Ok(response) => Ok(response.token),
         Err(Failure { error, remedy }) => {
-            // The change itself was not sent yet. A user table that keeps changing is no reason to
-            // log in within a login.
+            // A user table that keeps changing is no reason to log in within a login.
             let remedy = if remedy == Remedy::Login {
                 Remedy::Later
             } else {
                 remedy
             };
             let error = error.context(format_args!("logging in to etcd as {:?}", auth.user));
-            Err(Failure {
-                error: error.with_stored(Stored::Nothing),
-                remedy,
-            })
+            Err(Failure { error, remedy }.before_anything())
         }
     }
 }

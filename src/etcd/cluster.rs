@@ -9,7 +9,7 @@ use super::call::{Repeat, post};
 use super::client::Client;
 use super::fault::Failure;
 use super::wire::{Headed, Header, number};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::http::{Bounds, Http};
 
 /// The state of the member that answered.
@@ -91,44 +91,47 @@ struct Compaction {
 
 const STATUS: &str = "/v3/maintenance/status";
 
-/// The cluster that an endpoint is of. It tells that to everybody.
-pub(super) fn cluster_of(http: &Http, bounds: Bounds) -> Result<u64, Failure> {
+/// What an endpoint says of itself to everybody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) cluster: u64,
+    pub(crate) member: u64,
+}
+
+fn ask_endpoint(http: &Http, bounds: Bounds) -> Result<Endpoint, Failure> {
     let answer: StatusResponse = post(http, STATUS, b"{}", None, bounds, true)?;
-    Ok(answer.header.cluster_id)
+    Ok(Endpoint {
+        cluster: answer.header.cluster_id,
+        member: answer.header.member_id,
+    })
+}
+
+/// The cluster that an endpoint is of.
+pub(super) fn cluster_of(http: &Http, bounds: Bounds) -> Result<u64, Failure> {
+    Ok(ask_endpoint(http, bounds)?.cluster)
 }
 
 impl Client {
-    /// Whether all endpoints that answer are of one cluster. Asks them all at once.
-    pub(crate) fn check_clusters(&self) -> Result<()> {
-        if self.endpoints.count() == 1 {
-            return Ok(());
-        }
+    /// What each endpoint says of itself, in their order. Asks them all at once.
+    pub(crate) fn ask_endpoints(&self) -> Vec<Result<Endpoint>> {
         let bounds = Bounds {
             connect: LONGEST_LOOK.min(self.timeout),
             total: LONGEST_LOOK.min(self.timeout),
         };
-        let clusters: Vec<_> = std::thread::scope(|scope| {
-            let ask = |index| scope.spawn(move || cluster_of(self.endpoints.get(index), bounds));
-            let asked: Vec<_> = (0..self.endpoints.count()).map(ask).collect();
-            asked
-                .into_iter()
-                .map(|asked| asked.join().ok()?.ok())
-                .collect()
-        });
-        let mut told = clusters
-            .iter()
-            .enumerate()
-            .filter_map(|(index, cluster)| Some((index, (*cluster)?)));
-        let Some((first, cluster)) = told.next() else {
-            return Ok(());
+        let ask = |index| {
+            let asked = ask_endpoint(self.endpoints.get(index), bounds);
+            asked.map_err(|failure| failure.error)
         };
-        match told.find(|(_, other)| *other != cluster) {
-            Some((other, _)) => Err(Error::new(
-                ErrorKind::InvalidConfig,
-                self.endpoints.differ(other, first),
-            )),
-            None => Ok(()),
-        }
+        std::thread::scope(|scope| {
+            let ask = |index| scope.spawn(move || ask(index));
+            let asked: Vec<_> = (0..self.endpoints.count()).map(ask).collect();
+            let join = |asked: std::thread::ScopedJoinHandle<'_, _>| {
+                asked
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            asked.into_iter().map(join).collect()
+        })
     }
 
     /// The state of the member that this client prefers now.

@@ -73,17 +73,15 @@ impl Endpoints {
     /// If the endpoint that worked last is of another one.
     pub(super) fn introduce(&self, index: usize, cluster: u64) -> Result<()> {
         let introduced = self.health().introduce(index, cluster);
-        introduced.map_err(|known| Error::new(ErrorKind::Unavailable, self.differ(index, known)))
-    }
-
-    /// That two endpoints are of two clusters, and what to do.
-    pub(super) fn differ(&self, one: usize, other: usize) -> String {
-        format!(
-            "{} is of another etcd cluster than {}, and is not asked: give the URLs of one cluster; where it \
-             was made anew, start this program again",
-            self.get(one).base(),
-            self.get(other).base()
-        )
+        introduced.map_err(|known| {
+            let message = format!(
+                "{} is of another etcd cluster than {}, and is not asked: give the URLs of one cluster; where \
+                 it was made anew, start this program again",
+                self.get(index).base(),
+                self.get(known).base()
+            );
+            Error::new(ErrorKind::Unavailable, message)
+        })
     }
 
     pub(super) fn failed(&self, index: usize) {

@@ -131,6 +131,14 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
 const TOO_LARGE: &str = "send less at once, or raise etcd's --max-request-bytes";
 
 impl Failure {
+    /// The same where what was asked for was not sent yet.
+    pub(super) fn before_anything(self) -> Self {
+        Self {
+            error: self.error.with_stored(Stored::Nothing),
+            ..self
+        }
+    }
+
     /// Reads an answer whose status is not 200.
     pub(super) fn read(url: &str, status: u16, body: &[u8]) -> Self {
         match serde_json::from_slice::<Wire>(body) {

@@ -88,6 +88,7 @@ mod watch;
 mod wire;
 
 pub use client::Client;
+pub(crate) use cluster::Endpoint;
 pub use cluster::{Member, Status};
 pub use compare::{Compare, Is};
 pub use kv::{Deleted, KeyValue, Kvs, Range};

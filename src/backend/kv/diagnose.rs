@@ -56,7 +56,8 @@ impl<S: KvStore> KvBackend<S> {
             self.store
                 .check(&[self.keys.traefik(), &self.keys.private_tree()])
         });
-        vec![match asked {
+        let mut findings = self.store.diagnose();
+        findings.push(match asked {
             Ok(()) => Finding::ok(
                 "prefixes",
                 format!(
@@ -71,6 +72,7 @@ impl<S: KvStore> KvBackend<S> {
                 self.keys.traefik(),
                 self.keys.private_tree()
             )),
-        }]
+        });
+        findings
     }
 }

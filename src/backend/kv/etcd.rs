@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Client, Compare, Is, MAX_OPS, Op, Range, Txn, Watch, WatchRange};
+use crate::etcd::{Client, Compare, Endpoint, Is, MAX_OPS, Op, Range, Txn, Watch, WatchRange};
+use crate::finding::Finding;
 use crate::http::Tls;
+
+const ENDPOINTS: &str = "endpoints";
 
 /// How large a request etcd takes by default is 1.5 MiB; some of it is not ours.
 const MAX_BYTES: usize = 1_400_000;
@@ -193,7 +196,6 @@ impl KvStore for Etcd {
     }
 
     fn check(&self, prefixes: &[&str]) -> Result<()> {
-        self.client.check_clusters()?;
         for prefix in prefixes {
             // All of it at once, as Traefik will ask for.
             self.client
@@ -201,6 +203,39 @@ impl KvStore for Etcd {
                 .map_err(|error| error.context("etcd is not ready"))?;
         }
         Ok(())
+    }
+
+    fn diagnose(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.urls.len() == 1 {
+            return findings;
+        }
+        let mut known: Option<(&str, Endpoint)> = None;
+        for (url, said) in self.client.endpoints().zip(self.client.ask_endpoints()) {
+            let told = match said {
+                Ok(endpoint) => match known {
+                    Some((first, other)) if other.cluster != endpoint.cluster => {
+                        let message = format!("{url} is of another cluster than {first}");
+                        Finding::problem(ENDPOINTS, message).advice("give the URLs of one cluster")
+                    }
+                    Some((first, other)) if other.member == endpoint.member => {
+                        let message = format!("{url} says that it is the same member as {first}");
+                        Finding::warning(ENDPOINTS, message).advice(
+                            "give one URL of each member; where these are two etcds that know nothing of \
+                             each other, give one alone",
+                        )
+                    }
+                    _ => {
+                        known = known.or(Some((url, endpoint)));
+                        continue;
+                    }
+                },
+                Err(error) => Finding::warning(ENDPOINTS, error.to_string())
+                    .advice("the others are asked in its place"),
+            };
+            findings.push(told);
+        }
+        findings
     }
 
     fn get(&self, key: &str) -> Result<Option<Entry>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::finding::Finding;
 
 /// A key-value store that Traefik watches, such as etcd: a few actions on keys, which are paths
 /// with `/` between their parts.
@@ -30,6 +31,11 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What is wrong.
     fn check(&self, prefixes: &[&str]) -> Result<()>;
+
+    /// What else may be wrong with the store. Defaults to nothing.
+    fn diagnose(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// The value of a key, if it is there.
     ///

@@ -133,7 +133,11 @@ fn dead_and_silent_endpoints_are_skipped() {
 
         let stuck = Client::new([&silent_url, &dead]).unwrap().timeout(SECOND);
         let begun = Instant::now();
+        // Neither has said of which cluster it is, so neither was sent the change.
         let error = stuck.put("k", "v").unwrap_err();
+        assert_eq!(error.stored(), &Stored::Nothing, "{error}");
+        let alone = Client::new([&silent_url]).unwrap().timeout(SECOND);
+        let error = alone.put("k", "v").unwrap_err();
         assert_eq!(error.stored(), &Stored::Unknown, "{error}");
         fails(
             stuck.get("k"),
@@ -241,11 +245,48 @@ fn an_endpoint_of_another_cluster_is_not_asked() {
     etcd.put("a", "3").unwrap();
 
     let store = Etcd::new([cluster.url(), other.url()]).unwrap();
+    is_found(
+        store,
+        Level::Problem,
+        &format!("{} is of another cluster than", other.url()),
+    );
+}
+
+/// What is found out about the URLs of a store.
+fn is_found(store: Etcd, level: Level, says: &str) {
     let found = KvBackend::new(store).diagnose();
     let is_told = |finding: &Finding| {
-        finding.level == Level::Problem && words.iter().all(|word| finding.message.contains(word))
+        let is_so = finding.level == level && finding.message.contains(says);
+        finding.check == "endpoints" && is_so
     };
     assert!(found.iter().any(is_told), "{found:?}");
+}
+
+#[test]
+fn endpoints_that_do_not_help_are_found() {
+    let cluster = Cluster::start(&binaries().pop().unwrap());
+    let local = cluster.url().replace("127.0.0.1", "localhost");
+    let twice = Etcd::new([cluster.url(), &local]).unwrap();
+    is_found(twice, Level::Warning, "the same member as");
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let half = Etcd::new([cluster.url(), &dead]).unwrap();
+    is_found(half, Level::Warning, &dead);
+}
+
+#[test]
+fn a_change_that_was_not_sent_goes_to_the_next_endpoint() {
+    let cluster = Cluster::start(&binaries().pop().unwrap());
+    let proxy = Proxy::new(cluster.url());
+    for (n, mood) in [Mood::Drop(Duration::ZERO), Mood::Silent]
+        .into_iter()
+        .enumerate()
+    {
+        proxy.mood(mood);
+        let etcd = Client::new([&proxy.url, cluster.url()]).unwrap();
+        etcd.timeout(4 * SECOND).put("a", n.to_string()).unwrap();
+        let stored = cluster.client().get("a").unwrap().unwrap();
+        assert_eq!(stored.value, n.to_string().as_bytes());
+    }
 }
 
 #[test]
