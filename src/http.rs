@@ -371,7 +371,8 @@ fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'sta
     let closed = !answered && is_closed(error);
     let by_another_ca = ["UnknownIssuer", "BadSignature"];
     if by_another_ca.iter().any(|why| text.contains(why)) {
-        let hint = " (its certificate is not signed by a CA we trust: give the CA as `ca_pem`)";
+        let hint =
+            " (its certificate is not signed by a CA we trust: `ca_pem` has the CA to trust)";
         (ErrorKind::Unauthorized, hint)
     } else if text.contains("CaUsedAsEndEntity") {
         let hint = " (its certificate is a CA's own, which no server may show: make it one with CA:FALSE, or \
@@ -388,18 +389,19 @@ fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'sta
         )
     } else if text.contains("HandshakeFailure") {
         let hint = " (it and this program have no way of TLS in common, as where its key is on the curve P-521: \
-                    make one on P-256 or P-384, or an RSA key; or it wants a certificate: give it one \
-                    as `client_pem`)";
+                    make one on P-256 or P-384, or an RSA key; or it wants a certificate: `client_pem` \
+                    has the one to show)";
         (ErrorKind::Unauthorized, hint)
     } else if text.contains("fatal alert") {
-        let hint = " (it refused our TLS certificate, or wants one: give it as `client_pem`)";
+        let hint =
+            " (it refused our TLS certificate, or wants one: `client_pem` has the one to show)";
         (ErrorKind::Unauthorized, hint)
     } else if text.contains("corrupt message") {
         let hint = " (it does not speak TLS: the URL may have to begin with http://)";
         (ErrorKind::Protocol, hint)
     } else if closed && tls {
         let hint = " (closed without an answer; where it does not speak TLS, the URL must begin with \
-                    http://; where it wants a client certificate, give one as `client_pem`)";
+                    http://; where it wants a certificate, `client_pem` has the one to show)";
         (kind, hint)
     } else if closed {
         let hint = " (closed without an answer; where it speaks TLS, the URL must begin with \

@@ -20,6 +20,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// send those of users there, with their cookies.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
+/// Secrets of the program `traefik-router`, which Traefik has no use for.
+const SECRETS: [&str; 3] = [
+    "CONFIGPROXY_AUTH_TOKEN",
+    "ETCD_PASSWORD",
+    "TRAEFIK_API_PASSWORD",
+];
+
 /// How long a Traefik that is killed may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -74,6 +81,9 @@ impl Process {
         command.arg(option);
         for name in PROXIES {
             command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        for name in SECRETS {
+            command.env_remove(name);
         }
         command
             .envs(launch.env.iter().map(|(name, value)| (name, value)))

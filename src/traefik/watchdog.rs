@@ -45,7 +45,9 @@ mod unix {
     use std::process::{Child, Command, ExitStatus};
     use std::time::{Duration, Instant};
 
-    use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+    use rustix::process::{
+        Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process, waitpgid,
+    };
 
     use crate::traefik::process::Log;
 
@@ -57,6 +59,8 @@ mod unix {
     const SCRIPT: &str = r#"
 tenths=$0 owner=$1 began=$2
 shift 2
+# What the owner was left by its own parent.
+exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-
 pause=0.25
 sleep 0.01 2>/dev/null || pause=1
 owner_runs() {
@@ -217,7 +221,14 @@ exit "$code"
         fn drop(&mut self) {
             // It goes within a quarter of a second. Nobody has to wait for that but a thread.
             if let Some(mut shell) = self.shell.take() {
-                std::thread::spawn(move || drop(shell.wait()));
+                let group = Pid::from_raw(self.group.cast_signed());
+                std::thread::spawn(move || {
+                    drop(shell.wait());
+                    // As the first process of a container this one is the parent of what the shell has left
+                    // if it was killed. Elsewhere there is nobody to wait for.
+                    while group.is_some_and(|group| waitpgid(group, WaitOptions::empty()).is_ok()) {
+                    }
+                });
             }
         }
     }

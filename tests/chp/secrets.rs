@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -16,6 +17,34 @@ const IN_A_TARGET: &str = "iP6sLxUf4ZaMq8EbJn2t";
 const IN_A_BROKEN_BODY: &str = "eK8dTzFh3LmYp6VsRw2x";
 const IN_A_QUERY: &str = "bH7qzXw2Kd9TmVtR4cYs";
 const IN_AN_OPTION: &str = "rJ4vBnMy7ScH2XtPq9gw";
+
+#[test]
+fn traefik_gets_nothing_that_is_meant_for_us() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = folder.path().join("held");
+    let program = ours();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" chp \"$@\" 9>\"$HELD\""]);
+    command.arg(program.get_program()).env("HELD", &held);
+    for (name, value) in program.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command.env("ETCD_PASSWORD", IN_AN_OPTION);
+    let proxy = Proxy::spawn(command, &[]);
+    proxy.wait_until_ready();
+    let of = |part: &str| std::path::PathBuf::from(format!("/proc/{}/{part}", proxy.traefik()));
+    let environment = fs::read(of("environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(environment.contains("HELD="), "{environment}");
+    for secret in [TOKEN, IN_AN_OPTION] {
+        assert!(!environment.contains(secret), "{environment}");
+    }
+    let open = fs::read_dir(of("fd")).unwrap().flatten();
+    let open: Vec<_> = open
+        .filter_map(|fd| fs::read_link(fd.path()).ok())
+        .collect();
+    assert!(!open.contains(&held), "{open:?}");
+}
 
 #[test]
 fn no_secret_is_written_or_told_to_those_without_the_token() {

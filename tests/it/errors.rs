@@ -382,6 +382,20 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
 }
 
 #[test]
+fn a_program_that_is_no_traefik_is_told_with_what_to_do() {
+    let rig = Rig::new(Kind::Toml);
+    let started = rig.builder().traefik_bin("/bin/true").start();
+    let says = ["does not answer as Traefik does", "`traefik_bin`"];
+    check(started, ErrorKind::Process, &says);
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("traefik");
+    std::fs::write(&plain, "").unwrap();
+    let started = rig.builder().traefik_bin(plain).start();
+    check(started, ErrorKind::Process, &["`chmod +x`"]);
+    assert_eq!(rig.files(), [""; 0]);
+}
+
+#[test]
 fn a_traefik_that_is_too_old_is_not_started() {
     let rig = Rig::new(Kind::Toml);
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use traefik_router::{ProcessStatus, Router};
 
@@ -25,14 +25,17 @@ fn pid_of(router: &Router) -> u32 {
     }
 }
 
-/// A part for another process: has its Traefik killed, revived and stopped.
+/// A part for another process: has its Traefik killed, then with its watchdog, revived and stopped.
 pub(crate) fn be_a_host(arguments: &Value) {
     let rig = Rig::told(&arguments["rig"]);
     let router = rig.start();
-    for _ in 0..2 {
+    for with_watchdog in [false, true] {
         // A command could not be waited for.
         let traefik = Pid::from_raw(pid_of(&router).cast_signed()).unwrap();
-        kill_process(traefik, Signal::KILL).unwrap();
+        match with_watchdog {
+            true => kill_process_group(getpgid(Some(traefik)).unwrap(), Signal::KILL).unwrap(),
+            false => kill_process(traefik, Signal::KILL).unwrap(),
+        }
         eventually("it has ended", || {
             matches!(router.process(), Some(ProcessStatus::Ended(_)))
         });

@@ -171,3 +171,31 @@ fn a_change_waits_for_an_api_that_is_not_loaded_yet() {
         assert!(said.starts_with("added /a/: served after"), "{said}");
     });
 }
+
+#[test]
+fn what_changes_for_all_routes_is_told() {
+    let place = Place::new();
+    let _traefik = place.start_external("rules.toml", "0s");
+    place.configure("");
+    place.run("routes add /a/ http://127.0.0.1:9001").done();
+    let over = |scheme: &str| {
+        let web = place.web;
+        place
+            .run(&format!(
+                "routes add /a/ http://127.0.0.1:9001 --public-url {scheme}://127.0.0.1:{web}"
+            ))
+            .done()
+    };
+    let said = over("https");
+    assert!(
+        said.starts_with("all routes are served over HTTPS: served"),
+        "{said}"
+    );
+    let said = over("https");
+    assert!(said.starts_with("nothing to change: served"), "{said}");
+    let said = over("http");
+    assert!(
+        said.starts_with("all routes are served over HTTP: served"),
+        "{said}"
+    );
+}

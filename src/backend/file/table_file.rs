@@ -260,8 +260,8 @@ impl TableFile {
             if !own.api.is_let_in_by(&stored) {
                 return Err(in_use(
                     "another program serves this file with a Traefik that it has started, and with \
-                     another `traefik_api_password` or `traefik_api_username`; a file has one for all: \
-                     give both programs the same, or keep the routes in etcd, where each has its own"
+                     another user name or password of its API; a file has one for all: keep the routes in \
+                     etcd, where each has its own, or give both programs the same"
                         .into(),
                 ));
             }

@@ -28,6 +28,8 @@ const SHELL: Table = &[
 ];
 
 const CHP: Table = &[
+    ("ca_pem", "no option of `chp`"),
+    ("client_pem", "no option of `chp`"),
     ("nested_routers", "--nested-routers"),
     ("public_url", "--ip and --port"),
     ("ssl", "--ssl-cert and --ssl-key"),
@@ -63,9 +65,8 @@ mod tests {
 
     use super::*;
 
-    /// Settings that no command lets its user choose: they are the table's, `chp` chooses them itself, or
-    /// only programs have them.
-    const OUT_OF_REACH: [&str; 8] = [
+    /// Settings that only programs choose.
+    const OF_PROGRAMS: [&str; 8] = [
         "bcrypt_cost",
         "extra_dynamic_config",
         "extra_service_config",
@@ -74,6 +75,20 @@ mod tests {
         "replace_api_router",
         "static_config_file",
         "traefik_api_hashed_password",
+    ];
+    /// Settings that `chp` chooses itself.
+    const OF_CHP: [&str; 11] = [
+        "check_route_timeout",
+        "jupyterhub_prefix",
+        "traefik_api_entrypoint",
+        "traefik_api_password",
+        "traefik_api_url",
+        "traefik_api_urls",
+        "traefik_api_username",
+        "traefik_entrypoint",
+        "traefik_prefix",
+        "traefik_providers_throttle_duration",
+        "traefik_quorum",
     ];
 
     /// What stands between backticks in the messages of the library.
@@ -104,15 +119,14 @@ mod tests {
             &mut found,
         );
         assert!(found.contains("traefik_bin"), "{found:?}");
-        let known: BTreeSet<_> = SHELL
-            .iter()
-            .chain(CHP)
-            .map(|(setting, _)| *setting)
-            .collect();
-        let unknown =
-            |name: &&String| !known.contains(&***name) && !OUT_OF_REACH.contains(&&***name);
-        let unknown: Vec<_> = found.iter().filter(unknown).collect();
-        assert_eq!(unknown, [""; 0]);
+        for (table, chosen) in [(SHELL, &[][..]), (CHP, &OF_CHP)] {
+            let mut unknown = found.clone();
+            let options = table.iter().map(|(setting, _)| setting);
+            for setting in options.chain(chosen).chain(&OF_PROGRAMS) {
+                unknown.remove(*setting);
+            }
+            assert_eq!(unknown, BTreeSet::new());
+        }
     }
 
     #[test]

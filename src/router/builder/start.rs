@@ -8,7 +8,7 @@ use super::{Builder, invalid, probe};
 use crate::backend::{Commit, Setup};
 use crate::config::dynamic::{self, Certificate, Own, has_default_certificate};
 use crate::config::merge;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::route::Nested;
 use crate::router::certificate::{CertificateFiles, made_up};
 use crate::router::listen::Listen;
@@ -51,10 +51,13 @@ impl Builder {
         if stored.tls && !public.tls {
             return Err(invalid(
                 "the routers of this table serve HTTPS alone, as a Router that was attached to \
-                 another Traefik has set it; begin `public_url` with https://",
+                 another Traefik has set it; serve `public_url` over HTTPS",
             ));
         }
-        let knows_parents = self.parents_of_program()?;
+        let (knows_parents, unsaid) = match self.parents_of_program()? {
+            Ok(known) => (Some(known), None),
+            Err(why) => (None, Some(why)),
+        };
         let password = match &self.api_password {
             Some(password) => password.clone(),
             None => crate::random::hex::<32>()?,
@@ -115,7 +118,10 @@ impl Builder {
                 let router = Router::new(self.backend, verifier);
                 Ok(router.opened(commit).managing(managed, setup.own))
             }
-            Err(error) => Err(self.undo(error)),
+            Err(error) => Err(self.undo(match unsaid {
+                Some(why) if error.kind() == ErrorKind::Process => error.context(why),
+                _ => error,
+            })),
         }
     }
 
@@ -155,21 +161,19 @@ impl Builder {
         Ok((managed, commit))
     }
 
-    /// Whether the program knows `parentRefs`; `None` if it does not say its version.
-    fn parents_of_program(&self) -> Result<Option<bool>> {
+    /// Whether the program knows `parentRefs`; or why it does not say its version, which a script that
+    /// starts Traefik need not do.
+    fn parents_of_program(&self) -> Result<Result<bool>> {
         process::find_program(&self.traefik_bin)?;
         let version = match process::version_of(&self.traefik_bin, self.api_timeout) {
             Ok(version) => version,
-            Err(error) => {
-                log::debug!("{error}");
-                return Ok(None);
-            }
+            Err(error) => return Ok(Err(error)),
         };
         check_version(&version)?;
         if !has_parents(&version) {
             self.check_nested(&version)?;
         }
-        Ok(Some(has_parents(&version)))
+        Ok(Ok(has_parents(&version)))
     }
 
     /// Refuses routers below others for a Traefik of this version, which knows none.

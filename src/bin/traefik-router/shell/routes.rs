@@ -217,23 +217,77 @@ fn make(told: &Told, change: Change, no_wait: bool, json: bool) -> Result<(), Fa
         true => "waiting for Traefik",
         false => "storing",
     });
-    let moved = moved(told)?;
+    let before = Entrance::of(told)?;
     let router = open(told, waits)?;
     let applied = router.apply([change]);
     drop(progress);
-    let applied = applied.map_err(|error| Failure::of_change(&error))?;
-    tell(&applied, moved.as_deref(), waits, json)
+    let now = || Entrance::of(told).ok().flatten();
+    let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
+    let applied = applied.map_err(|error| moved.told_with(Failure::of_change(&error)))?;
+    tell(&applied, moved, waits, json)
 }
 
-/// The entrypoint that all routes move to when the store is opened, if they do.
-fn moved(told: &Told) -> Result<Option<String>, Failure> {
-    let Some(entrypoint) = told.entrypoint() else {
-        return Ok(None);
-    };
-    let stored = told.store.open()?.inspect()?;
-    let moves =
-        stored.is_some_and(|stored| stored.entrypoint != entrypoint && !stored.routes.is_empty());
-    Ok(moves.then(|| entrypoint.into()))
+/// Where requests for all routes of a table come in.
+struct Entrance {
+    entrypoint: String,
+    tls: bool,
+}
+
+impl Entrance {
+    /// `None` if no option can change it, or there are no routes.
+    fn of(told: &Told) -> Result<Option<Self>, Failure> {
+        if !told.may_move_routes() {
+            return Ok(None);
+        }
+        let stored = told.store.open()?.inspect()?;
+        let stored = stored.filter(|stored| !stored.routes.is_empty());
+        Ok(stored.map(|stored| Self {
+            entrypoint: stored.entrypoint,
+            tls: stored.tls,
+        }))
+    }
+
+    fn left_for(self, now: Option<Self>) -> Moved {
+        let Some(now) = now else {
+            return Moved::default();
+        };
+        Moved {
+            tls: (now.tls != self.tls).then_some(now.tls),
+            entrypoint: (now.entrypoint != self.entrypoint).then_some(now.entrypoint),
+        }
+    }
+}
+
+/// What has changed for all routes, beside the change that was asked for.
+#[derive(Default)]
+struct Moved {
+    entrypoint: Option<String>,
+    tls: Option<bool>,
+}
+
+impl Moved {
+    fn words(&self) -> Vec<String> {
+        let to = |entrypoint| format!("moved all routes to the entrypoint {entrypoint:?}");
+        let over = |tls| match tls {
+            true => "all routes are served over HTTPS".to_string(),
+            false => "all routes are served over HTTP".to_string(),
+        };
+        (self.entrypoint.iter().map(to))
+            .chain(self.tls.map(over))
+            .collect()
+    }
+
+    /// A failure of the change, which is not all that has happened.
+    fn told_with(&self, failure: Failure) -> Failure {
+        let words = self.words();
+        match failure.message {
+            Some(message) if !words.is_empty() => Failure {
+                message: Some(format!("{}, and then: {message}", words.join(", "))),
+                ..failure
+            },
+            _ => failure,
+        }
+    }
 }
 
 /// Opens the store for a change.
@@ -246,7 +300,7 @@ fn open(told: &Told, waits: bool) -> Result<Router, Failure> {
     opened.map_err(|error| Failure::before_change(&error))
 }
 
-fn tell(applied: &Applied, moved: Option<&str>, waits: bool, json: bool) -> Result<(), Failure> {
+fn tell(applied: &Applied, moved: Moved, waits: bool, json: bool) -> Result<(), Failure> {
     let output = Output::new();
     let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     let served = waits.then(|| millis(applied.served_after));
@@ -255,7 +309,7 @@ fn tell(applied: &Applied, moved: Option<&str>, waits: bool, json: bool) -> Resu
             "added": applied.added,
             "changed": applied.changed,
             "deleted": applied.deleted,
-            "moved_to": moved,
+            "moved_to": moved.entrypoint,
             "generation": applied.generation,
             "stored_ms": millis(applied.stored_after),
             "served_ms": served,
@@ -271,9 +325,7 @@ fn tell(applied: &Applied, moved: Option<&str>, waits: bool, json: bool) -> Resu
         .iter()
         .flat_map(|(done, specs)| specs.iter().map(move |spec| (done, spec)));
     let mut done: Vec<_> = all.map(|(done, spec)| format!("{done} {spec}")).collect();
-    done.extend(
-        moved.map(|entrypoint| format!("moved all routes to the entrypoint {entrypoint:?}")),
-    );
+    done.extend(moved.words());
     if done.is_empty() {
         done.push("nothing to change".into());
     }
@@ -288,6 +340,22 @@ fn tell(applied: &Applied, moved: Option<&str>, waits: bool, json: bool) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_does_not_hide_what_was_moved() {
+        let moved = Moved {
+            entrypoint: Some("web".into()),
+            tls: None,
+        };
+        let failure = moved.told_with(Failure::failed("nothing was changed: it is too large"));
+        assert_eq!(
+            failure.message.as_deref(),
+            Some(
+                "moved all routes to the entrypoint \"web\", and then: nothing was changed: it is too \
+                 large"
+            )
+        );
+    }
 
     #[test]
     fn requests() {

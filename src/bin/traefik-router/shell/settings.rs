@@ -152,7 +152,9 @@ pub(crate) struct Settings {
     )]
     pub(super) traefik_bin: Option<PathBuf>,
 
-    /// How many seconds a change may take until it is served. Defaults to 30.
+    /// How many seconds Traefik may take to serve a change, once it is stored. A change of a file takes
+    /// --lock-timeout at most until it is stored. One in etcd takes several requests of 10 seconds at most.
+    /// Defaults to 30.
     #[arg(long, value_name = "SECONDS", help_heading = "Time limits")]
     pub(super) timeout: Option<Seconds>,
     /// How many seconds one request to the API may take. Defaults to 5.
@@ -163,7 +165,7 @@ pub(crate) struct Settings {
         hide_short_help = true
     )]
     pub(super) api_timeout: Option<Seconds>,
-    /// How many seconds to wait for another writer of the file. Defaults to 10.
+    /// How many seconds to wait for another writer of the file. etcd has none. Defaults to 10.
     #[arg(
         long,
         value_name = "SECONDS",

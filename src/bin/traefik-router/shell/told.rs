@@ -85,7 +85,7 @@ impl Settings {
             if let Some(user) = &self.etcd_user {
                 let password = password.ok_or_else(|| {
                     Failure::usage(
-                        "etcd-user needs a password: --etcd-password-file, or $ETCD_PASSWORD",
+                        "--etcd-user needs a password: --etcd-password-file, or $ETCD_PASSWORD",
                     )
                 })?;
                 store = store.user(user, password);
@@ -110,9 +110,9 @@ impl Told {
         &self.settings.api_url
     }
 
-    /// The entrypoint that the routes are to be on, if one was told.
-    pub(super) fn entrypoint(&self) -> Option<&str> {
-        self.settings.entrypoint.as_deref()
+    /// Whether an option says where requests for all routes come in.
+    pub(super) fn may_move_routes(&self) -> bool {
+        self.settings.entrypoint.is_some() || self.settings.public_url.is_some()
     }
 
     /// The API at each URL.
@@ -218,7 +218,7 @@ fn tls(
         (Some(cert), Some(key)) => Ok(tls.client_pem(read(cert)?, read(key)?)),
         (None, None) => Ok(tls),
         _ => Err(Failure::usage(format!(
-            "{whose}-cert-file and {whose}-key-file go together"
+            "--{whose}-cert-file and --{whose}-key-file go together"
         ))),
     }
 }
