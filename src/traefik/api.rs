@@ -322,8 +322,8 @@ impl Api {
             401 | 403 => Err(Error::new(
                 ErrorKind::Unauthorized,
                 format!(
-                    "{url} refuses the user name or password (status {}); \
-                     check `traefik_api_username` and `traefik_api_password`",
+                    "{url} refuses the user name or password (`traefik_api_username`, \
+                     `traefik_api_password`) with status {}",
                     answer.status
                 ),
             )),

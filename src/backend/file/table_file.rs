@@ -241,8 +241,8 @@ impl TableFile {
         if let Some(name) = by_hand.first() {
             if !own.api.given {
                 return Err(invalid(format!(
-                    "the file has a router for Traefik's API already, {name}: give its password as \
-                     `traefik_api_password`"
+                    "the file has a router for Traefik's API already, {name}, and its password was not \
+                     given (`traefik_api_password`)"
                 )));
             }
         } else if let Some(name) = api_routers(&self.header.base, on).first() {
@@ -260,7 +260,7 @@ impl TableFile {
             if !own.api.is_let_in_by(&stored) {
                 return Err(in_use(
                     "another program serves this file with a Traefik that it has started, and with \
-                     another user name or password of its API; a file has one for all: keep the routes in \
+                     another user name or password of its API (`traefik_api_password`); a file has one for all: keep the routes in \
                      etcd, where each has its own, or give both programs the same"
                         .into(),
                 ));

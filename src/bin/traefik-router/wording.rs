@@ -33,6 +33,7 @@ const CHP: Table = &[
     ("nested_routers", "--nested-routers"),
     ("public_url", "--ip and --port"),
     ("ssl", "--ssl-cert and --ssl-key"),
+    ("traefik_api_password", "`chp` makes up its own"),
     ("traefik_bin", "--traefik-bin"),
     ("traefik_log_level", "--log-level"),
 ];
@@ -77,11 +78,10 @@ mod tests {
         "traefik_api_hashed_password",
     ];
     /// Settings that `chp` chooses itself.
-    const OF_CHP: [&str; 11] = [
+    const OF_CHP: [&str; 10] = [
         "check_route_timeout",
         "jupyterhub_prefix",
         "traefik_api_entrypoint",
-        "traefik_api_password",
         "traefik_api_url",
         "traefik_api_urls",
         "traefik_api_username",

@@ -89,7 +89,7 @@ fn a_nested_table_is_refused_to_an_old_traefik_with_the_way_back(kind: Kind) {
             .static_config_file(second.path("old.toml"))
             .traefik_bin(old_traefik())
     };
-    let says = ["`nested_routers` to never", "3.6"];
+    let says = ["`nested_routers`", "to never", "3.6"];
     refused(&rig, ErrorKind::InvalidConfig, &says, || old().start());
     let asked_for = || old().nested_routers(Nested::Always).start();
     refused(&rig, ErrorKind::InvalidConfig, &says, asked_for);
