@@ -188,7 +188,8 @@ fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
 
     rig.write_rules("");
     // A Traefik that has rejected something in etcd looks again only after a pause.
-    let router = rig.builder().start().unwrap();
+    let patience = Duration::from_secs(6);
+    let router = rig.builder().check_route_timeout(patience).start().unwrap();
     router
         .add_route("/before/", echo.url(), json!(null))
         .unwrap();
