@@ -209,6 +209,29 @@ mod tests {
     use super::*;
 
     #[test]
+    #[ignore = "it ends the program: the next test runs it in another one"]
+    fn one_thread_panics() {
+        start("info").unwrap();
+        drop(std::thread::spawn(|| panic!("one thread")).join());
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_program() {
+        let mut other = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = "chp::logger::tests::one_thread_panics";
+        let ended = other
+            .args(["--ignored", "--nocapture", "--exact", name])
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(PANICKED), "{ended:?}");
+        let log = String::from_utf8_lossy(&ended.stdout).into_owned();
+        assert!(
+            log.contains("[ConfigProxy] error: ") && log.contains("one thread"),
+            "{log}"
+        );
+    }
+
+    #[test]
     fn a_message_is_one_record() {
         let told = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
         assert_eq!(told, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
