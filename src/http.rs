@@ -356,6 +356,48 @@ fn is_closed(error: &ureq::Error) -> bool {
     ))
 }
 
+const BY_ANOTHER_CA: &str =
+    " (its certificate is not signed by a CA we trust: `ca_pem` has the CA to trust)";
+
+/// What rustls says, what kind of failure that is, and what to do about it. The first hit counts.
+const KNOWN: &[(&str, ErrorKind, &str)] = &[
+    ("UnknownIssuer", ErrorKind::Unauthorized, BY_ANOTHER_CA),
+    ("BadSignature", ErrorKind::Unauthorized, BY_ANOTHER_CA),
+    (
+        "CaUsedAsEndEntity",
+        ErrorKind::Unauthorized,
+        " (its certificate is a CA's own, which no server may show: make it one with CA:FALSE, or one that \
+         the CA signs)",
+    ),
+    (
+        "UnsupportedSignatureAlgorithm",
+        ErrorKind::Unauthorized,
+        " (its certificate can't be checked, as where its key is on the curve P-521: make one on P-256 or \
+         P-384, or an RSA key)",
+    ),
+    (
+        "invalid peer certificate",
+        ErrorKind::Unauthorized,
+        " (its certificate is not acceptable)",
+    ),
+    (
+        "HandshakeFailure",
+        ErrorKind::Unauthorized,
+        " (it and this program have no way of TLS in common, as where its key is on the curve P-521: make \
+         one on P-256 or P-384, or an RSA key; or it wants a certificate: `client_pem` has the one to show)",
+    ),
+    (
+        "fatal alert",
+        ErrorKind::Unauthorized,
+        " (it refused our TLS certificate, or wants one: `client_pem` has the one to show)",
+    ),
+    (
+        "corrupt message",
+        ErrorKind::Protocol,
+        " (it does not speak TLS: the URL may have to begin with http://)",
+    ),
+];
+
 /// The kind of a failed exchange, and what to do about it where that can be told.
 ///
 /// rustls is not a dependency of ours, so its errors are told apart by their text.
@@ -369,36 +411,9 @@ fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'sta
     };
     let text = error.to_string();
     let closed = !answered && is_closed(error);
-    let by_another_ca = ["UnknownIssuer", "BadSignature"];
-    if by_another_ca.iter().any(|why| text.contains(why)) {
-        let hint =
-            " (its certificate is not signed by a CA we trust: `ca_pem` has the CA to trust)";
-        (ErrorKind::Unauthorized, hint)
-    } else if text.contains("CaUsedAsEndEntity") {
-        let hint = " (its certificate is a CA's own, which no server may show: make it one with CA:FALSE, or \
-                    one that the CA signs)";
-        (ErrorKind::Unauthorized, hint)
-    } else if text.contains("UnsupportedSignatureAlgorithm") {
-        let hint = " (its certificate can't be checked, as where its key is on the curve P-521: make one on P-256 \
-                    or P-384, or an RSA key)";
-        (ErrorKind::Unauthorized, hint)
-    } else if text.contains("invalid peer certificate") {
-        (
-            ErrorKind::Unauthorized,
-            " (its certificate is not acceptable)",
-        )
-    } else if text.contains("HandshakeFailure") {
-        let hint = " (it and this program have no way of TLS in common, as where its key is on the curve P-521: \
-                    make one on P-256 or P-384, or an RSA key; or it wants a certificate: `client_pem` \
-                    has the one to show)";
-        (ErrorKind::Unauthorized, hint)
-    } else if text.contains("fatal alert") {
-        let hint =
-            " (it refused our TLS certificate, or wants one: `client_pem` has the one to show)";
-        (ErrorKind::Unauthorized, hint)
-    } else if text.contains("corrupt message") {
-        let hint = " (it does not speak TLS: the URL may have to begin with http://)";
-        (ErrorKind::Protocol, hint)
+    let known = KNOWN.iter().find(|(words, ..)| text.contains(words));
+    if let Some((_, kind, hint)) = known {
+        (*kind, *hint)
     } else if closed && tls {
         let hint = " (closed without an answer; where it does not speak TLS, the URL must begin with \
                     http://; where it wants a certificate, `client_pem` has the one to show)";
