@@ -24,6 +24,28 @@ struct Parsed {
 /// # Errors
 /// Says what is wrong, without anything of the key.
 pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), String> {
+    let (certificate, expires, _) = fit(cert, key)?;
+    Ok((certificate, expires))
+}
+
+/// Checks a certificate and a key that this program shows to a server.
+///
+/// # Errors
+/// As [`check`]; and if TLS does not sign with a key of this kind here.
+#[cfg(feature = "tls")]
+pub(crate) fn check_client(cert: &[u8], key: &[u8]) -> Result<(), String> {
+    match fit(cert, key)? {
+        (_, _, true) => Ok(()),
+        (_, _, false) => Err(
+            "the private key is on the curve P-521, with which this program does not sign: make one on \
+             P-256 or P-384, or an RSA key"
+                .into(),
+        ),
+    }
+}
+
+/// The same as [`check`], and whether the key is of a kind that ring knows.
+fn fit(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64, bool), String> {
     let cert_text = text(cert, "certificate")?;
     let key_text = text(key, "private key")?;
     let chain = sections::<CertificateDer<'_>>(cert_text, "certificate")?;
@@ -34,8 +56,9 @@ pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), Strin
         return Err("there is no certificate in the certificate's file".into());
     };
     let key = private_key(key_text)?;
-    if let Some(public) = public_key(&key)? {
-        match chain.iter().position(|one| one.key == public) {
+    let public = public_key(&key)?;
+    if let Some(public) = &public {
+        match chain.iter().position(|one| one.key == *public) {
             Some(0) => {}
             Some(_) => {
                 return Err(
@@ -48,24 +71,7 @@ pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), Strin
         }
     }
     let certificate = Certificate::new(cert_text, key_text, false);
-    Ok((certificate, own.expires))
-}
-
-/// Checks a certificate and a key that this program shows to a server.
-///
-/// # Errors
-/// As [`check`]; and if TLS does not sign with a key of this kind here.
-#[cfg(feature = "tls")]
-pub(crate) fn check_client(cert: &[u8], key: &[u8]) -> Result<(), String> {
-    check(cert, key)?;
-    match public_key(&private_key(text(key, "private key")?)?)? {
-        Some(_) => Ok(()),
-        None => Err(
-            "the private key is on the curve P-521, with which this program does not sign: make one on \
-             P-256 or P-384, or an RSA key"
-                .into(),
-        ),
-    }
+    Ok((certificate, own.expires, public.is_some()))
 }
 
 fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {

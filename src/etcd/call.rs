@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::Auth;
 use super::client::Client;
-use super::cluster::cluster_of;
+use super::cluster::ask_endpoint;
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::{Bounds, Http};
@@ -132,8 +132,8 @@ impl Client {
                 total: bounds.connect,
                 ..bounds
             };
-            let cluster = cluster_of(http, share).map_err(Failure::before_anything)?;
-            self.endpoints.introduce(index, cluster)?;
+            let asked = ask_endpoint(http, share).map_err(Failure::before_anything)?;
+            self.endpoints.introduce(index, asked.cluster)?;
         }
         let Some(auth) = self.auth.as_deref() else {
             return exchange(http, None, remaining());

@@ -98,7 +98,11 @@ pub(crate) struct Endpoint {
     pub(crate) member: u64,
 }
 
-fn ask_endpoint(http: &Http, bounds: Bounds) -> Result<Endpoint, Failure> {
+/// Asks an endpoint which one it is.
+///
+/// # Errors
+/// As [`post`].
+pub(super) fn ask_endpoint(http: &Http, bounds: Bounds) -> Result<Endpoint, Failure> {
     let answer: StatusResponse = post(http, STATUS, b"{}", None, bounds, true)?;
     Ok(Endpoint {
         cluster: answer.header.cluster_id,
@@ -106,25 +110,20 @@ fn ask_endpoint(http: &Http, bounds: Bounds) -> Result<Endpoint, Failure> {
     })
 }
 
-/// The cluster that an endpoint is of.
-pub(super) fn cluster_of(http: &Http, bounds: Bounds) -> Result<u64, Failure> {
-    Ok(ask_endpoint(http, bounds)?.cluster)
-}
-
 impl Client {
     /// What each endpoint says of itself, in their order. Asks them all at once.
     pub(crate) fn ask_endpoints(&self) -> Vec<Result<Endpoint>> {
+        let total = LONGEST_LOOK.min(self.timeout);
         let bounds = Bounds {
-            connect: LONGEST_LOOK.min(self.timeout),
-            total: LONGEST_LOOK.min(self.timeout),
+            connect: total,
+            total,
         };
-        let ask = |index| {
-            let asked = ask_endpoint(self.endpoints.get(index), bounds);
-            asked.map_err(|failure| failure.error)
-        };
+        let ask = |http| ask_endpoint(http, bounds).map_err(|failure| failure.error);
         std::thread::scope(|scope| {
-            let ask = |index| scope.spawn(move || ask(index));
-            let asked: Vec<_> = (0..self.endpoints.count()).map(ask).collect();
+            let endpoints = self.endpoints.all().iter();
+            let asked: Vec<_> = endpoints
+                .map(|http| scope.spawn(move || ask(http)))
+                .collect();
             let join = |asked: std::thread::ScopedJoinHandle<'_, _>| {
                 asked
                     .join()

@@ -42,8 +42,8 @@ impl Endpoints {
         self.list.iter().map(Http::base)
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.list.len()
+    pub(super) fn all(&self) -> &[Http] {
+        &self.list
     }
 
     pub(super) fn get(&self, index: usize) -> &Http {

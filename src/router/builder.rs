@@ -329,8 +329,8 @@ impl Builder {
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, also in small letters: it would send users'
     /// requests through that proxy, with their cookies and tokens. Where Traefik itself needs one, as for
     /// certificates by ACME, set `HTTPS_PROXY` here, and a `NO_PROXY` that has the hosts of all targets.
-    /// Nor does it get `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD` and `TRAEFIK_API_PASSWORD`, by which the
-    /// program `traefik-router` is told its secrets.
+    /// Nor does it get `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD` and `TRAEFIK_API_PASSWORD`: they hold
+    /// secrets of the program `traefik-router`.
     ///
     /// Defaults to `GOGC=400`
     /// unless this program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage a quarter as often as it

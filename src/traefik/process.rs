@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -90,11 +90,9 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let failed = |error| {
-            let message = format!("can't start {}", program.display());
-            Error::new(ErrorKind::Process, message).with_source(error)
-        };
-        let mut child = spawn(&mut command, &program)?;
+        let spawned = command.spawn();
+        let failed = |error| not_started(&command, &program, error);
+        let mut child = spawned.map_err(failed)?;
         let log = Log::default();
         let mut readers = Vec::new();
         for output in [
@@ -211,17 +209,18 @@ impl Drop for Process {
     }
 }
 
-/// Starts the command that starts a program and watches over it.
-fn spawn(command: &mut Command, program: &Path) -> Result<Child> {
-    command.spawn().map_err(|error| {
-        let (first, program) = (command.get_program().display(), program.display());
-        let message = if Path::new(command.get_program()).exists() {
-            format!("can't start {program}")
-        } else {
-            format!("there is no {first}, the shell that starts {program} and watches over it: install one there")
-        };
-        Error::new(ErrorKind::Process, message).with_source(error)
-    })
+/// Why the command that starts a program and watches over it has not started it.
+fn not_started(command: &Command, program: &Path, error: std::io::Error) -> Error {
+    let (first, program) = (Path::new(command.get_program()), program.display());
+    let message = if first.exists() {
+        format!("can't start {program}")
+    } else {
+        format!(
+            "there is no {}, the shell that starts {program} and watches over it: install one there",
+            first.display()
+        )
+    };
+    Error::new(ErrorKind::Process, message).with_source(error)
 }
 
 /// The version that a program says it is, such as `3.7.15`.
@@ -452,8 +451,8 @@ mod tests {
     #[test]
     fn a_missing_shell_is_told_with_what_to_do() {
         let mut command = Command::new("/no/such/sh");
-        let error = spawn(&mut command, Path::new("/bin/true")).unwrap_err();
-        let text = error.to_string();
+        let error = command.spawn().unwrap_err();
+        let text = not_started(&command, Path::new("/bin/true"), error).to_string();
         assert!(
             text.contains("there is no /no/such/sh, the shell"),
             "{text}"

@@ -260,8 +260,9 @@ impl TableFile {
             if !own.api.is_let_in_by(&stored) {
                 return Err(in_use(
                     "another program serves this file with a Traefik that it has started, and with \
-                     another user name or password of its API (`traefik_api_password`); a file has one for all: keep the routes in \
-                     etcd, where each has its own, or give both programs the same"
+                     another user name or password of its API (`traefik_api_password`); a file has \
+                     one for all: keep the routes in etcd, where each has its own, or give both \
+                     programs the same"
                         .into(),
                 ));
             }

@@ -324,7 +324,8 @@ impl<S: KvStore> KvBackend<S> {
             return Err(Error::new(
                 ErrorKind::Store,
                 format!(
-                    "the table below {} is gone: the store was restored to before it was there; the next change begins a new one, so set all routes anew",
+                    "the table below {} is gone: the store was restored to before it was there; \
+                     the next change begins a new one, so set all routes anew",
                     self.keys.private()
                 ),
             ));
