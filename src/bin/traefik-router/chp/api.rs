@@ -26,7 +26,7 @@ impl Api {
     pub(super) fn refuse(&self, request: &Request) -> Option<Response> {
         let refusal = if routes_path(request).is_none() {
             Response::text(404, "Not Found")
-        } else if !["GET", "POST", "DELETE"].contains(&&*request.method) {
+        } else if !["GET", "POST", "DELETE"].contains(&request.method()) {
             Response::text(405, "Method not supported")
         } else if !self.is_authorized(request) {
             Response::empty(403)
@@ -39,12 +39,12 @@ impl Api {
     /// Answers what was not refused.
     pub(super) fn answer(&self, request: &Request, body: &[u8]) -> Response {
         let path = routes_path(request).unwrap_or_default();
-        if request.method != "GET" {
+        if request.method() != "GET" {
             if let Err(error) = self.routes.folder.restore() {
                 return self.told(request, Response::text(503, error));
             }
         }
-        let answer = match &*request.method {
+        let answer = match request.method() {
             "GET" => self.get(path, request.query()),
             "POST" => self.post(path, body),
             _ => self.delete(path),
@@ -55,7 +55,7 @@ impl Api {
 
     /// The answer, once it stands in the log and the metrics.
     fn told(&self, request: &Request, answer: Response) -> Response {
-        self.metrics.answered(&request.method, answer.status);
+        self.metrics.answered(request.method(), answer.status);
         let level = match answer.status {
             ..400 => log::Level::Info,
             400..500 => log::Level::Warn,
@@ -70,7 +70,7 @@ impl Api {
             level,
             "{} {} {} {why}",
             answer.status,
-            request.method,
+            request.method(),
             request.path()
         );
         answer

@@ -1,5 +1,6 @@
 //! The proxy as a whole: Traefik, the REST API, the pages, the metrics.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use traefik_router::backend::Backend;
 use traefik_router::{ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
@@ -18,9 +20,9 @@ use super::folder::Folder;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::pages::{self, Pages, Source};
-use super::relay;
+use super::relay::{self, Relays};
 use super::routes::{Routes, Rules, socket_of, without_query};
-use super::server::{Handler, Listener, Response, at_most, serve, tls};
+use super::server::{Handler, Listener, Response, at_most, serve, threads, tls};
 use super::settings::{Place, Settings, metrics_path, shared_service_config};
 
 /// How many connections each of our servers keeps open.
@@ -77,10 +79,11 @@ impl Proxy {
             log::warn!("REST API is not authenticated.");
         }
         let front = Front::listen(options)?;
+        let threads = threads().map_err(|error| format!("no threads for connections: {error}"))?;
         let rules = Rules {
             host_routing: options.host_routing,
             no_prepend_path: options.no_prepend_path,
-            ..Rules::default()
+            relays: Relays::new(threads.clone()),
         };
         let default = (options.default_target.iter())
             .map(|target| {
@@ -112,7 +115,9 @@ impl Proxy {
             folder,
         });
         let metrics = Arc::new(Metrics::default());
-        front.serve(&routes, &metrics, token, pages);
+        front
+            .serve(&threads, &routes, &metrics, token, pages)
+            .map_err(|error| format!("can't listen: {error}"))?;
         let ended = Arc::new(AtomicBool::new(false));
         watch_over(&routes, &metrics, &ended, events);
         keep_looking(&routes, &ended, new_names);
@@ -204,18 +209,20 @@ impl Front {
 
     fn serve(
         self,
+        threads: &Handle,
         routes: &Arc<Routes>,
         metrics: &Arc<Metrics>,
         token: Option<String>,
         pages: Pages,
-    ) {
+    ) -> io::Result<()> {
         let handler = Handler::new(None, move |request, _| pages.answer(request));
         serve(
+            threads,
             vec![Listener::Tcp(self.pages)],
             PAGE_CONNECTIONS,
             None,
             handler,
-        );
+        )?;
 
         let (shown, routes_shown) = (Arc::clone(metrics), Arc::clone(routes));
         let handler = Handler::new(None, move |request, _| match request.path() {
@@ -226,7 +233,7 @@ impl Front {
             }
             _ => Response::text(404, "Not Found"),
         });
-        serve(self.metrics, METRICS_CONNECTIONS, None, handler);
+        serve(threads, self.metrics, METRICS_CONNECTIONS, None, handler)?;
 
         let api = Arc::new(Api {
             routes: Arc::clone(routes),
@@ -238,11 +245,14 @@ impl Front {
             api.answer(request, body)
         });
         let handler = handler.refusing(move |request| guard.refuse(request));
-        serve(self.api, API_CONNECTIONS, self.api_tls, handler);
+        let tls = self.api_tls.as_ref();
+        serve(threads, self.api, API_CONNECTIONS, tls, handler)?;
 
         if let Some(socket) = self.socket {
-            relay::to_port(socket, SocketAddr::from(([127, 0, 0, 1], self.public.1)));
+            let public = SocketAddr::from(([127, 0, 0, 1], self.public.1));
+            relay::to_port(threads, socket, public)?;
         }
+        Ok(())
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::{AsyncWriteExt as _, copy, split};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
 
-use super::server::{Listener, Stream, at_most};
+use super::server::{Listener, Seats, Stream, accept};
 
-/// How many connections all relays together carry at a time; others wait.
-const LIMIT: usize = 4096;
+/// How many connections one kind of relay carries at a time; others wait. Clients wait for targets, and so
+/// must not keep them from a place.
+const LIMIT: usize = 2048;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long one side may go on once the other one has ended.
 const LINGER: Duration = Duration::from_secs(2);
@@ -22,13 +24,21 @@ const LINGER: Duration = Duration::from_secs(2);
 const CONNECTING: Duration = Duration::from_secs(5);
 
 /// The loopback ports that lead to Unix sockets, by the socket's path.
-#[derive(Debug, Default)]
 pub(super) struct Relays {
+    threads: Handle,
     ports: Mutex<HashMap<PathBuf, SocketAddr>>,
-    places: Arc<Places>,
+    seats: Arc<Seats>,
 }
 
 impl Relays {
+    pub(super) fn new(threads: Handle) -> Self {
+        Self {
+            threads,
+            ports: Mutex::default(),
+            seats: Seats::new(LIMIT),
+        }
+    }
+
     /// The loopback address that leads to this socket.
     ///
     /// # Errors
@@ -40,34 +50,57 @@ impl Relays {
         }
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        let path = socket.clone();
-        let connect = move || Ok(Stream::Unix(connect(&path)?));
-        let places = Arc::clone(&self.places);
-        start(Listener::Tcp(listener), places, Ender::Either, connect);
+        let path = Arc::new(socket.clone());
+        accept(
+            &self.threads,
+            Listener::Tcp(listener),
+            &self.seats,
+            move |stream, seat| {
+                let path = Arc::clone(&path);
+                async move {
+                    // Its place is its own until it ends.
+                    if seat.begin_work() {
+                        relay(stream, connect(&path).await, Ender::Either).await;
+                    }
+                }
+            },
+        )?;
         ports.insert(socket, address);
         Ok(address)
     }
 }
 
 /// Connects to a socket, unless those who wait for its listener are too many for too long.
-fn connect(path: &Path) -> io::Result<UnixStream> {
-    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    let socket = net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    let stream = UnixStream::from(socket);
-    stream.set_write_timeout(Some(CONNECTING))?;
-    net::connect(&stream, &SocketAddrUnix::new(path)?)?;
-    stream.set_write_timeout(None)?;
-    Ok(stream)
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let connect = async {
+        loop {
+            match UnixStream::connect(path).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE).await,
+                connected => return connected,
+            }
+        }
+    };
+    timeout(CONNECTING, connect).await?
 }
 
 /// Carries the bytes of every connection to a loopback address, where Traefik listens: it leaves
 /// clients that say nothing after a minute.
-pub(super) fn to_port(from: Listener, address: SocketAddr) {
-    start(from, Arc::default(), Ender::Server, move || {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        Ok(Stream::Tcp(stream))
-    });
+///
+/// # Errors
+/// If the runtime does not take the listener.
+pub(super) fn to_port(threads: &Handle, from: Listener, address: SocketAddr) -> io::Result<()> {
+    accept(
+        threads,
+        from,
+        &Seats::new(LIMIT),
+        move |stream, seat| async move {
+            if seat.begin_work() {
+                let connected = TcpStream::connect(address).await;
+                let connected = connected.and_then(|to| to.set_nodelay(true).map(|()| to));
+                relay(stream, connected, Ender::Server).await;
+            }
+        },
+    )
 }
 
 /// Whose end is the end of a connection.
@@ -78,110 +111,49 @@ enum Ender {
     Either,
 }
 
-/// The places of some relays: who has one has a clone of what is in here.
-#[derive(Debug)]
-struct Places {
-    limit: usize,
-    taken: Mutex<Arc<()>>,
-}
-
-impl Default for Places {
-    /// One half is for Traefik's clients and one for its targets: clients wait for targets, and so
-    /// must not keep them from a place.
-    fn default() -> Self {
-        Self {
-            limit: at_most(LIMIT) / 2,
-            taken: Mutex::default(),
-        }
+async fn relay(client: Box<dyn Stream>, server: io::Result<impl Stream>, ender: Ender) {
+    match server {
+        Ok(server) => carry(client, server, ender).await,
+        Err(error) => log::debug!("a relayed connection failed: {error}"),
     }
 }
 
-impl Places {
-    /// Waits for a place.
-    fn take(&self) -> Arc<()> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while Arc::strong_count(&taken) > self.limit {
-            std::thread::sleep(PAUSE);
-        }
-        Arc::clone(&taken)
-    }
-}
-
-fn start(
-    from: Listener,
-    places: Arc<Places>,
-    ender: Ender,
-    connect: impl Fn() -> io::Result<Stream> + Send + Sync + 'static,
-) {
-    let connect = Arc::new(connect);
-    std::thread::spawn(move || {
-        loop {
-            let Ok(stream) = from.accept() else {
-                std::thread::sleep(PAUSE);
-                continue;
-            };
-            let (connect, place) = (Arc::clone(&connect), places.take());
-            let relay = move || {
-                if let Err(error) = connect().and_then(|other| carry(stream, other, ender)) {
-                    log::debug!("a relayed connection failed: {error}");
-                }
-                drop(place);
-            };
-            // Without a thread the connection is closed.
-            if let Err(error) = std::thread::Builder::new().spawn(relay) {
-                log::warn!("no thread for a connection: {error}");
-            }
-        }
-    });
-}
-
-/// Carries bytes both ways between a client and a server, the `other` one.
-fn carry(one: Stream, other: Stream, ender: Ender) -> io::Result<()> {
-    let (one, other) = (Arc::new(one), Arc::new(other));
-    let (forth_ends, forth) = channel();
-    let (back_ends, back) = channel();
-    {
-        let (one, other) = (Arc::clone(&one), Arc::clone(&other));
-        std::thread::Builder::new().spawn(move || {
-            carry_one_way(&one, &other);
-            drop(forth_ends);
-            if ender == Ender::Either {
-                end(&one, &other, &back);
-            }
-        })?;
-    }
-    carry_one_way(&other, &one);
-    drop(back_ends);
-    end(&one, &other, &forth);
-    Ok(())
-}
-
-/// Closes both once the other way has ended as well, or has had its time.
-fn end(one: &Stream, other: &Stream, other_way: &Receiver<()>) {
-    other_way.recv_timeout(LINGER).ok();
-    // They may be closed already.
-    one.shutdown(Shutdown::Both).ok();
-    other.shutdown(Shutdown::Both).ok();
-}
-
-/// Carries bytes until `from` has no more, or `to` takes none.
-fn carry_one_way(from: &Stream, to: &Stream) {
-    let (mut source, mut sink) = (from, to);
-    match io::copy(&mut source, &mut sink) {
-        Ok(_) => to.shutdown(Shutdown::Write).ok(),
-        // What is broken one way is of no use the other way.
-        Err(_) => from
-            .shutdown(Shutdown::Both)
-            .and(to.shutdown(Shutdown::Both))
-            .ok(),
+/// Carries bytes both ways until one who may end it has ended, and the other one has had its time.
+async fn carry(client: impl Stream, server: impl Stream, ender: Ender) {
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_server, mut to_server) = split(server);
+    let forth = async {
+        let carried = copy(&mut from_client, &mut to_server).await;
+        carried.and(to_server.shutdown().await)
     };
+    let back = async {
+        let carried = copy(&mut from_server, &mut to_client).await;
+        carried.and(to_client.shutdown().await)
+    };
+    tokio::pin!(forth, back);
+    tokio::select! {
+        _ = &mut back => {
+            timeout(LINGER, forth).await.ok();
+        }
+        // What is broken one way is of no use the other way.
+        ended = &mut forth => match (ended, ender) {
+            (Ok(()), Ender::Server) => {
+                back.await.ok();
+            }
+            _ => {
+                timeout(LINGER, back).await.ok();
+            }
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::os::unix::net::UnixListener;
+    use std::net::TcpStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
+    use super::super::server::threads;
     use super::*;
 
     /// Or else clients that are silent would fill the relay.
@@ -190,7 +162,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        to_port(Listener::unix(&path).unwrap(), server.local_addr().unwrap());
+        let threads = threads().unwrap();
+        let address = server.local_addr().unwrap();
+        to_port(&threads, Listener::unix(&path).unwrap(), address).unwrap();
         let mut client = UnixStream::connect(path).unwrap();
         client.write_all(b"hello").unwrap();
         let (mut served, _) = server.accept().unwrap();
@@ -210,7 +184,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let target = UnixListener::bind(&path).unwrap();
-        let mut traefik = TcpStream::connect(Relays::default().to(path).unwrap()).unwrap();
+        let mut traefik =
+            TcpStream::connect(Relays::new(threads().unwrap()).to(path).unwrap()).unwrap();
         traefik.write_all(b"hello").unwrap();
         let (mut asked, _) = target.accept().unwrap();
         asked.read_exact(&mut [0; 5]).unwrap();
@@ -224,7 +199,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let target = UnixListener::bind(&path).unwrap();
-        net::listen(&target, 0).unwrap();
+        rustix::net::listen(&target, 0).unwrap();
+        let threads = threads().unwrap();
+        let connect = |path| threads.block_on(connect(path));
         let start = std::time::Instant::now();
         let mut waiting = Vec::new();
         while let Ok(stream) = connect(&path) {
@@ -238,13 +215,9 @@ mod tests {
     #[test]
     fn relays_share_their_places() {
         let folder = tempfile::tempdir().unwrap();
-        let places = Places {
-            limit: 1,
-            ..Places::default()
-        };
         let relays = Relays {
-            places: Arc::new(places),
-            ..Relays::default()
+            seats: Seats::new(1),
+            ..Relays::new(threads().unwrap())
         };
         let [first, second] = ["first", "second"].map(|name| {
             let path = folder.path().join(name);

@@ -20,7 +20,6 @@ pub(super) struct Routes {
 }
 
 /// How paths and targets are read.
-#[derive(Debug, Default)]
 pub(super) struct Rules {
     /// Whether the first part of a path is a host.
     pub(super) host_routing: bool,
@@ -226,6 +225,15 @@ pub(super) fn decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chp::server::threads;
+
+    fn plain() -> Rules {
+        Rules {
+            host_routing: false,
+            no_prepend_path: false,
+            relays: Relays::new(threads().unwrap()),
+        }
+    }
 
     #[test]
     fn paths_and_routespecs() {
@@ -253,7 +261,7 @@ mod tests {
         ] {
             let rules = Rules {
                 host_routing,
-                ..Rules::default()
+                ..plain()
             };
             let found = rules.spec(path).unwrap();
             assert_eq!(found.as_str(), spec, "{path}");
@@ -265,7 +273,7 @@ mod tests {
     fn targets() {
         let rules = |no_prepend_path| Rules {
             no_prepend_path,
-            ..Rules::default()
+            ..plain()
         };
         for (no_prepend_path, given, target, kept) in [
             (false, "http://h:1", "http://h:1", false),

@@ -1,122 +1,198 @@
-//! One connection: requests in, answers out, each wait with a deadline.
+//! One connection: hyper reads its requests, and the handler answers them, each wait with a bound.
 
+use std::future::poll_fn;
 use std::io;
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use super::message::{Framing, Request, Response, reason};
-use super::reader::{Failure, Reader, is_timeout};
-use super::socket::Wire;
-use super::{Handler, Seat};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-/// How long a connection may wait for its next request.
-const IDLE: Duration = Duration::from_secs(75);
-/// How long a request's head may take, once it has begun.
-const HEAD: Duration = Duration::from_secs(10);
+use super::Handler;
+use super::listener::Stream;
+use super::message::{Request, Response};
+use super::seats::Seat;
+
+/// A longer head is refused with 431, as is one with more headers.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 128;
+/// How long a request's head may take, and the wait for it.
+const HEAD: Duration = Duration::from_secs(30);
 /// How long its body may take.
 const BODY: Duration = Duration::from_secs(30);
-/// How long, and how much, we read on after a refusal, so that the client can read it.
+/// How long, and how much, we read on after the last answer, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(1);
-const MAX_LINGER: usize = 1 << 20;
+const MAX_LINGER: u64 = 1 << 20;
 
-pub(super) struct Connection<'a, W> {
-    reader: Reader<W>,
-    seat: &'a Seat,
-    handler: &'a Handler,
+/// Serves what comes over a connection, with TLS or without.
+pub(super) async fn serve(
+    stream: Box<dyn Stream>,
+    seat: Arc<Seat>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: Arc<Handler>,
+) {
+    let stream = Watched {
+        stream,
+        seat: Arc::clone(&seat),
+    };
+    let Some(tls) = tls else {
+        return converse(stream, seat, handler).await;
+    };
+    match timeout(HEAD, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, seat, handler).await,
+        Ok(Err(error)) => log::debug!("a connection failed: {error}"),
+        Err(_) => {}
+    }
 }
 
-impl<'a, W: Wire> Connection<'a, W> {
-    pub(super) fn new(wire: W, seat: &'a Seat, handler: &'a Handler) -> Self {
-        Self {
-            reader: Reader::new(wire),
-            seat,
-            handler,
-        }
+async fn converse(stream: impl Stream + 'static, seat: Arc<Seat>, handler: Arc<Handler>) {
+    let service = service_fn(|request| {
+        let (seat, handler) = (Arc::clone(&seat), Arc::clone(&handler));
+        Box::pin(async move { answer(request, &seat, &handler).await })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .half_close(true)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    if let Err(error) = served {
+        log::debug!("a connection failed: {error}");
     }
+    linger(connection.into_parts().io.into_inner()).await.ok();
+}
 
-    pub(super) fn wire(&mut self) -> &mut W {
-        &mut self.reader.wire
+/// A connection that is closed with unread bytes is reset, and the answer may be lost.
+async fn linger(mut stream: impl Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(MAX_LINGER);
+    let mut nowhere = tokio::io::sink();
+    let read_on = tokio::io::copy(&mut rest, &mut nowhere);
+    timeout(LINGER, read_on).await.ok();
+    Ok(())
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    seat: &Seat,
+    handler: &Arc<Handler>,
+) -> Result<hyper::Response<Full<Bytes>>, Gone> {
+    let (head, body) = request.into_parts();
+    let request = Request::new(head);
+    let refusal = match request.has_one_host() {
+        true => (handler.refuse)(&request),
+        false => Some(Response::plain(400)),
+    };
+    if let Some(refusal) = refusal {
+        return Ok(refusal.into_hyper(!body.is_end_stream()));
     }
+    let body = match read(body, handler.max_body).await {
+        Ok(body) => body,
+        Err(status) => return Ok(Response::plain(status).into_hyper(true)),
+    };
+    if !seat.begin_work() {
+        return Err(Gone);
+    }
+    let handler = Arc::clone(handler);
+    let work = move || (handler.answer)(&request, &body);
+    let answer = tokio::task::spawn_blocking(work).await;
+    // Whoever asks on and on makes room, too.
+    let is_last = seat.end_work();
+    Ok(answer
+        .unwrap_or_else(|_| Response::plain(500))
+        .into_hyper(is_last))
+}
 
-    /// Serves requests until the client closes the connection, or has to be refused.
-    pub(super) fn serve(&mut self) -> io::Result<()> {
-        loop {
-            match self.serve_one() {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(Failure::Io(error)) => return Err(error),
-                Err(Failure::Refuse(status)) => {
-                    let refusal = Response::text(status, reason(status));
-                    self.wire().write_all(&refusal.to_bytes(false, false))?;
-                    return self.linger();
-                }
+/// The place of the connection has gone to another one.
+#[derive(Debug)]
+struct Gone;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("its place went to another one")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+/// The body; nothing of it where there is no bound, since it is not wanted then. It is read all the same:
+/// until it is sent, most clients look for no answer.
+///
+/// # Errors
+/// The status to refuse it with.
+async fn read(mut body: Incoming, max: Option<usize>) -> Result<Vec<u8>, u16> {
+    let too_long = |length: u64| max.is_some_and(|max| length > max as u64);
+    if too_long(body.size_hint().lower()) {
+        return Err(413);
+    }
+    let mut bytes = Vec::new();
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| 400_u16)?.into_data() else {
+                continue;
+            };
+            if too_long((bytes.len() + data.len()) as u64) {
+                return Err(413_u16);
             }
-        }
-    }
-
-    /// Serves one request; says whether another one may follow.
-    fn serve_one(&mut self) -> Result<bool, Failure> {
-        let Some(request) = self.request()? else {
-            return Ok(false);
-        };
-        let refusal = (self.handler.refuse)(&request);
-        let is_read = refusal.is_none() || request.framing == Framing::Sized(0);
-        let answer = match refusal {
-            Some(refusal) => refusal,
-            None => (self.handler.answer)(&request, &self.body(&request)?),
-        };
-        // Whoever asks on and on makes room, too.
-        let stays = request.keep_alive && is_read && !self.seat.is_wanted();
-        let bytes = answer.to_bytes(stays, request.method == "HEAD");
-        self.wire().write_all(&bytes)?;
-        if !stays && (request.keep_alive || !is_read) {
-            self.linger()?;
-        }
-        Ok(stays)
-    }
-
-    /// The next request; `None` if the connection ends before it.
-    fn request(&mut self) -> Result<Option<Request>, Failure> {
-        self.wire().read_until(Instant::now() + IDLE);
-        match self.reader.begins() {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(error) if is_timeout(&error) => return Ok(None),
-            Err(error) => return Err(Failure::Io(error)),
-        }
-        self.wire().read_until(Instant::now() + HEAD);
-        self.reader.request().map(Some)
-    }
-
-    /// The request's body; nothing of it where it is not wanted, but it is read all the same: until
-    /// it is sent, most clients look for no answer.
-    fn body(&mut self, request: &Request) -> Result<Vec<u8>, Failure> {
-        let max = self.handler.max_body;
-        let is_too_long = |length: u64| max.is_some_and(|max| length > max as u64);
-        match request.framing {
-            Framing::Sized(length) if is_too_long(length) => return Err(Failure::Refuse(413)),
-            Framing::Sized(0) => {}
-            _ if request.expects_continue => {
-                self.wire().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            }
-            _ => {}
-        }
-        self.wire().read_until(Instant::now() + BODY);
-        self.reader.body(request.framing, max)
-    }
-
-    /// A connection that is closed with unread bytes is reset, and the answer may be lost.
-    fn linger(&mut self) -> io::Result<()> {
-        self.wire().flush()?;
-        self.seat.close_output()?;
-        self.wire().read_until(Instant::now() + LINGER);
-        let mut left = MAX_LINGER;
-        let mut buffer = [0; 8 * 1024];
-        while left > 0 {
-            match self.wire().read(&mut buffer) {
-                Ok(1..) => left = left.saturating_sub(buffer.len()),
-                _ => break,
+            if max.is_some() {
+                bytes.extend_from_slice(&data);
             }
         }
         Ok(())
+    };
+    timeout(BODY, all).await.map_err(|_| 408_u16)??;
+    Ok(bytes)
+}
+
+/// A stream that tells its seat when the client sends or reads something.
+struct Watched {
+    stream: Box<dyn Stream>,
+    seat: Arc<Seat>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.seat.heard();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(1..)) = polled {
+            self.seat.told();
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -1,25 +1,28 @@
-//! A small HTTP/1.1 server: a thread a connection, a limit on them, a bound on every wait and size.
+//! The HTTP/1.1 server of the REST API, the metrics and the pages: hyper, with a limit on connections, and a
+//! bound on every wait and size.
 
 mod connection;
+mod listener;
 mod message;
-mod reader;
-mod socket;
+mod seats;
 pub(crate) mod tls;
 
-use std::collections::HashMap;
 use std::io;
-use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::{self, Handle};
+
+pub(crate) use self::listener::{Listener, Stream, at_most};
 pub(crate) use self::message::{Request, Response, reason};
-pub(crate) use self::socket::{Listener, Stream, at_most};
-
-use self::connection::Connection;
-use self::socket::Socket;
+pub(crate) use self::seats::{Seat, Seats};
 
 /// How long to wait where no connection can be accepted, as when there are no file descriptors.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The threads that carry bytes. Answers are made on others.
+const CARRIERS: usize = 2;
+/// How many answers are made at a time.
+const ANSWERING: usize = 512;
 
 type Refuse = dyn Fn(&Request) -> Option<Response> + Send + Sync;
 type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
@@ -55,186 +58,70 @@ impl Handler {
     }
 }
 
-/// Serves what connects, on threads that end with the program.
+/// The threads of all servers and relays, which end with the program.
+///
+/// # Errors
+/// If the system has none to give.
+pub(crate) fn threads() -> io::Result<Handle> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(CARRIERS)
+        .max_blocking_threads(ANSWERING)
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    // To drop it would be to wait for its threads.
+    std::mem::forget(runtime);
+    Ok(handle)
+}
+
+/// Serves what connects.
+///
+/// # Errors
+/// If the runtime does not take a listener.
 pub(crate) fn serve(
+    threads: &Handle,
     listeners: Vec<Listener>,
     limit: usize,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<&Arc<rustls::ServerConfig>>,
     handler: Handler,
-) {
-    let handler = Arc::new(handler);
-    let seats = Arc::new(Seats::new(at_most(limit)));
-    for listener in listeners {
-        let (handler, seats, tls) = (Arc::clone(&handler), Arc::clone(&seats), tls.clone());
-        std::thread::spawn(move || {
-            loop {
-                let Ok(stream) = listener.accept() else {
-                    // It may be a matter of file descriptors.
-                    seats.taken().close_one().ok();
-                    std::thread::sleep(PAUSE);
-                    continue;
-                };
-                let (handler, tls) = (Arc::clone(&handler), tls.clone());
-                let seat = Seats::take(&seats, Arc::new(stream));
-                let talk = move || {
-                    if let Err(error) = converse(&seat, tls, &handler) {
-                        log::debug!("a connection failed: {error}");
-                    }
-                };
-                // Without a thread the connection is closed.
-                if let Err(error) = std::thread::Builder::new().spawn(talk) {
-                    log::warn!("no thread for a connection: {error}");
-                }
-            }
-        });
-    }
-}
-
-fn converse(
-    seat: &Seat,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    handler: &Handler,
 ) -> io::Result<()> {
-    let socket = Socket::new(seat);
-    let Some(tls) = tls else {
-        return Connection::new(socket, seat, handler).serve();
-    };
-    let session = rustls::ServerConnection::new(tls).map_err(io::Error::other)?;
-    let wire = rustls::StreamOwned::new(session, socket);
-    let mut connection = Connection::new(wire, seat, handler);
-    let served = connection.serve();
-    let wire = connection.wire();
-    wire.conn.send_close_notify();
-    wire.conn.complete_io(&mut wire.sock).ok();
-    served
+    let (handler, seats) = (Arc::new(handler), Seats::new(limit));
+    for listener in listeners {
+        let (handler, tls) = (Arc::clone(&handler), tls.cloned());
+        accept(threads, listener, &seats, move |stream, seat| {
+            connection::serve(stream, seat, tls.clone(), Arc::clone(&handler))
+        })?;
+    }
+    Ok(())
 }
 
-/// The connections that are open, at most so many.
-struct Seats {
-    limit: usize,
-    taken: Mutex<Taken>,
-    /// Told when one is free, or its occupant waits for its client.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Taken {
-    next: u64,
-    /// How many connections wait for a place.
-    wanted: usize,
-    by_number: HashMap<u64, Occupant>,
-}
-
-struct Occupant {
-    stream: Arc<Stream>,
-    /// From when on it may be closed for another one, since it waits for its client, to ask or to
-    /// read; `None` while it does not.
-    may_go: Option<Instant>,
-}
-
-/// A connection's place; free again when this is dropped.
-struct Seat {
-    seats: Arc<Seats>,
-    number: u64,
-    stream: Arc<Stream>,
-    taken_at: Instant,
-}
-
-impl Seats {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            taken: Mutex::default(),
-            changed: Condvar::new(),
+/// Has each connection to a listener served by `serve`, once it has a place.
+///
+/// # Errors
+/// If the runtime does not take the listener.
+pub(crate) fn accept<F: Future<Output = ()> + Send>(
+    threads: &Handle,
+    listener: Listener,
+    seats: &Arc<Seats>,
+    serve: impl Fn(Box<dyn Stream>, Arc<Seat>) -> F + Clone + Send + Sync + 'static,
+) -> io::Result<()> {
+    let _runtime = threads.enter();
+    let (listener, seats) = (listener.on_runtime()?, Arc::clone(seats));
+    threads.spawn(async move {
+        loop {
+            let Ok(stream) = listener.accept().await else {
+                // It may be a matter of file descriptors.
+                seats.make_room();
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let (seat, serve) = (Arc::new(seats.take().await), serve.clone());
+            tokio::spawn(async move {
+                seat.until_closed(serve(stream, Arc::clone(&seat))).await;
+            });
         }
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place for a connection. If there is none left, the connection that has waited longest for
-    /// its client is closed; if none waits, this waits until one does.
-    fn take(seats: &Arc<Self>, stream: Arc<Stream>) -> Seat {
-        let mut taken = seats.taken();
-        taken.wanted += 1;
-        while taken.by_number.len() >= seats.limit {
-            if let Err(left) = taken.close_one() {
-                let waited = seats.changed.wait_timeout(taken, left);
-                taken = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-        }
-        taken.wanted -= 1;
-        let number = taken.next;
-        taken.next += 1;
-        let occupant = Occupant {
-            stream: Arc::clone(&stream),
-            may_go: None,
-        };
-        taken.by_number.insert(number, occupant);
-        let seats = Arc::clone(seats);
-        Seat {
-            seats,
-            number,
-            stream,
-            taken_at: Instant::now(),
-        }
-    }
-}
-
-impl Taken {
-    /// Closes the connection that has waited longest for its client; the error is how long no other
-    /// one may be closed.
-    fn close_one(&mut self) -> Result<(), Duration> {
-        let waiting = self.by_number.iter();
-        let waiting = waiting.filter_map(|(number, one)| Some((one.may_go?, *number)));
-        let (may_go, number) = waiting.min().ok_or(Duration::MAX)?;
-        let left = may_go.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            return Err(left);
-        }
-        if let Some(one) = self.by_number.remove(&number) {
-            // It may be closed already.
-            one.stream.shutdown(Shutdown::Both).ok();
-        }
-        Ok(())
-    }
-}
-
-impl Seat {
-    /// Waits for the client; the place may go to another one from then on.
-    ///
-    /// # Errors
-    /// If it has gone; and as `wait`.
-    fn waiting<T>(&self, may_go: Instant, wait: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let set = |may_go| {
-            let mut taken = self.seats.taken();
-            let one = taken.by_number.get_mut(&self.number);
-            one.ok_or(io::ErrorKind::ConnectionAborted)?.may_go = may_go;
-            self.seats.changed.notify_all();
-            io::Result::Ok(())
-        };
-        set(Some(may_go))?;
-        let waited = wait();
-        set(None)?;
-        waited
-    }
-
-    /// Whether another connection waits for a place.
-    fn is_wanted(&self) -> bool {
-        self.seats.taken().wanted > 0
-    }
-
-    fn close_output(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.seats.taken().by_number.remove(&self.number);
-        self.seats.changed.notify_all();
-    }
+    });
+    Ok(())
 }
 
 #[cfg(test)]
@@ -264,7 +151,15 @@ mod tests {
             }
             _ => Response::text(200, "short"),
         });
-        serve(vec![Listener::Tcp(listener)], LIMIT, None, handler);
+        let threads = threads().unwrap();
+        serve(
+            &threads,
+            vec![Listener::Tcp(listener)],
+            LIMIT,
+            None,
+            handler,
+        )
+        .unwrap();
         (address, begun)
     }
 
