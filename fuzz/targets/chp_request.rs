@@ -1,79 +1,66 @@
-//! Any bytes at the REST port of `traefik-router chp`: requests with their bodies, the status to
-//! refuse one with, or not enough yet; and always the same, however the bytes arrive.
+//! Any bytes at the REST port of `traefik-router chp`: hyper reads requests, and what is ours answers, refuses
+//! and ends; always the same, however the bytes arrive.
 
 #![no_main]
 
-use std::io::Read;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 
-// Of the program's modules only the reading is tried here.
-#[allow(dead_code)]
-#[path = "../../src/bin/traefik-router/chp/server/message.rs"]
-mod message;
-#[allow(dead_code)]
-#[path = "../../src/bin/traefik-router/chp/server/reader.rs"]
-mod reader;
+// Of the program's modules only the server is tried here.
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/bin/traefik-router/chp/server/mod.rs"]
+mod server;
 
-use message::Request;
-use reader::{Failure, Reader};
+use server::{Handler, Listener, Request, Response};
 
 const MAX_BODY: usize = 1024;
 
-/// Bytes that arrive at most so many at a time.
-struct Pieces<'a>(&'a [u8], usize);
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let length = self.1.min(buffer.len());
-        self.0.read(&mut buffer[..length])
-    }
-}
-
-/// The requests that these bytes are, and what is said to what follows them.
-fn read(
-    bytes: &[u8],
-    at_a_time: usize,
-    max: Option<usize>,
-) -> (Vec<(String, Vec<u8>)>, Option<u16>) {
-    let mut reader = Reader::new(Pieces(bytes, at_a_time));
-    let mut requests = Vec::new();
-    while reader.begins().expect("no failure") {
-        let both = reader.request().and_then(|request| {
-            let body = reader.body(request.framing, max)?;
-            Ok((request, body))
-        });
-        match both {
-            Ok((request, body)) => {
-                check(&request);
-                assert!(body.len() <= max.unwrap_or(0));
-                requests.push((format!("{request:?}"), body));
-            }
-            Err(Failure::Refuse(status)) => return (requests, Some(status)),
-            Err(Failure::Io(_)) => break,
-        }
-    }
-    (requests, None)
-}
+static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let handler = Handler::new(Some(MAX_BODY), |request: &Request, body: &[u8]| {
+        assert!(body.len() <= MAX_BODY);
+        Response::of(200, "text/plain", format!("{request:?}{body:?}"))
+    })
+    .refusing(|request| {
+        check(request);
+        (request.method() == "PUT").then(|| Response::empty(403))
+    });
+    let threads = server::threads().expect("threads");
+    server::serve(&threads, vec![Listener::Tcp(listener)], 64, None, handler).expect("a server");
+    address
+});
 
 fn check(request: &Request) {
-    assert!(request.url().starts_with('/'), "{}", request.url());
-    assert!(request.url().starts_with(request.path()));
-    assert!(request.url().ends_with(request.query()));
-    assert!(
-        request
-            .header("host")
-            .is_none_or(|host| !host.contains(['\r', '\n']))
-    );
+    let url = request.url();
+    assert!(url.starts_with('/') || url.starts_with('*'), "{url}");
+    assert!(url.starts_with(request.path()));
+    assert!(url.ends_with(request.query()));
+    let host = request.header("host");
+    assert!(host.is_none_or(|host| !host.contains(['\r', '\n'])));
+}
+
+/// What is answered, but for the time of day.
+fn answers(bytes: &[u8], at_a_time: usize) -> Vec<String> {
+    let mut stream = TcpStream::connect(*SERVER).expect("a connection");
+    for piece in bytes.chunks(at_a_time) {
+        // The server may have refused the rest.
+        if stream.write_all(piece).is_err() {
+            break;
+        }
+    }
+    stream.shutdown(Shutdown::Write).ok();
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).ok();
+    let answers = String::from_utf8_lossy(&answers);
+    let lines = answers.lines().filter(|line| !line.starts_with("Date: "));
+    lines.map(Into::into).collect()
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let whole = read(bytes, usize::MAX, Some(MAX_BODY));
-    assert_eq!(read(bytes, 1, Some(MAX_BODY)), whole);
-    // Nothing is kept of a body that nobody wants, and nothing else is different.
-    let (unwanted, _) = read(bytes, 7, None);
-    assert!(unwanted.len() >= whole.0.len());
-    for ((request, _), (same, _)) in whole.0.iter().zip(&unwanted) {
-        assert_eq!(request, same);
-    }
+    let whole = answers(bytes, bytes.len().max(1));
+    assert_eq!(answers(bytes, 7), whole);
 });

@@ -30,7 +30,9 @@ const HEAD: Duration = Duration::from_secs(30);
 const BODY: Duration = Duration::from_secs(30);
 /// How long, and how much, we read on after the last answer, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(1);
-const MAX_LINGER: u64 = 1 << 20;
+const MAX_LINGER: u64 = 4 << 20;
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Serves what comes over a connection, with TLS or without.
 pub(super) async fn serve(
@@ -62,14 +64,21 @@ async fn converse(stream: impl Stream + 'static, seat: Arc<Seat>, handler: Arc<H
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .half_close(true)
+        .title_case_headers(true)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let rest = connection.into_parts();
+    let mut stream = rest.io.into_inner();
     if let Err(error) = served {
+        // hyper is silent then, as it should be where no request has begun.
+        if error.is_timeout() && !rest.read_buf.is_empty() {
+            stream.write_all(TOO_SLOW).await.ok();
+        }
         log::debug!("a connection failed: {error}");
     }
-    linger(connection.into_parts().io.into_inner()).await.ok();
+    linger(stream).await.ok();
 }
 
 /// A connection that is closed with unread bytes is reset, and the answer may be lost.
@@ -89,11 +98,10 @@ async fn answer(
 ) -> Result<hyper::Response<Full<Bytes>>, Gone> {
     let (head, body) = request.into_parts();
     let request = Request::new(head);
-    let refusal = match request.has_one_host() {
-        true => (handler.refuse)(&request),
-        false => Some(Response::plain(400)),
-    };
-    if let Some(refusal) = refusal {
+    if !request.has_one_host() {
+        return Ok(Response::plain(400).into_hyper(true));
+    }
+    if let Some(refusal) = (handler.refuse)(&request) {
         return Ok(refusal.into_hyper(!body.is_end_stream()));
     }
     let body = match read(body, handler.max_body).await {
