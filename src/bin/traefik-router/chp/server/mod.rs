@@ -19,8 +19,8 @@ pub(crate) use self::seats::{Seat, Seats};
 
 /// How long to wait where no connection can be accepted, as when there are no file descriptors.
 const PAUSE: Duration = Duration::from_millis(10);
-/// The threads that carry bytes. Answers are made on others.
-const CARRIERS: usize = 2;
+/// The thread that carries bytes. Answers are made on others.
+const CARRIERS: usize = 1;
 /// How many answers are made at a time.
 const ANSWERING: usize = 512;
 
