@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Semaphore;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::options::Options;
@@ -26,11 +26,9 @@ pub(super) enum Source {
     Server {
         url: String,
         agent: ureq::Agent,
-        /// Whoever fetches a page has a clone.
-        fetches: Arc<()>,
-        /// How many pages are asked of it at a time, so that a slow one holds up nothing else:
+        /// The pages that are asked of it at a time are few, so that a slow one holds up nothing else:
         /// others are plain meanwhile.
-        limit: usize,
+        fetches: Semaphore,
     },
 }
 
@@ -57,7 +55,7 @@ impl Pages {
                 let url = decode(query.strip_prefix("url=").unwrap_or(query));
                 self.page(status, path_of(&url))
             }
-            None => self.page(404, request.url()),
+            None => self.page(404, &request.url()),
         }
     }
 
@@ -78,17 +76,13 @@ impl Pages {
                 url: server,
                 agent,
                 fetches,
-                limit,
             } => {
-                let this_one = Arc::clone(fetches);
-                if Arc::strong_count(&this_one) > limit + 1 {
-                    log::error!("--error-target is slow: {limit} pages are asked of it");
+                let Ok(_fetch) = fetches.try_acquire() else {
+                    log::error!("--error-target is slow: a page is plain");
                     return plain();
-                }
+                };
                 let asked = format!("{server}{status}?url={}", encode(url));
-                let page = fetch(agent, &asked, status);
-                drop(this_one);
-                page.unwrap_or_else(|error| {
+                fetch(agent, &asked, status).unwrap_or_else(|error| {
                     log::error!("Failed to get custom error page: {error}");
                     plain()
                 })

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use traefik_router::backend::Backend;
 use traefik_router::{ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
@@ -380,8 +381,7 @@ fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
     Ok(Source::Server {
         url,
         agent,
-        fetches: Arc::default(),
-        limit: at_most(PAGE_CONNECTIONS) / 2,
+        fetches: Semaphore::new(at_most(PAGE_CONNECTIONS) / 2),
     })
 }
 

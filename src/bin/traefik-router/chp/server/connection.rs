@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Handler;
 use super::listener::Stream;
-use super::message::{Request, Response};
+use super::message::{Request, Response, reason};
 use super::seats::Seat;
 
 /// A longer head is refused with 431, as is one with more headers.
@@ -31,8 +31,6 @@ const BODY: Duration = Duration::from_secs(30);
 /// How long, and how much, we read on after the last answer, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGER: u64 = 4 << 20;
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Serves what comes over a connection, with TLS or without.
 pub(super) async fn serve(
@@ -73,12 +71,24 @@ async fn converse(stream: impl Stream + 'static, seat: Arc<Seat>, handler: Arc<H
     let mut stream = rest.io.into_inner();
     if let Err(error) = served {
         // hyper is silent then, as it should be where no request has begun.
-        if error.is_timeout() && !rest.read_buf.is_empty() {
-            stream.write_all(TOO_SLOW).await.ok();
+        if let Some(status) = status_of(&error).filter(|_| !rest.read_buf.is_empty()) {
+            let answer = format!(
+                "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+                reason(status)
+            );
+            stream.write_all(answer.as_bytes()).await.ok();
         }
         log::debug!("a connection failed: {error}");
     }
     linger(stream).await.ok();
+}
+
+/// What is wrong with a head that came too slowly, or ended early.
+fn status_of(error: &hyper::Error) -> Option<u16> {
+    if error.is_timeout() {
+        return Some(408);
+    }
+    error.is_incomplete_message().then_some(400)
 }
 
 /// A connection that is closed with unread bytes is reset, and the answer may be lost.

@@ -93,16 +93,16 @@ impl Request {
     }
 
     /// The path and the query.
-    pub(crate) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> String {
         let url = self.0.uri.path_and_query();
-        url.map_or("/", |url| url.as_str())
+        url.map_or_else(String::new, ToString::to_string)
     }
 
     pub(crate) fn path(&self) -> &str {
-        self.url().split('?').next().unwrap_or_default()
+        self.0.uri.path()
     }
 
     pub(crate) fn query(&self) -> &str {
-        self.url().split_once('?').map_or("", |(_, query)| query)
+        self.0.uri.query().unwrap_or_default()
     }
 }
