@@ -12,10 +12,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
-use super::server::{Listener, Seats, Stream, accept};
+use super::server::{ConnectionLimit, Listener, Stream, accept};
 
-/// How many connections one kind of relay carries at a time; others wait. Clients wait for targets, and so
-/// must not keep them from a place.
+/// The connections that relays to Traefik carry at a time, and those that relays to targets do; others wait.
+/// Each has a limit of its own: clients wait for targets, and must not take the targets' permits.
 const LIMIT: usize = 2048;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long one side may go on once the other one has ended.
@@ -27,7 +27,7 @@ const CONNECTING: Duration = Duration::from_secs(5);
 pub(super) struct Relays {
     threads: Handle,
     ports: Mutex<HashMap<PathBuf, SocketAddr>>,
-    seats: Arc<Seats>,
+    limit: Arc<ConnectionLimit>,
 }
 
 impl Relays {
@@ -35,7 +35,7 @@ impl Relays {
         Self {
             threads,
             ports: Mutex::default(),
-            seats: Seats::new(LIMIT),
+            limit: ConnectionLimit::new(LIMIT),
         }
     }
 
@@ -54,12 +54,12 @@ impl Relays {
         accept(
             &self.threads,
             Listener::Tcp(listener),
-            &self.seats,
-            move |stream, seat| {
+            &self.limit,
+            move |stream, permit| {
                 let path = Arc::clone(&path);
                 async move {
-                    // Its place is its own until it ends.
-                    if seat.begin_work() {
+                    // It is not closed for another one.
+                    if permit.start_work() {
                         relay(stream, connect(&path).await, Ender::Either).await;
                     }
                 }
@@ -92,9 +92,9 @@ pub(super) fn to_port(threads: &Handle, from: Listener, address: SocketAddr) -> 
     accept(
         threads,
         from,
-        &Seats::new(LIMIT),
-        move |stream, seat| async move {
-            if seat.begin_work() {
+        &ConnectionLimit::new(LIMIT),
+        move |stream, permit| async move {
+            if permit.start_work() {
                 let connected = TcpStream::connect(address).await;
                 let connected = connected.and_then(|to| to.set_nodelay(true).map(|()| to));
                 relay(stream, connected, Ender::Server).await;
@@ -213,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn relays_share_their_places() {
+    fn relays_share_a_connection_limit() {
         let folder = tempfile::tempdir().unwrap();
         let relays = Relays {
-            seats: Seats::new(1),
+            limit: ConnectionLimit::new(1),
             ..Relays::new(threads().unwrap())
         };
         let [first, second] = ["first", "second"].map(|name| {

@@ -1,4 +1,4 @@
-//! One connection: hyper reads its requests, and the handler answers them, each wait with a bound.
+//! One connection: hyper reads its requests, and the handler answers them. Every wait has a bound.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,46 +17,47 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Handler;
+use super::limit::Permit;
 use super::listener::Stream;
 use super::message::{Request, Response, reason};
-use super::seats::Seat;
 
-/// A longer head is refused with 431, as is one with more headers.
+/// A longer head, in bytes, or one with more headers is refused with 431.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
-/// How long a request's head may take, and the wait for it.
+/// The longest wait for a request's head to arrive, and for a TLS handshake.
 const HEAD: Duration = Duration::from_secs(30);
-/// How long its body may take.
+/// The longest wait for its body.
 const BODY: Duration = Duration::from_secs(30);
-/// How long, and how much, we read on after the last answer, so that the client can read it.
+/// How long, and how many bytes, are read and dropped after the last answer: closing a socket with unread
+/// bytes resets the connection, and the client may lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGER: u64 = 4 << 20;
 
 /// Serves what comes over a connection, with TLS or without.
 pub(super) async fn serve(
     stream: Box<dyn Stream>,
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
     tls: Option<Arc<rustls::ServerConfig>>,
     handler: Arc<Handler>,
 ) {
     let stream = Watched {
         stream,
-        seat: Arc::clone(&seat),
+        permit: Arc::clone(&permit),
     };
     let Some(tls) = tls else {
-        return converse(stream, seat, handler).await;
+        return converse(stream, permit, handler).await;
     };
     match timeout(HEAD, TlsAcceptor::from(tls).accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, seat, handler).await,
+        Ok(Ok(stream)) => converse(stream, permit, handler).await,
         Ok(Err(error)) => log::debug!("a connection failed: {error}"),
         Err(_) => {}
     }
 }
 
-async fn converse(stream: impl Stream + 'static, seat: Arc<Seat>, handler: Arc<Handler>) {
+async fn converse(stream: impl Stream + 'static, permit: Arc<Permit>, handler: Arc<Handler>) {
     let service = service_fn(|request| {
-        let (seat, handler) = (Arc::clone(&seat), Arc::clone(&handler));
-        Box::pin(async move { answer(request, &seat, &handler).await })
+        let (permit, handler) = (Arc::clone(&permit), Arc::clone(&handler));
+        Box::pin(async move { answer(request, &permit, &handler).await })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -70,7 +71,7 @@ async fn converse(stream: impl Stream + 'static, seat: Arc<Seat>, handler: Arc<H
     let rest = connection.into_parts();
     let mut stream = rest.io.into_inner();
     if let Err(error) = served {
-        // hyper is silent then, as it should be where no request has begun.
+        // hyper sends nothing then. That is right only if no request has begun.
         if let Some(status) = status_of(&error).filter(|_| !rest.read_buf.is_empty()) {
             let answer = format!(
                 "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
@@ -83,7 +84,7 @@ async fn converse(stream: impl Stream + 'static, seat: Arc<Seat>, handler: Arc<H
     linger(stream).await.ok();
 }
 
-/// What is wrong with a head that came too slowly, or ended early.
+/// The status for a head that came too slowly, or ended early.
 fn status_of(error: &hyper::Error) -> Option<u16> {
     if error.is_timeout() {
         return Some(408);
@@ -91,7 +92,7 @@ fn status_of(error: &hyper::Error) -> Option<u16> {
     error.is_incomplete_message().then_some(400)
 }
 
-/// A connection that is closed with unread bytes is reset, and the answer may be lost.
+/// Ends the answers, and drops what the client still sends for a while.
 async fn linger(mut stream: impl Stream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut rest = stream.take(MAX_LINGER);
@@ -103,7 +104,7 @@ async fn linger(mut stream: impl Stream) -> io::Result<()> {
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    seat: &Seat,
+    permit: &Permit,
     handler: &Arc<Handler>,
 ) -> Result<hyper::Response<Full<Bytes>>, Gone> {
     let (head, body) = request.into_parts();
@@ -118,33 +119,33 @@ async fn answer(
         Ok(body) => body,
         Err(status) => return Ok(Response::plain(status).into_hyper(true)),
     };
-    if !seat.begin_work() {
+    if !permit.start_work() {
         return Err(Gone);
     }
     let handler = Arc::clone(handler);
     let work = move || (handler.answer)(&request, &body);
     let answer = tokio::task::spawn_blocking(work).await;
-    // Whoever asks on and on makes room, too.
-    let is_last = seat.end_work();
+    // A client that never pauses is not idle, so that its connection ends here when others wait.
+    let is_last = permit.end_work();
     Ok(answer
         .unwrap_or_else(|_| Response::plain(500))
         .into_hyper(is_last))
 }
 
-/// The place of the connection has gone to another one.
+/// The connection has been closed for another one.
 #[derive(Debug)]
 struct Gone;
 
 impl std::fmt::Display for Gone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("its place went to another one")
+        f.write_str("closed for another connection")
     }
 }
 
 impl std::error::Error for Gone {}
 
-/// The body; nothing of it where there is no bound, since it is not wanted then. It is read all the same:
-/// until it is sent, most clients look for no answer.
+/// Reads the body. Without a bound its bytes are dropped: it is read because most clients send all of it
+/// before they read an answer.
 ///
 /// # Errors
 /// The status to refuse it with.
@@ -172,10 +173,10 @@ async fn read(mut body: Incoming, max: Option<usize>) -> Result<Vec<u8>, u16> {
     Ok(bytes)
 }
 
-/// A stream that tells its seat when the client sends or reads something.
+/// A stream that tells its permit when the client sends or reads something.
 struct Watched {
     stream: Box<dyn Stream>,
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
 }
 
 impl AsyncRead for Watched {
@@ -187,7 +188,7 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.seat.heard();
+            self.permit.received();
         }
         polled
     }
@@ -201,7 +202,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(1..)) = polled {
-            self.seat.told();
+            self.permit.sent();
         }
         polled
     }

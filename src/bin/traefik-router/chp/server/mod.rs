@@ -2,9 +2,9 @@
 //! bound on every wait and size.
 
 mod connection;
+mod limit;
 mod listener;
 mod message;
-mod seats;
 pub(crate) mod tls;
 
 use std::io;
@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
 
+pub(crate) use self::limit::{ConnectionLimit, Permit};
 pub(crate) use self::listener::{Listener, Stream, at_most};
 pub(crate) use self::message::{Request, Response, reason};
-pub(crate) use self::seats::{Seat, Seats};
 
-/// How long to wait where no connection can be accepted, as when there are no file descriptors.
-const PAUSE: Duration = Duration::from_millis(10);
-/// The thread that carries bytes. Answers are made on others.
-const CARRIERS: usize = 1;
-/// How many answers are made at a time.
-const ANSWERING: usize = 512;
+/// The wait after a connection could not be accepted, as when there are no file descriptors left.
+const RETRY: Duration = Duration::from_millis(10);
+/// The runtime's threads, which carry bytes only.
+const WORKERS: usize = 1;
+/// The threads that answer requests: more requests than this at a time wait for each other.
+const MAX_ANSWERING: usize = 512;
 
 type Refuse = dyn Fn(&Request) -> Option<Response> + Send + Sync;
 type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
@@ -31,8 +31,7 @@ type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
 pub(crate) struct Handler {
     refuse: Box<Refuse>,
     answer: Box<Answer>,
-    /// How long a body may be; `None` means as long as it likes, since nothing of it is
-    /// kept.
+    /// The length of the longest body, in bytes. With `None` a body is read, but not kept.
     max_body: Option<usize>,
 }
 
@@ -48,7 +47,7 @@ impl Handler {
         }
     }
 
-    /// Refuses requests before their bodies are read, so that nobody's need be kept who may not ask.
+    /// Refuses requests before their bodies are read, so that an unauthorised client takes no memory.
     pub(crate) fn refusing(
         mut self,
         refuse: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
@@ -58,14 +57,14 @@ impl Handler {
     }
 }
 
-/// The threads of all servers and relays, which end with the program.
+/// Starts the threads of all servers and relays. They end with the program.
 ///
 /// # Errors
-/// If the system has none to give.
+/// If the system has no thread left.
 pub(crate) fn threads() -> io::Result<Handle> {
     let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(CARRIERS)
-        .max_blocking_threads(ANSWERING)
+        .worker_threads(WORKERS)
+        .max_blocking_threads(MAX_ANSWERING)
         .enable_all()
         .build()?;
     let handle = runtime.handle().clone();
@@ -74,10 +73,10 @@ pub(crate) fn threads() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// Serves what connects.
+/// Answers the requests of every connection to these listeners, on other threads.
 ///
 /// # Errors
-/// If the runtime does not take a listener.
+/// If a listener can't be added to the runtime.
 pub(crate) fn serve(
     threads: &Handle,
     listeners: Vec<Listener>,
@@ -85,39 +84,41 @@ pub(crate) fn serve(
     tls: Option<&Arc<rustls::ServerConfig>>,
     handler: Handler,
 ) -> io::Result<()> {
-    let (handler, seats) = (Arc::new(handler), Seats::new(limit));
+    let (handler, limit) = (Arc::new(handler), ConnectionLimit::new(limit));
     for listener in listeners {
         let (handler, tls) = (Arc::clone(&handler), tls.cloned());
-        accept(threads, listener, &seats, move |stream, seat| {
-            connection::serve(stream, seat, tls.clone(), Arc::clone(&handler))
+        accept(threads, listener, &limit, move |stream, permit| {
+            connection::serve(stream, permit, tls.clone(), Arc::clone(&handler))
         })?;
     }
     Ok(())
 }
 
-/// Has each connection to a listener served by `serve`, once it has a place.
+/// Runs `serve` for each connection to a listener, once the connection has a permit.
 ///
 /// # Errors
-/// If the runtime does not take the listener.
+/// If the listener can't be added to the runtime.
 pub(crate) fn accept<F: Future<Output = ()> + Send>(
     threads: &Handle,
     listener: Listener,
-    seats: &Arc<Seats>,
-    serve: impl Fn(Box<dyn Stream>, Arc<Seat>) -> F + Clone + Send + Sync + 'static,
+    limit: &Arc<ConnectionLimit>,
+    serve: impl Fn(Box<dyn Stream>, Arc<Permit>) -> F + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
     let _runtime = threads.enter();
-    let (listener, seats) = (listener.on_runtime()?, Arc::clone(seats));
+    let (listener, limit) = (listener.on_runtime()?, Arc::clone(limit));
     threads.spawn(async move {
         loop {
             let Ok(stream) = listener.accept().await else {
                 // It may be a matter of file descriptors.
-                seats.make_room();
-                tokio::time::sleep(PAUSE).await;
+                limit.close_idle();
+                tokio::time::sleep(RETRY).await;
                 continue;
             };
-            let (seat, serve) = (Arc::new(seats.take().await), serve.clone());
+            let (permit, serve) = (Arc::new(limit.acquire().await), serve.clone());
             tokio::spawn(async move {
-                seat.until_closed(serve(stream, Arc::clone(&seat))).await;
+                permit
+                    .until_closed(serve(stream, Arc::clone(&permit)))
+                    .await;
             });
         }
     });
