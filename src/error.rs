@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::route::RouteSpec;
-
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -73,8 +71,9 @@ pub enum Stored {
     Nothing,
     /// All of it: Traefik may serve it at any moment, though we did not see it do so.
     All,
-    /// These routes of a change that was too large for one transaction; the others are as they were.
-    Some(Vec<RouteSpec>),
+    /// The routes of these routespecs, of a change that was too large for one transaction; the others are
+    /// as they were.
+    Some(Vec<String>),
     /// Not known: the connection broke after the request was sent and before the answer came.
     Unknown,
 }
@@ -87,6 +86,11 @@ impl Error {
             message: message.into(),
             source: None,
         }))
+    }
+
+    /// An option, or a combination of options, is not acceptable.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidConfig, message)
     }
 
     /// Keeps the cause, whose text is appended to the message.

@@ -19,7 +19,7 @@ use crate::config::FOREVER;
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
 use crate::config::text::Syntax;
-use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::error::{Error, Result, Stored};
 use crate::http::Tls;
 use crate::route::{Nested, Route, Table};
 use crate::traefik::Api;
@@ -67,6 +67,13 @@ pub struct Builder {
     log_level: String,
     env: Vec<(OsString, OsString)>,
     stop_timeout: Duration,
+}
+
+impl Router {
+    /// Starts to set up a Router that keeps its routes in `backend`.
+    pub fn builder(backend: impl Backend) -> Builder {
+        Builder::new(Box::new(backend))
+    }
 }
 
 impl Builder {
@@ -436,13 +443,13 @@ impl Builder {
     /// Where a Traefik that we start listens: for requests, and with its API.
     fn listens(&self) -> Result<(Listen, Listen)> {
         let [api_url] = &*self.api_urls else {
-            return Err(invalid(
+            return Err(Error::invalid(
                 "a Traefik that we start has one API URL (`traefik_api_urls`)",
             ));
         };
         let api = Listen::parse("traefik_api_url", api_url)?;
         if api.tls {
-            return Err(invalid(
+            return Err(Error::invalid(
                 "the API of a Traefik that we start is served without TLS; begin `traefik_api_url` \
                  with http://",
             ));
@@ -460,7 +467,7 @@ impl Builder {
         ] {
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
             if name.is_empty() || !name.bytes().all(is_plain) {
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "`{option}` {name:?} is no entrypoint's name: letters, digits, '-' and '_'"
                 )));
             }
@@ -482,7 +489,7 @@ impl Builder {
     /// On one entrypoint the API would answer in place of routes.
     fn check_entrypoints(&self, entrypoint: &str) -> Result<()> {
         if *entrypoint == self.api_entrypoint {
-            return Err(invalid(&format!(
+            return Err(Error::invalid(format!(
                 "routes and Traefik's API must have entrypoints of their own, and both have \
                  {entrypoint:?} (`traefik_entrypoint`, `traefik_api_entrypoint`)"
             )));
@@ -498,7 +505,7 @@ impl Builder {
             ("extra_static_config", Some(&self.extra_static_config)),
         ] {
             if config.is_some_and(|config| !config.is_object()) {
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "`{option}` must be a map, as Traefik documents it"
                 )));
             }
@@ -509,7 +516,7 @@ impl Builder {
         let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
         if !levels.contains(&&*self.log_level.to_uppercase()) {
             // Traefik would start all the same, and log what it likes.
-            return Err(invalid(&format!(
+            return Err(Error::invalid(format!(
                 "`traefik_log_level` {:?} is none that Traefik has: {}",
                 self.log_level,
                 levels.join(", ")
@@ -518,7 +525,7 @@ impl Builder {
         let all = self.api_urls.len();
         match self.quorum {
             Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "`traefik_quorum` is {quorum}, and there are {all} Traefiks (`traefik_api_urls`): \
                      choose 1 to {all}"
                 )));
@@ -527,25 +534,25 @@ impl Builder {
         }
         if let Some(hash) = &self.api_hashed_password {
             let Some(password) = &self.api_password else {
-                return Err(invalid(
+                return Err(Error::invalid(
                     "`traefik_api_hashed_password` needs `traefik_api_password` beside it",
                 ));
             };
             if !dynamic::is_password_hash(hash) {
-                return Err(invalid(
+                return Err(Error::invalid(
                     "`traefik_api_hashed_password` is no hash that Traefik takes: {SHA}, $apr1$ or \
                      bcrypt, as htpasswd writes them",
                 ));
             }
             if dynamic::is_hash_of(hash, password) == Some(false) {
-                return Err(invalid(
+                return Err(Error::invalid(
                     "`traefik_api_hashed_password` is not the hash of `traefik_api_password`: Traefik would \
                      refuse that password",
                 ));
             }
         }
         if !self.throttle.is_zero() && self.throttle >= self.check_route_timeout {
-            return Err(invalid(&format!(
+            return Err(Error::invalid(format!(
                 "`traefik_providers_throttle_duration` is {:?}, and a change has to be served within \
                  `check_route_timeout`, {:?}: choose a shorter throttle or a longer timeout",
                 self.throttle, self.check_route_timeout
@@ -569,7 +576,7 @@ impl Builder {
         let name = &self.api_username;
         let refused = |c: char| c.is_control() || ":,\u{2551}".contains(c);
         if name.is_empty() || name.trim() != name || name.chars().any(refused) {
-            return Err(invalid(
+            return Err(Error::invalid(
                 "`traefik_api_username` must not be empty, begin or end with a space, or contain ':', \
                  ',', '\u{2551}' or control characters: Traefik would read another name",
             ));
@@ -585,7 +592,7 @@ impl Builder {
         if let Some(cost) = self.bcrypt_cost {
             return match bcrypt::hash(password, cost) {
                 Ok(hash) => Ok(hash),
-                Err(error) => Err(invalid("`bcrypt_cost`").with_source(error)),
+                Err(error) => Err(Error::invalid("`bcrypt_cost`").with_source(error)),
             };
         }
         Ok(dynamic::fast_hash(password))
@@ -661,8 +668,4 @@ impl fmt::Debug for Builder {
             .field("static_config_file", &self.static_config_file)
             .finish_non_exhaustive()
     }
-}
-
-pub(super) fn invalid(message: &str) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message)
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::builder::invalid;
 use crate::atomic::FileId;
 use crate::config::certificate::{check, to_pem};
 use crate::config::dynamic::Certificate;
@@ -100,12 +99,12 @@ impl CertificateFiles {
     fn read(&self) -> Result<(Certificate, i64)> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|error| {
-                invalid(&format!("`ssl`: can't read {}", path.display())).with_source(error)
+                Error::invalid(format!("`ssl`: can't read {}", path.display())).with_source(error)
             })
         };
         check(&read(&self.cert)?, &read(&self.key)?).map_err(|why| {
             let (cert, key) = (self.cert.display(), self.key.display());
-            invalid(&format!("`ssl`: {cert} with the private key {key}: {why}"))
+            Error::invalid(format!("`ssl`: {cert} with the private key {key}: {why}"))
         })
     }
 

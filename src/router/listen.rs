@@ -3,8 +3,6 @@
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-use super::builder::invalid;
-use super::managed::Managed;
 use crate::config::static_config::Entrypoint;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,7 +17,7 @@ pub(super) struct Listen {
 impl Listen {
     pub(super) fn parse(option: &str, url: &str) -> Result<Self> {
         let refuse = || {
-            invalid(&format!(
+            Error::invalid(format!(
                 "`{option}` must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
             ))
         };
@@ -89,7 +87,12 @@ impl Listen {
         format!("{scheme}://{}", self.address())
     }
 
-    pub(super) fn wait_until_open(&self, timeout: Duration, managed: &Managed) -> Result<()> {
+    /// Waits until it is open. Fails when `check` does.
+    pub(super) fn wait_until_open(
+        &self,
+        timeout: Duration,
+        check: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let address = self.address();
         loop {
@@ -98,7 +101,7 @@ impl Listen {
             if open {
                 return Ok(());
             }
-            managed.check()?;
+            check()?;
             if Instant::now() >= deadline {
                 return Err(Error::new(
                     ErrorKind::Process,

@@ -6,17 +6,13 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::ProcessStatus;
-use super::builder::invalid;
 use super::certificate::CertificateFiles;
 use super::listen::Listen;
-use super::verify::{Serving, Verifier};
 use crate::atomic::{self, FileId, Folder};
-use crate::backend::{Backend, Commit};
 use crate::config::dynamic::Certificate;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +31,20 @@ pub(super) struct Managed {
     launch: Launch,
     public: Listen,
     certificate: Option<CertificateFiles>,
+}
+
+/// How a Traefik that we have started is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProcessStatus {
+    /// It runs, with this process id.
+    Running(u32),
+    /// It runs, with this process id, but was not seen to serve since [`Router::revive`](crate::Router::revive) started it.
+    NotServing(u32),
+    /// It was stopped by [`Router::stop`](crate::Router::stop).
+    Stopped,
+    /// It ended by itself; the text says how, with its last words.
+    Ended(String),
 }
 
 #[derive(Debug)]
@@ -133,8 +143,8 @@ impl Managed {
     }
 
     /// Starts Traefik again if it has ended by itself, if it was started again before and did not serve,
-    /// or if it watches a folder that was replaced. Then calls `wait`, which calls
-    /// [`Self::wait_until_ready`]. Returns whether it had to. A caller waits for the one before it: nobody
+    /// or if it watches a folder that was replaced. Then calls `wait`, which waits until
+    /// Traefik serves. Returns whether it had to. A caller waits for the one before it: nobody
     /// ends a Traefik for which another caller waits.
     pub(super) fn revive(&self, wait: impl FnOnce() -> Result<()>) -> Result<bool> {
         let _one_at_a_time = self.reviving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,26 +189,30 @@ impl Managed {
         Ok(true)
     }
 
-    /// Waits until Traefik serves `commit` on its entrypoint.
-    pub(super) fn wait_until_ready(
-        &self,
-        verifier: &Verifier,
-        store: &dyn Backend,
-        commit: &Commit,
-    ) -> Result<()> {
-        let since = match &*self.state() {
-            State::Ended | State::Stopped => return Err(stopped()),
-            State::Started(started) => started.since,
-        };
-        let ready = self.try_until_ready(verifier, store, commit, since);
+    /// When the process was started.
+    pub(super) fn started_at(&self) -> Result<Instant> {
+        match &*self.state() {
+            State::Ended | State::Stopped => Err(stopped()),
+            State::Started(started) => Ok(started.since),
+        }
+    }
+
+    /// Notes whether Traefik has served within the time allowed.
+    pub(super) fn set_ready(&self, ready: bool) {
         if let State::Started(started) = &mut *self.state() {
-            started.readiness = match (&ready, started.readiness) {
+            started.readiness = match (ready, started.readiness) {
                 // A change may have been served in the meantime.
-                (Ok(()), _) | (Err(_), Readiness::Serves) => Readiness::Serves,
-                (Err(_), _) => Readiness::Failed,
+                (true, _) | (false, Readiness::Serves) => Readiness::Serves,
+                (false, _) => Readiness::Failed,
             };
         }
-        ready
+    }
+
+    /// Waits until Traefik listens where requests come in.
+    pub(super) fn wait_until_open(&self, timeout: Duration) -> Result<()> {
+        self.public.wait_until_open(timeout, || self.check())?;
+        // Another Traefik may listen there, since ours could not.
+        self.check()
     }
 
     /// Whether Traefik runs, and did not serve in time.
@@ -216,24 +230,6 @@ impl Managed {
                 started.readiness = Readiness::Serves;
             }
         }
-    }
-
-    fn try_until_ready(
-        &self,
-        verifier: &Verifier,
-        store: &dyn Backend,
-        commit: &Commit,
-        since: Instant,
-    ) -> Result<()> {
-        let serving = Serving {
-            store,
-            managed: Some(self),
-        };
-        verifier.confirm_setup(commit, since, serving)?;
-        self.public.wait_until_open(verifier.timeout(), self)?;
-        // Somebody else's Traefik may have answered for ours, which could not listen there.
-        self.check()?;
-        verifier.confirm_public(commit, serving).map(drop)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -345,7 +341,7 @@ impl OwnFiles {
             if there.is_some_and(|(text, _)| !is_ours(&text)) {
                 // Without the lock nothing is removed.
                 files.unlock();
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "{} is there already and not ours; move it away, or choose another \
                      `static_config_file`",
                     file.display()

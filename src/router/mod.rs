@@ -1,15 +1,17 @@
 //! The [`Router`]: routes in, routes served.
 
+mod applied;
 mod builder;
 mod certificate;
 mod commit;
 mod listen;
 mod managed;
+mod status;
 mod verify;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -20,9 +22,11 @@ use crate::backend::{Backend, Commit, Edit, Setup};
 use crate::config::dynamic::Own;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Route, RouteSpec, Table};
-use crate::traefik::{Api, RouterInfo, Version};
 
+pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
+pub use managed::ProcessStatus;
+pub use status::{Status, TraefikStatus};
 pub use watch::Watch;
 
 /// Keeps the routes of one or several Traefiks.
@@ -46,127 +50,7 @@ pub struct Router {
     last: Mutex<Commit>,
 }
 
-/// What a call changed, and how long it took.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Applied {
-    /// Routes that were not there before.
-    pub added: Vec<RouteSpec>,
-    /// Routes whose target or data is another one now.
-    pub changed: Vec<RouteSpec>,
-    /// Routes that were there before.
-    pub deleted: Vec<RouteSpec>,
-    /// The generation that Traefik shows for it.
-    pub generation: u64,
-    /// How long the store took.
-    pub stored_after: Duration,
-    /// How long it took, from the same start, until every Traefik had loaded it, as its API or requests
-    /// to `public_url` have shown; at least as long as to store it.
-    pub loaded_after: Duration,
-    /// How long it took, from the same start, until every Traefik was known to serve it: it has loaded
-    /// the change and refuses nothing of it.
-    pub served_after: Duration,
-    /// Whether requests were seen to meet the change.
-    pub verified: Verified,
-}
-
-/// How far a change was followed, once every Traefik's API has shown it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verified {
-    /// Requests to [`public_url`](Builder::public_url) meet it.
-    Seen,
-    /// Nobody has asked there.
-    NotAsked(NotAsked),
-}
-
-/// Why [`public_url`](Builder::public_url) was not asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NotAsked {
-    /// The Router works on the store alone.
-    Offline,
-    /// There are several Traefiks, and a request reaches one of them.
-    SeveralTraefiks,
-    /// The URL was not set, and the Traefik is somebody else's.
-    DefaultUrl,
-    /// It can't be reached from here; the text says why. It is asked again after 5 seconds, and less
-    /// often each time.
-    Unreachable(String),
-}
-
-impl Default for Verified {
-    fn default() -> Self {
-        Self::NotAsked(NotAsked::Offline)
-    }
-}
-
-/// How a Router's Traefiks are.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Status {
-    /// The Traefik that this Router has started; `None` if it has started none.
-    pub process: Option<ProcessStatus>,
-    /// What each configured Traefik answers.
-    pub traefiks: Vec<TraefikStatus>,
-}
-
-/// For how long a Traefik may take to load a commit before we say that it has not. With its own default
-/// `providersThrottleDuration` it takes 2 seconds.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What the API of one Traefik answers.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TraefikStatus {
-    /// The URL of its API.
-    pub url: String,
-    /// Its version, and since when it runs; or why it did not answer, or could not be asked.
-    pub version: Result<Version>,
-    /// The generation of this table that it has loaded; `None` if it has loaded none.
-    pub generation: Option<u64>,
-    /// Whether that is the one stored. A commit that is under way is waited for, up to 3 seconds.
-    pub is_current: bool,
-    /// The routers of this table that it refuses, each with its reasons.
-    pub refused: Vec<RouterInfo>,
-}
-
-/// How a Traefik that we have started is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProcessStatus {
-    /// It runs, with this process id.
-    Running(u32),
-    /// It runs, with this process id, but was not seen to serve since [`Router::revive`] started it.
-    NotServing(u32),
-    /// It was stopped by [`Router::stop`].
-    Stopped,
-    /// It ended by itself; the text says how, with its last words.
-    Ended(String),
-}
-
-impl Status {
-    /// Whether everything is as it should be: each Traefik answers, has loaded what is stored, and
-    /// refuses none of its routers.
-    pub fn is_healthy(&self) -> bool {
-        matches!(self.process, None | Some(ProcessStatus::Running(_)))
-            && self.traefiks.iter().all(TraefikStatus::is_healthy)
-    }
-}
-
-impl TraefikStatus {
-    /// Whether it answers, has loaded what is stored, and refuses none of its routers.
-    pub fn is_healthy(&self) -> bool {
-        self.version.is_ok() && self.is_current && self.refused.is_empty()
-    }
-}
-
 impl Router {
-    /// Starts to set up a Router that keeps its routes in `backend`.
-    pub fn builder(backend: impl Backend) -> Builder {
-        Builder::new(Box::new(backend))
-    }
-
     fn new(backend: Box<dyn Backend>, verifier: Verifier) -> Self {
         Self {
             backend,
@@ -320,76 +204,6 @@ impl Router {
         self.verifier.router_name(&self.last().namespace, spec)
     }
 
-    /// Follows the table from here on: changes by this Router, by others, by other programs.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub fn watch(&self) -> Result<Watch<'_>> {
-        Watch::new(self)
-    }
-
-    /// Asks every Traefik how it is: its version, the generation it has loaded, and which routers of this
-    /// table it refuses. Never fails; what is wrong is in the answer.
-    pub fn status(&self) -> Status {
-        Status {
-            process: self.process(),
-            traefiks: self.verifier.apis().map(|api| self.ask(api)).collect(),
-        }
-    }
-
-    /// How the Traefik that this Router has started is; `None` if it has started none. Asks no API.
-    pub fn process(&self) -> Option<ProcessStatus> {
-        self.managed.as_ref().map(Managed::status)
-    }
-
-    fn ask(&self, api: &Api) -> TraefikStatus {
-        let mut status = TraefikStatus {
-            url: api.url().to_string(),
-            version: api.version(),
-            generation: None,
-            is_current: false,
-            refused: Vec::new(),
-        };
-        if status.version.is_ok() {
-            let deadline = Instant::now() + RELOAD_PATIENCE;
-            let asked = self.loaded_by(api, deadline).and_then(|loaded| {
-                (status.generation, status.is_current) = loaded;
-                status.refused = self.refused_by(api)?;
-                Ok(())
-            });
-            if let Err(error) = asked {
-                status.version = Err(error);
-            }
-        }
-        status
-    }
-
-    /// The generation that a Traefik has loaded, and whether it is the one stored.
-    fn loaded_by(&self, api: &Api, deadline: Instant) -> Result<(Option<u64>, bool)> {
-        loop {
-            let stored = self.backend.last_commit()?;
-            let stored = stored.unwrap_or_else(|| self.last().clone());
-            let marker = format!("{}@{}", stored.marker, self.backend.provider());
-            let loaded = api.generation(&marker)?;
-            let is_current = loaded == Some(stored.generation);
-            if is_current || Instant::now() >= deadline {
-                return Ok((loaded, is_current));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// The routers of this table that a Traefik refuses.
-    fn refused_by(&self, api: &Api) -> Result<Vec<RouterInfo>> {
-        let mut refused = api.refused_routers()?;
-        if !refused.is_empty() {
-            let stored = self.backend.inspect()?.unwrap_or_default();
-            let ours = stored.router_names(self.backend.provider());
-            refused.retain(|router| ours.contains_key(&router.name));
-        }
-        Ok(refused)
-    }
-
     /// Starts the Traefik that this Router has started once more if it has ended by itself, with the
     /// same static configuration, and returns `true` when it serves the routes in the store. While
     /// Traefik runs and serves, or is somebody else's, this returns `false` and costs next to nothing.
@@ -424,16 +238,8 @@ impl Router {
         }
         managed.revive(|| {
             let commit = self.backend.commit(&mut |_, _| Vec::new())?;
-            managed.wait_until_ready(&self.verifier, &*self.backend, &commit)
-        })
-    }
-
-    /// Whether every Traefik serves what is stored.
-    fn is_served(&self) -> bool {
-        let mut apis = self.verifier.apis();
-        apis.all(|api| {
-            let loaded = self.loaded_by(api, Instant::now());
-            loaded.is_ok_and(|(_, is_current)| is_current)
+            self.verifier
+                .confirm_start(&commit, &*self.backend, managed)
         })
     }
 

@@ -279,10 +279,6 @@ impl Verifier {
         first.map_or_else(|| Ok(String::new()), |version| Ok(version?.version))
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Waits until every Traefik serves `commit`. A Traefik that we have `managed` to start tells what
     /// it has logged since the commit was `begun`: it may read what is stored before we look.
     pub(super) fn confirm(
@@ -315,6 +311,25 @@ impl Verifier {
     ) -> Result<()> {
         let awaited = Self::setup(commit, begun, serving);
         self.await_commit(&awaited).map(drop)
+    }
+
+    /// Waits until the Traefik that we have started serves `commit` on its entrypoint.
+    pub(super) fn confirm_start(
+        &self,
+        commit: &Commit,
+        store: &dyn Backend,
+        managed: &Managed,
+    ) -> Result<()> {
+        let since = managed.started_at()?;
+        let serving = Serving {
+            store,
+            managed: Some(managed),
+        };
+        let ready = (self.confirm_setup(commit, since, serving))
+            .and_then(|()| managed.wait_until_open(self.timeout))
+            .and_then(|()| self.confirm_public(commit, serving));
+        managed.set_ready(ready.is_ok());
+        ready.map(drop)
     }
 
     /// Waits until requests meet the commit of a setup, as an API has shown it.

@@ -13,12 +13,20 @@ pub struct Watch<'r> {
     known: Table,
 }
 
-impl<'r> Watch<'r> {
-    pub(super) fn new(router: &'r Router) -> Result<Self> {
-        let known = router.get_all_routes()?;
-        Ok(Self { router, known })
+impl Router {
+    /// Follows the table from here on: changes by this Router, by others, by other programs.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn watch(&self) -> Result<Watch<'_>> {
+        Ok(Watch {
+            router: self,
+            known: self.get_all_routes()?,
+        })
     }
+}
 
+impl Watch<'_> {
     /// The table up to the changes that were returned last.
     pub fn table(&self) -> &Table {
         &self.known

@@ -186,7 +186,7 @@ impl TableFile {
                 others.map(ToString::to_string)
             };
             if let Some(name) = setup.api.as_ref().and_then(named) {
-                return Err(invalid(format!(
+                return Err(Error::invalid(format!(
                     "the file has a router for Traefik's API, {name}, and Traefik does not serve it"
                 )));
             }
@@ -240,7 +240,7 @@ impl TableFile {
         }
         if let Some(name) = by_hand.first() {
             if !own.api.given {
-                return Err(invalid(format!(
+                return Err(Error::invalid(format!(
                     "the file has a router for Traefik's API already, {name}, and its password was not \
                      given (`traefik_api_password`)"
                 )));
@@ -250,7 +250,7 @@ impl TableFile {
                 without_api(&mut self.header.base);
                 config = own.api.config(&self.ending);
             } else if !own.api.is_let_in_by(&self.header.base) {
-                return Err(invalid(format!(
+                return Err(Error::invalid(format!(
                     "the file has a router for the API of Traefiks that others run, {name}, with \
                      another user name or password; give the same ones (`traefik_api_username`, \
                      `traefik_api_password`), or set `replace_api_router` if no such Traefik is left"
@@ -304,7 +304,7 @@ impl TableFile {
                 None => merge(&mut ours, &nest(&path, entry.value)),
                 Some(theirs) if theirs == *entry.value => {}
                 Some(_) => {
-                    return Err(invalid(format!(
+                    return Err(Error::invalid(format!(
                         "the file already sets {} to something else than the extra dynamic \
                          configuration does; remove it from one of them",
                         path.join(".")
@@ -783,8 +783,4 @@ fn corrupt(why: String) -> Error {
 
 fn in_use(why: String) -> Error {
     Error::new(ErrorKind::InUse, why)
-}
-
-fn invalid(why: String) -> Error {
-    Error::new(ErrorKind::InvalidConfig, why)
 }

@@ -827,7 +827,9 @@ fn with_partial(error: Error, stored: BTreeSet<RouteSpec>) -> Error {
         .context(format!(
             "stored {count} routes of a batch that needs several transactions"
         ))
-        .with_stored(Stored::Some(stored.into_iter().collect()))
+        .with_stored(Stored::Some(
+            stored.iter().map(ToString::to_string).collect(),
+        ))
 }
 
 impl<S: KvStore> Backend for KvBackend<S> {

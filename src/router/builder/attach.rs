@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Builder, invalid, probe};
+use super::{Builder, probe};
 use crate::backend::{Contents, Setup};
 use crate::config::dynamic::api_part;
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -50,11 +50,13 @@ impl Builder {
     /// [`Error::stored`] says so.
     pub fn attach(self) -> Result<Router> {
         if self.api_urls.is_empty() {
-            return Err(invalid("`traefik_api_urls` names no Traefik to attach to"));
+            return Err(Error::invalid(
+                "`traefik_api_urls` names no Traefik to attach to",
+            ));
         }
         self.check_options()?;
         if self.ssl.0.is_some() || self.initial_routes.is_some() {
-            return Err(invalid(
+            return Err(Error::invalid(
                 "`ssl` and `initial_routes` are for a Traefik that we start; another one has its \
                  certificates from its own configuration, and keeps the routes that are stored",
             ));
@@ -190,7 +192,7 @@ impl Builder {
             let known = answer.entrypoints.iter();
             let Some(ours) = known.clone().find(|known| known.name == entrypoint) else {
                 let names: Vec<_> = known.map(|known| &*known.name).collect();
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "Traefik at {} has no entrypoint {entrypoint:?} (`traefik_entrypoint`); it has {}",
                     answer.url,
                     names.join(", ")
@@ -200,7 +202,7 @@ impl Builder {
                 continue;
             }
             if ours.redirects() {
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "the entrypoint {entrypoint:?} of Traefik at {} answers every request with a \
                      redirect, so that nothing would be served at `public_url`; choose the entrypoint \
                      that it redirects to (`traefik_entrypoint`)",
@@ -208,7 +210,7 @@ impl Builder {
                 )));
             }
             if ours.has_tls() && !public.tls {
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "the entrypoint {entrypoint:?} of Traefik at {} serves TLS alone, and `public_url` \
                      begins with http://",
                     answer.url
@@ -216,7 +218,7 @@ impl Builder {
             }
             let needed = public.tls && !ours.has_tls();
             if tls.replace(needed).is_some_and(|before| before != needed) {
-                return Err(invalid(&format!(
+                return Err(Error::invalid(format!(
                     "the entrypoint {entrypoint:?} has TLS of its own in some Traefiks \
                      (`traefik_api_urls`) and not in others; the routers of one table serve only \
                      one kind"

@@ -10,8 +10,8 @@ use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, priority};
-use crate::router::RELOAD_PATIENCE;
 use crate::router::certificate::CertificateFiles;
+use crate::router::status::RELOAD_PATIENCE;
 use crate::router::verify::{UNHEARD, UNREAD, has_loaded, has_parents, providers};
 use crate::traefik::{Api, RouterInfo, Version, process};
 

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Builder, invalid, probe};
+use super::{Builder, probe};
 use crate::backend::{Commit, Setup};
 use crate::config::dynamic::{self, Certificate, Own, has_default_certificate};
 use crate::config::merge;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::route::Nested;
 use crate::router::certificate::{CertificateFiles, made_up};
 use crate::router::listen::Listen;
@@ -49,7 +49,7 @@ impl Builder {
         let stored = self.backend.inspect()?.unwrap_or_default();
         let entrypoint = self.entrypoint_over(&stored, &public)?;
         if stored.tls && !public.tls {
-            return Err(invalid(
+            return Err(Error::invalid(
                 "the routers of this table serve HTTPS alone, as a Router that was attached to \
                  another Traefik has set it; serve `public_url` over HTTPS",
             ));
@@ -86,7 +86,7 @@ impl Builder {
             setup.own = Some(own);
         } else {
             if is_taken(&self.extra_static_config) {
-                return Err(invalid(
+                return Err(Error::invalid(
                     "`extra_static_config` sets up the file provider, by which Traefik is to read its \
                      own API router and certificate; put what the file holds into \
                      `extra_dynamic_config`",
@@ -142,7 +142,7 @@ impl Builder {
         let initial = self.initial_routes.iter().flatten();
         warn_of_likely_mistakes(initial.map(|route| &route.spec));
         let managed = Managed::start(own_files, launch, public, certificate)?;
-        managed.wait_until_ready(verifier, &*self.backend, &commit)?;
+        verifier.confirm_start(&commit, &*self.backend, &managed)?;
         if setup.knows_parents.is_none() {
             // The program did not say its version.
             let version = verifier.version()?;
@@ -180,7 +180,7 @@ impl Builder {
     pub(super) fn check_nested(&self, version: &str) -> Result<()> {
         match self.nested {
             None | Some(Nested::Never) => Ok(()),
-            Some(_) => Err(invalid(&format!(
+            Some(_) => Err(Error::invalid(format!(
                 "`nested_routers` needs Traefik 3.6 or later, and this one is {version}; set it to \
                  never"
             ))),
@@ -194,7 +194,7 @@ impl Builder {
                 let (files, certificate) = CertificateFiles::load(cert, key)?;
                 let given = self.extra_dynamic_config.as_ref();
                 if given.is_some_and(has_default_certificate) {
-                    return Err(invalid(
+                    return Err(Error::invalid(
                         "both `ssl` and `extra_dynamic_config` set the default certificate",
                     ));
                 }

@@ -1,0 +1,60 @@
+//! What a call reports.
+
+use std::time::Duration;
+
+use crate::route::RouteSpec;
+
+/// What a call changed, and how long it took.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Applied {
+    /// Routes that were not there before.
+    pub added: Vec<RouteSpec>,
+    /// Routes whose target or data is another one now.
+    pub changed: Vec<RouteSpec>,
+    /// Routes that were there before.
+    pub deleted: Vec<RouteSpec>,
+    /// The generation that Traefik shows for it.
+    pub generation: u64,
+    /// How long the store took.
+    pub stored_after: Duration,
+    /// How long it took, from the same start, until every Traefik had loaded it, as its API or requests
+    /// to `public_url` have shown; at least as long as to store it.
+    pub loaded_after: Duration,
+    /// How long it took, from the same start, until every Traefik was known to serve it: it has loaded
+    /// the change and refuses nothing of it.
+    pub served_after: Duration,
+    /// Whether requests were seen to meet the change.
+    pub verified: Verified,
+}
+
+/// How far a change was followed, once every Traefik's API has shown it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verified {
+    /// Requests to [`public_url`](Builder::public_url) meet it.
+    Seen,
+    /// Nobody has asked there.
+    NotAsked(NotAsked),
+}
+
+/// Why [`public_url`](Builder::public_url) was not asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotAsked {
+    /// The Router works on the store alone.
+    Offline,
+    /// There are several Traefiks, and a request reaches one of them.
+    SeveralTraefiks,
+    /// The URL was not set, and the Traefik is somebody else's.
+    DefaultUrl,
+    /// It can't be reached from here; the text says why. It is asked again after 5 seconds, and less
+    /// often each time.
+    Unreachable(String),
+}
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self::NotAsked(NotAsked::Offline)
+    }
+}

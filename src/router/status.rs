@@ -1,0 +1,127 @@
+//! How the Traefiks of a Router are.
+
+use std::time::{Duration, Instant};
+
+use super::Router;
+use super::managed::{Managed, ProcessStatus};
+use crate::error::Result;
+use crate::traefik::{Api, RouterInfo, Version};
+
+/// For how long a Traefik may take to load a commit before we say that it has not. With its own default
+/// `providersThrottleDuration` it takes 2 seconds.
+pub(super) const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How a Router's Traefiks are.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// The Traefik that this Router has started; `None` if it has started none.
+    pub process: Option<ProcessStatus>,
+    /// What each configured Traefik answers.
+    pub traefiks: Vec<TraefikStatus>,
+}
+
+/// What the API of one Traefik answers.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TraefikStatus {
+    /// The URL of its API.
+    pub url: String,
+    /// Its version, and since when it runs; or why it did not answer, or could not be asked.
+    pub version: Result<Version>,
+    /// The generation of this table that it has loaded; `None` if it has loaded none.
+    pub generation: Option<u64>,
+    /// Whether that is the one stored. A commit that is under way is waited for, up to 3 seconds.
+    pub is_current: bool,
+    /// The routers of this table that it refuses, each with its reasons.
+    pub refused: Vec<RouterInfo>,
+}
+
+impl Status {
+    /// Whether everything is as it should be: each Traefik answers, has loaded what is stored, and
+    /// refuses none of its routers.
+    pub fn is_healthy(&self) -> bool {
+        matches!(self.process, None | Some(ProcessStatus::Running(_)))
+            && self.traefiks.iter().all(TraefikStatus::is_healthy)
+    }
+}
+
+impl TraefikStatus {
+    /// Whether it answers, has loaded what is stored, and refuses none of its routers.
+    pub fn is_healthy(&self) -> bool {
+        self.version.is_ok() && self.is_current && self.refused.is_empty()
+    }
+}
+
+impl Router {
+    /// Asks every Traefik how it is: its version, the generation it has loaded, and which routers of this
+    /// table it refuses. Never fails; what is wrong is in the answer.
+    pub fn status(&self) -> Status {
+        Status {
+            process: self.process(),
+            traefiks: self.verifier.apis().map(|api| self.ask(api)).collect(),
+        }
+    }
+
+    /// How the Traefik that this Router has started is; `None` if it has started none. Asks no API.
+    pub fn process(&self) -> Option<ProcessStatus> {
+        self.managed.as_ref().map(Managed::status)
+    }
+
+    fn ask(&self, api: &Api) -> TraefikStatus {
+        let mut status = TraefikStatus {
+            url: api.url().to_string(),
+            version: api.version(),
+            generation: None,
+            is_current: false,
+            refused: Vec::new(),
+        };
+        if status.version.is_ok() {
+            let deadline = Instant::now() + RELOAD_PATIENCE;
+            let asked = self.loaded_by(api, deadline).and_then(|loaded| {
+                (status.generation, status.is_current) = loaded;
+                status.refused = self.refused_by(api)?;
+                Ok(())
+            });
+            if let Err(error) = asked {
+                status.version = Err(error);
+            }
+        }
+        status
+    }
+
+    /// The generation that a Traefik has loaded, and whether it is the one stored.
+    fn loaded_by(&self, api: &Api, deadline: Instant) -> Result<(Option<u64>, bool)> {
+        loop {
+            let stored = self.backend.last_commit()?;
+            let stored = stored.unwrap_or_else(|| self.last().clone());
+            let marker = format!("{}@{}", stored.marker, self.backend.provider());
+            let loaded = api.generation(&marker)?;
+            let is_current = loaded == Some(stored.generation);
+            if is_current || Instant::now() >= deadline {
+                return Ok((loaded, is_current));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The routers of this table that a Traefik refuses.
+    fn refused_by(&self, api: &Api) -> Result<Vec<RouterInfo>> {
+        let mut refused = api.refused_routers()?;
+        if !refused.is_empty() {
+            let stored = self.backend.inspect()?.unwrap_or_default();
+            let ours = stored.router_names(self.backend.provider());
+            refused.retain(|router| ours.contains_key(&router.name));
+        }
+        Ok(refused)
+    }
+
+    /// Whether every Traefik serves what is stored.
+    pub(super) fn is_served(&self) -> bool {
+        let mut apis = self.verifier.apis();
+        apis.all(|api| {
+            let loaded = self.loaded_by(api, Instant::now());
+            loaded.is_ok_and(|(_, is_current)| is_current)
+        })
+    }
+}
