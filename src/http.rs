@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::config::dynamic::GENERATION_HEADER;
 use crate::error::{Error, ErrorKind, Result, Stored};
 
 /// How TLS is done towards Traefik's API or a store.
@@ -102,13 +101,27 @@ pub(crate) struct Bounds {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
-    pub(crate) next_page: Option<u32>,
-    pub(crate) generation: Option<u64>,
-    pub(crate) location: Option<String>,
+    headers: ureq::http::HeaderMap,
+}
+
+impl Answer {
+    /// The value of a header, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The value of a header that is a number.
+    pub(crate) fn number<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.header(name)?.parse().ok()
+    }
 }
 
 /// ureq takes zero for no time at all.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// A longer body, in bytes, is an error. The longest that is asked for is Traefik's list of 100,000 routers,
+/// about 30 MB.
+const MAX_ANSWER: u64 = 1 << 28;
 
 /// Enough for the threads of one program; more of them would connect anew at every call.
 const IDLE_CONNECTIONS: usize = 16;
@@ -295,25 +308,13 @@ impl Http {
         }
     }
 
-    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+    fn read(&self, answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
         self.answered.store(true, Relaxed);
-        let next_page = number(&answer, "x-next-page");
-        let generation = number(&answer, GENERATION_HEADER);
-        let location = answer.headers().get("location");
-        let location = location.and_then(|to| to.to_str().ok()).map(Into::into);
-        let status = answer.status().as_u16();
-        // Traefik's full list of 100,000 routers is about 30 MB.
-        let body = answer
-            .body_mut()
-            .with_config()
-            .limit(1 << 28)
-            .read_to_vec()?;
+        let (head, mut body) = answer.into_parts();
         Ok(Answer {
-            status,
-            body,
-            next_page,
-            generation,
-            location,
+            status: head.status.as_u16(),
+            body: body.with_config().limit(MAX_ANSWER).read_to_vec()?,
+            headers: head.headers,
         })
     }
 
@@ -341,11 +342,6 @@ impl Http {
 pub(crate) fn is_refused(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     matches!(source, Some(ureq::Error::Io(error)) if error.kind() == IoKind::ConnectionRefused)
-}
-
-/// A header that is a number.
-fn number<T: FromStr>(answer: &ureq::http::Response<ureq::Body>, header: &str) -> Option<T> {
-    answer.headers().get(header)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the other side has closed the connection.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Piece, pieces, prefix_rule, priority, union_rule};
-use super::spec::{UNKNOWN, is_unreserved};
+use super::path::{Piece, UNKNOWN, canonical, is_unreserved, pieces};
+use super::rule::{prefix_rule, priority, union_rule};
 use super::{Route, RouteSpec, Table, Target};
 
 /// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
@@ -408,19 +408,6 @@ fn range(low: u8, high: u8) -> String {
     let last = letters.next_back().or(first);
     let [first, last] = [first.unwrap_or(low), last.unwrap_or(high)].map(|byte| canonical(&[byte]));
     format!("[{first}-{last}]")
-}
-
-/// A path, or the beginning of one, as a routespec has it.
-pub(crate) fn canonical(path: &[u8]) -> String {
-    let mut text = String::with_capacity(path.len());
-    for &byte in path {
-        if byte == b'/' || is_unreserved(byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

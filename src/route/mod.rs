@@ -5,6 +5,7 @@
 mod evaluate;
 mod layout;
 mod names;
+mod path;
 mod rule;
 mod spec;
 mod table;

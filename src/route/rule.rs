@@ -5,13 +5,8 @@
 //! ones in upper case. `/a@b` and `/a%40b` are therefore two paths to it, and a rule has to name
 //! both. (Traefik 3.7: "Routing path" in its documentation of rules; checked in `tests/`.)
 
-use super::layout::canonical;
-use super::spec::{Byte, RouteSpec, is_unreserved, next_byte};
-
-/// The forms of a path are spelled out if up to this many of its characters have two forms each;
-/// beyond it one regular expression covers them. Plain comparisons cost Traefik far less, both at
-/// each request and at each reload.
-const MAX_EITHER: usize = 2;
+use super::path::{MAX_EITHER, Piece, canonical, count_either, has_one_form, pieces};
+use super::spec::RouteSpec;
 
 /// What host routes have on top, so that each of them comes before every route without a host.
 const HOST_BONUS: u64 = 10_000;
@@ -103,47 +98,6 @@ fn host_rule(host: &str) -> String {
     format!("Host({})", literal(bare.as_bytes()))
 }
 
-/// One character of a path, as the rule has to match it.
-pub(super) enum Piece {
-    /// Always this byte.
-    Byte(u8),
-    /// Always this triple: the character would end the path or a segment if it were plain.
-    Triple(u8),
-    /// This byte, plain or as a triple.
-    Either(u8),
-}
-
-pub(super) fn pieces(path: &str) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((byte, tail)) = next_byte(rest) {
-        pieces.push(match byte {
-            Byte::Triple(byte @ (b'/' | b'?' | b'#' | b'%')) => Piece::Triple(byte),
-            Byte::Plain(byte) | Byte::Triple(byte) if b":[]@!$&'()*+,;=".contains(&byte) => {
-                Piece::Either(byte)
-            }
-            Byte::Plain(byte) | Byte::Triple(byte) => Piece::Byte(byte),
-        });
-        rest = tail;
-    }
-    pieces
-}
-
-/// Whether requests can write a path in one way only.
-fn has_one_form(path: &str) -> bool {
-    path.bytes().all(|byte| byte == b'/' || is_unreserved(byte))
-}
-
-/// Whether a path has too many forms to be spelled out.
-pub(super) fn needs_expression(path: &str) -> bool {
-    !has_one_form(path) && count_either(&pieces(path)) > MAX_EITHER
-}
-
-fn count_either(pieces: &[Piece]) -> usize {
-    let either = |piece: &&Piece| matches!(piece, Piece::Either(_));
-    pieces.iter().filter(either).count()
-}
-
 fn path_rule(path: &str) -> String {
     if has_one_form(path) {
         let bare = path.strip_suffix('/').unwrap_or(path);
@@ -233,6 +187,7 @@ fn literal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::path::{Byte, next_byte};
     use crate::route::{Route, Table, matches};
     use proptest::prelude::*;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::needs_expression;
+use super::path::{Byte, UNKNOWN, needs_expression, next_byte};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longer paths would outrank a host route; no server takes request lines of this size anyway.
@@ -240,34 +240,6 @@ fn shown(spec: &str) -> String {
         Some((_, rest)) => format!("{scheme}***@{rest}{more}"),
         None => format!("{visible}{more}"),
     }
-}
-
-/// The character that a regular expression of Go takes for any byte that is not UTF-8.
-pub(super) const UNKNOWN: &str = "%EF%BF%BD";
-
-/// A byte of a percent-encoded text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Byte {
-    Plain(u8),
-    Triple(u8),
-}
-
-/// The first byte of `text`, and the rest. A `%` that starts no triple counts as itself.
-pub(super) fn next_byte(text: &[u8]) -> Option<(Byte, &[u8])> {
-    let hex = |digit: u8| char::from(digit).to_digit(16);
-    match text {
-        [b'%', high, low, rest @ ..] => match (hex(*high), hex(*low)) {
-            (Some(high), Some(low)) => Some((Byte::Triple((high * 16 + low) as u8), rest)),
-            _ => Some((Byte::Plain(b'%'), &text[1..])),
-        },
-        [byte, rest @ ..] => Some((Byte::Plain(*byte), rest)),
-        [] => None,
-    }
-}
-
-/// Whether the byte has one form only in a path, itself.
-pub(super) fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 /// Whether RFC 3986 allows the byte, unencoded, in a path segment (`pchar`).

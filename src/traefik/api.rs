@@ -303,7 +303,7 @@ impl Api {
         loop {
             let path = format!("{path}?{query}per_page=10000&page={page}");
             let answer = self.http.get(&path, self.timeout)?;
-            let next = answer.next_page;
+            let next = answer.number("x-next-page");
             all.append(&mut self.read::<Vec<T>>(&path, answer)?);
             match next {
                 Some(next) if next > page => page = next,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::dynamic::generation_path;
+use crate::config::dynamic::{GENERATION_HEADER, generation_path};
 use crate::error::Result;
 use crate::http::{Http, Tls};
 
@@ -70,11 +70,11 @@ impl EntrypointProbe {
     /// If nobody answers in time.
     pub(crate) fn ask(&self, marker: &str, timeout: Duration) -> Result<Met> {
         let answer = self.http.get(&generation_path(marker), timeout)?;
-        Ok(match answer.generation {
+        Ok(match answer.number(GENERATION_HEADER) {
             Some(generation) => Met::Generation(generation),
             None => Met::Other(OtherAnswer {
                 status: answer.status,
-                location: answer.location,
+                location: answer.header("location").map(Into::into),
             }),
         })
     }

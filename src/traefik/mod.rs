@@ -2,6 +2,7 @@
 
 mod api;
 pub(crate) mod entrypoint;
+mod output;
 pub(crate) mod process;
 mod watchdog;
 

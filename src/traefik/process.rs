@@ -1,19 +1,15 @@
 //! Traefik's process: started, watched, and ended with its owner.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::watchdog::{self, Report, Watched};
+use super::output::Log;
+use super::watchdog::{self, Watched};
 use crate::error::{Error, ErrorKind, Result};
 
 /// By these, and the same in small letters, Go programs send requests for others to a proxy: Traefik would
@@ -30,9 +26,6 @@ const SECRETS: [&str; 3] = [
 /// How long a Traefik that is killed may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
-const KEPT_LINES: usize = 30;
-/// Of a longer line of Traefik's log only the beginning is read.
-const LONGEST_LINE: u64 = 1 << 20;
 /// How long to wait, after Traefik has ended, for what it has written to its log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -288,159 +281,9 @@ pub(crate) fn find_program(program: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The last lines of what Traefik logs, and what its watchdog reports.
-#[derive(Clone, Default)]
-pub(super) struct Log {
-    lines: Arc<Mutex<VecDeque<Line>>>,
-    report: Arc<Mutex<Report>>,
-}
-
-struct Line {
-    at: Instant,
-    complaint: bool,
-    text: String,
-}
-
-impl fmt::Debug for Log {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").finish_non_exhaustive()
-    }
-}
-
-impl Log {
-    fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn last_words(&self) -> String {
-        let lines = self.lines();
-        let complaints: Vec<_> = lines.iter().filter(|line| line.complaint).collect();
-        let chosen = if complaints.is_empty() {
-            lines.iter().collect()
-        } else {
-            complaints
-        };
-        let last = chosen.len().saturating_sub(3);
-        chosen[last..]
-            .iter()
-            .map(|line| &*line.text)
-            .collect::<Vec<_>>()
-            .join(" | ")
-    }
-
-    /// Reads until Traefik closes its end. What comes goes to the log of this program, too.
-    fn follow(&self, output: impl Read) {
-        let mut output = BufReader::new(output);
-        while let Some(line) = next_line(&mut output) {
-            if line.is_empty() || self.report().take(&line) {
-                continue;
-            }
-            let (level, text) = readable(&line);
-            log::log!(target: "traefik", level, "{text}");
-            // Below that it tells its configuration, and what is kept here ends up in errors.
-            if level > log::Level::Info {
-                continue;
-            }
-            let mut lines = self.lines();
-            if lines.len() == KEPT_LINES {
-                lines.pop_front();
-            }
-            let complaint = level <= log::Level::Error;
-            lines.push_back(Line {
-                at: Instant::now(),
-                complaint,
-                text,
-            });
-        }
-    }
-}
-
-/// The next line, as much of it as is kept: what follows, by itself, would be a line of no level.
-fn next_line(output: &mut impl BufRead) -> Option<String> {
-    let mut bytes = Vec::new();
-    let length = output
-        .take(LONGEST_LINE)
-        .read_until(b'\n', &mut bytes)
-        .ok()
-        .filter(|length| *length > 0)?;
-    if length as u64 == LONGEST_LINE && !bytes.ends_with(b"\n") {
-        output.skip_until(b'\n').ok()?;
-    }
-    Some(String::from_utf8_lossy(&bytes).trim().to_string())
-}
-
-/// The level of a line of Traefik's log, and the line as one would tell it.
-fn readable(line: &str) -> (log::Level, String) {
-    let mut fields = match serde_json::from_str(line) {
-        Ok(Value::Object(fields)) => fields,
-        // Cut off, it may be of any level, and what it tells any of Traefik's configuration.
-        _ if line.starts_with('{') => return (log::Level::Debug, line.into()),
-        // Only what stops Traefik early is not JSON.
-        _ => return (log::Level::Error, line.into()),
-    };
-    let mut take = |key: &str| match fields.remove(key) {
-        Some(Value::String(text)) => text,
-        _ => String::new(),
-    };
-    let level = match &*take("level") {
-        "trace" => log::Level::Trace,
-        "debug" => log::Level::Debug,
-        "info" => log::Level::Info,
-        "warn" => log::Level::Warn,
-        _ => log::Level::Error,
-    };
-    let (message, error) = (take("message"), take("error"));
-    drop(take("time"));
-    let text = [message.trim(), &error]
-        .into_iter()
-        .filter(|part| !part.is_empty());
-    let mut text = text.collect::<Vec<_>>().join(": ");
-    if !fields.is_empty() {
-        text.push_str(&format!(" {}", Value::Object(fields)));
-    }
-    (level, text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn log_lines() {
-        for (line, level, text) in [
-            (
-                r#"{"level":"error","error":"x","message":"y","time":"z"}"#,
-                log::Level::Error,
-                "y: x",
-            ),
-            (
-                r#"{"level":"info","message":"y\n","a":1}"#,
-                log::Level::Info,
-                "y {\"a\":1}",
-            ),
-            ("plain", log::Level::Error, "plain"),
-            (r#"{"level":"x"#, log::Level::Debug, r#"{"level":"x"#),
-        ] {
-            assert_eq!(readable(line), (level, text.to_string()));
-        }
-    }
-
-    #[test]
-    fn nothing_of_a_line_that_is_cut_is_kept() {
-        let long = "a-hash ".repeat(LONGEST_LINE as usize / 2);
-        let debug = format!(r#"{{"level":"debug","config":"{long}"}}"#);
-        let error = r#"{"level":"error","message":"well"}"#;
-        // It may be cut by us, or by the end of a Traefik that is killed.
-        let output = format!("{debug}\n{error}\n{}", &debug[..200]);
-        let log = Log::default();
-        log.follow(output.as_bytes());
-        let kept: Vec<_> = log.lines().iter().map(|line| line.text.clone()).collect();
-        assert_eq!(kept, ["well"]);
-    }
 
     #[test]
     fn a_missing_program_is_told_with_what_to_do() {

@@ -6,30 +6,6 @@ pub(super) use unix::{Watched, command};
 #[cfg(not(unix))]
 pub(super) use other::{Watched, command};
 
-/// What the shell has said of the program.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    /// The program's number.
-    process: Option<u32>,
-    /// Its exit code, as a shell has it.
-    code: Option<u8>,
-}
-
-impl Report {
-    /// Takes note of a line of the shell; `false` if it is the program's.
-    pub(super) fn take(&mut self, line: &str) -> bool {
-        let Some(said) = line.strip_prefix("traefik-router: ") else {
-            return false;
-        };
-        match said.split_once(' ') {
-            Some(("process", process)) => self.process = process.parse().ok(),
-            Some(("ended", code)) => self.code = code.parse().ok(),
-            _ => return false,
-        }
-        true
-    }
-}
-
 /// A shell starts the program as its child, and every quarter of a second looks whether the owner still
 /// runs. It needs nothing of its owner for that: no pipe, which a child that the owner forks would hold
 /// open, and no signal, which the owner may have ignored or blocked. It reads when the process with the
@@ -49,7 +25,7 @@ mod unix {
         Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process, waitpgid,
     };
 
-    use crate::traefik::process::Log;
+    use crate::traefik::output::Log;
 
     /// `$0` is the time to give the program, in tenths of a second. The arguments are the owner's number,
     /// when it began (empty if the system does not say), and the program's command line.
@@ -250,7 +226,7 @@ mod other {
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
-    use crate::traefik::process::Log;
+    use crate::traefik::output::Log;
 
     /// There is no watchdog: the program outlives an owner that is killed.
     pub(in crate::traefik) fn command(program: &Path, _grace: Duration) -> Command {

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use super::LINE;
+use super::pieces::LINE;
 
 /// JSON without non-ASCII characters, control characters, `'`, or a `{` inside of a string: it
 /// stands unchanged in TOML and YAML literals, and never runs as a template in Traefik's file

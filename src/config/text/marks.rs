@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Node, Syntax, bom_len, filled, without_lines};
+use super::syntax::Syntax;
+use super::tree::{Node, bom_len, filled, without_lines};
 
 const BEGIN: &str = "# traefik-router: begin";
 const BEGIN_LINE: &str =

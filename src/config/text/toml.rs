@@ -4,7 +4,8 @@ use serde_json::{Map, Number, Value};
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table};
 
 use super::json::is_plain;
-use super::{Field, Kind, LINE, Node, Piece, Place, line_number, whole_lines};
+use super::pieces::{Field, LINE, Piece};
+use super::tree::{Kind, Node, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     let document = Document::parse(text).map_err(|error| {

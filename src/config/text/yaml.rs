@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::json::push_flow_line;
-use super::{Field, Kind, LINE, Node, Piece, Place, bom_len, line_number, whole_lines};
+use super::pieces::{Field, LINE, Piece};
+use super::tree::{Kind, Node, Place, bom_len, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.replace("\r\n", "\n").contains('\r') {
