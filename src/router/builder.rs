@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::listen::Listen;
-use super::verify::{Public, Verifier};
+use super::verify::{PublicUrl, Verifier};
 use super::{NotAsked, Router};
 use crate::backend::{Backend, Contents, Setup};
 use crate::config::FOREVER;
@@ -372,7 +372,7 @@ impl Builder {
             self.backend.provider(),
             self.check_route_timeout,
             None,
-            Public::Not(NotAsked::Offline),
+            PublicUrl::Not(NotAsked::Offline),
         );
         Ok(Router::new(self.backend, verifier).first_storing(setup))
     }
@@ -598,7 +598,7 @@ impl Builder {
         Ok(dynamic::fast_hash(password))
     }
 
-    fn verifier(&self, apis: Vec<Api>, public: Public) -> Verifier {
+    fn verifier(&self, apis: Vec<Api>, public: PublicUrl) -> Verifier {
         Verifier::new(
             apis,
             self.backend.provider(),
@@ -650,11 +650,11 @@ fn collector() -> Vec<(OsString, OsString)> {
 }
 
 /// The probe of requests to a URL.
-fn probe(public: &Listen) -> Public {
+fn probe(public: &Listen) -> PublicUrl {
     match EntrypointProbe::new(&public.url()) {
-        Ok(probe) => Public::Ask(probe),
+        Ok(probe) => PublicUrl::Ask(probe),
         // Without the feature `tls`, an entrypoint that speaks it can't be asked.
-        Err(error) => Public::Not(NotAsked::Unreachable(error.to_string())),
+        Err(error) => PublicUrl::Not(NotAsked::Unreachable(error.to_string())),
     }
 }
 

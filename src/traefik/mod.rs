@@ -4,6 +4,7 @@ mod api;
 pub(crate) mod entrypoint;
 mod output;
 pub(crate) mod process;
+pub(crate) mod version;
 mod watchdog;
 
 pub use api::{Api, EntryPoint, Middleware, RouterInfo, Service, Version};

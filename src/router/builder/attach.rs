@@ -9,8 +9,9 @@ use crate::config::dynamic::api_part;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
-use crate::router::verify::{Public, Serving, Verifier, check_version, has_parents};
+use crate::router::verify::{PublicUrl, Serving, Verifier};
 use crate::router::{NotAsked, Router, Verified};
+use crate::traefik::version::{check_version, has_parents};
 use crate::traefik::{Api, EntryPoint};
 
 /// For how long an API may answer 404 where something may yet serve it: a Traefik does that until it
@@ -65,8 +66,8 @@ impl Builder {
         let stored = self.backend.inspect()?.unwrap_or_default();
         let entrypoint = self.entrypoint_over(&stored, &public)?;
         let asked = match (&self.public_url, &*self.api_urls) {
-            (_, [_, _, ..]) => Public::Not(NotAsked::SeveralTraefiks),
-            (None, _) => Public::Not(NotAsked::DefaultUrl),
+            (_, [_, _, ..]) => PublicUrl::Not(NotAsked::SeveralTraefiks),
+            (None, _) => PublicUrl::Not(NotAsked::DefaultUrl),
             (Some(_), _) => probe(&public),
         };
         let verifier = self.verifier(self.apis(self.api_password.as_deref())?, asked);
@@ -125,7 +126,7 @@ impl Builder {
         };
         let replaces = sets_up && self.replace_api && has_api;
         let refused = AtomicBool::new(false);
-        let asked = verifier.everywhere("can be asked", |traefik, _| {
+        let asked = verifier.ask_quorum("can be asked", |traefik, _| {
             match ask(&traefik.api, patience.min(self.check_route_timeout)) {
                 Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => {
                     refused.store(true, Ordering::Relaxed);
@@ -155,7 +156,7 @@ impl Builder {
         };
         self.backend.open(&setup, &mut |_, _| Vec::new())?;
         let begun = Instant::now();
-        let answers = verifier.everywhere("can be asked", |traefik, _| {
+        let answers = verifier.ask_quorum("can be asked", |traefik, _| {
             let left = || self.check_route_timeout.saturating_sub(begun.elapsed());
             loop {
                 match ask(&traefik.api, left()) {

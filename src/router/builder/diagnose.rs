@@ -12,7 +12,8 @@ use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, priority};
 use crate::router::certificate::CertificateFiles;
 use crate::router::status::RELOAD_PATIENCE;
-use crate::router::verify::{UNHEARD, UNREAD, has_loaded, has_parents, providers};
+use crate::router::verify::{UNHEARD, UNREAD, has_loaded, providers};
+use crate::traefik::version::has_parents;
 use crate::traefik::{Api, RouterInfo, Version, process};
 
 /// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.

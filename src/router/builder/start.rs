@@ -13,9 +13,10 @@ use crate::route::Nested;
 use crate::router::certificate::{CertificateFiles, made_up};
 use crate::router::listen::Listen;
 use crate::router::managed::{Managed, OwnFiles};
-use crate::router::verify::{Serving, Verifier, check_version, has_parents};
+use crate::router::verify::{Serving, Verifier};
 use crate::router::{Router, warn_of_likely_mistakes};
 use crate::traefik::process::{self, Launch};
+use crate::traefik::version::{check_version, has_parents};
 
 impl Builder {
     /// Starts a Traefik, and returns when its API and its entrypoint answer and the routes in the

@@ -1,0 +1,260 @@
+//! Whether Traefik serves what was stored.
+//!
+//! Each commit carries its generation in a middleware, the marker. Traefik puts a whole configuration into
+//! effect at once on each entrypoint. An API that shows the generation therefore proves every change of that
+//! commit, deletions included, with one small answer. The entrypoint for routes shows the generation as well,
+//! and its answer costs half as much. So it is asked first, and the API second. Either may be the first to
+//! change, and another Traefik than ours may answer on the entrypoint.
+
+mod loading;
+mod pending;
+mod public_url;
+mod quorum;
+mod routers;
+mod schedule;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::applied::Verified;
+use super::commit::{Confirmed, Wanted};
+use super::managed::Managed;
+use crate::backend::{Backend, Commit};
+use crate::error::Result;
+use crate::route::RouteSpec;
+use crate::traefik::Api;
+
+use self::loading::{Loaded, Traefik};
+use self::pending::{Pending, full_router_name};
+use self::quorum::ask_quorum;
+use self::routers::await_routers;
+use self::schedule::{PollSchedule, ReloadEstimate};
+
+pub(super) use self::loading::{UNHEARD, UNREAD, providers};
+pub(super) use self::pending::{Serving, has_loaded};
+pub(super) use self::public_url::PublicUrl;
+
+/// An API that refuses the password is asked again for so long.
+const UNAUTHORIZED_GRACE: Duration = Duration::from_secs(1);
+/// The same after a new password was stored. Traefik loads it after its `providersThrottleDuration`, which
+/// defaults to 2 s.
+const NEW_PASSWORD_GRACE: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    traefiks: Vec<Traefik>,
+    provider: String,
+    timeout: Duration,
+    /// How many Traefiks have to serve a change; `None` means all.
+    quorum: Option<usize>,
+    public_url: PublicUrl,
+    estimate: Mutex<ReloadEstimate>,
+}
+
+impl Verifier {
+    pub(super) fn new(
+        apis: Vec<Api>,
+        provider: &str,
+        timeout: Duration,
+        quorum: Option<usize>,
+        public_url: PublicUrl,
+    ) -> Self {
+        Self {
+            traefiks: apis.into_iter().map(Traefik::new).collect(),
+            provider: provider.into(),
+            timeout,
+            quorum,
+            public_url,
+            estimate: Mutex::default(),
+        }
+    }
+
+    pub(super) fn apis(&self) -> impl Iterator<Item = &Api> {
+        self.traefiks.iter().map(|traefik| &traefik.api)
+    }
+
+    /// The version of the first Traefik.
+    pub(super) fn version(&self) -> Result<String> {
+        let first = self.apis().next().map(Api::version);
+        first.map_or_else(|| Ok(String::new()), |version| Ok(version?.version))
+    }
+
+    /// What Traefik calls the router of a route.
+    pub(super) fn router_name(&self, namespace: &str, spec: &RouteSpec) -> String {
+        full_router_name(namespace, spec, &self.provider)
+    }
+
+    /// Asks all Traefiks in parallel; returns the answers of a quorum. See [`ask_quorum`].
+    pub(super) fn ask_quorum<T: Send>(
+        &self,
+        do_what: &str,
+        ask: impl Fn(&Traefik, &AtomicBool) -> Result<Option<T>> + Sync,
+    ) -> Result<Vec<(&Traefik, T)>> {
+        ask_quorum(&self.traefiks, self.quorum, do_what, ask)
+    }
+
+    /// Waits until every Traefik serves `commit`, which this Router began to store at `begun`.
+    pub(super) fn confirm(
+        &self,
+        commit: &Commit,
+        wanted: &Wanted,
+        begun: Instant,
+        serving: Serving<'_>,
+    ) -> Result<Confirmed> {
+        let stored_at = Instant::now();
+        self.confirm_pending(&Pending {
+            commit,
+            wanted,
+            provider: &self.provider,
+            serving,
+            begun,
+            visible: commit.visible.unwrap_or(stored_at),
+            stored_at,
+            timeout: self.timeout,
+            unauthorized_grace: UNAUTHORIZED_GRACE,
+            is_setup: false,
+        })
+    }
+
+    /// Waits until every API shows the commit of a setup, which may come with a new password.
+    pub(super) fn confirm_setup(
+        &self,
+        commit: &Commit,
+        begun: Instant,
+        serving: Serving<'_>,
+    ) -> Result<()> {
+        let pending = self.setup(commit, begun, serving);
+        self.confirm_pending(&pending).map(drop)
+    }
+
+    /// Waits until requests meet the commit of a setup that an API has shown.
+    pub(super) fn confirm_public(&self, commit: &Commit, serving: Serving<'_>) -> Result<Verified> {
+        if let PublicUrl::Ask(probe) = &self.public_url {
+            probe.set_reached();
+        }
+        self.public_url
+            .wait(&self.setup(commit, Instant::now(), serving))
+    }
+
+    /// Waits until the Traefik that this Router has started serves `commit` on its entrypoint.
+    pub(super) fn confirm_start(
+        &self,
+        commit: &Commit,
+        store: &dyn Backend,
+        managed: &Managed,
+    ) -> Result<()> {
+        let since = managed.started_at()?;
+        let serving = Serving {
+            store,
+            managed: Some(managed),
+        };
+        let ready = (self.confirm_setup(commit, since, serving))
+            .and_then(|()| managed.wait_until_open(self.timeout))
+            .and_then(|()| self.confirm_public(commit, serving));
+        managed.set_ready(ready.is_ok());
+        ready.map(drop)
+    }
+
+    fn setup<'a>(
+        &'a self,
+        commit: &'a Commit,
+        begun: Instant,
+        serving: Serving<'a>,
+    ) -> Pending<'a> {
+        static NOTHING: Wanted = Wanted {
+            set: Vec::new(),
+            stored_before: false,
+            sole: None,
+            routes: None,
+        };
+        // Traefik may have been started after the commit was stored.
+        let now = Instant::now();
+        Pending {
+            commit,
+            wanted: &NOTHING,
+            provider: &self.provider,
+            serving,
+            begun,
+            visible: now,
+            stored_at: now,
+            timeout: self.timeout,
+            unauthorized_grace: NEW_PASSWORD_GRACE,
+            is_setup: true,
+        }
+    }
+
+    /// Waits until a quorum of Traefiks serves the commit, and until requests meet it.
+    fn confirm_pending(&self, pending: &Pending<'_>) -> Result<Confirmed> {
+        if self.traefiks.is_empty() {
+            return Ok(Confirmed::default());
+        }
+        let mut polls = self.first_poll(pending);
+        let met_after = self.public_url.wait_briefly(pending, &mut polls)?;
+        if met_after.is_some() {
+            self.learn(&polls, pending);
+            // The API's entrypoint is about to show it as well.
+            polls = PollSchedule::new(Instant::now(), Duration::ZERO);
+        }
+        let loading = AtomicU64::new(0);
+        let answers = self.ask_quorum("serve the change", |traefik, is_certain| {
+            let mut polls = polls;
+            let loaded = traefik.wait_until_loaded(pending, &mut polls, is_certain)?;
+            if met_after.is_none() && !matches!(loaded, Loaded::NotAsked) {
+                self.learn(&polls, pending);
+            }
+            let loaded_after = met_after.unwrap_or_else(|| pending.visible.elapsed());
+            loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
+            let seen = match loaded {
+                Loaded::NotAsked => return Ok(None),
+                Loaded::ByRouter(router) => Some(router),
+                Loaded::ByGeneration => None,
+            };
+            await_routers(&traefik.api, pending, seen).map(Some)
+        })?;
+        let refused = answers.into_iter().flat_map(|(_, refused)| refused);
+        let refused = refused.collect();
+        let verified = match met_after {
+            Some(_) => Ok(Verified::Seen),
+            // A Traefik that was just started may not listen there yet.
+            None if pending.is_setup => Ok(Verified::default()),
+            None => self.public_url.wait(pending),
+        };
+        Ok(Confirmed {
+            refused,
+            loading: Duration::from_micros(loading.into_inner()),
+            verified,
+        })
+    }
+
+    /// The poll schedule of a commit, whose first poll is due now.
+    fn first_poll(&self, pending: &Pending<'_>) -> PollSchedule {
+        let estimate = self.estimate().scaled_to(pending.wanted.routes);
+        // Time is left to poll, however long the last reload took.
+        let mut polls = PollSchedule::new(pending.visible, estimate.min(self.timeout / 8));
+        // A commit that wrote nothing, or that others shared, may be loaded already.
+        if pending.commit.follows.is_some() {
+            polls.wait_for_first();
+        }
+        polls
+    }
+
+    /// Keeps how long the reload took. A Traefik that was just started takes longer, so a setup does not
+    /// count.
+    fn learn(&self, polls: &PollSchedule, pending: &Pending<'_>) {
+        if let (Some(took), Some(_)) = (polls.took(), pending.wanted.routes) {
+            *self.estimate() = ReloadEstimate {
+                took,
+                routes: pending.wanted.routes,
+            };
+        }
+    }
+
+    fn estimate(&self) -> MutexGuard<'_, ReloadEstimate> {
+        self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
+}

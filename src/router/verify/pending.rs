@@ -1,0 +1,113 @@
+//! A commit that Traefiks have not confirmed yet.
+
+use std::time::{Duration, Instant};
+
+use crate::backend::{Backend, Commit};
+use crate::error::{Error, Result};
+use crate::route::{Route, RouteSpec, router_name};
+use crate::router::commit::Wanted;
+use crate::router::managed::Managed;
+
+/// A Traefik that reports that it rejects the configuration is not believed before this: it may have read a
+/// file that another program was still writing, and reads it again.
+const REJECTION_GRACE: Duration = Duration::from_millis(500);
+
+/// Where commits are stored, and the Traefik that this Router has started, if it has started one.
+#[derive(Clone, Copy)]
+pub(in crate::router) struct Serving<'a> {
+    pub(in crate::router) store: &'a dyn Backend,
+    pub(in crate::router) managed: Option<&'a Managed>,
+}
+
+/// A commit that Traefiks are to load.
+pub(super) struct Pending<'a> {
+    pub(super) commit: &'a Commit,
+    pub(super) wanted: &'a Wanted,
+    /// The name of the provider through which Traefik reads the store.
+    pub(super) provider: &'a str,
+    pub(super) serving: Serving<'a>,
+    /// When the first of it could be in the store: the log of the Traefik that this Router has started is
+    /// read from then on.
+    pub(super) begun: Instant,
+    /// When Traefik could begin to load it.
+    pub(super) visible: Instant,
+    /// When all of it was stored. `timeout` counts from then on.
+    pub(super) stored_at: Instant,
+    pub(super) timeout: Duration,
+    /// An API that refuses the password is asked again for so long.
+    pub(super) unauthorized_grace: Duration,
+    /// Whether it is the first commit of a Router, which is taken back if Traefik does not load it.
+    pub(super) is_setup: bool,
+}
+
+impl Pending<'_> {
+    pub(super) fn deadline(&self) -> Instant {
+        self.stored_at + self.timeout
+    }
+
+    pub(super) fn time_left(&self) -> Duration {
+        self.timeout.saturating_sub(self.stored_at.elapsed())
+    }
+
+    /// Fails if the Traefik that this Router has started has ended.
+    pub(super) fn check_process(&self) -> Result<()> {
+        self.serving.managed.map_or(Ok(()), Managed::check)
+    }
+
+    /// Whether the Traefik that this Router has started reports that it rejects the configuration, and has
+    /// had time to read it again.
+    pub(super) fn is_rejected(&self) -> bool {
+        let is_rejected = |managed: &Managed| managed.has_rejected_since(self.begun);
+        self.stored_at.elapsed() >= REJECTION_GRACE && self.serving.managed.is_some_and(is_rejected)
+    }
+
+    /// Whether a Traefik that shows this generation has loaded the commit.
+    pub(super) fn is_shown_by(&self, generation: u64) -> Result<bool> {
+        has_loaded(self.serving.store, self.commit, generation)
+    }
+
+    /// What Traefik calls the marker of the table.
+    pub(super) fn marker(&self) -> String {
+        format!("{}@{}", self.commit.marker, self.provider)
+    }
+
+    /// What Traefik calls the router of a route.
+    pub(super) fn router_name(&self, spec: &RouteSpec) -> String {
+        full_router_name(&self.commit.namespace, spec, self.provider)
+    }
+
+    /// Drops the errors of routes that another commit has changed since.
+    pub(super) fn retain_current(&self, wrong: &mut Vec<(&Route, Error)>) {
+        if let Ok(Some(now)) = self.serving.store.inspect() {
+            let is_moved = now.entrypoint != self.commit.entrypoint;
+            wrong.retain(|(route, _)| {
+                let stored = now.routes.get(&route.spec);
+                !is_moved && stored.is_some_and(|stored| **stored == **route)
+            });
+        }
+    }
+
+    /// How a message begins. A setup is taken back, so that nothing of it is stored.
+    pub(super) fn message_start(&self) -> &'static str {
+        if self.is_setup { "" } else { "stored, but " }
+    }
+}
+
+/// What Traefik calls the router of a route: `name@provider`.
+pub(super) fn full_router_name(namespace: &str, spec: &RouteSpec, provider: &str) -> String {
+    format!("{}@{provider}", router_name(namespace, spec))
+}
+
+/// Whether a Traefik that shows this generation has loaded the commit. A later generation is that of a later
+/// commit, or one from before the store was put back to an earlier state.
+pub(in crate::router) fn has_loaded(
+    store: &dyn Backend,
+    commit: &Commit,
+    generation: u64,
+) -> Result<bool> {
+    if generation <= commit.generation {
+        return Ok(generation == commit.generation);
+    }
+    let is_as_late = |last: Commit| last.marker == commit.marker && last.generation >= generation;
+    Ok(store.last_commit()?.is_none_or(is_as_late))
+}

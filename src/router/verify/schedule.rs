@@ -1,0 +1,199 @@
+//! When to poll Traefik for a commit, and how long it will probably take to load one.
+
+use std::time::{Duration, Instant};
+
+/// Below this, Traefik reloads so fast that polling often finds the end of a reload soonest. Above it, each
+/// poll takes CPU time from the reload and delays it.
+const SLOW: Duration = Duration::from_millis(20);
+/// Above this, a poll costs nothing beside the reload.
+const VERY_SLOW: Duration = Duration::from_millis(200);
+
+/// The shortest and the longest pause between two polls.
+const MIN_PAUSE: Duration = Duration::from_micros(50);
+const MAX_PAUSE: Duration = Duration::from_millis(250);
+
+/// Without routes Traefik takes about as long to reload as with so many.
+const BASE_ROUTES: usize = 15;
+
+/// How long the last reload took whose end was seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ReloadEstimate {
+    pub(super) took: Duration,
+    /// The number of routes after it, if that is known.
+    pub(super) routes: Option<usize>,
+}
+
+impl ReloadEstimate {
+    /// How long a reload will probably take with so many routes.
+    pub(super) fn scaled_to(self, routes: Option<usize>) -> Duration {
+        let (Some(now), Some(then)) = (routes, self.routes) else {
+            return self.took;
+        };
+        let [now, then] = [now, then].map(|routes| (BASE_ROUTES + routes) as f64);
+        let scaled = self.took.mul_f64(now / then);
+        match now > then {
+            // The last reload may have been slow for another reason. An estimate that is too long delays
+            // the first poll, which costs more than one that is too short.
+            true => self.took.max(scaled / 8).min(self.took * 4),
+            false => scaled,
+        }
+    }
+}
+
+/// When to poll. Each poll takes CPU time from the reload that it waits for, so the first one comes shortly
+/// before the estimated end.
+#[derive(Clone, Copy)]
+pub(super) struct PollSchedule {
+    since: Instant,
+    estimate: Duration,
+    /// Whether the first poll had to be waited for.
+    waited: bool,
+    /// Whether a poll came before the end of the reload.
+    polled_early: bool,
+    /// Whether a poll failed. The time until Traefik answers again says nothing about reloads.
+    failed: bool,
+}
+
+impl PollSchedule {
+    pub(super) fn new(since: Instant, estimate: Duration) -> Self {
+        Self {
+            since,
+            estimate,
+            waited: false,
+            polled_early: false,
+            failed: false,
+        }
+    }
+
+    /// The number of the first part of the estimate after which to poll, and the number of all parts.
+    fn parts(&self) -> (u32, u32) {
+        match self.estimate {
+            fast if fast < SLOW => (5, 8),
+            slow if slow < VERY_SLOW => (7, 8),
+            _ => (20, 32),
+        }
+    }
+
+    /// The times of polls up to the estimated end.
+    fn planned(&self) -> impl Iterator<Item = Duration> {
+        let (first, all) = self.parts();
+        (first..=all).map(move |part| self.estimate * part / all)
+    }
+
+    /// How long the quick proofs are waited for: twice the estimate, and `grace`.
+    pub(super) fn patience(&self, grace: Duration) -> Duration {
+        grace + 2 * self.estimate
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Waits until the first poll is due.
+    pub(super) fn wait_for_first(&mut self) {
+        let first = self.planned().next().unwrap_or_default();
+        let pause = first.saturating_sub(self.since.elapsed());
+        self.waited = !pause.is_zero();
+        std::thread::sleep(pause);
+    }
+
+    /// Waits, after a poll that came too early, until the next one is due, but no longer than `at_most`.
+    /// Beyond the estimate that is half a part of the time that has passed.
+    pub(super) fn wait_for_next(&mut self, at_most: Duration) {
+        self.polled_early = true;
+        let elapsed = self.since.elapsed();
+        let next = self.planned().find(|at| *at > elapsed);
+        let (_, all) = self.parts();
+        let pause = next.map_or(elapsed / (2 * all), |at| at - elapsed);
+        let pause = pause.clamp(MIN_PAUSE, MAX_PAUSE);
+        std::thread::sleep(pause.min(at_most));
+    }
+
+    /// Notes that a poll failed.
+    pub(super) fn set_failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// How long the reload took, now that its end was seen. `None` if that is not known: it may have ended
+    /// before the first poll. At most four times the estimate, since something may have delayed this one.
+    pub(super) fn took(&self) -> Option<Duration> {
+        let took = match (self.polled_early, self.waited) {
+            _ if self.failed => return None,
+            (true, _) => self.since.elapsed(),
+            (false, true) => self.since.elapsed() * 7 / 8,
+            (false, false) => return None,
+        };
+        Some(match self.estimate {
+            Duration::ZERO => took,
+            estimate => took.min(estimate * 4),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_polls_that_waited_or_came_early_tell_how_long_a_reload_took() {
+        let ms = Duration::from_millis;
+        let begun = |estimate| {
+            let mut polls = PollSchedule::new(Instant::now(), estimate);
+            polls.wait_for_first();
+            polls
+        };
+        let mut polls = begun(Duration::ZERO);
+        assert_eq!(polls.took(), None);
+        polls.wait_for_next(ms(5));
+        let took = polls.took().expect("one came early");
+        assert!(took > Duration::ZERO && took <= polls.elapsed());
+        polls.set_failed();
+        assert_eq!(polls.took(), None);
+        let polls = begun(ms(160));
+        let took = polls.took().expect("it waited");
+        assert!(took >= ms(122) && took <= polls.elapsed() * 7 / 8);
+        // Far longer than the estimate.
+        let mut delayed = PollSchedule::new(polls.since, ms(20));
+        delayed.polled_early = true;
+        assert_eq!(delayed.took(), Some(ms(80)));
+        // The estimated time is over.
+        let mut polls = PollSchedule::new(polls.since, ms(80));
+        polls.wait_for_first();
+        assert_eq!(polls.took(), None);
+    }
+
+    #[test]
+    fn polls_come_where_they_cost_little() {
+        let ms = Duration::from_millis;
+        for (estimate, first, polls) in [
+            (ms(8), ms(5), 4),
+            (ms(80), ms(70), 2),
+            (ms(800), ms(500), 13),
+        ] {
+            let schedule = PollSchedule::new(Instant::now(), estimate);
+            let planned: Vec<_> = schedule.planned().collect();
+            assert_eq!((planned[0], planned.len()), (first, polls));
+            assert_eq!(planned.last(), Some(&estimate));
+        }
+    }
+
+    #[test]
+    fn estimates_follow_the_number_of_routes() {
+        let ms = Duration::from_millis;
+        let last = |took, routes| ReloadEstimate {
+            took: ms(took),
+            routes,
+        };
+        for (last, routes, expected) in [
+            (last(70, Some(1_000)), Some(1_000), ms(70)),
+            (last(1_015, Some(1_000)), Some(0), ms(15)),
+            (last(2, Some(0)), Some(1), ms(2)),
+            (last(15, Some(0)), Some(465), ms(60)),
+            (last(15, Some(0)), Some(9_985), ms(60)),
+            (last(70, None), Some(1_000), ms(70)),
+            (last(70, Some(1_000)), None, ms(70)),
+        ] {
+            assert_eq!(last.scaled_to(routes), expected, "{last:?} {routes:?}");
+        }
+    }
+}
