@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use super::store::{KvStore, Transaction};
 use super::table_keys::{Keys, TableKeys};
-use super::{KvStore, Transaction};
 use crate::error::Result;
 
 /// Beats, in a thread of its own, until it is dropped.

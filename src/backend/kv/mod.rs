@@ -8,6 +8,8 @@ mod legacy;
 mod memory;
 mod presence;
 mod readers;
+mod seen;
+mod step;
 mod store;
 mod table_keys;
 #[cfg(test)]
@@ -24,6 +26,8 @@ use self::flatten::unflatten;
 use self::heartbeat::Heartbeat;
 use self::presence::Presence;
 use self::readers::Readers;
+use self::seen::{Question, Seen};
+use self::step::Step;
 use self::table_keys::{Keys, TableKeys};
 use super::record::{Explicit, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
@@ -93,114 +97,6 @@ struct Before {
     made: Header,
     /// Whether routes were changed with it.
     routes: bool,
-}
-
-/// What this handle knows of the store.
-#[derive(Default)]
-struct Seen {
-    /// What the next commit begins with: the table as it was last read or written. A commit takes
-    /// it away, and puts it back when it is done.
-    state: Option<TableKeys>,
-    /// The same table for readers, which stays during a commit.
-    known: Option<Snapshot>,
-    /// How often this has changed. What a question finds out counts only if nothing else was found
-    /// out since it began.
-    updates: u64,
-    /// Whether this handle has opened the store.
-    opened: bool,
-    /// The header as it was when the table was last there.
-    last: Option<Header>,
-    /// Whether there were routes when the table was last there.
-    routes: bool,
-    /// The version that it had then.
-    version: u64,
-    /// When the store last told, or was told, what the state is.
-    heard: Option<Instant>,
-    /// Whether the state is an earlier one than that of `last`: the store was put back.
-    is_behind: bool,
-}
-
-/// A table with its header, as they are stored.
-#[derive(Clone)]
-struct Snapshot {
-    header: Option<Entry>,
-    table: Table,
-}
-
-/// When a question to the store began, and what was known then.
-struct Question {
-    begun: Instant,
-    version: u64,
-    updates: u64,
-}
-
-impl Question {
-    fn begin(seen: &Seen) -> Self {
-        Self {
-            begun: Instant::now(),
-            version: seen.version,
-            updates: seen.updates,
-        }
-    }
-
-    /// Whether this version is an earlier one than was known. A key's version grows with each change
-    /// of it, and only a store that was put back has an earlier one.
-    fn is_behind(&self, version: u64) -> bool {
-        version != 0 && version < self.version
-    }
-}
-
-impl Seen {
-    /// Takes in the answer to a question, unless there is a later one.
-    fn learn(&mut self, question: &Question, state: &TableKeys) -> bool {
-        if self.updates != question.updates {
-            return false;
-        }
-        self.updates += 1;
-        self.heard = Some(question.begun);
-        self.known = Some(state.snapshot());
-        self.is_behind = question.is_behind(state.version());
-        if state.version() != 0 && !self.is_behind {
-            self.keep(state);
-        }
-        true
-    }
-
-    /// Takes in a commit that began with `updates`. If a reader has found a later one of others
-    /// meanwhile, that stays.
-    fn commit(&mut self, updates: u64, state: TableKeys) {
-        let is_later = self.version > state.version() && state.version() != 0;
-        if self.updates != updates && !self.is_behind && is_later {
-            return;
-        }
-        self.updates += 1;
-        self.heard = Some(Instant::now());
-        self.known = Some(state.snapshot());
-        self.is_behind = false;
-        self.keep(&state);
-        self.state = Some(state);
-    }
-
-    /// Begins with nothing again, and returns what there was.
-    fn forget(&mut self) -> Self {
-        let updates = self.updates + 1;
-        let fresh = Self {
-            updates,
-            ..Self::default()
-        };
-        std::mem::replace(self, fresh)
-    }
-
-    fn forget_table(&mut self) {
-        self.updates += 1;
-        (self.state, self.known) = (None, None);
-    }
-
-    fn keep(&mut self, state: &TableKeys) {
-        self.routes = !state.table().is_empty();
-        self.version = state.version();
-        self.last = Some(state.head().clone());
-    }
 }
 
 impl<S: KvStore> KvBackend<S> {
@@ -794,29 +690,6 @@ impl<S: fmt::Debug> fmt::Debug for KvBackend<S> {
 
 /// What to write, given the table as it is stored and the routes that are stored already.
 type Plan<'a> = dyn FnMut(&mut TableKeys, &BTreeSet<RouteSpec>) -> Result<Vec<Step>> + 'a;
-
-/// Changes that are made in one transaction.
-#[derive(Default)]
-struct Step {
-    /// The routes that are stored, or deleted, with them.
-    specs: Vec<RouteSpec>,
-    transaction: Transaction,
-}
-
-impl Step {
-    /// Changes that store no route.
-    fn of(transaction: Transaction) -> Self {
-        Self {
-            specs: Vec::new(),
-            transaction,
-        }
-    }
-
-    fn then(&mut self, next: Self) {
-        self.specs.extend(next.specs);
-        self.transaction.then(next.transaction);
-    }
-}
 
 fn with_partial(error: Error, stored: BTreeSet<RouteSpec>) -> Error {
     if stored.is_empty() || *error.stored() == Stored::Unknown {

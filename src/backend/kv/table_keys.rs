@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 use super::flatten::{flatten, flatten_fields};
-use super::{Entry, Snapshot, Step, Transaction};
+use super::step::Step;
+use super::store::{Entry, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
 use crate::config::dynamic::{
@@ -142,6 +143,13 @@ impl Keys {
     pub(super) fn http(&self, part: &str, name: &str) -> String {
         format!("{}/http/{part}/{name}", self.traefik)
     }
+}
+
+/// A table with its header, as they are stored.
+#[derive(Clone)]
+pub(super) struct Snapshot {
+    pub(super) header: Option<Entry>,
+    pub(super) table: Table,
 }
 
 /// The table as it is stored, and as changes leave it.

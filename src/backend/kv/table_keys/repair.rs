@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::TableKeys;
 use crate::backend::kv::flatten::{flatten, flatten_fields};
-use crate::backend::kv::{KvBackend, KvStore, Step, Transaction};
+use crate::backend::kv::step::Step;
+use crate::backend::kv::{KvBackend, KvStore, Transaction};
 use crate::config::dynamic::{Place, marker, router, service};
 use crate::config::text::json_line;
 use crate::error::Result;

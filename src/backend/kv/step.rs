@@ -1,0 +1,27 @@
+//! One transaction of a commit.
+
+use super::store::Transaction;
+use crate::route::RouteSpec;
+
+/// Changes that are made in one transaction.
+#[derive(Default)]
+pub(super) struct Step {
+    /// The routes that are stored, or deleted, with them.
+    pub(super) specs: Vec<RouteSpec>,
+    pub(super) transaction: Transaction,
+}
+
+impl Step {
+    /// Changes that store no route.
+    pub(super) fn of(transaction: Transaction) -> Self {
+        Self {
+            specs: Vec::new(),
+            transaction,
+        }
+    }
+
+    pub(super) fn then(&mut self, next: Self) {
+        self.specs.extend(next.specs);
+        self.transaction.then(next.transaction);
+    }
+}

@@ -1,0 +1,296 @@
+//! The layers that ARCHITECTURE.md draws: which module may use which, and which crate is named where.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use regex::Regex;
+
+/// The modules of the library, from the bottom up: each uses those before it only.
+const LIBRARY: &[&str] = &[
+    "error", "fault", "finding", "logging", "random", "atomic", "lock", "route", "config", "http",
+    "etcd", "traefik", "backend", "router",
+];
+/// The same for the program.
+const PROGRAM: &[&str] = &["store", "wording", "shell", "chp"];
+
+/// A crate, and the only files or folders that name it.
+const CRATES: &[(&str, &[&str])] = &[
+    ("base64", &["src/config", "src/http.rs", "src/etcd/wire.rs"]),
+    ("bcrypt", &["src/config/dynamic.rs"]),
+    ("clap", &["src/bin"]),
+    (
+        "fs2",
+        &["src/lock.rs", "src/bin/traefik-router/chp/folder.rs"],
+    ),
+    ("hyper", &["src/bin/traefik-router/chp/server"]),
+    ("idna", &["src/route/spec.rs"]),
+    (
+        "netlink_packet_core",
+        &["src/bin/traefik-router/chp/sockets.rs"],
+    ),
+    ("rcgen", &["src/router/certificate.rs"]),
+    (
+        "rustix",
+        &[
+            "src/atomic/access.rs",
+            "src/backend/file/access.rs",
+            "src/traefik/watchdog.rs",
+            "src/bin/traefik-router/chp",
+        ],
+    ),
+    ("saphyr_parser", &["src/config/text/yaml.rs"]),
+    ("tokio", &["src/bin/traefik-router/chp"]),
+    (
+        "toml_edit",
+        &[
+            "src/config/text/toml.rs",
+            "src/bin/traefik-router/shell/settings.rs",
+        ],
+    ),
+    ("ureq", &["src/http.rs", "src/bin/traefik-router/chp"]),
+];
+
+/// A source file without tests.
+struct File {
+    path: String,
+    /// What it names: whole paths from `crate` on, and those of other crates.
+    names: BTreeSet<Vec<String>>,
+    /// The same of what it only hands on: `pub use`.
+    hands_on: BTreeSet<Vec<String>>,
+}
+
+#[test]
+fn modules_use_those_below_them_only() {
+    for (root, layers) in [("src", LIBRARY), ("src/bin/traefik-router", PROGRAM)] {
+        let mut above = Vec::new();
+        for (user, used, name) in uses(root) {
+            let [from, to] = [&user, &used].map(|path| top(path, root));
+            let place = |module: &str| layers.iter().position(|one| *one == module);
+            match (place(&from), place(&to)) {
+                _ if from == to || from == "lib" || from == "main" => {}
+                (Some(from), Some(to)) if to < from => {}
+                _ => above.push(format!("{user} uses {name}, which is not below it")),
+            }
+        }
+        assert!(above.is_empty(), "{}", above.join("\n"));
+    }
+}
+
+#[test]
+fn no_files_use_each_other() {
+    for root in ["src", "src/bin/traefik-router"] {
+        let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (user, used, _) in uses(root) {
+            graph.entry(user).or_default().insert(used);
+        }
+        // Whatever uses nothing that is left is in no circle.
+        loop {
+            let left: BTreeSet<_> = graph.keys().cloned().collect();
+            graph
+                .values_mut()
+                .for_each(|used| used.retain(|one| left.contains(one)));
+            graph.retain(|_, used| !used.is_empty());
+            if graph.len() == left.len() {
+                break;
+            }
+        }
+        assert!(graph.is_empty(), "in a circle: {graph:#?}");
+    }
+}
+
+#[test]
+fn a_crate_is_named_in_its_own_place_only() {
+    for file in files("src") {
+        for name in file.names.iter().chain(&file.hands_on) {
+            let Some((_, places)) = CRATES.iter().find(|(one, _)| *one == name[0]) else {
+                continue;
+            };
+            assert!(
+                places
+                    .iter()
+                    .any(|place| Path::new(&file.path).starts_with(place)),
+                "{} names {}",
+                file.path,
+                name.join("::")
+            );
+        }
+    }
+}
+
+/// The module right below the root that a file belongs to.
+fn top(path: &str, root: &str) -> String {
+    let path = path.strip_prefix(root).unwrap().trim_start_matches('/');
+    let first = path.split('/').next().unwrap();
+    first.trim_end_matches(".rs").to_string()
+}
+
+/// Which file uses which other one of the same root, and by which name.
+fn uses(root: &str) -> Vec<(String, String, String)> {
+    let files = files(root);
+    let by_module: BTreeMap<Vec<String>, &File> = files
+        .iter()
+        .map(|file| (module(&file.path, root), file))
+        .collect();
+    let mut uses = Vec::new();
+    for file in &files {
+        for name in &file.names {
+            let Some(used) = resolve(name, &by_module, 8) else {
+                continue;
+            };
+            if used != file.path {
+                uses.push((file.path.clone(), used, name.join("::")));
+            }
+        }
+    }
+    uses
+}
+
+/// The file that a path from `crate` on leads to, through those that hand it on.
+fn resolve(
+    name: &[String],
+    by_module: &BTreeMap<Vec<String>, &File>,
+    depth: usize,
+) -> Option<String> {
+    let name = name.strip_prefix(&["crate".to_string()])?;
+    let (module, file) = (0..=name.len())
+        .rev()
+        .find_map(|length| by_module.get_key_value(&name[..length]))?;
+    let item = name.get(module.len())?;
+    let handed_on = file.hands_on.iter().find(|one| one.last() == Some(item));
+    match handed_on.filter(|_| depth > 0) {
+        Some(further) => resolve(further, by_module, depth - 1),
+        None => Some(file.path.clone()),
+    }
+}
+
+fn module(path: &str, root: &str) -> Vec<String> {
+    let path = path.strip_prefix(root).unwrap().trim_start_matches('/');
+    let mut parts: Vec<String> = path
+        .trim_end_matches(".rs")
+        .split('/')
+        .map(Into::into)
+        .collect();
+    if ["mod", "lib", "main"].contains(&&**parts.last().unwrap()) {
+        parts.pop();
+    }
+    parts
+}
+
+/// All source files below a folder; those of the program are not the library's.
+fn files(root: &str) -> Vec<File> {
+    let mut files = Vec::new();
+    let mut folders = vec![root.to_string()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                if path != "src/bin" || root == "src/bin" {
+                    folders.push(path);
+                }
+            } else if path.ends_with(".rs") && !is_for_tests(&path) {
+                files.push(read(path, root));
+            }
+        }
+    }
+    assert!(files.len() > 10, "{root}: {}", files.len());
+    files
+}
+
+/// Whether the file that declares this module does so for tests only.
+fn is_for_tests(path: &str) -> bool {
+    let (folder, name) = path.rsplit_once('/').unwrap();
+    let declared = format!("#[cfg(test)]\nmod {};", name.trim_end_matches(".rs"));
+    let parents = [
+        format!("{folder}/mod.rs"),
+        format!("{folder}.rs"),
+        format!("{folder}/lib.rs"),
+    ];
+    let mut texts = parents
+        .iter()
+        .filter_map(|parent| fs::read_to_string(parent).ok());
+    texts.any(|text| text.contains(&declared)) || folder.ends_with("/tests")
+}
+
+fn read(path: String, root: &str) -> File {
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let text = Regex::new(r#"//.*|"(\\.|[^"\\])*""#)
+        .unwrap()
+        .replace_all(text, "");
+    let here = module(&path, root);
+    let (mut names, mut hands_on) = (BTreeSet::new(), BTreeSet::new());
+    let uses = Regex::new(r"(?m)^( *)(pub(?:\([^)]*\))? )?use ([^;]+);").unwrap();
+    let renamed = Regex::new(r"\s+as\s+\w+").unwrap();
+    for found in uses.captures_iter(&text) {
+        let into = match found.get(2) {
+            Some(_) => &mut hands_on,
+            None => &mut names,
+        };
+        let tree = renamed.replace_all(&found[3], "");
+        let tree: String = tree.split_whitespace().collect();
+        // In a module within a file, `super` is the file.
+        let inner: Vec<_> = match found[1].is_empty() {
+            true => here.clone(),
+            false => [&here[..], &["inner".to_string()]].concat(),
+        };
+        into.extend(leaves(&tree).iter().map(|leaf| whole(leaf, &inner)));
+    }
+    let rest = uses.replace_all(&text, "");
+    let paths = Regex::new(r"\b[a-z_0-9]+(?:::[A-Za-z_0-9]+)+").unwrap();
+    names.extend(
+        paths
+            .find_iter(&rest)
+            .map(|path| whole(path.as_str(), &here)),
+    );
+    File {
+        path,
+        names,
+        hands_on,
+    }
+}
+
+/// The paths of a `use`, whose braces may be nested.
+fn leaves(tree: &str) -> Vec<String> {
+    let Some((start, rest)) = tree.split_once('{') else {
+        return vec![tree.to_string()];
+    };
+    let inner = rest.strip_suffix('}').unwrap();
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for character in inner.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().unwrap().push(character);
+    }
+    let parts = parts.iter().filter(|part| !part.is_empty());
+    parts
+        .flat_map(|part| leaves(&format!("{start}{part}")))
+        .collect()
+}
+
+/// A path from `crate` on, or from another crate on.
+fn whole(path: &str, here: &[String]) -> Vec<String> {
+    let mut parts: Vec<_> = path.split("::").map(str::to_string).collect();
+    let mut base = here.to_vec();
+    match &*parts[0] {
+        "self" => drop(parts.remove(0)),
+        "super" => {
+            while parts.first().is_some_and(|part| part == "super") {
+                base.pop();
+                parts.remove(0);
+            }
+        }
+        _ => return parts,
+    }
+    [vec!["crate".to_string()], base, parts].concat()
+}
