@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
-use super::server::{ConnectionLimit, Listener, Stream, accept};
+use super::server::{ConnectionLimit, Listener, Stream, accept, at_most};
 
 /// The connections that relays to Traefik carry at a time, and those that relays to targets do; others wait.
 /// Each has a limit of its own: clients wait for targets, and must not take the targets' permits.
@@ -35,7 +35,7 @@ impl Relays {
         Self {
             threads,
             ports: Mutex::default(),
-            limit: ConnectionLimit::new(LIMIT),
+            limit: connection_limit(),
         }
     }
 
@@ -70,6 +70,11 @@ impl Relays {
     }
 }
 
+/// Half of what a server has of the system's files, since a relayed connection takes two.
+fn connection_limit() -> Arc<ConnectionLimit> {
+    ConnectionLimit::new(at_most(2 * LIMIT) / 2)
+}
+
 /// Connects to a socket, unless those who wait for its listener are too many for too long.
 async fn connect(path: &Path) -> io::Result<UnixStream> {
     let connect = async {
@@ -92,7 +97,7 @@ pub(super) fn to_port(threads: &Handle, from: Listener, address: SocketAddr) -> 
     accept(
         threads,
         from,
-        &ConnectionLimit::new(LIMIT),
+        &connection_limit(),
         move |stream, permit| async move {
             if permit.start_work() {
                 let connected = TcpStream::connect(address).await;
