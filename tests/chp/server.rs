@@ -55,8 +55,6 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
     let length = format!("Content-Length: {}\r\n", BODY.len());
     let smuggled = head(&length).replace("/x ", "/smuggled ") + BODY;
     let heads = [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
         "Content-Length: 5\r\nContent-Length: 6\r\n",
         "Content-Length: 5, 6\r\n",
         "Content-Length: 5\r\n Content-Length: 6\r\n",
@@ -66,6 +64,11 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
         "Content-Length: 0x5\r\n",
         "Content-Length : 5\r\n",
         "Transfer-Encoding: chunked, gzip\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: identity, chunked\r\n",
+        "Transfer-Encoding: ,chunked\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
         "Transfer-Encoding: xchunked\r\n",
         "Transfer-Encoding: \x0bchunked\r\n",
@@ -75,7 +78,8 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
         "X: y\0\r\n",
         "Host: other\r\n",
     ];
-    let heads = heads.map(|lines| head(lines) + "0\r\n\r\n");
+    let body = format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
+    let heads = heads.map(|lines| head(lines) + &body);
     let chunks = [
         "\r\n",
         ";x\r\n\r\n",
@@ -94,6 +98,8 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
     for request in heads.iter().chain(&chunks) {
         let answer = talk(&proxy, format!("{request}{smuggled}").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer}");
+        let is_read = heads.contains(request) && answer.contains("JSON");
+        assert!(!is_read, "{request:?}: {answer}");
         assert_eq!(
             answer.matches("HTTP/1.1").count(),
             1,
@@ -102,6 +108,24 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
         others_are_answered(&proxy);
     }
     assert_eq!(proxy.get("/x").status, 404);
+    assert_eq!(proxy.get("/smuggled").status, 404);
+}
+
+/// Chunks count, and nothing behind them does (RFC 9112, 6.1).
+#[test]
+fn a_length_beside_chunks_ends_the_connection() {
+    let proxy = Proxy::start(&[]);
+    let chunks = format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
+    let length = format!("Content-Length: {}\r\n", BODY.len());
+    let smuggled = head(&length).replace("/x ", "/smuggled ") + BODY;
+    for lines in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ] {
+        let answer = talk(&proxy, (head(lines) + &chunks + &smuggled).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{lines:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{lines:?}: {answer}");
+    }
     assert_eq!(proxy.get("/smuggled").status, 404);
 }
 
@@ -308,6 +332,32 @@ fn ten_thousand_open_connections_lock_nobody_out() {
     });
     drop(held);
     others_are_answered(&proxy);
+}
+
+#[test]
+fn changes_that_take_long_hold_up_no_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("routes.toml");
+    let proxy = Proxy::start(&["--backend", &format!("toml:{}", table.display())]);
+    let lock = std::fs::File::open(folder.path().join("routes.toml.lock")).unwrap();
+    fs2::FileExt::lock_exclusive(&lock).unwrap();
+    let change = head(&format!("Content-Length: {}\r\n", BODY.len())) + BODY;
+    let begin = |_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
+        stream.write_all(change.as_bytes()).unwrap();
+        stream
+    };
+    let changes: Vec<_> = (0..600).map(begin).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).unwrap();
+    let patience = Duration::from_secs(5);
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let health = "GET /_chp_healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    stream.write_all(health.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop((changes, lock));
 }
 
 #[test]

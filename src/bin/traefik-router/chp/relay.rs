@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, copy, split};
+use tokio::io::{AsyncWriteExt as _, BufReader, copy_buf, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
-use super::server::{ConnectionLimit, Listener, Stream, accept};
+use super::server::{ConnectionLimit, Listener, Stream, accept, at_most};
 
 /// The connections that relays to Traefik carry at a time, and those that relays to targets do; others wait.
 /// Each has a limit of its own: clients wait for targets, and must not take the targets' permits.
@@ -20,6 +20,8 @@ const LIMIT: usize = 2048;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long one side may go on once the other one has ended.
 const LINGER: Duration = Duration::from_secs(2);
+/// Bytes that are read at a time. With fewer, a relay spends its time in system calls.
+const BUFFER: usize = 32 * 1024;
 /// How long a target may have no room for a connection.
 const CONNECTING: Duration = Duration::from_secs(5);
 
@@ -35,7 +37,7 @@ impl Relays {
         Self {
             threads,
             ports: Mutex::default(),
-            limit: ConnectionLimit::new(LIMIT),
+            limit: connection_limit(),
         }
     }
 
@@ -70,6 +72,11 @@ impl Relays {
     }
 }
 
+/// Half of what a server has of the system's files, since a relayed connection takes two.
+fn connection_limit() -> Arc<ConnectionLimit> {
+    ConnectionLimit::new(at_most(2 * LIMIT) / 2)
+}
+
 /// Connects to a socket, unless those who wait for its listener are too many for too long.
 async fn connect(path: &Path) -> io::Result<UnixStream> {
     let connect = async {
@@ -92,7 +99,7 @@ pub(super) fn to_port(threads: &Handle, from: Listener, address: SocketAddr) -> 
     accept(
         threads,
         from,
-        &ConnectionLimit::new(LIMIT),
+        &connection_limit(),
         move |stream, permit| async move {
             if permit.start_work() {
                 let connected = TcpStream::connect(address).await;
@@ -120,14 +127,16 @@ async fn relay(client: Box<dyn Stream>, server: io::Result<impl Stream>, ender: 
 
 /// Carries bytes both ways until one who may end it has ended, and the other one has had its time.
 async fn carry(client: impl Stream, server: impl Stream, ender: Ender) {
-    let (mut from_client, mut to_client) = split(client);
-    let (mut from_server, mut to_server) = split(server);
+    let (from_client, mut to_client) = split(client);
+    let (from_server, mut to_server) = split(server);
+    let mut from_client = BufReader::with_capacity(BUFFER, from_client);
+    let mut from_server = BufReader::with_capacity(BUFFER, from_server);
     let forth = async {
-        let carried = copy(&mut from_client, &mut to_server).await;
+        let carried = copy_buf(&mut from_client, &mut to_server).await;
         carried.and(to_server.shutdown().await)
     };
     let back = async {
-        let carried = copy(&mut from_server, &mut to_client).await;
+        let carried = copy_buf(&mut from_server, &mut to_client).await;
         carried.and(to_client.shutdown().await)
     };
     tokio::pin!(forth, back);

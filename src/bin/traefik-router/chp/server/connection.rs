@@ -1,7 +1,7 @@
 //! One connection: hyper reads its requests, and the handler answers them. Every wait has a bound.
 
-use std::future::poll_fn;
-use std::io;
+use std::future::{Future as _, poll_fn};
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Handler;
@@ -28,6 +28,8 @@ const MAX_HEADERS: usize = 128;
 const HEAD: Duration = Duration::from_secs(30);
 /// The longest wait for its body.
 const BODY: Duration = Duration::from_secs(30);
+/// The longest wait until the client reads a piece of an answer.
+const READ: Duration = Duration::from_secs(30);
 /// How long, and how many bytes, are read and dropped after the last answer: closing a socket with unread
 /// bytes resets the connection, and the client may lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -43,6 +45,7 @@ pub(super) async fn serve(
     let stream = Watched {
         stream,
         permit: Arc::clone(&permit),
+        stalled: None,
     };
     let Some(tls) = tls else {
         return converse(stream, permit, handler).await;
@@ -109,11 +112,12 @@ async fn answer(
 ) -> Result<hyper::Response<Full<Bytes>>, Gone> {
     let (head, body) = request.into_parts();
     let request = Request::new(head);
-    if !request.has_one_host() {
+    if !request.has_one_host() || !request.has_plain_body() {
         return Ok(Response::plain(400).into_hyper(true));
     }
     if let Some(refusal) = (handler.refuse)(&request) {
-        return Ok(refusal.into_hyper(!body.is_end_stream()));
+        let is_last = permit.is_wanted() || !body.is_end_stream();
+        return Ok(refusal.into_hyper(is_last));
     }
     let body = match read(body, handler.max_body).await {
         Ok(body) => body,
@@ -125,11 +129,10 @@ async fn answer(
     let handler = Arc::clone(handler);
     let work = move || (handler.answer)(&request, &body);
     let answer = tokio::task::spawn_blocking(work).await;
-    // A client that never pauses is not idle, so that its connection ends here when others wait.
-    let is_last = permit.end_work();
+    permit.end_work();
     Ok(answer
         .unwrap_or_else(|_| Response::plain(500))
-        .into_hyper(is_last))
+        .into_hyper(permit.is_wanted()))
 }
 
 /// The connection has been closed for another one.
@@ -173,10 +176,13 @@ async fn read(mut body: Incoming, max: Option<usize>) -> Result<Vec<u8>, u16> {
     Ok(bytes)
 }
 
-/// A stream that tells its permit when the client sends or reads something.
+/// A stream that tells its permit when the client sends or reads something, and fails when the client reads
+/// nothing of an answer for too long.
 struct Watched {
     stream: Box<dyn Stream>,
     permit: Arc<Permit>,
+    /// The end of the wait for the client to read.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl AsyncRead for Watched {
@@ -201,6 +207,14 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if polled.is_pending() {
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(READ)));
+            return stalled
+                .as_mut()
+                .poll(context)
+                .map(|()| Err(ErrorKind::TimedOut.into()));
+        }
+        self.stalled = None;
         if let Poll::Ready(Ok(1..)) = polled {
             self.permit.sent();
         }

@@ -156,16 +156,20 @@ impl Permit {
         one.map(|one| one.idle_at = None).is_some()
     }
 
-    /// The answer is ready. Whether another connection waits for a permit.
-    pub(super) fn end_work(&self) -> bool {
+    /// The answer is ready.
+    pub(super) fn end_work(&self) {
         let mut open = self.limit.open();
         if let Some(one) = open.by_number.get_mut(&self.number) {
             one.idle_at = Some(Instant::now() + TO_READ);
         }
-        let others_wait = open.waiting > 0;
         drop(open);
         self.limit.changed.notify_waiters();
-        others_wait
+    }
+
+    /// Whether another connection waits for a permit. This one must end after its answer then: a client
+    /// that sends one request after the other is never idle.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.limit.open().waiting > 0
     }
 }
 

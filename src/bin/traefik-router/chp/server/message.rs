@@ -3,7 +3,7 @@
 use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 /// What is answered.
@@ -90,6 +90,14 @@ impl Request {
     pub(super) fn has_one_host(&self) -> bool {
         let hosts = self.0.headers.get_all(HOST).iter().count();
         hosts == 1 || hosts == 0 && self.0.version == hyper::Version::HTTP_10
+    }
+
+    /// Whether the body is chunked and nothing else, or has a length. A body in another coding would be
+    /// taken for what it is not (RFC 9112, 6.1).
+    pub(super) fn has_plain_body(&self) -> bool {
+        let mut codings = self.0.headers.get_all(TRANSFER_ENCODING).iter();
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        codings.next().is_none_or(is_chunked) && codings.next().is_none()
     }
 
     /// The path and the query.

@@ -20,9 +20,9 @@ pub(crate) use self::message::{Request, Response, reason};
 /// The wait after a connection could not be accepted, as when there are no file descriptors left.
 const RETRY: Duration = Duration::from_millis(10);
 /// The runtime's threads, which carry bytes only.
-const WORKERS: usize = 1;
-/// The threads that answer requests: more requests than this at a time wait for each other.
-const MAX_ANSWERING: usize = 512;
+const WORKERS: usize = 4;
+/// The threads that answer requests. Permits keep them fewer: one server's must not wait for another's.
+const MAX_ANSWERING: usize = 1 << 16;
 
 type Refuse = dyn Fn(&Request) -> Option<Response> + Send + Sync;
 type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
@@ -151,7 +151,8 @@ mod tests {
                 Response::text(200, "slow")
             }
             _ => Response::text(200, "short"),
-        });
+        })
+        .refusing(|request| (request.path() == "/refused").then(|| Response::text(403, "no")));
         let threads = threads().unwrap();
         serve(
             &threads,
@@ -240,6 +241,45 @@ mod tests {
         for _ in 0..3 {
             is_answered(begin(address, SHORT), "short");
         }
+    }
+
+    #[test]
+    fn clients_that_are_refused_again_and_again_lock_nobody_out() {
+        let (address, _) = start();
+        for _ in 0..LIMIT {
+            let mut stream = begin(address, "");
+            std::thread::spawn(move || {
+                let refused = b"GET /refused HTTP/1.1\r\nHost: h\r\n\r\n";
+                while stream.write_all(refused).is_ok() && stream.read(&mut [0; 1024]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+            });
+        }
+        for _ in 0..3 {
+            is_answered(begin(address, SHORT), "short");
+        }
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_left() {
+        let (address, _) = start();
+        let mut stream = begin(address, "GET /long HTTP/1.1\r\nHost: h\r\n\r\n");
+        std::thread::sleep(Duration::from_secs(35));
+        let patience = Duration::from_secs(8);
+        stream.set_read_timeout(Some(patience)).unwrap();
+        let mut length = 0;
+        let end = loop {
+            match stream.read(&mut [0; 1 << 16]) {
+                Ok(0) => break None,
+                Ok(count) => length += count,
+                Err(error) => break Some(error.kind()),
+            }
+        };
+        assert!(length < LONG, "{length}");
+        assert!(
+            end.is_none_or(|kind| kind == io::ErrorKind::ConnectionReset),
+            "{end:?}"
+        );
     }
 
     #[test]
