@@ -46,7 +46,7 @@ pub enum NotAsked {
     Offline,
     /// There are several Traefiks, and a request reaches one of them.
     SeveralTraefiks,
-    /// The URL was not set, and the Traefik is somebody else's.
+    /// `public_url` was not set, and another program runs the Traefik.
     DefaultUrl,
     /// It can't be reached from here; the text says why. It is asked again after 5 seconds, and less
     /// often each time.

@@ -12,17 +12,17 @@ const KEPT_LINES: usize = 30;
 /// Of a longer line of Traefik's log only the beginning is read.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// What the shell has said of the program.
+/// What the watchdog has printed about the program.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// The program's number.
+    /// The program's process id.
     pub(super) process: Option<u32>,
-    /// Its exit code, as a shell has it.
+    /// Its exit code, in a shell's numbers.
     pub(super) code: Option<u8>,
 }
 
 impl Report {
-    /// Takes note of a line of the shell; `false` if it is the program's.
+    /// Notes a line of the watchdog. `false` if the line is the program's.
     pub(super) fn take(&mut self, line: &str) -> bool {
         let Some(said) = line.strip_prefix("traefik-router: ") else {
             return false;
@@ -36,7 +36,7 @@ impl Report {
     }
 }
 
-/// The last lines of what Traefik logs, and what its watchdog reports.
+/// The last lines of Traefik's log, and the watchdog's report.
 #[derive(Clone, Default)]
 pub(super) struct Log {
     lines: Arc<Mutex<VecDeque<Line>>>,
@@ -80,7 +80,7 @@ impl Log {
             .join(" | ")
     }
 
-    /// Reads until Traefik closes its end. What comes goes to the log of this program, too.
+    /// Reads until Traefik closes its end. Each line goes to this program's log as well.
     pub(super) fn follow(&self, output: impl Read) {
         let mut output = BufReader::new(output);
         while let Some(line) = next_line(&mut output) {
@@ -89,7 +89,7 @@ impl Log {
             }
             let (level, text) = readable(&line);
             log::log!(target: "traefik", level, "{text}");
-            // Below that it tells its configuration, and what is kept here ends up in errors.
+            // Kept lines end up in errors. At `DEBUG` Traefik logs its configuration, which must not.
             if level > log::Level::Info {
                 continue;
             }
@@ -107,7 +107,7 @@ impl Log {
     }
 }
 
-/// The next line, as much of it as is kept: what follows, by itself, would be a line of no level.
+/// The beginning of the next line. Its rest is skipped: it would look like a line without a level.
 fn next_line(output: &mut impl BufRead) -> Option<String> {
     let mut bytes = Vec::new();
     let length = output
@@ -121,13 +121,13 @@ fn next_line(output: &mut impl BufRead) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).trim().to_string())
 }
 
-/// The level of a line of Traefik's log, and the line as one would tell it.
+/// The level of a line of Traefik's log, and its text for people.
 fn readable(line: &str) -> (log::Level, String) {
     let mut fields = match serde_json::from_str(line) {
         Ok(Value::Object(fields)) => fields,
-        // Cut off, it may be of any level, and what it tells any of Traefik's configuration.
+        // JSON that was cut off may be of any level, and hold Traefik's configuration.
         _ if line.starts_with('{') => return (log::Level::Debug, line.into()),
-        // Only what stops Traefik early is not JSON.
+        // Traefik prints plain text only when it can't start.
         _ => return (log::Level::Error, line.into()),
     };
     let mut take = |key: &str| match fields.remove(key) {

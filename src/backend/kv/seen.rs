@@ -8,13 +8,11 @@ use crate::backend::record::Header;
 /// What this handle knows of the store.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// What the next commit begins with: the table as it was last read or written. A commit takes
-    /// it away, and puts it back when it is done.
+    /// The table as it was last read or written. A commit takes it, and puts it back at its end.
     pub(super) state: Option<TableKeys>,
-    /// The same table for readers, which stays during a commit.
+    /// The same table for readers. It stays during a commit.
     pub(super) known: Option<Snapshot>,
-    /// How often this has changed. What a question finds out counts only if nothing else was found
-    /// out since it began.
+    /// How often this has changed. An answer counts only if this has not changed since its question.
     pub(super) updates: u64,
     /// Whether this handle has opened the store.
     pub(super) opened: bool,
@@ -24,7 +22,7 @@ pub(super) struct Seen {
     pub(super) routes: bool,
     /// The version that it had then.
     pub(super) version: u64,
-    /// When the store last told, or was told, what the state is.
+    /// When the state was last read from the store, or written to it.
     pub(super) heard: Option<Instant>,
     /// Whether the state is an earlier one than that of `last`: the store was put back.
     pub(super) is_behind: bool,
@@ -54,7 +52,7 @@ impl Question {
 }
 
 impl Seen {
-    /// Takes in the answer to a question, unless there is a later one.
+    /// Keeps the answer to a question, unless a later one is here. Whether it was kept.
     pub(super) fn learn(&mut self, question: &Question, state: &TableKeys) -> bool {
         if self.updates != question.updates {
             return false;
@@ -69,8 +67,8 @@ impl Seen {
         true
     }
 
-    /// Takes in a commit that began with `updates`. If a reader has found a later one of others
-    /// meanwhile, that stays.
+    /// Keeps the table after a commit that began with `updates`. A later commit of another program, which
+    /// a reader has found in the meantime, stays.
     pub(super) fn commit(&mut self, updates: u64, state: TableKeys) {
         let is_later = self.version > state.version() && state.version() != 0;
         if self.updates != updates && !self.is_behind && is_later {
@@ -84,7 +82,7 @@ impl Seen {
         self.state = Some(state);
     }
 
-    /// Begins with nothing again, and returns what there was.
+    /// Resets this, and returns what it was.
     pub(super) fn forget(&mut self) -> Self {
         let updates = self.updates + 1;
         let fresh = Self {

@@ -3,7 +3,7 @@
 use super::store::Transaction;
 use crate::route::RouteSpec;
 
-/// Changes that are made in one transaction.
+/// The changes of one transaction.
 #[derive(Default)]
 pub(super) struct Step {
     /// The routes that are stored, or deleted, with them.

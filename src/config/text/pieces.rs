@@ -1,20 +1,20 @@
 //! What is written into a file.
 
-/// Room for most lines.
+/// Bytes reserved for a line. Most are shorter.
 pub(super) const LINE: usize = 256;
 
-/// A value in a map that is written: thousands of them at once must not cost much.
+/// A value in a map that is written. Borrowed, since a commit may write thousands.
 #[derive(Clone, Copy)]
 pub(crate) enum Field<'a> {
     Text(&'a str),
     Number(u64),
-    /// A list of this text alone.
+    /// A list of one text.
     List(&'a str),
-    /// A map that is there and has nothing but defaults.
+    /// An empty map, which stands for defaults.
     Defaults,
 }
 
-/// A piece of a file that has our sections in it.
+/// A piece of a file: text of others, or a part of ours.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Piece<P> {
     Text(String),

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-/// A value of a configuration file and where it stands.
+/// A value of a configuration file, and its place there.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
-    /// The whole lines that stand for this value and its key, without those of its children.
+    /// The whole lines of this value and its key, without those of its children.
     pub(super) lines: Vec<Range<usize>>,
     pub(super) place: Place,
 }
@@ -26,7 +26,7 @@ pub(super) enum Place {
     Lines { at: usize, indent: usize },
     /// In a table of its own at the end of the file (TOML).
     End,
-    /// Not as it is written now.
+    /// Nowhere, unless the file is written in another way.
     Nowhere,
 }
 
@@ -208,7 +208,7 @@ pub(super) fn without_lines(text: &str, mut lines: Vec<Range<usize>>) -> String 
     out
 }
 
-/// A value without empty maps, which stand for nothing. `None` if nothing is left.
+/// A value without its empty maps. `None` if nothing is left.
 pub(crate) fn filled(value: Value) -> Option<Value> {
     match value {
         Value::Null => None,
@@ -222,7 +222,7 @@ pub(crate) fn filled(value: Value) -> Option<Value> {
     }
 }
 
-/// How long the byte order mark is that a text begins with.
+/// The length of the byte order mark at the start of a text.
 pub(super) fn bom_len(text: &str) -> usize {
     let bom = '\u{feff}';
     if text.starts_with(bom) {

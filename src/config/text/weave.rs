@@ -9,7 +9,7 @@ use super::tree::{Node, Place};
 pub(crate) struct Section<P> {
     /// The keys that lead to the map.
     pub(crate) path: Vec<String>,
-    /// What goes there; the caller writes it once it knows how far to indent.
+    /// What goes there. The caller renders each part once the indentation is known.
     pub(crate) parts: Vec<P>,
 }
 
