@@ -4,13 +4,19 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
+use super::exchange::{post, to_json};
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind};
+use crate::http::{Bounds, Http};
+
+const PATH: &str = "/v3/auth/authenticate";
 
 /// A user, and the token that etcd gave for the password.
 pub(super) struct Auth {
-    pub(super) user: String,
-    pub(super) password: String,
+    user: String,
+    password: String,
     state: Mutex<State>,
     fetched: Condvar,
 }
@@ -61,6 +67,35 @@ impl Auth {
         result
     }
 
+    /// Sends the password and returns the token. This request must not carry a token itself.
+    pub(super) fn login(&self, http: &Http, bounds: Bounds) -> Result<String, Failure> {
+        #[derive(Serialize)]
+        struct Request<'a> {
+            name: &'a str,
+            password: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Response {
+            token: String,
+        }
+        let request = Request {
+            name: &self.user,
+            password: &self.password,
+        };
+        let body = to_json(PATH, &request)?;
+        let answer: Result<Response, Failure> = post(http, PATH, &body, None, bounds, true);
+        answer.map(|response| response.token).map_err(|failure| {
+            // A login that asks for a login would never end: a user table that keeps changing.
+            let remedy = match failure.remedy {
+                Remedy::Login => Remedy::RetryLater,
+                other => other,
+            };
+            let doing = format_args!("logging in to etcd as {:?}", self.user);
+            let error = failure.error.context(doing);
+            Failure { error, remedy }.before_request()
+        })
+    }
+
     /// Forgets a token that etcd refused, unless another thread has replaced it already.
     pub(super) fn forget(&self, refused: &str) {
         self.lock().token.take_if(|token| token == refused);
@@ -84,7 +119,7 @@ impl Auth {
                 let error = Error::new(ErrorKind::Unavailable, message);
                 Err(Failure {
                     error,
-                    remedy: Remedy::Later,
+                    remedy: Remedy::RetryLater,
                 })
             }
         }

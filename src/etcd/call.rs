@@ -22,9 +22,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::auth::Auth;
 use super::client::Client;
-use super::cluster::ask_endpoint;
+use super::exchange::{post, to_json};
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::{Bounds, Http};
@@ -91,12 +90,12 @@ impl Client {
                     Err(failure) => failure,
                 };
                 in_doubt |= *failure.error.stored() == Stored::Unknown && repeat != Repeat::Read;
-                if matches!(failure.remedy, Remedy::Nothing | Remedy::Login) {
+                if matches!(failure.remedy, Remedy::GiveUp | Remedy::Login) {
                     return Err(doubtful(failure.error, in_doubt));
                 }
                 log::debug!("etcd endpoint failed: {}", failure.error);
                 self.endpoints.failed(index);
-                patience_helps |= failure.remedy == Remedy::Later;
+                patience_helps |= failure.remedy == Remedy::RetryLater;
                 failed.push(failure.error);
                 if in_doubt && repeat == Repeat::Harmful {
                     return Err(doubtful(all(failed), true));
@@ -127,18 +126,15 @@ impl Client {
                 .max(Duration::from_millis(1)),
             ..bounds
         };
-        if self.endpoints.is_stranger(index) {
-            let share = Bounds {
-                total: bounds.connect,
-                ..bounds
-            };
-            let asked = ask_endpoint(http, share).map_err(Failure::before_anything)?;
-            self.endpoints.introduce(index, asked.cluster)?;
-        }
+        let share = Bounds {
+            total: bounds.connect,
+            ..bounds
+        };
+        self.endpoints.check_cluster(index, share)?;
         let Some(auth) = self.auth.as_deref() else {
             return exchange(http, None, remaining());
         };
-        let token = || auth.token(end, || login(http, auth, remaining()));
+        let token = || auth.token(end, || auth.login(http, remaining()));
         let first = token()?;
         match exchange(http, Some(&first), remaining()) {
             Err(failure) if failure.remedy == Remedy::Login => {
@@ -196,82 +192,6 @@ fn doubtful(error: Error, in_doubt: bool) -> Error {
     } else {
         Stored::Nothing
     })
-}
-
-pub(super) fn to_json(path: &str, request: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(request).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidConfig,
-            format!("{path}: writing the request"),
-        )
-        .with_source(error)
-    })
-}
-
-pub(super) fn post<T: DeserializeOwned>(
-    http: &Http,
-    path: &str,
-    body: &[u8],
-    token: Option<&str>,
-    bounds: Bounds,
-    reads: bool,
-) -> Result<T, Failure> {
-    let answer = http.post(path, body, token, bounds, reads)?;
-    if answer.status != 200 {
-        let url = format!("{}{path}", http.base());
-        return Err(Failure::read(&url, answer.status, &answer.body));
-    }
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        let message = format!(
-            "{}{path}: the answer is not what etcd's gateway says",
-            http.base()
-        );
-        let error = Error::new(ErrorKind::Protocol, message).with_source(error);
-        let stored = if reads {
-            Stored::Nothing
-        } else {
-            Stored::Unknown
-        };
-        Failure {
-            error: error.with_stored(stored),
-            remedy: Remedy::Nothing,
-        }
-    })
-}
-
-/// Gives the password for a token. It is the one request that must not carry a token.
-fn login(http: &Http, auth: &Auth, bounds: Bounds) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    struct Request<'a> {
-        name: &'a str,
-        password: &'a str,
-    }
-    #[derive(serde::Deserialize)]
-    struct Response {
-        token: String,
-    }
-    let path = "/v3/auth/authenticate";
-    let body = to_json(
-        path,
-        &Request {
-            name: &auth.user,
-            password: &auth.password,
-        },
-    )?;
-    let answer: Result<Response, Failure> = post(http, path, &body, None, bounds, true);
-    match answer {
-        Ok(response) => Ok(response.token),
-        Err(Failure { error, remedy }) => {
-            // A user table that keeps changing is no reason to log in within a login.
-            let remedy = if remedy == Remedy::Login {
-                Remedy::Later
-            } else {
-                remedy
-            };
-            let error = error.context(format_args!("logging in to etcd as {:?}", auth.user));
-            Err(Failure { error, remedy }.before_anything())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,13 @@
 //! The cluster itself: its members, their state, and its history.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::{Repeat, post};
+use super::call::Repeat;
 use super::client::Client;
-use super::fault::Failure;
+use super::endpoints::{Identity, STATUS_PATH};
 use super::wire::{Headed, Header, number};
 use crate::error::Result;
-use crate::http::{Bounds, Http};
 
 /// The state of the member that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +49,7 @@ pub struct Member {
 #[serde(default, rename_all = "camelCase")]
 #[derive(Default)]
 struct StatusResponse {
-    header: StatusHeader,
+    header: Header,
     version: String,
     #[serde(with = "number")]
     leader: u64,
@@ -60,20 +57,6 @@ struct StatusResponse {
     db_size: i64,
     #[serde(with = "number")]
     db_size_in_use: i64,
-}
-
-/// How long an endpoint may take to say of which cluster it is where nobody waits for its answer.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StatusHeader {
-    #[serde(with = "number")]
-    cluster_id: u64,
-    #[serde(with = "number")]
-    member_id: u64,
-    #[serde(flatten)]
-    header: Header,
 }
 
 #[derive(Default, Deserialize)]
@@ -89,48 +72,10 @@ struct Compaction {
     physical: bool,
 }
 
-const STATUS: &str = "/v3/maintenance/status";
-
-/// What an endpoint says of itself to everybody.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) cluster: u64,
-    pub(crate) member: u64,
-}
-
-/// Asks an endpoint which one it is.
-///
-/// # Errors
-/// As [`post`].
-pub(super) fn ask_endpoint(http: &Http, bounds: Bounds) -> Result<Endpoint, Failure> {
-    let answer: StatusResponse = post(http, STATUS, b"{}", None, bounds, true)?;
-    Ok(Endpoint {
-        cluster: answer.header.cluster_id,
-        member: answer.header.member_id,
-    })
-}
-
 impl Client {
-    /// What each endpoint says of itself, in their order. Asks them all at once.
-    pub(crate) fn ask_endpoints(&self) -> Vec<Result<Endpoint>> {
-        let total = LONGEST_LOOK.min(self.timeout);
-        let bounds = Bounds {
-            connect: total,
-            total,
-        };
-        let ask = |http| ask_endpoint(http, bounds).map_err(|failure| failure.error);
-        std::thread::scope(|scope| {
-            let endpoints = self.endpoints.all().iter();
-            let asked: Vec<_> = endpoints
-                .map(|http| scope.spawn(move || ask(http)))
-                .collect();
-            let join = |asked: std::thread::ScopedJoinHandle<'_, _>| {
-                asked
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            asked.into_iter().map(join).collect()
-        })
+    /// Each endpoint's URL, and which cluster and member it says it is. All are asked in parallel.
+    pub(crate) fn identify_endpoints(&self) -> Vec<(&str, Result<Identity>)> {
+        self.endpoints.identify(self.timeout)
     }
 
     /// The state of the member that this client prefers now.
@@ -139,7 +84,7 @@ impl Client {
     /// See [the module](super#errors).
     pub fn status(&self) -> Result<Status> {
         let answer = self
-            .ask::<StatusResponse>(STATUS, &json!({}), Repeat::Read)?
+            .ask::<StatusResponse>(STATUS_PATH, &json!({}), Repeat::Read)?
             .value;
         Ok(Status {
             version: answer.version,
@@ -147,7 +92,7 @@ impl Client {
             leader: answer.leader,
             db_size: answer.db_size,
             db_size_in_use: answer.db_size_in_use,
-            revision: answer.header.header.revision,
+            revision: answer.header.revision,
         })
     }
 

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::txn::{Op, Request};
 use super::wire::{bytes, number};
 
 /// How a compare's two sides must stand to each other.
@@ -23,11 +22,11 @@ pub enum Is {
 #[derive(Clone, Debug, Serialize)]
 pub struct Compare {
     target: Target,
-    result: Is,
+    pub(super) result: Is,
     #[serde(with = "bytes")]
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
     #[serde(flatten)]
-    operand: Operand,
+    pub(super) operand: Operand,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,7 +40,7 @@ enum Target {
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Operand {
+pub(super) enum Operand {
     CreateRevision(#[serde(with = "number")] i64),
     ModRevision(#[serde(with = "number")] i64),
     Version(#[serde(with = "number")] i64),
@@ -90,29 +89,6 @@ impl Compare {
             result,
             key: key.to_vec(),
             operand,
-        }
-    }
-
-    /// Whether this can never hold again once `ops` were done.
-    ///
-    /// Revisions only grow, so a put or a deletion ends the one that is asked for. "Absent" may
-    /// come true again, and so may a version: someone else may delete the key and put it anew.
-    pub(super) fn fails_after(&self, ops: &[Op]) -> bool {
-        if self.result != Is::Equal {
-            return false;
-        }
-        let deletes = |request: &Request| match request {
-            Request::Delete(delete) => delete.covers(&self.key),
-            _ => false,
-        };
-        let touches = |request: &Request| match request {
-            Request::Put(put) => put.key == self.key,
-            request => deletes(request),
-        };
-        match self.operand {
-            Operand::ModRevision(1..) => ops.iter().any(|op| op.surely(&touches)),
-            Operand::CreateRevision(1..) => ops.iter().any(|op| op.surely(&deletes)),
-            _ => false,
         }
     }
 }

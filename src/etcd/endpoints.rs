@@ -4,8 +4,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::exchange::post;
+use super::fault::Failure;
+use super::wire::{Headed, Header};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Http, Tls};
+use crate::http::{Bounds, Http, Tls};
+
+pub(super) const STATUS_PATH: &str = "/v3/maintenance/status";
 
 /// The members of one cluster. Clones share what is known about them.
 #[derive(Clone)]
@@ -16,7 +21,10 @@ pub(super) struct Endpoints {
 
 /// A failed endpoint is skipped this long, and twice as long after each further failure.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+const MAX_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// How long [`Endpoints::identify`] waits for an answer.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Endpoints {
     pub(super) fn new(urls: &[String], tls: &Tls) -> Result<Self> {
@@ -42,10 +50,6 @@ impl Endpoints {
         self.list.iter().map(Http::base)
     }
 
-    pub(super) fn all(&self) -> &[Http] {
-        &self.list
-    }
-
     pub(super) fn get(&self, index: usize) -> &Http {
         &self.list[index]
     }
@@ -61,26 +65,46 @@ impl Endpoints {
         health.preferred = index;
     }
 
-    /// Whether it has to say of which cluster it is before it is asked for anything: it is one of several,
-    /// and not the one that worked last.
-    pub(super) fn is_stranger(&self, index: usize) -> bool {
-        self.list.len() > 1 && self.health().is_stranger(index)
+    /// Checks that an endpoint is of the same cluster as the one that worked last. It is asked only
+    /// if it is one of several and not that one.
+    pub(super) fn check_cluster(&self, index: usize, bounds: Bounds) -> Result<(), Failure> {
+        if self.list.len() == 1 || self.health().is_known(index) {
+            return Ok(());
+        }
+        let identity = identify(self.get(index), bounds).map_err(Failure::before_request)?;
+        let accepted = self.health().accept(index, identity.cluster);
+        accepted.map_err(|preferred| {
+            let message = format!(
+                "{} is not asked, because it belongs to another etcd cluster than {}: give the URLs \
+                 of one cluster; if the cluster was made anew, start this program again",
+                self.get(index).base(),
+                self.get(preferred).base()
+            );
+            Error::new(ErrorKind::Unavailable, message).into()
+        })
     }
 
-    /// Takes note that it is of this cluster.
-    ///
-    /// # Errors
-    /// If the endpoint that worked last is of another one.
-    pub(super) fn introduce(&self, index: usize, cluster: u64) -> Result<()> {
-        let introduced = self.health().introduce(index, cluster);
-        introduced.map_err(|known| {
-            let message = format!(
-                "{} is of another etcd cluster than {}, and is not asked: give the URLs of one cluster; where \
-                 it was made anew, start this program again",
-                self.get(index).base(),
-                self.get(known).base()
-            );
-            Error::new(ErrorKind::Unavailable, message)
+    /// Asks all endpoints in parallel which cluster and member they are, for at most one second
+    /// and at most `timeout`.
+    pub(super) fn identify(&self, timeout: Duration) -> Vec<(&str, Result<Identity>)> {
+        let total = IDENTIFY_TIMEOUT.min(timeout);
+        let bounds = Bounds {
+            connect: total,
+            total,
+        };
+        let ask = |http| identify(http, bounds).map_err(|failure| failure.error);
+        std::thread::scope(|scope| {
+            let endpoints = self.list.iter();
+            let asked: Vec<_> = endpoints
+                .map(|http| (http.base(), scope.spawn(move || ask(http))))
+                .collect();
+            asked
+                .into_iter()
+                .map(|(url, thread)| match thread.join() {
+                    Ok(identity) => (url, identity),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                })
+                .collect()
         })
     }
 
@@ -127,13 +151,15 @@ impl Health {
         order
     }
 
-    fn is_stranger(&self, index: usize) -> bool {
-        self.cluster.is_none() || index != self.preferred || self.failed[index].is_some()
+    /// Whether the endpoint's cluster is known: it is the preferred one, and works.
+    fn is_known(&self, index: usize) -> bool {
+        self.cluster.is_some() && index == self.preferred && self.failed[index].is_none()
     }
 
-    /// Fails with the endpoint that is of another cluster. The preferred one may be of another than it
-    /// was: its cluster was made anew.
-    fn introduce(&mut self, index: usize, cluster: u64) -> std::result::Result<(), usize> {
+    /// Notes the cluster that the endpoint says it belongs to. If the preferred endpoint is of
+    /// another cluster, that one's index is the error. The preferred endpoint itself may change its
+    /// cluster, because a cluster can be made anew.
+    fn accept(&mut self, index: usize, cluster: u64) -> Result<(), usize> {
         match self.cluster {
             Some(known) if known != cluster && index != self.preferred => Err(self.preferred),
             _ => {
@@ -147,7 +173,7 @@ impl Health {
         let back_off = match self.failed[index] {
             // A thread that was under way when the first one noticed adds nothing.
             Some(failed) if failed.until > now => return,
-            Some(failed) => (failed.back_off * 2).min(LONGEST_BACK_OFF),
+            Some(failed) => (failed.back_off * 2).min(MAX_BACK_OFF),
             None => FIRST_BACK_OFF,
         };
         self.failed[index] = Some(Failed {
@@ -155,6 +181,24 @@ impl Health {
             until: now + back_off,
         });
     }
+}
+
+/// The cluster and the member that an endpoint says it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) cluster: u64,
+    pub(crate) member: u64,
+}
+
+/// Asks without a token, which etcd allows for its status.
+fn identify(http: &Http, bounds: Bounds) -> Result<Identity, Failure> {
+    let answer: Headed = post(http, STATUS_PATH, b"{}", None, bounds, true)?;
+    let Header {
+        cluster_id: cluster,
+        member_id: member,
+        ..
+    } = answer.header;
+    Ok(Identity { cluster, member })
 }
 
 #[cfg(test)]

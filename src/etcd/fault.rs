@@ -14,14 +14,14 @@ pub(super) struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Nothing: etcd understood and refused.
-    Nothing,
+    /// Nothing helps: etcd understood and refused.
+    GiveUp,
     /// A new token.
     Login,
-    /// Another endpoint: nobody answers here.
-    Elsewhere,
-    /// Another endpoint, or some patience: a node answered that it can't serve now.
-    Later,
+    /// Another endpoint: this one does not answer.
+    NextEndpoint,
+    /// Another endpoint, or the same one later: the member answered that it can't serve now.
+    RetryLater,
 }
 
 /// What etcd says, what kind of failure that is, and what to do about it. The first hit counts.
@@ -44,86 +44,86 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
     (
         "raft proposal dropped",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "nothing was changed",
     ),
     (
         "too many requests",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "nothing was changed",
     ),
     (
         "no leader",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "nothing was changed",
     ),
     (
         "not supported for learner",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "ask another member",
     ),
     (
         "larger than max",
         ErrorKind::TooLarge,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         TOO_LARGE,
     ),
     (
         "request is too large",
         ErrorKind::TooLarge,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         TOO_LARGE,
     ),
     (
         "too many operations",
         ErrorKind::TooLarge,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "send fewer at once, or raise etcd's --max-txn-ops",
     ),
     (
         "space exceeded",
         ErrorKind::Store,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "etcd is full and refuses writes: compact, defragment and 'etcdctl alarm disarm', \
          or raise etcd's --quota-backend-bytes",
     ),
     (
         "has been compacted",
         ErrorKind::Compacted,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "read at the current revision and go on from there",
     ),
     (
         "permission denied",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "the user's roles don't grant this: 'etcdctl role grant-permission'",
     ),
     (
         "authentication failed",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "check the user name and the password",
     ),
     (
         "user name is empty",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "etcd wants a user name and a password: give both",
     ),
     (
         "authentication is not enabled",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "a user name was given, but this etcd checks none: 'etcdctl auth enable', or give none",
     ),
     (
         "CommonName of client sending",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "the gateway takes only client certificates without a Common Name",
     ),
 ];
@@ -131,8 +131,8 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
 const TOO_LARGE: &str = "send less at once, or raise etcd's --max-request-bytes";
 
 impl Failure {
-    /// The same where what was asked for was not sent yet.
-    pub(super) fn before_anything(self) -> Self {
+    /// The same failure, of a request that came before the caller's own: that one was not sent.
+    pub(super) fn before_request(self) -> Self {
         Self {
             error: self.error.with_stored(Stored::Nothing),
             ..self
@@ -172,7 +172,7 @@ impl Failure {
                 _ => ErrorKind::Store,
             };
             let remedy = if refused {
-                Remedy::Nothing
+                Remedy::GiveUp
             } else {
                 Remedy::Login
             };
@@ -185,7 +185,7 @@ impl Failure {
         let error = Error::new(ErrorKind::Unavailable, format!("{url}: {message}"));
         Self {
             error: error.with_stored(Stored::Unknown),
-            remedy: Remedy::Later,
+            remedy: Remedy::RetryLater,
         }
     }
 
@@ -203,13 +203,13 @@ impl Failure {
         if status < 500 {
             Self {
                 error: Error::new(ErrorKind::Protocol, message),
-                remedy: Remedy::Nothing,
+                remedy: Remedy::GiveUp,
             }
         } else {
             let error = Error::new(ErrorKind::Unavailable, message);
             Self {
                 error: error.with_stored(Stored::Unknown),
-                remedy: Remedy::Later,
+                remedy: Remedy::RetryLater,
             }
         }
     }
@@ -220,7 +220,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             error,
-            remedy: Remedy::Elsewhere,
+            remedy: Remedy::NextEndpoint,
         }
     }
 }
@@ -264,91 +264,91 @@ mod tests {
                 400,
                 r#"{"error":"etcdserver: user name is empty","code":3}"#,
                 ErrorKind::Unauthorized,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 403,
                 r#"{"code":7,"message":"etcdserver: permission denied"}"#,
                 ErrorKind::Unauthorized,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 412,
                 r#"{"code":9,"message":"etcdserver: authentication is not enabled"}"#,
                 ErrorKind::Unauthorized,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 429,
                 r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#,
                 ErrorKind::Store,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 429,
                 r#"{"code":8,"message":"etcdserver: too many requests"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Nothing,
             ),
             (
                 400,
                 r#"{"code":11,"message":"etcdserver: mvcc: required revision has been compacted"}"#,
                 ErrorKind::Compacted,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 503,
                 r#"{"code":14,"message":"etcdserver: no leader"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Nothing,
             ),
             (
                 503,
                 r#"{"code":14,"message":"etcdserver: request timed out"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
             (
                 503,
                 r#"{"code":14,"message":"transport is closing"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
             (
                 500,
                 r#"{"code":2,"message":"raft proposal dropped"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Nothing,
             ),
             (
                 500,
                 r#"{"code":2,"message":"something new"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
             (
                 404,
                 "Not Found\n",
                 ErrorKind::Protocol,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 502,
                 "<html>",
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
         ] {

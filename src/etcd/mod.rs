@@ -79,6 +79,7 @@ mod client;
 mod cluster;
 mod compare;
 mod endpoints;
+mod exchange;
 mod fault;
 mod kv;
 mod lease;
@@ -88,9 +89,9 @@ mod watch;
 mod wire;
 
 pub use client::Client;
-pub(crate) use cluster::Endpoint;
 pub use cluster::{Member, Status};
 pub use compare::{Compare, Is};
+pub(crate) use endpoints::Identity;
 pub use kv::{Deleted, KeyValue, Kvs, Range};
 pub use lease::{Lease, LeaseStatus};
 pub use pack::MAX_OPS;

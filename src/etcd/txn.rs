@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Repeat;
 use super::client::Client;
-use super::compare::Compare;
+use super::compare::{Compare, Is, Operand};
 use super::kv::{DeleteRequest, DeleteResponse, Deleted, Kvs, PutRequest, Range, RangeResponse};
 use super::wire::Header;
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -68,7 +68,7 @@ impl Txn {
             && self
                 .compare
                 .iter()
-                .any(|compare| compare.fails_after(&self.success))
+                .any(|compare| fails_after(compare, &self.success))
         {
             Repeat::Guarded
         } else {
@@ -78,6 +78,27 @@ impl Txn {
 
     fn only_reads(&self) -> bool {
         self.success.iter().chain(&self.failure).all(Op::only_reads)
+    }
+}
+
+/// Whether the compare can never hold again once `ops` are done.
+///
+/// Revisions only grow, so a put or a deletion ends the revision that is compared. "Absent" may
+/// hold again, and so may a version: another client may delete the key and put it anew.
+fn fails_after(compare: &Compare, ops: &[Op]) -> bool {
+    let key = &compare.key;
+    let deletes = |request: &Request| match request {
+        Request::Delete(delete) => delete.covers(key),
+        _ => false,
+    };
+    let touches = |request: &Request| match request {
+        Request::Put(put) => put.key == *key,
+        request => deletes(request),
+    };
+    match (compare.result, &compare.operand) {
+        (Is::Equal, Operand::ModRevision(1..)) => ops.iter().any(|op| op.surely(&touches)),
+        (Is::Equal, Operand::CreateRevision(1..)) => ops.iter().any(|op| op.surely(&deletes)),
+        _ => false,
     }
 }
 
@@ -142,7 +163,7 @@ impl Op {
     }
 
     /// Whether it is sure to do something that `wanted` says of a put or a deletion.
-    pub(super) fn surely(&self, wanted: &impl Fn(&Request) -> bool) -> bool {
+    fn surely(&self, wanted: &impl Fn(&Request) -> bool) -> bool {
         match &self.0 {
             Request::Txn(txn) => {
                 txn.compare.is_empty() && txn.success.iter().any(|op| op.surely(wanted))
@@ -257,7 +278,6 @@ impl TxnResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::Is;
 
     #[test]
     fn what_may_be_sent_again() {

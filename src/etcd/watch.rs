@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Repeat, after, to_json};
+use super::call::{Repeat, after};
 use super::client::Client;
+use super::exchange::to_json;
 use super::fault::{Failure, Remedy};
 use super::kv::{KeyValue, prefix_range};
 use super::wire::{self, Header, bytes, number};
@@ -182,7 +183,7 @@ impl Watch {
             Err(failure) => {
                 self.stream = None;
                 // Whoever can't serve now is left for another one, by the next turn.
-                let transient = failure.remedy != Remedy::Nothing;
+                let transient = failure.remedy != Remedy::GiveUp;
                 return if transient {
                     Ok(())
                 } else {
@@ -272,7 +273,7 @@ fn parse(url: &str, line: &[u8]) -> Result<Message, Failure> {
             let error = Error::new(ErrorKind::Protocol, message);
             Err(Failure {
                 error,
-                remedy: Remedy::Nothing,
+                remedy: Remedy::GiveUp,
             })
         }
     }

@@ -90,6 +90,10 @@ pub(super) fn is_zero(number: &i64) -> bool {
 #[serde(default)]
 pub(super) struct Header {
     #[serde(with = "number")]
+    pub(super) cluster_id: u64,
+    #[serde(with = "number")]
+    pub(super) member_id: u64,
+    #[serde(with = "number")]
     pub(super) revision: i64,
 }
 
