@@ -33,8 +33,6 @@ use crate::http::{Bounds, Http};
 pub(super) enum Repeat {
     /// It changes nothing.
     Read,
-    /// It changes something, but twice is as good as once: the caller says so.
-    Harmless,
     /// Its compares fail once it was applied. A repetition that fails in them proves nothing.
     Guarded,
     /// It could undo what others did in between.

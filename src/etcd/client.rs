@@ -67,11 +67,6 @@ impl Client {
         self.timeout = timeout;
         self
     }
-
-    /// The endpoints, as they were given but for a final slash.
-    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        self.endpoints.urls()
-    }
 }
 
 impl fmt::Debug for Client {

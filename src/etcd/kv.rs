@@ -44,7 +44,6 @@ pub struct Range {
     #[serde(with = "number", skip_serializing_if = "wire::is_zero")]
     revision: i64,
     serializable: bool,
-    keys_only: bool,
     count_only: bool,
 }
 
@@ -60,11 +59,6 @@ impl Range {
         Self::of(key, range_end)
     }
 
-    /// The keys from `first` on and before `end`.
-    pub fn between(first: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Self {
-        Self::of(first.as_ref().to_vec(), end.as_ref().to_vec())
-    }
-
     fn of(key: Vec<u8>, range_end: Vec<u8>) -> Self {
         Self {
             key,
@@ -72,7 +66,6 @@ impl Range {
             limit: 0,
             revision: 0,
             serializable: false,
-            keys_only: false,
             count_only: false,
         }
     }
@@ -94,12 +87,6 @@ impl Range {
     /// others. Works also where the cluster has no majority. Defaults to `false`.
     pub fn serializable(mut self, serializable: bool) -> Self {
         self.serializable = serializable;
-        self
-    }
-
-    /// Leaves out the values. Defaults to `false`.
-    pub fn keys_only(mut self, keys_only: bool) -> Self {
-        self.keys_only = keys_only;
         self
     }
 

@@ -19,16 +19,6 @@ pub struct Lease {
     pub ttl: Duration,
 }
 
-/// How long a lease lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeaseStatus {
-    /// What is left, in whole seconds.
-    pub left: Duration,
-    /// What each keep-alive gives.
-    pub granted: Duration,
-}
-
 #[derive(Default, Serialize)]
 struct Request {
     #[serde(rename = "ID", with = "number")]
@@ -48,8 +38,6 @@ struct Response {
     id: i64,
     #[serde(rename = "TTL", with = "number")]
     ttl: i64,
-    #[serde(rename = "grantedTTL", with = "number")]
-    granted: i64,
 }
 
 /// A keep-alive is a stream, which the gateway wraps.
@@ -104,22 +92,6 @@ impl Client {
         let request = Request { id, ttl: 0 };
         self.ask::<Headed>("/v3/lease/revoke", &request, Repeat::Harmful)?;
         Ok(())
-    }
-
-    /// How long the lease lasts, or `None` when it has ended.
-    ///
-    /// # Errors
-    /// See [the module](super#errors).
-    pub fn lease_time_to_live(&self, id: i64) -> Result<Option<LeaseStatus>> {
-        let request = Request { id, ttl: 0 };
-        let answer = self
-            .ask::<Response>("/v3/lease/timetolive", &request, Repeat::Read)?
-            .value;
-        let status = LeaseStatus {
-            left: seconds(answer.ttl),
-            granted: seconds(answer.granted),
-        };
-        Ok((answer.ttl >= 0).then_some(status))
     }
 }
 

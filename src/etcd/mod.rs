@@ -47,8 +47,8 @@
 //! # Several endpoints, and repetition
 //! All endpoints are members of one cluster. A call goes to the one that worked last; if that is
 //! dead, to the next. A request is sent again only where that can't apply a change twice: when it
-//! was not sent in full, when etcd answered that it did not take it up, when it only reads, when
-//! its compares can't hold a second time, or when the caller says so ([`Txn::repeatable`]).
+//! was not sent in full, when etcd answered that it did not take it up, when it only reads, or when
+//! its compares can't hold a second time.
 //! Otherwise the error says [`Stored::Unknown`](crate::Stored::Unknown).
 //!
 //! # Errors
@@ -89,11 +89,11 @@ mod watch;
 mod wire;
 
 pub use client::Client;
-pub use cluster::{Member, Status};
+pub use cluster::MemberStatus;
 pub use compare::{Compare, Is};
 pub(crate) use endpoints::Identity;
 pub use kv::{Deleted, KeyValue, Kvs, Range};
-pub use lease::{Lease, LeaseStatus};
+pub use lease::Lease;
 pub use pack::MAX_OPS;
 pub use txn::{Op, Response, Txn, TxnResult};
-pub use watch::{Event, Watch, WatchRange};
+pub use watch::{Event, WatchRange, Watcher};

@@ -24,8 +24,6 @@ pub struct Txn {
     compare: Vec<Compare>,
     pub(super) success: Vec<Op>,
     failure: Vec<Op>,
-    #[serde(skip)]
-    repeatable: bool,
 }
 
 impl Txn {
@@ -49,21 +47,9 @@ impl Txn {
         self
     }
 
-    /// Says that doing it twice is as good as once, even where someone else writes in between. It
-    /// is then sent again when an answer is lost, instead of failing with [`Stored::Unknown`].
-    ///
-    /// Defaults to `false`. Transactions that only read, and those whose compares of a revision
-    /// can't hold a second time, are sent again in any case.
-    pub fn repeatable(mut self, repeatable: bool) -> Self {
-        self.repeatable = repeatable;
-        self
-    }
-
     fn repeat(&self) -> Repeat {
         if self.only_reads() {
             Repeat::Read
-        } else if self.repeatable {
-            Repeat::Harmless
         } else if self.failure.iter().all(Op::only_reads)
             && self
                 .compare
@@ -81,25 +67,21 @@ impl Txn {
     }
 }
 
-/// Whether the compare can never hold again once `ops` are done.
+/// Whether `compare` can never hold again once `ops` are done.
 ///
-/// Revisions only grow, so a put or a deletion ends the revision that is compared. "Absent" may
-/// hold again, and so may a version: another client may delete the key and put it anew.
+/// Revisions only grow: a put or a deletion ends the revision that is compared. Revision 0, which
+/// stands for an absent key, may come again, because another client may delete the key.
 fn fails_after(compare: &Compare, ops: &[Op]) -> bool {
-    let key = &compare.key;
-    let deletes = |request: &Request| match request {
-        Request::Delete(delete) => delete.covers(key),
+    let changes_key = |request: &Request| match request {
+        Request::Put(put) => put.key == compare.key,
+        Request::Delete(delete) => delete.covers(&compare.key),
         _ => false,
     };
-    let touches = |request: &Request| match request {
-        Request::Put(put) => put.key == *key,
-        request => deletes(request),
-    };
-    match (compare.result, &compare.operand) {
-        (Is::Equal, Operand::ModRevision(1..)) => ops.iter().any(|op| op.surely(&touches)),
-        (Is::Equal, Operand::CreateRevision(1..)) => ops.iter().any(|op| op.surely(&deletes)),
-        _ => false,
-    }
+    let ends_revision = matches!(
+        (compare.is, &compare.operand),
+        (Is::Equal, Operand::Mod { mod_revision: 1.. })
+    );
+    ends_revision && ops.iter().any(|op| op.surely(&changes_key))
 }
 
 /// One operation of a transaction.
@@ -283,7 +265,6 @@ mod tests {
     fn what_may_be_sent_again() {
         let put = || Op::put("k", "v");
         let at = |revision| Compare::mod_revision("k", Is::Equal, revision);
-        let created = |revision| Compare::create_revision("k", Is::Equal, revision);
         let pack = |n: u32| {
             Txn::pack(
                 (0..n).map(|n| Op::put(n.to_string(), "")).chain([put()]),
@@ -297,15 +278,10 @@ mod tests {
                 Repeat::Read,
             ),
             (Txn::new([put()]), Repeat::Harmful),
-            (Txn::new([put()]).repeatable(true), Repeat::Harmless),
             (Txn::new([put()]).when(at(5)), Repeat::Guarded),
             (Txn::new([Op::delete("k")]).when(at(5)), Repeat::Guarded),
             (
                 Txn::new([Op::delete_prefix("")]).when(at(5)),
-                Repeat::Guarded,
-            ),
-            (
-                Txn::new([Op::delete("k")]).when(created(5)),
                 Repeat::Guarded,
             ),
             (pack(300).expect("it fits").when(at(5)), Repeat::Guarded),
@@ -317,17 +293,12 @@ mod tests {
             ),
             // The compare survives the change, or may come true again.
             (Txn::new([put()]).when(at(0)), Repeat::Harmful),
-            (Txn::new([put()]).when(created(5)), Repeat::Harmful),
             (
                 Txn::new([Op::put("other", "")]).when(at(5)),
                 Repeat::Harmful,
             ),
             (
                 Txn::new([put()]).when(Compare::mod_revision("k", Is::Less, 5)),
-                Repeat::Harmful,
-            ),
-            (
-                Txn::new([put()]).when(Compare::version("k", Is::Equal, 5)),
                 Repeat::Harmful,
             ),
             (

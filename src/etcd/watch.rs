@@ -79,7 +79,7 @@ pub enum Event {
 ///
 /// An endpoint that falls silent without closing the connection, because its machine lost power,
 /// can't be told from one where nothing changes: where that matters, read the keys now and then.
-pub struct Watch {
+pub struct Watcher {
     client: Client,
     range: WatchRange,
     stream: Option<Stream>,
@@ -93,9 +93,9 @@ impl Client {
     ///
     /// # Errors
     /// See [the module](super#errors). That `range` begins at a revision which is compacted is
-    /// said by the first [`Watch::next`].
-    pub fn watch(&self, range: WatchRange) -> Result<Watch> {
-        let mut watch = Watch {
+    /// said by the first [`Watcher::next`].
+    pub fn watch(&self, range: WatchRange) -> Result<Watcher> {
+        let mut watch = Watcher {
             client: self.clone(),
             range,
             stream: None,
@@ -107,7 +107,7 @@ impl Client {
     }
 }
 
-impl Watch {
+impl Watcher {
     /// The next event; `None` if none came within `wait`, which may be overrun by a tenth of a
     /// second, and by the client's timeout where the watch has to go to another endpoint.
     ///
@@ -141,20 +141,6 @@ impl Watch {
             }
         }
         Ok(self.events.pop_front())
-    }
-
-    /// An iterator over events, which ends when none came within `wait`, and after an error.
-    pub fn events(&mut self, wait: Duration) -> impl Iterator<Item = Result<Event>> {
-        let mut failed = false;
-        std::iter::from_fn(move || {
-            let next = if failed {
-                None
-            } else {
-                self.next(wait).transpose()
-            };
-            failed = matches!(next, Some(Err(_)));
-            next
-        })
     }
 
     /// The revision that the watch would go on from.
@@ -222,9 +208,9 @@ impl Watch {
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("Watcher")
             .field("range", &self.range)
             .finish_non_exhaustive()
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, Watch, WatchRange};
+use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchRange, Watcher};
 use crate::finding::Finding;
 use crate::http::Tls;
 
@@ -49,7 +49,7 @@ pub struct Etcd {
     heartbeat: Duration,
     catch_up: Duration,
     /// The watch that [`KvStore::wait`] goes on with, and the key it is for.
-    watch: Mutex<Option<(String, Watch)>>,
+    watch: Mutex<Option<(String, Watcher)>>,
     /// The leases of the keys that are kept alive.
     leases: Mutex<HashMap<String, i64>>,
 }
@@ -151,11 +151,6 @@ impl Etcd {
     pub fn catch_up_timeout(mut self, timeout: Duration) -> Self {
         self.catch_up = timeout;
         self
-    }
-
-    /// The client beneath.
-    pub fn client(&self) -> &Client {
-        &self.client
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<String, i64>> {
