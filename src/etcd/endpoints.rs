@@ -1,4 +1,4 @@
-//! Which endpoint to ask: the one that worked last, and not one that failed a moment ago.
+//! Which endpoint to ask: the one that answered last, and none that has just failed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ use crate::http::{Bounds, Http, Tls};
 
 pub(super) const STATUS_PATH: &str = "/v3/maintenance/status";
 
-/// The members of one cluster. Clones share what is known about them.
+/// The endpoints of one cluster. Clones share their state.
 #[derive(Clone)]
 pub(super) struct Endpoints {
     list: Arc<[Http]>,
     health: Arc<Mutex<Health>>,
 }
 
-/// A failed endpoint is skipped this long, and twice as long after each further failure.
+/// How long a failed endpoint is skipped. Each further failure doubles it, up to the maximum.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 const MAX_BACK_OFF: Duration = Duration::from_secs(30);
 
@@ -54,7 +54,7 @@ impl Endpoints {
         &self.list[index]
     }
 
-    /// The order to try them in.
+    /// The order to try the endpoints in.
     pub(super) fn order(&self) -> Vec<usize> {
         self.health().order(Instant::now())
     }
@@ -65,8 +65,8 @@ impl Endpoints {
         health.preferred = index;
     }
 
-    /// Checks that an endpoint is of the same cluster as the one that worked last. It is asked only
-    /// if it is one of several and not that one.
+    /// Checks that an endpoint belongs to the same cluster as the preferred one. Sends a request only
+    /// if there are several endpoints and the cluster of this one is not known.
     pub(super) fn check_cluster(&self, index: usize, bounds: Bounds) -> Result<(), Failure> {
         if self.list.len() == 1 || self.health().is_known(index) {
             return Ok(());
@@ -113,7 +113,7 @@ impl Endpoints {
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
-        // Every state of it is a valid one.
+        // A panic leaves no invalid state.
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,9 +125,10 @@ impl fmt::Debug for Endpoints {
 }
 
 struct Health {
+    /// The endpoint that answered last.
     preferred: usize,
     failed: Vec<Option<Failed>>,
-    /// The cluster of the preferred one, once that is known.
+    /// The cluster of the preferred endpoint, once it is known.
     cluster: Option<u64>,
 }
 
@@ -138,8 +139,8 @@ struct Failed {
 }
 
 impl Health {
-    /// The preferred one and those after it; then those that failed lately, for want of better
-    /// ones, the one whose back-off ends first at the head.
+    /// The preferred endpoint and those after it in the list. Endpoints in their back-off come last,
+    /// and among them the one whose back-off ends first comes first.
     fn order(&self, now: Instant) -> Vec<usize> {
         let count = self.failed.len();
         let mut order: Vec<usize> = (0..count).map(|n| (self.preferred + n) % count).collect();
@@ -151,14 +152,14 @@ impl Health {
         order
     }
 
-    /// Whether the endpoint's cluster is known: it is the preferred one, and works.
+    /// Whether the endpoint's cluster is known: it is the preferred one and has not failed since.
     fn is_known(&self, index: usize) -> bool {
         self.cluster.is_some() && index == self.preferred && self.failed[index].is_none()
     }
 
-    /// Notes the cluster that the endpoint says it belongs to. If the preferred endpoint is of
-    /// another cluster, that one's index is the error. The preferred endpoint itself may change its
-    /// cluster, because a cluster can be made anew.
+    /// Notes the cluster that an endpoint belongs to. If the preferred endpoint belongs to another
+    /// one, the error is the preferred endpoint's index. The preferred endpoint's own cluster may
+    /// change, because a cluster can be made anew.
     fn accept(&mut self, index: usize, cluster: u64) -> Result<(), usize> {
         match self.cluster {
             Some(known) if known != cluster && index != self.preferred => Err(self.preferred),
@@ -171,7 +172,7 @@ impl Health {
 
     fn fail(&mut self, index: usize, now: Instant) {
         let back_off = match self.failed[index] {
-            // A thread that was under way when the first one noticed adds nothing.
+            // Another thread has noted this failure already.
             Some(failed) if failed.until > now => return,
             Some(failed) => (failed.back_off * 2).min(MAX_BACK_OFF),
             None => FIRST_BACK_OFF,
@@ -190,7 +191,7 @@ pub(crate) struct Identity {
     pub(crate) member: u64,
 }
 
-/// Asks without a token, which etcd allows for its status.
+/// Needs no token: etcd tells its status to everyone.
 fn identify(http: &Http, bounds: Bounds) -> Result<Identity, Failure> {
     let answer: Headed = post(http, STATUS_PATH, b"{}", None, bounds, true)?;
     let Header {

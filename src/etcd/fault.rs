@@ -1,11 +1,11 @@
-//! What an error answer of etcd means.
+//! The kinds of error that etcd answers with, and what helps against each.
 
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Stored};
 
-/// A failed attempt: the error, and what may help. Whether the change may have been applied is
-/// said by the error's [`Stored`].
+/// A failed attempt: the error, and what may help. The error's [`Stored`] says whether the change
+/// may have been applied.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -24,10 +24,11 @@ pub(super) enum Remedy {
     RetryLater,
 }
 
-/// What etcd says, what kind of failure that is, and what to do about it. The first hit counts.
+/// A part of etcd's message, the kind of failure, what helps, and advice for the user. The first
+/// entry that fits counts. In all of these cases etcd has applied nothing.
 ///
-/// Messages, because one gRPC code stands for many: 3 is a wrong password, an old token and a
-/// transaction that is too large. In all of these etcd has applied nothing.
+/// The message decides because one gRPC code stands for many failures: 3 is a wrong password, an old
+/// token and a transaction that is too large.
 const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
     (
         "invalid auth token",
@@ -87,20 +88,20 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
         "space exceeded",
         ErrorKind::Store,
         Remedy::GiveUp,
-        "etcd is full and refuses writes: compact, defragment and 'etcdctl alarm disarm', \
+        "etcd is full and refuses writes: compact it, defragment it and run 'etcdctl alarm disarm', \
          or raise etcd's --quota-backend-bytes",
     ),
     (
         "has been compacted",
         ErrorKind::Compacted,
         Remedy::GiveUp,
-        "read at the current revision and go on from there",
+        "read the current revision and continue from there",
     ),
     (
         "permission denied",
         ErrorKind::Unauthorized,
         Remedy::GiveUp,
-        "the user's roles don't grant this: 'etcdctl role grant-permission'",
+        "the user's roles don't grant this: use 'etcdctl role grant-permission'",
     ),
     (
         "authentication failed",
@@ -112,19 +113,20 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
         "user name is empty",
         ErrorKind::Unauthorized,
         Remedy::GiveUp,
-        "etcd wants a user name and a password: give both",
+        "etcd's authentication is on: give both a user name and a password",
     ),
     (
         "authentication is not enabled",
         ErrorKind::Unauthorized,
         Remedy::GiveUp,
-        "a user name was given, but this etcd checks none: 'etcdctl auth enable', or give none",
+        "a user name was given, but etcd's authentication is off: turn it on with 'etcdctl auth \
+         enable', or give no user name",
     ),
     (
         "CommonName of client sending",
         ErrorKind::Unauthorized,
         Remedy::GiveUp,
-        "the gateway takes only client certificates without a Common Name",
+        "the gateway accepts only client certificates without a Common Name",
     ),
 ];
 
@@ -164,7 +166,7 @@ impl Failure {
                 remedy: *remedy,
             };
         }
-        // Codes by which gRPC says that the request itself is at fault.
+        // The gRPC codes that mean that the request itself is at fault.
         let refused = [3, 5, 6, 7, 8, 9, 11, 12].contains(&code);
         if refused || code == UNAUTHENTICATED {
             let kind = match code {
@@ -181,7 +183,7 @@ impl Failure {
                 remedy,
             };
         }
-        // Unavailable, timed out, stopped, or never seen: it may have been applied all the same.
+        // Unavailable, timed out, stopped or unknown to this client: it may have been applied.
         let error = Error::new(ErrorKind::Unavailable, format!("{url}: {message}"));
         Self {
             error: error.with_stored(Stored::Unknown),
@@ -189,17 +191,17 @@ impl Failure {
         }
     }
 
-    /// The answer's text is not shown: nobody knows whose it is and what it repeats.
+    /// Leaves out the answer's text: it comes from an unknown server and could repeat a secret.
     fn no_gateway(url: &str, status: u16) -> Self {
         let hint = match status {
-            400 => ": where it speaks TLS, the URL must begin with https://",
+            400 => ": if the server speaks TLS, the URL must begin with https://",
             404 => {
-                ": etcd answers under /v3 from 3.4 on, and where its gateway is on \
+                ": etcd must be 3.4 or later, and its gateway must be on \
                  (--enable-grpc-gateway=true, or enable-grpc-gateway: true in its configuration file)"
             }
             _ => "",
         };
-        let message = format!("{url}: status {status}, but not from etcd's gateway{hint}");
+        let message = format!("{url}: status {status}, not an answer of etcd's gateway{hint}");
         if status < 500 {
             Self {
                 error: Error::new(ErrorKind::Protocol, message),
@@ -216,7 +218,7 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
-    /// A failure of the exchange itself.
+    /// For an exchange that ended without an answer.
     fn from(error: Error) -> Self {
         Self {
             error,
@@ -245,7 +247,7 @@ mod tests {
     fn both_shapes_and_every_class() {
         let url = "http://a:1/v3/kv/txn";
         for (status, body, kind, remedy, stored) in [
-            // The HTTP status differs between 3.4 and 3.5, and does not count.
+            // The HTTP status differs between 3.4 and 3.5, so it is ignored.
             (
                 401,
                 r#"{"error":"x","code":16,"message":"etcdserver: invalid auth token"}"#,

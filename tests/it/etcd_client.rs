@@ -289,7 +289,7 @@ fn leases_end_and_take_their_keys_along() {
         fails(
             etcd.lease_keep_alive(lease.id),
             ErrorKind::Store,
-            &["it has ended"],
+            &["has ended"],
         );
         fails(
             etcd.lease_revoke(lease.id),
