@@ -1,16 +1,22 @@
-//! The token: fetched when first needed, shared by all threads, fetched again when etcd forgets it.
+//! The token: the first call logs in, all threads share it, and it is replaced when etcd refuses it.
 
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
+use super::exchange::{post, to_json};
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind};
+use crate::http::{Bounds, Http};
 
-/// A user, and the token that etcd gave for the password.
+const PATH: &str = "/v3/auth/authenticate";
+
+/// A user with a password, and the token of the last login.
 pub(super) struct Auth {
-    pub(super) user: String,
-    pub(super) password: String,
+    user: String,
+    password: String,
     state: Mutex<State>,
     fetched: Condvar,
 }
@@ -19,7 +25,7 @@ pub(super) struct Auth {
 struct State {
     token: Option<String>,
     fetching: bool,
-    /// Counts the finished fetches, so that a waiting thread knows its own from an earlier one.
+    /// How many fetches have ended. A waiting thread sees by it that the current one has.
     fetches: u64,
     failure: Option<Failure>,
 }
@@ -34,8 +40,8 @@ impl Auth {
         }
     }
 
-    /// The token. Of many threads that need one, one fetches it and the others wait for it, until
-    /// `deadline`; they share its failure, too.
+    /// The token. If there is none, the first thread fetches one, and the others wait for its token
+    /// or failure until `deadline`.
     pub(super) fn token(
         &self,
         deadline: Instant,
@@ -61,6 +67,35 @@ impl Auth {
         result
     }
 
+    /// Sends the password and returns the token. etcd refuses a token in this request.
+    pub(super) fn login(&self, http: &Http, bounds: Bounds) -> Result<String, Failure> {
+        #[derive(Serialize)]
+        struct Request<'a> {
+            name: &'a str,
+            password: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Response {
+            token: String,
+        }
+        let request = Request {
+            name: &self.user,
+            password: &self.password,
+        };
+        let body = to_json(PATH, &request)?;
+        let answer: Result<Response, Failure> = post(http, PATH, &body, None, bounds, true);
+        answer.map(|response| response.token).map_err(|failure| {
+            // A login can't be cured by a login. This happens while users or roles change.
+            let remedy = match failure.remedy {
+                Remedy::Login => Remedy::RetryLater,
+                other => other,
+            };
+            let doing = format_args!("logging in to etcd as {:?}", self.user);
+            let error = failure.error.context(doing);
+            Failure { error, remedy }.before_request()
+        })
+    }
+
     /// Forgets a token that etcd refused, unless another thread has replaced it already.
     pub(super) fn forget(&self, refused: &str) {
         self.lock().token.take_if(|token| token == refused);
@@ -80,23 +115,23 @@ impl Auth {
             (Some(token), _) => Ok(token.clone()),
             (None, Some(failure)) => Err(failure.clone()),
             (None, None) => {
-                let message = "etcd: no token came in time from another thread's login";
+                let message = "etcd: another thread's login did not end within the timeout";
                 let error = Error::new(ErrorKind::Unavailable, message);
                 Err(Failure {
                     error,
-                    remedy: Remedy::Later,
+                    remedy: Remedy::RetryLater,
                 })
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every state of it is a valid one.
+        // A panic leaves no invalid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Lets the others go on, also when the fetching thread panics.
+/// Wakes the waiting threads, even if the fetching thread panics.
 struct Fetching<'a>(&'a Auth);
 
 impl Drop for Fetching<'_> {
@@ -149,7 +184,7 @@ mod tests {
         auth.forget("token 0");
         auth.forget("token 0");
         all("token 1");
-        // A thread that comes late with the old one must not throw the new one away.
+        // A thread that still has the old token must not drop the new one.
         auth.forget("token 0");
         all("token 1");
         assert_eq!(fetches.load(SeqCst), 2);
@@ -182,7 +217,7 @@ mod tests {
             thread::sleep(Duration::from_millis(50));
             let deadline = Instant::now() + Duration::from_millis(50);
             let failure = auth
-                .token(deadline, || unreachable!("one fetches"))
+                .token(deadline, || unreachable!("the other thread fetches"))
                 .expect_err("late");
             assert_eq!(failure.error.kind(), ErrorKind::Unavailable);
         });

@@ -1,59 +1,58 @@
-//! One call: which endpoint is asked, when it is asked again, and when that is too dangerous.
+//! One call: which endpoints get the request, and when it is sent again.
 //!
-//! The policy, in one place:
+//! A request that changes something is sent again only if this can't apply the change twice:
 //!
-//! | what happened | a read | a change that can be repeated | any other change |
+//! | what happened | a read | a change guarded by its compares | any other change |
 //! |---|---|---|---|
-//! | not connected, or not all of the request sent | next endpoint | next endpoint | next endpoint |
-//! | answered: no leader, too many requests, dropped | next endpoint, then again | the same | the same |
-//! | sent to an endpoint that has answered before, and the connection was closed | same endpoint, once; then as below | as below | as below |
-//! | sent, and the connection broke or no answer came | next endpoint | next endpoint | error, `Stored::Unknown` |
-//! | answered: timed out, stopped, unavailable | next endpoint, then again | the same | error, `Stored::Unknown` |
-//! | answered: token not accepted | new token, once, same endpoint | the same | the same |
-//! | answered: anything else | error | error | error |
+//! | no connection, or the request was not sent in full | next endpoint | next endpoint | next endpoint |
+//! | answer: no leader, too many requests, proposal dropped | next endpoint, then retry | the same | the same |
+//! | an endpoint that has answered before closed the connection | same endpoint once, then next | next endpoint | error, `Stored::Unknown` |
+//! | sent, but the connection broke or no answer came | next endpoint | next endpoint | error, `Stored::Unknown` |
+//! | answer: timed out, stopped, unavailable | next endpoint, then retry | the same | error, `Stored::Unknown` |
+//! | answer: token not accepted | log in again, once, same endpoint | the same | the same |
+//! | any other answer | error | error | error |
 //!
-//! "Then again": when every endpoint was asked and one of them answered that it can't serve now,
-//! all are asked again after a pause. Where nobody answered at all, the call fails at once.
-//! Everything ends at the client's timeout, which the endpoints share: a silent one uses up only
-//! its part, unless it is the one that a change was sent to.
+//! "Then retry": if all endpoints failed and one of them answered that it can't serve now, the call
+//! pauses and asks all of them again. If none of them answered, the call fails at once.
+//!
+//! The call ends at the client's timeout. The endpoints share that time, so that one that does not
+//! answer leaves time for the others. An endpoint that was sent an unguarded change may use all of it,
+//! because no other endpoint may be asked afterwards.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::auth::Auth;
 use super::client::Client;
-use super::cluster::ask_endpoint;
+use super::exchange::{post, to_json};
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::{Bounds, Http};
 
-/// What a second application of the same request would do.
+/// The effect of applying the same request twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// It changes nothing.
+    /// None: the request only reads.
     Read,
-    /// It changes something, but twice is as good as once: the caller says so.
-    Harmless,
-    /// Its compares fail once it was applied. A repetition that fails in them proves nothing.
+    /// None: once the request is applied, its compares fail. If they fail on a retry, the first
+    /// attempt may have been applied.
     Guarded,
-    /// It could undo what others did in between.
+    /// It could undo a change that another client made in between.
     Harmful,
 }
 
-/// An answer.
 pub(super) struct Answered<T> {
     pub(super) value: T,
-    /// An earlier attempt of this call may have been applied as well.
+    /// Whether an earlier attempt of this call may have been applied as well.
     pub(super) in_doubt: bool,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 impl Client {
-    /// Posts `request` as JSON and reads the answer, under the policy above.
+    /// Posts `request` as JSON and reads the answer, by the policy above.
     pub(super) fn ask<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -66,18 +65,18 @@ impl Client {
         })
     }
 
-    /// Runs `exchange` with an endpoint, and with others as far as the policy allows.
+    /// Calls `exchange` with one endpoint after the other, as the policy above says.
     pub(super) fn call<T>(
         &self,
         repeat: Repeat,
         exchange: impl Fn(&Http, Option<&str>, Bounds) -> Result<T, Failure>,
     ) -> Result<Answered<T>> {
-        let deadline = after(self.timeout);
+        let deadline = deadline_after(self.timeout);
         let mut failed = Vec::new();
         let mut in_doubt = false;
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut patience_helps = false;
+            let mut may_recover = false;
             let order = self.endpoints.order();
             for (tried, &index) in order.iter().enumerate() {
                 let Some(bounds) = share(deadline, order.len() - tried, repeat) else {
@@ -91,28 +90,28 @@ impl Client {
                     Err(failure) => failure,
                 };
                 in_doubt |= *failure.error.stored() == Stored::Unknown && repeat != Repeat::Read;
-                if matches!(failure.remedy, Remedy::Nothing | Remedy::Login) {
-                    return Err(doubtful(failure.error, in_doubt));
+                if matches!(failure.remedy, Remedy::GiveUp | Remedy::Login) {
+                    return Err(with_doubt(failure.error, in_doubt));
                 }
                 log::debug!("etcd endpoint failed: {}", failure.error);
                 self.endpoints.failed(index);
-                patience_helps |= failure.remedy == Remedy::Later;
+                may_recover |= failure.remedy == Remedy::RetryLater;
                 failed.push(failure.error);
                 if in_doubt && repeat == Repeat::Harmful {
-                    return Err(doubtful(all(failed), true));
+                    return Err(with_doubt(join(failed), true));
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if !patience_helps || left <= pause {
-                return Err(doubtful(all(failed), in_doubt));
+            if !may_recover || left <= pause {
+                return Err(with_doubt(join(failed), in_doubt));
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
             failed.clear();
         }
     }
 
-    /// One exchange with one endpoint; two, where the token was not accepted.
+    /// One exchange with one endpoint, and a second one if the token was not accepted.
     fn attempt<T>(
         &self,
         index: usize,
@@ -127,18 +126,15 @@ impl Client {
                 .max(Duration::from_millis(1)),
             ..bounds
         };
-        if self.endpoints.is_stranger(index) {
-            let share = Bounds {
-                total: bounds.connect,
-                ..bounds
-            };
-            let asked = ask_endpoint(http, share).map_err(Failure::before_anything)?;
-            self.endpoints.introduce(index, asked.cluster)?;
-        }
+        let share = Bounds {
+            total: bounds.connect,
+            ..bounds
+        };
+        self.endpoints.check_cluster(index, share)?;
         let Some(auth) = self.auth.as_deref() else {
             return exchange(http, None, remaining());
         };
-        let token = || auth.token(end, || login(http, auth, remaining()));
+        let token = || auth.token(end, || auth.login(http, remaining()));
         let first = token()?;
         match exchange(http, Some(&first), remaining()) {
             Err(failure) if failure.remedy == Remedy::Login => {
@@ -150,17 +146,17 @@ impl Client {
     }
 }
 
-/// The end of a wait, which for `Duration::MAX` is far away rather than a panic.
-pub(super) fn after(wait: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + wait.min(YEAR)
+/// When `wait` ends. It is cut to a year, because `Instant` can't hold `Duration::MAX`.
+pub(super) fn deadline_after(wait: Duration) -> Instant {
+    const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + wait.min(MAX_WAIT)
 }
 
 /// The part of the time until `deadline` that the next of `candidates` endpoints may use.
 fn share(deadline: Instant, candidates: usize, repeat: Repeat) -> Option<Bounds> {
     let left = deadline.saturating_duration_since(Instant::now());
     let share = left / u32::try_from(candidates).unwrap_or(u32::MAX);
-    // Nothing comes after a change that was sent and may not be repeated: it may use all there is.
+    // Once an unguarded change is sent, no other endpoint is asked: it may use all of the time.
     let total = if repeat == Repeat::Harmful {
         left
     } else {
@@ -172,106 +168,29 @@ fn share(deadline: Instant, candidates: usize, repeat: Repeat) -> Option<Bounds>
     })
 }
 
-/// One error of those of all endpoints, in the order they were asked.
-fn all(failed: Vec<Error>) -> Error {
-    let text = |error: &Error| error.to_string();
-    let mut texts: Vec<String> = failed.iter().map(text).collect();
-    texts.dedup();
+/// Joins the errors of all endpoints into one, in the order they were asked.
+fn join(failed: Vec<Error>) -> Error {
+    let mut messages: Vec<String> = failed.iter().map(Error::to_string).collect();
+    messages.dedup();
     match failed.into_iter().last() {
         None => Error::new(
             ErrorKind::Unavailable,
-            "etcd: no time was left to ask an endpoint",
+            "etcd: the timeout ended before an endpoint was asked",
         ),
-        Some(last) if texts.len() == 1 => last,
+        Some(last) if messages.len() == 1 => last,
         Some(last) => Error::new(
             last.kind(),
-            format!("no etcd endpoint: {}", texts.join("; ")),
+            format!("all etcd endpoints failed: {}", messages.join("; ")),
         ),
     }
 }
 
-fn doubtful(error: Error, in_doubt: bool) -> Error {
+fn with_doubt(error: Error, in_doubt: bool) -> Error {
     error.with_stored(if in_doubt {
         Stored::Unknown
     } else {
         Stored::Nothing
     })
-}
-
-pub(super) fn to_json(path: &str, request: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(request).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidConfig,
-            format!("{path}: writing the request"),
-        )
-        .with_source(error)
-    })
-}
-
-pub(super) fn post<T: DeserializeOwned>(
-    http: &Http,
-    path: &str,
-    body: &[u8],
-    token: Option<&str>,
-    bounds: Bounds,
-    reads: bool,
-) -> Result<T, Failure> {
-    let answer = http.post(path, body, token, bounds, reads)?;
-    if answer.status != 200 {
-        let url = format!("{}{path}", http.base());
-        return Err(Failure::read(&url, answer.status, &answer.body));
-    }
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        let message = format!(
-            "{}{path}: the answer is not what etcd's gateway says",
-            http.base()
-        );
-        let error = Error::new(ErrorKind::Protocol, message).with_source(error);
-        let stored = if reads {
-            Stored::Nothing
-        } else {
-            Stored::Unknown
-        };
-        Failure {
-            error: error.with_stored(stored),
-            remedy: Remedy::Nothing,
-        }
-    })
-}
-
-/// Gives the password for a token. It is the one request that must not carry a token.
-fn login(http: &Http, auth: &Auth, bounds: Bounds) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    struct Request<'a> {
-        name: &'a str,
-        password: &'a str,
-    }
-    #[derive(serde::Deserialize)]
-    struct Response {
-        token: String,
-    }
-    let path = "/v3/auth/authenticate";
-    let body = to_json(
-        path,
-        &Request {
-            name: &auth.user,
-            password: &auth.password,
-        },
-    )?;
-    let answer: Result<Response, Failure> = post(http, path, &body, None, bounds, true);
-    match answer {
-        Ok(response) => Ok(response.token),
-        Err(Failure { error, remedy }) => {
-            // A user table that keeps changing is no reason to log in within a login.
-            let remedy = if remedy == Remedy::Login {
-                Remedy::Later
-            } else {
-                remedy
-            };
-            let error = error.context(format_args!("logging in to etcd as {:?}", auth.user));
-            Err(Failure { error, remedy }.before_anything())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -281,7 +200,7 @@ mod tests {
     #[test]
     fn endpoints_share_the_time_but_a_sent_change_may_use_all() {
         let deadline = Instant::now() + Duration::from_secs(9);
-        assert!(after(Duration::MAX) > deadline);
+        assert!(deadline_after(Duration::MAX) > deadline);
         let near = |found: Duration, seconds| {
             let expected = Duration::from_secs(seconds);
             assert!(

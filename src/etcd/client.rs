@@ -11,8 +11,8 @@ use crate::http::Tls;
 
 /// A blocking client of one etcd cluster.
 ///
-/// It is `Send + Sync`; clones are cheap and share connections, the token and what is known about
-/// the endpoints, so a clone may have another timeout: `client.clone().timeout(..)`.
+/// It is `Send + Sync`. Clones are cheap: they share the connections, the token and the state of the
+/// endpoints. A clone may have a timeout of its own: `client.clone().timeout(..)`.
 #[derive(Clone)]
 pub struct Client {
     pub(super) endpoints: Endpoints,
@@ -23,14 +23,14 @@ pub struct Client {
 impl Client {
     /// A client for the members of one cluster, each an `http://` or `https://` URL with a port.
     ///
-    /// Nothing is sent yet. The first endpoint is asked until it fails; the one that then answers
-    /// is asked from there on. A failed one is left alone for 0.25 seconds, and up to 30 seconds
-    /// if it goes on failing, unless no other is left. Before another one is asked for anything, it has to
-    /// say that it is of the same cluster.
+    /// It sends nothing yet. Calls go to the first endpoint until it fails, and then to the one that
+    /// answers. A failed endpoint is skipped for 0.25 seconds, and for up to 30 seconds if it fails
+    /// again, unless all endpoints have failed. Before an endpoint is used in place of another one,
+    /// the client checks that both belong to the same cluster.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) when there is no URL, or one
-    /// is not a URL, holds a password, or needs the feature `tls` where that is turned off.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if there is no URL, or if one is
+    /// not a URL, holds a password, or begins with `https` and the feature `tls` is off.
     pub fn new<U: Into<String>>(endpoints: impl IntoIterator<Item = U>) -> Result<Self> {
         let urls: Vec<String> = endpoints.into_iter().map(Into::into).collect();
         Ok(Self {
@@ -40,37 +40,32 @@ impl Client {
         })
     }
 
-    /// The user to log in as, and the password.
+    /// The user to log in as, and the password. Defaults to no user.
     ///
-    /// The first call logs in; the token is kept until etcd refuses it, which it does after five
-    /// idle minutes or a restart. Defaults to no user.
+    /// The first call logs in. The client keeps the token until etcd refuses it, as etcd does after
+    /// five minutes without use and after a restart. The client then logs in again.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.auth = Some(Arc::new(Auth::new(name.into(), password.into())));
         self
     }
 
-    /// How TLS is done with the `https` endpoints. Defaults to [`Tls::new`].
+    /// The TLS settings for the `https` endpoints. Defaults to [`Tls::new`].
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) when a certificate or key is
-    /// not PEM, or an endpoint's URL begins with `http://` while certificates are given.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) if a certificate or key is not
+    /// PEM, or if certificates are given and an endpoint's URL begins with `http://`.
     pub fn tls(mut self, tls: &Tls) -> Result<Self> {
         let urls: Vec<String> = self.endpoints.urls().map(Into::into).collect();
         self.endpoints = Endpoints::new(&urls, tls)?;
         Ok(self)
     }
 
-    /// How long one call may take, over all endpoints and repetitions. Defaults to 10 seconds.
+    /// How long one call may take, with all endpoints and retries. Defaults to 10 seconds.
     ///
-    /// A call that reads a large tree in pages is several calls.
+    /// [`get_prefix`](Self::get_prefix) makes one such call for each page.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
-    }
-
-    /// The endpoints, as they were given but for a final slash.
-    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        self.endpoints.urls()
     }
 }
 

@@ -2,16 +2,15 @@
 
 use serde::Serialize;
 
-use super::txn::{Op, Request};
 use super::wire::{bytes, number};
 
-/// How a compare's two sides must stand to each other.
+/// How what is stored must relate to what it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Is {
-    /// The same.
+    /// It is the same.
     Equal,
-    /// Not the same.
+    /// It is not the same.
     NotEqual,
     /// What is stored is greater.
     Greater,
@@ -19,100 +18,47 @@ pub enum Is {
     Less,
 }
 
-/// A condition on one key. An absent key has the revisions and the version 0, and no value at all.
+/// A condition on one key.
 #[derive(Clone, Debug, Serialize)]
 pub struct Compare {
-    target: Target,
-    result: Is,
     #[serde(with = "bytes")]
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    #[serde(rename = "result")]
+    pub(super) is: Is,
     #[serde(flatten)]
-    operand: Operand,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum Target {
-    Create,
-    Mod,
-    Version,
-    Value,
+    pub(super) operand: Operand,
 }
 
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Operand {
-    CreateRevision(#[serde(with = "number")] i64),
-    ModRevision(#[serde(with = "number")] i64),
-    Version(#[serde(with = "number")] i64),
-    Value(#[serde(with = "bytes")] Vec<u8>),
+#[serde(tag = "target", rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum Operand {
+    Mod {
+        #[serde(with = "number")]
+        mod_revision: i64,
+    },
+    Value {
+        #[serde(with = "bytes")]
+        value: Vec<u8>,
+    },
 }
 
 impl Compare {
-    /// Compares the revision at which the key was last put. `Is::Equal, 0` means "absent".
-    pub fn mod_revision(key: impl AsRef<[u8]>, is: Is, revision: i64) -> Self {
-        Self::of(
-            Target::Mod,
-            key.as_ref(),
-            is,
-            Operand::ModRevision(revision),
-        )
-    }
-
-    /// Compares the revision at which the key was first put. `Is::Equal, 0` means "absent".
-    pub fn create_revision(key: impl AsRef<[u8]>, is: Is, revision: i64) -> Self {
-        Self::of(
-            Target::Create,
-            key.as_ref(),
-            is,
-            Operand::CreateRevision(revision),
-        )
-    }
-
-    /// Compares how often the key was put since it was last absent.
-    pub fn version(key: impl AsRef<[u8]>, is: Is, version: i64) -> Self {
-        Self::of(Target::Version, key.as_ref(), is, Operand::Version(version))
-    }
-
-    /// Compares the value, byte by byte. For an absent key it never holds.
-    pub fn value(key: impl AsRef<[u8]>, is: Is, value: impl AsRef<[u8]>) -> Self {
-        Self::of(
-            Target::Value,
-            key.as_ref(),
-            is,
-            Operand::Value(value.as_ref().to_vec()),
-        )
-    }
-
-    fn of(target: Target, key: &[u8], result: Is, operand: Operand) -> Self {
+    /// Compares the revision at which the key was last put. An absent key has the revision 0.
+    pub fn mod_revision(key: impl AsRef<[u8]>, is: Is, mod_revision: i64) -> Self {
         Self {
-            target,
-            result,
-            key: key.to_vec(),
-            operand,
+            key: key.as_ref().to_vec(),
+            is,
+            operand: Operand::Mod { mod_revision },
         }
     }
 
-    /// Whether this can never hold again once `ops` were done.
-    ///
-    /// Revisions only grow, so a put or a deletion ends the one that is asked for. "Absent" may
-    /// come true again, and so may a version: someone else may delete the key and put it anew.
-    pub(super) fn fails_after(&self, ops: &[Op]) -> bool {
-        if self.result != Is::Equal {
-            return false;
-        }
-        let deletes = |request: &Request| match request {
-            Request::Delete(delete) => delete.covers(&self.key),
-            _ => false,
-        };
-        let touches = |request: &Request| match request {
-            Request::Put(put) => put.key == self.key,
-            request => deletes(request),
-        };
-        match self.operand {
-            Operand::ModRevision(1..) => ops.iter().any(|op| op.surely(&touches)),
-            Operand::CreateRevision(1..) => ops.iter().any(|op| op.surely(&deletes)),
-            _ => false,
+    /// Compares the value, byte by byte. It never holds for an absent key.
+    pub fn value(key: impl AsRef<[u8]>, is: Is, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref().to_vec();
+        Self {
+            key: key.as_ref().to_vec(),
+            is,
+            operand: Operand::Value { value },
         }
     }
 }

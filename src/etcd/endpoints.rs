@@ -1,22 +1,30 @@
-//! Which endpoint to ask: the one that worked last, and not one that failed a moment ago.
+//! Which endpoint to ask: the one that answered last, and none that has just failed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::exchange::post;
+use super::fault::Failure;
+use super::wire::{Headed, Header};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Http, Tls};
+use crate::http::{Bounds, Http, Tls};
 
-/// The members of one cluster. Clones share what is known about them.
+pub(super) const STATUS_PATH: &str = "/v3/maintenance/status";
+
+/// The endpoints of one cluster. Clones share their state.
 #[derive(Clone)]
 pub(super) struct Endpoints {
     list: Arc<[Http]>,
     health: Arc<Mutex<Health>>,
 }
 
-/// A failed endpoint is skipped this long, and twice as long after each further failure.
+/// How long a failed endpoint is skipped. Each further failure doubles it, up to the maximum.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+const MAX_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// How long [`Endpoints::identify`] waits for an answer.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Endpoints {
     pub(super) fn new(urls: &[String], tls: &Tls) -> Result<Self> {
@@ -42,15 +50,11 @@ impl Endpoints {
         self.list.iter().map(Http::base)
     }
 
-    pub(super) fn all(&self) -> &[Http] {
-        &self.list
-    }
-
     pub(super) fn get(&self, index: usize) -> &Http {
         &self.list[index]
     }
 
-    /// The order to try them in.
+    /// The order to try the endpoints in.
     pub(super) fn order(&self) -> Vec<usize> {
         self.health().order(Instant::now())
     }
@@ -61,26 +65,46 @@ impl Endpoints {
         health.preferred = index;
     }
 
-    /// Whether it has to say of which cluster it is before it is asked for anything: it is one of several,
-    /// and not the one that worked last.
-    pub(super) fn is_stranger(&self, index: usize) -> bool {
-        self.list.len() > 1 && self.health().is_stranger(index)
+    /// Checks that an endpoint belongs to the same cluster as the preferred one. Sends a request only
+    /// if there are several endpoints and the cluster of this one is not known.
+    pub(super) fn check_cluster(&self, index: usize, bounds: Bounds) -> Result<(), Failure> {
+        if self.list.len() == 1 || self.health().is_known(index) {
+            return Ok(());
+        }
+        let identity = identify(self.get(index), bounds).map_err(Failure::before_request)?;
+        let accepted = self.health().accept(index, identity.cluster);
+        accepted.map_err(|preferred| {
+            let message = format!(
+                "{} is not asked, because it belongs to another etcd cluster than {}: give the URLs \
+                 of one cluster; if the cluster was made anew, start this program again",
+                self.get(index).base(),
+                self.get(preferred).base()
+            );
+            Error::new(ErrorKind::Unavailable, message).into()
+        })
     }
 
-    /// Takes note that it is of this cluster.
-    ///
-    /// # Errors
-    /// If the endpoint that worked last is of another one.
-    pub(super) fn introduce(&self, index: usize, cluster: u64) -> Result<()> {
-        let introduced = self.health().introduce(index, cluster);
-        introduced.map_err(|known| {
-            let message = format!(
-                "{} is of another etcd cluster than {}, and is not asked: give the URLs of one cluster; where \
-                 it was made anew, start this program again",
-                self.get(index).base(),
-                self.get(known).base()
-            );
-            Error::new(ErrorKind::Unavailable, message)
+    /// Asks all endpoints in parallel which cluster and member they are, for at most one second
+    /// and at most `timeout`.
+    pub(super) fn identify(&self, timeout: Duration) -> Vec<(&str, Result<Identity>)> {
+        let total = IDENTIFY_TIMEOUT.min(timeout);
+        let bounds = Bounds {
+            connect: total,
+            total,
+        };
+        let ask = |http| identify(http, bounds).map_err(|failure| failure.error);
+        std::thread::scope(|scope| {
+            let endpoints = self.list.iter();
+            let asked: Vec<_> = endpoints
+                .map(|http| (http.base(), scope.spawn(move || ask(http))))
+                .collect();
+            asked
+                .into_iter()
+                .map(|(url, thread)| match thread.join() {
+                    Ok(identity) => (url, identity),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                })
+                .collect()
         })
     }
 
@@ -89,7 +113,7 @@ impl Endpoints {
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
-        // Every state of it is a valid one.
+        // A panic leaves no invalid state.
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,9 +125,10 @@ impl fmt::Debug for Endpoints {
 }
 
 struct Health {
+    /// The endpoint that answered last.
     preferred: usize,
     failed: Vec<Option<Failed>>,
-    /// The cluster of the preferred one, once that is known.
+    /// The cluster of the preferred endpoint, once it is known.
     cluster: Option<u64>,
 }
 
@@ -114,8 +139,8 @@ struct Failed {
 }
 
 impl Health {
-    /// The preferred one and those after it; then those that failed lately, for want of better
-    /// ones, the one whose back-off ends first at the head.
+    /// The preferred endpoint and those after it in the list. Endpoints in their back-off come last,
+    /// and among them the one whose back-off ends first comes first.
     fn order(&self, now: Instant) -> Vec<usize> {
         let count = self.failed.len();
         let mut order: Vec<usize> = (0..count).map(|n| (self.preferred + n) % count).collect();
@@ -127,13 +152,15 @@ impl Health {
         order
     }
 
-    fn is_stranger(&self, index: usize) -> bool {
-        self.cluster.is_none() || index != self.preferred || self.failed[index].is_some()
+    /// Whether the endpoint's cluster is known: it is the preferred one and has not failed since.
+    fn is_known(&self, index: usize) -> bool {
+        self.cluster.is_some() && index == self.preferred && self.failed[index].is_none()
     }
 
-    /// Fails with the endpoint that is of another cluster. The preferred one may be of another than it
-    /// was: its cluster was made anew.
-    fn introduce(&mut self, index: usize, cluster: u64) -> std::result::Result<(), usize> {
+    /// Notes the cluster that an endpoint belongs to. If the preferred endpoint belongs to another
+    /// one, the error is the preferred endpoint's index. The preferred endpoint's own cluster may
+    /// change, because a cluster can be made anew.
+    fn accept(&mut self, index: usize, cluster: u64) -> Result<(), usize> {
         match self.cluster {
             Some(known) if known != cluster && index != self.preferred => Err(self.preferred),
             _ => {
@@ -145,9 +172,9 @@ impl Health {
 
     fn fail(&mut self, index: usize, now: Instant) {
         let back_off = match self.failed[index] {
-            // A thread that was under way when the first one noticed adds nothing.
+            // Another thread has noted this failure already.
             Some(failed) if failed.until > now => return,
-            Some(failed) => (failed.back_off * 2).min(LONGEST_BACK_OFF),
+            Some(failed) => (failed.back_off * 2).min(MAX_BACK_OFF),
             None => FIRST_BACK_OFF,
         };
         self.failed[index] = Some(Failed {
@@ -155,6 +182,24 @@ impl Health {
             until: now + back_off,
         });
     }
+}
+
+/// The cluster and the member that an endpoint says it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) cluster: u64,
+    pub(crate) member: u64,
+}
+
+/// Needs no token: etcd tells its status to everyone.
+fn identify(http: &Http, bounds: Bounds) -> Result<Identity, Failure> {
+    let answer: Headed = post(http, STATUS_PATH, b"{}", None, bounds, true)?;
+    let Header {
+        cluster_id: cluster,
+        member_id: member,
+        ..
+    } = answer.header;
+    Ok(Identity { cluster, member })
 }
 
 #[cfg(test)]

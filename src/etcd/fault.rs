@@ -1,11 +1,11 @@
-//! What an error answer of etcd means.
+//! The kinds of error that etcd answers with, and what helps against each.
 
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Stored};
 
-/// A failed attempt: the error, and what may help. Whether the change may have been applied is
-/// said by the error's [`Stored`].
+/// A failed attempt: the error, and what may help. The error's [`Stored`] says whether the change
+/// may have been applied.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -14,20 +14,21 @@ pub(super) struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Nothing: etcd understood and refused.
-    Nothing,
+    /// Nothing helps: etcd understood and refused.
+    GiveUp,
     /// A new token.
     Login,
-    /// Another endpoint: nobody answers here.
-    Elsewhere,
-    /// Another endpoint, or some patience: a node answered that it can't serve now.
-    Later,
+    /// Another endpoint: this one does not answer.
+    NextEndpoint,
+    /// Another endpoint, or the same one later: the member answered that it can't serve now.
+    RetryLater,
 }
 
-/// What etcd says, what kind of failure that is, and what to do about it. The first hit counts.
+/// A part of etcd's message, the kind of failure, what helps, and advice for the user. The first
+/// entry that fits counts. In all of these cases etcd has applied nothing.
 ///
-/// Messages, because one gRPC code stands for many: 3 is a wrong password, an old token and a
-/// transaction that is too large. In all of these etcd has applied nothing.
+/// The message decides because one gRPC code stands for many failures: 3 is a wrong password, an old
+/// token and a transaction that is too large.
 const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
     (
         "invalid auth token",
@@ -44,95 +45,96 @@ const KNOWN: &[(&str, ErrorKind, Remedy, &str)] = &[
     (
         "raft proposal dropped",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "nothing was changed",
     ),
     (
         "too many requests",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "nothing was changed",
     ),
     (
         "no leader",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "nothing was changed",
     ),
     (
         "not supported for learner",
         ErrorKind::Unavailable,
-        Remedy::Later,
+        Remedy::RetryLater,
         "ask another member",
     ),
     (
         "larger than max",
         ErrorKind::TooLarge,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         TOO_LARGE,
     ),
     (
         "request is too large",
         ErrorKind::TooLarge,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         TOO_LARGE,
     ),
     (
         "too many operations",
         ErrorKind::TooLarge,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "send fewer at once, or raise etcd's --max-txn-ops",
     ),
     (
         "space exceeded",
         ErrorKind::Store,
-        Remedy::Nothing,
-        "etcd is full and refuses writes: compact, defragment and 'etcdctl alarm disarm', \
+        Remedy::GiveUp,
+        "etcd is full and refuses writes: compact it, defragment it and run 'etcdctl alarm disarm', \
          or raise etcd's --quota-backend-bytes",
     ),
     (
         "has been compacted",
         ErrorKind::Compacted,
-        Remedy::Nothing,
-        "read at the current revision and go on from there",
+        Remedy::GiveUp,
+        "read the current revision and continue from there",
     ),
     (
         "permission denied",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
-        "the user's roles don't grant this: 'etcdctl role grant-permission'",
+        Remedy::GiveUp,
+        "the user's roles don't grant this: use 'etcdctl role grant-permission'",
     ),
     (
         "authentication failed",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
+        Remedy::GiveUp,
         "check the user name and the password",
     ),
     (
         "user name is empty",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
-        "etcd wants a user name and a password: give both",
+        Remedy::GiveUp,
+        "etcd's authentication is on: give both a user name and a password",
     ),
     (
         "authentication is not enabled",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
-        "a user name was given, but this etcd checks none: 'etcdctl auth enable', or give none",
+        Remedy::GiveUp,
+        "a user name was given, but etcd's authentication is off: turn it on with 'etcdctl auth \
+         enable', or give no user name",
     ),
     (
         "CommonName of client sending",
         ErrorKind::Unauthorized,
-        Remedy::Nothing,
-        "the gateway takes only client certificates without a Common Name",
+        Remedy::GiveUp,
+        "the gateway accepts only client certificates without a Common Name",
     ),
 ];
 
 const TOO_LARGE: &str = "send less at once, or raise etcd's --max-request-bytes";
 
 impl Failure {
-    /// The same where what was asked for was not sent yet.
-    pub(super) fn before_anything(self) -> Self {
+    /// The same failure, of a request that came before the caller's own: that one was not sent.
+    pub(super) fn before_request(self) -> Self {
         Self {
             error: self.error.with_stored(Stored::Nothing),
             ..self
@@ -164,7 +166,7 @@ impl Failure {
                 remedy: *remedy,
             };
         }
-        // Codes by which gRPC says that the request itself is at fault.
+        // The gRPC codes that mean that the request itself is at fault.
         let refused = [3, 5, 6, 7, 8, 9, 11, 12].contains(&code);
         if refused || code == UNAUTHENTICATED {
             let kind = match code {
@@ -172,7 +174,7 @@ impl Failure {
                 _ => ErrorKind::Store,
             };
             let remedy = if refused {
-                Remedy::Nothing
+                Remedy::GiveUp
             } else {
                 Remedy::Login
             };
@@ -181,46 +183,46 @@ impl Failure {
                 remedy,
             };
         }
-        // Unavailable, timed out, stopped, or never seen: it may have been applied all the same.
+        // Unavailable, timed out, stopped or unknown to this client: it may have been applied.
         let error = Error::new(ErrorKind::Unavailable, format!("{url}: {message}"));
         Self {
             error: error.with_stored(Stored::Unknown),
-            remedy: Remedy::Later,
+            remedy: Remedy::RetryLater,
         }
     }
 
-    /// The answer's text is not shown: nobody knows whose it is and what it repeats.
+    /// Leaves out the answer's text: it comes from an unknown server and could repeat a secret.
     fn no_gateway(url: &str, status: u16) -> Self {
         let hint = match status {
-            400 => ": where it speaks TLS, the URL must begin with https://",
+            400 => ": if the server speaks TLS, the URL must begin with https://",
             404 => {
-                ": etcd answers under /v3 from 3.4 on, and where its gateway is on \
+                ": etcd must be 3.4 or later, and its gateway must be on \
                  (--enable-grpc-gateway=true, or enable-grpc-gateway: true in its configuration file)"
             }
             _ => "",
         };
-        let message = format!("{url}: status {status}, but not from etcd's gateway{hint}");
+        let message = format!("{url}: status {status}, not an answer of etcd's gateway{hint}");
         if status < 500 {
             Self {
                 error: Error::new(ErrorKind::Protocol, message),
-                remedy: Remedy::Nothing,
+                remedy: Remedy::GiveUp,
             }
         } else {
             let error = Error::new(ErrorKind::Unavailable, message);
             Self {
                 error: error.with_stored(Stored::Unknown),
-                remedy: Remedy::Later,
+                remedy: Remedy::RetryLater,
             }
         }
     }
 }
 
 impl From<Error> for Failure {
-    /// A failure of the exchange itself.
+    /// For an exchange that ended without an answer.
     fn from(error: Error) -> Self {
         Self {
             error,
-            remedy: Remedy::Elsewhere,
+            remedy: Remedy::NextEndpoint,
         }
     }
 }
@@ -245,7 +247,7 @@ mod tests {
     fn both_shapes_and_every_class() {
         let url = "http://a:1/v3/kv/txn";
         for (status, body, kind, remedy, stored) in [
-            // The HTTP status differs between 3.4 and 3.5, and does not count.
+            // The HTTP status differs between 3.4 and 3.5, so it is ignored.
             (
                 401,
                 r#"{"error":"x","code":16,"message":"etcdserver: invalid auth token"}"#,
@@ -264,91 +266,91 @@ mod tests {
                 400,
                 r#"{"error":"etcdserver: user name is empty","code":3}"#,
                 ErrorKind::Unauthorized,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 403,
                 r#"{"code":7,"message":"etcdserver: permission denied"}"#,
                 ErrorKind::Unauthorized,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 412,
                 r#"{"code":9,"message":"etcdserver: authentication is not enabled"}"#,
                 ErrorKind::Unauthorized,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 429,
                 r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#,
                 ErrorKind::Store,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 429,
                 r#"{"code":8,"message":"etcdserver: too many requests"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Nothing,
             ),
             (
                 400,
                 r#"{"code":11,"message":"etcdserver: mvcc: required revision has been compacted"}"#,
                 ErrorKind::Compacted,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 503,
                 r#"{"code":14,"message":"etcdserver: no leader"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Nothing,
             ),
             (
                 503,
                 r#"{"code":14,"message":"etcdserver: request timed out"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
             (
                 503,
                 r#"{"code":14,"message":"transport is closing"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
             (
                 500,
                 r#"{"code":2,"message":"raft proposal dropped"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Nothing,
             ),
             (
                 500,
                 r#"{"code":2,"message":"something new"}"#,
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
             (
                 404,
                 "Not Found\n",
                 ErrorKind::Protocol,
-                Remedy::Nothing,
+                Remedy::GiveUp,
                 Stored::Nothing,
             ),
             (
                 502,
                 "<html>",
                 ErrorKind::Unavailable,
-                Remedy::Later,
+                Remedy::RetryLater,
                 Stored::Unknown,
             ),
         ] {

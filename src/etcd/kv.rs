@@ -15,24 +15,24 @@ pub struct KeyValue {
     /// The key.
     #[serde(with = "bytes")]
     pub key: Vec<u8>,
-    /// The value; empty also where only keys were asked for.
+    /// The value.
     #[serde(with = "bytes")]
     pub value: Vec<u8>,
-    /// The revision at which the key was put for the first time since it was last absent.
+    /// The revision at which the key was created: the first put since it was last absent.
     #[serde(with = "number")]
     pub create_revision: i64,
     /// The revision at which the key was last put, or deleted in a delete event.
     #[serde(with = "number")]
     pub mod_revision: i64,
-    /// How often it was put since it was last absent: 1 for a new key, 0 in a delete event.
+    /// The number of puts since the key was created: 1 for a new key, 0 in a delete event.
     #[serde(with = "number")]
     pub version: i64,
-    /// The lease that the key ends with, or 0.
+    /// The lease whose end deletes the key, or 0.
     #[serde(with = "number")]
     pub lease: i64,
 }
 
-/// A question for keys. The answer comes in the order of the keys' bytes.
+/// Which keys to read. They are returned in the order of their bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Range {
     #[serde(with = "bytes")]
@@ -44,7 +44,6 @@ pub struct Range {
     #[serde(with = "number", skip_serializing_if = "wire::is_zero")]
     revision: i64,
     serializable: bool,
-    keys_only: bool,
     count_only: bool,
 }
 
@@ -54,15 +53,10 @@ impl Range {
         Self::of(key.as_ref().to_vec(), Vec::new())
     }
 
-    /// All keys that begin with `prefix`; with an empty one, all keys.
+    /// All keys that begin with `prefix`. An empty prefix means all keys.
     pub fn prefix(prefix: impl AsRef<[u8]>) -> Self {
         let (key, range_end) = prefix_range(prefix.as_ref());
         Self::of(key, range_end)
-    }
-
-    /// The keys from `first` on and before `end`.
-    pub fn between(first: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Self {
-        Self::of(first.as_ref().to_vec(), end.as_ref().to_vec())
     }
 
     fn of(key: Vec<u8>, range_end: Vec<u8>) -> Self {
@@ -72,73 +66,68 @@ impl Range {
             limit: 0,
             revision: 0,
             serializable: false,
-            keys_only: false,
             count_only: false,
         }
     }
 
-    /// At most this many keys; [`Kvs::more`] tells whether there are others.
-    /// Defaults to 0, which is no limit.
+    /// Reads at most this many keys. [`Kvs::more`] says whether there are more. Defaults to 0, which
+    /// is no limit.
     pub fn limit(mut self, keys: u32) -> Self {
         self.limit = keys.into();
         self
     }
 
-    /// The keys as they were at this revision. Defaults to 0, which is now.
+    /// Reads the keys as they were at this revision. Defaults to 0, which is the current one.
     pub fn revision(mut self, revision: i64) -> Self {
         self.revision = revision;
         self
     }
 
-    /// Lets the asked member answer from what it knows, which may be old, without asking the
-    /// others. Works also where the cluster has no majority. Defaults to `false`.
+    /// Lets the member answer from its own data, without asking the other members. The data may be
+    /// old, but this also works if the cluster has no quorum. Defaults to `false`.
     pub fn serializable(mut self, serializable: bool) -> Self {
         self.serializable = serializable;
         self
     }
 
-    /// Leaves out the values. Defaults to `false`.
-    pub fn keys_only(mut self, keys_only: bool) -> Self {
-        self.keys_only = keys_only;
-        self
-    }
-
-    /// Leaves out the keys, and only counts them. Defaults to `false`.
+    /// Returns only the number of keys, in [`Kvs::count`]. Defaults to `false`.
     pub fn count_only(mut self, count_only: bool) -> Self {
         self.count_only = count_only;
         self
     }
 }
 
-/// The keys that a [`Range`] asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The keys of a [`Range`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kvs {
     /// The keys, in the order of their bytes.
     pub kvs: Vec<KeyValue>,
-    /// Whether the limit left some out.
+    /// Whether the limit left out some keys.
     pub more: bool,
-    /// How many there are, those left out included.
+    /// The number of keys in the range, with those that the limit left out.
     pub count: i64,
-    /// The store's revision when it answered. Watch from the next one to miss nothing.
+    /// The store's revision at the time of the answer. A watch from the next revision on misses
+    /// nothing.
     pub revision: i64,
 }
 
-/// What was deleted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The result of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deleted {
-    /// How many keys there were.
+    /// The number of deleted keys.
     pub deleted: i64,
-    /// The store's revision afterwards.
+    /// The store's revision after the deletion.
     pub revision: i64,
 }
 
-/// Keys a page of [`Client::get_prefix`]: large enough to cost little, small enough for memory.
-const PAGE: u32 = 10_000;
+/// Keys in one request of [`Client::get_prefix`]. More keys cost more memory in etcd and here, fewer
+/// keys cost more requests.
+const PAGE_SIZE: u32 = 10_000;
 
 impl Client {
-    /// One key, or `None` where it is absent.
+    /// Reads one key. Returns `None` if it is absent.
     ///
     /// # Errors
     /// See [the module](super#errors).
@@ -146,13 +135,14 @@ impl Client {
         Ok(self.range(&Range::key(key))?.kvs.pop())
     }
 
-    /// All keys that begin with `prefix`, as they were at one revision, in pages of 10,000.
+    /// Reads all keys that begin with `prefix`, as they were at one revision. Each request reads up
+    /// to 10,000 keys.
     ///
     /// # Errors
-    /// See [the module](super#errors).
-    /// [`ErrorKind::Compacted`](crate::ErrorKind::Compacted) where etcd compacts between two pages.
+    /// See [the module](super#errors). [`ErrorKind::Compacted`](crate::ErrorKind::Compacted) if etcd
+    /// compacts that revision between two requests.
     pub fn get_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Kvs> {
-        self.pages(Range::prefix(prefix), PAGE)
+        self.pages(Range::prefix(prefix), PAGE_SIZE)
     }
 
     fn pages(&self, range: Range, page: u32) -> Result<Kvs> {
@@ -161,7 +151,7 @@ impl Client {
         range.revision = all.revision;
         while all.more {
             let Some(last) = all.kvs.last() else { break };
-            // The least key after `last`.
+            // The smallest key after `last`.
             range.key = [&last.key[..], b"\0"].concat();
             let next = self.range(&range)?;
             all.more = next.more;
@@ -170,7 +160,7 @@ impl Client {
         Ok(all)
     }
 
-    /// The keys that `range` asks for, in one answer.
+    /// Reads the keys of `range` with one request.
     ///
     /// # Errors
     /// See [the module](super#errors).
@@ -183,25 +173,25 @@ impl Client {
     /// Sets one key, and returns the store's new revision.
     ///
     /// # Errors
-    /// See [the module](super#errors). A put is never repeated once it was sent.
+    /// See [the module](super#errors). If the answer is lost, the put is not sent again.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<i64> {
         let put = PutRequest::new(key.as_ref(), value.as_ref(), 0);
         let answer = self.ask::<Headed>("/v3/kv/put", &put, Repeat::Harmful)?;
         Ok(answer.value.header.revision)
     }
 
-    /// Deletes one key. That it was absent is not an error.
+    /// Deletes one key. It is no error if the key is absent.
     ///
     /// # Errors
-    /// See [the module](super#errors). A deletion is never repeated once it was sent.
+    /// See [the module](super#errors). If the answer is lost, the deletion is not sent again.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted> {
         self.delete_range(&DeleteRequest::key(key.as_ref()))
     }
 
-    /// Deletes all keys that begin with `prefix`; with an empty one, all keys.
+    /// Deletes all keys that begin with `prefix`. An empty prefix means all keys.
     ///
     /// # Errors
-    /// See [the module](super#errors). A deletion is never repeated once it was sent.
+    /// See [the module](super#errors). If the answer is lost, the deletion is not sent again.
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Deleted> {
         self.delete_range(&DeleteRequest::prefix(prefix.as_ref()))
     }
@@ -216,10 +206,10 @@ impl Client {
     }
 }
 
-/// The first key with this prefix, and the first one after those with it.
+/// The first key with this prefix, and the end of the range: the first key after all that have it.
 ///
-/// The end is the prefix with its last byte incremented, after dropping bytes that can't be. etcd
-/// reads the end `\0` as "no end", and takes no empty first key.
+/// The end is the prefix without trailing 0xff bytes, and with its last byte incremented. To etcd the
+/// end `\0` means "no end". It accepts no empty first key.
 pub(super) fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let key = if prefix.is_empty() {
         vec![0]
@@ -299,7 +289,7 @@ pub(super) struct RangeResponse {
 }
 
 impl RangeResponse {
-    /// Inside a transaction the header is the transaction's.
+    /// Inside a transaction, `revision` is the transaction's.
     pub(super) fn into_kvs(self, revision: i64) -> Kvs {
         Kvs {
             kvs: self.kvs,

@@ -1,4 +1,4 @@
-//! Leases: keys that end when their owner stops asking for more time.
+//! Leases: when a lease is not renewed in time, etcd deletes its keys.
 
 use std::time::Duration;
 
@@ -9,24 +9,14 @@ use super::client::Client;
 use super::wire::{Headed, number};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A lease that was granted.
+/// A granted lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lease {
     /// Its ID, for [`Op::put_leased`](super::Op::put_leased).
     pub id: i64,
-    /// How long it lasts; etcd may give more than was asked for.
+    /// How long it lasts. etcd may grant more than was requested.
     pub ttl: Duration,
-}
-
-/// How long a lease lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeaseStatus {
-    /// What is left, in whole seconds.
-    pub left: Duration,
-    /// What each keep-alive gives.
-    pub granted: Duration,
 }
 
 #[derive(Default, Serialize)]
@@ -48,22 +38,20 @@ struct Response {
     id: i64,
     #[serde(rename = "TTL", with = "number")]
     ttl: i64,
-    #[serde(rename = "grantedTTL", with = "number")]
-    granted: i64,
 }
 
-/// A keep-alive is a stream, which the gateway wraps.
+/// The gateway wraps each answer of a stream, and a keep-alive is a stream in gRPC.
 #[derive(Debug, Deserialize)]
 struct Streamed {
     result: Response,
 }
 
 impl Client {
-    /// Grants a lease. `ttl` is rounded up to whole seconds; etcd has a minimum of about two.
+    /// Grants a lease. `ttl` is rounded up to whole seconds. etcd's own minimum is about two.
     ///
     /// # Errors
-    /// See [the module](super#errors). Where the answer is lost, a lease may exist that nobody
-    /// knows; it ends after its time.
+    /// See [the module](super#errors). If the answer is lost, etcd may keep a lease without keys
+    /// until its time ends.
     pub fn lease_grant(&self, ttl: Duration) -> Result<Lease> {
         let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let request = Request {
@@ -79,18 +67,19 @@ impl Client {
         })
     }
 
-    /// Gives the lease its whole time again, and returns that. Call it a few times within it.
+    /// Renews the lease for its whole time, and returns that time. Call this several times before the
+    /// lease ends.
     ///
     /// # Errors
-    /// See [the module](super#errors). [`ErrorKind::Store`] when the lease has ended, and its keys
-    /// with it: grant a new one.
+    /// See [the module](super#errors). [`ErrorKind::Store`] if the lease has ended. Its keys are
+    /// deleted then: grant a new one.
     pub fn lease_keep_alive(&self, id: i64) -> Result<Duration> {
         let request = Request { id, ttl: 0 };
         let answer = self.ask::<Streamed>("/v3/lease/keepalive", &request, Repeat::Read)?;
         match answer.value.result.ttl {
             ttl @ 1.. => Ok(seconds(ttl)),
             _ => {
-                let message = format!("etcd lease {id}: it has ended: grant a new one");
+                let message = format!("etcd lease {id} has ended: grant a new one");
                 Err(Error::new(ErrorKind::Store, message))
             }
         }
@@ -99,27 +88,11 @@ impl Client {
     /// Ends the lease, and deletes its keys.
     ///
     /// # Errors
-    /// See [the module](super#errors). [`ErrorKind::Store`] when there is no such lease.
+    /// See [the module](super#errors). [`ErrorKind::Store`] if there is no such lease.
     pub fn lease_revoke(&self, id: i64) -> Result<()> {
         let request = Request { id, ttl: 0 };
         self.ask::<Headed>("/v3/lease/revoke", &request, Repeat::Harmful)?;
         Ok(())
-    }
-
-    /// How long the lease lasts, or `None` when it has ended.
-    ///
-    /// # Errors
-    /// See [the module](super#errors).
-    pub fn lease_time_to_live(&self, id: i64) -> Result<Option<LeaseStatus>> {
-        let request = Request { id, ttl: 0 };
-        let answer = self
-            .ask::<Response>("/v3/lease/timetolive", &request, Repeat::Read)?
-            .value;
-        let status = LeaseStatus {
-            left: seconds(answer.ttl),
-            granted: seconds(answer.granted),
-        };
-        Ok((answer.ttl >= 0).then_some(status))
     }
 }
 

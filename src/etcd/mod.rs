@@ -11,17 +11,17 @@
 //!     .timeout(Duration::from_secs(5));
 //!
 //! client.put("greeting", "hello")?;
-//! let found = client.get("greeting")?.expect("we have put it");
+//! let found = client.get("greeting")?.expect("it was put above");
 //! assert_eq!(found.value, b"hello");
 //!
-//! // Replace it, unless someone else has done so in the meantime.
+//! // Replace it, unless another client has changed it in the meantime.
 //! let replace = Txn::new([Op::put("greeting", "good morning")])
 //!     .when(Compare::mod_revision("greeting", Is::Equal, found.mod_revision));
 //! if !client.txn(&replace)?.succeeded {
-//!     println!("someone was faster");
+//!     println!("another client changed it first");
 //! }
 //!
-//! // Read a tree, and then hear of every change to it.
+//! // Read all keys below a prefix, and then watch them for changes.
 //! let tree = client.get_prefix("traefik/")?;
 //! let mut watch = client.watch(WatchRange::prefix("traefik/").from_revision(tree.revision + 1))?;
 //! while let Some(event) = watch.next(Duration::from_secs(60))? {
@@ -36,42 +36,48 @@
 //! ```
 //!
 //! # Keys, values, revisions
-//! Keys and values are bytes. Each change makes a new revision of the whole store. A key holds the
-//! revisions at which it was created and last changed; a transaction can compare them, which makes
-//! "only if nobody else has changed it" cheap and safe.
+//! Keys and values are bytes. Each change gives the whole store a new revision. A key holds the
+//! revisions at which it was created and last changed. A transaction can compare the latter, so that
+//! it changes a key only if no other client has changed it since.
 //!
 //! # Large changes
-//! etcd takes 128 operations a transaction by default, and 1.5 MiB a request. [`Txn::pack`] nests
-//! transactions so that thousands of operations are still one atomic step.
+//! By default, etcd accepts 128 operations in a transaction and 1.5 MiB in a request. [`Txn::pack`]
+//! nests transactions, so that thousands of operations are one atomic step.
 //!
-//! # Several endpoints, and repetition
-//! All endpoints are members of one cluster. A call goes to the one that worked last; if that is
-//! dead, to the next. A request is sent again only where that can't apply a change twice: when it
-//! was not sent in full, when etcd answered that it did not take it up, when it only reads, when
-//! its compares can't hold a second time, or when the caller says so ([`Txn::repeatable`]).
+//! # Several endpoints, and retries
+//! All endpoints are members of one cluster. A call goes to the endpoint that answered last, and to
+//! the next one if that fails. A request is sent again only if this can't apply a change twice:
+//!
+//! - it was not sent in full,
+//! - etcd answered that it did not start on it,
+//! - it only reads, or
+//! - one of its compares can't hold a second time.
+//!
 //! Otherwise the error says [`Stored::Unknown`](crate::Stored::Unknown).
 //!
 //! # Errors
-//! Each message names the endpoint's URL, etcd's own words and what to do. Besides those that a
-//! function names itself, every call can fail with these kinds:
+//! Each message holds the endpoint's URL, etcd's own message and, where it is known, what to do. Every
+//! call can fail with these kinds. A function's documentation adds to them.
 //!
 //! - [`Unavailable`](crate::ErrorKind::Unavailable): no endpoint answered within the timeout, or
-//!   the cluster has no leader. [`Error::stored`](crate::Error::stored) tells whether a change may
+//!   the cluster has no leader. [`Error::stored`](crate::Error::stored) says whether a change may
 //!   have been applied.
-//! - [`Unauthorized`](crate::ErrorKind::Unauthorized): a wrong password, a missing permission,
-//!   authentication that is on while no user was given (or the other way round), or a certificate
-//!   that one side does not trust.
+//! - [`Unauthorized`](crate::ErrorKind::Unauthorized): a wrong password, a missing permission, a
+//!   user where etcd has authentication off, no user where it is on, or a certificate that one side
+//!   does not trust.
 //! - [`TooLarge`](crate::ErrorKind::TooLarge): too many operations or bytes at once.
-//! - [`Compacted`](crate::ErrorKind::Compacted): the revision is no longer kept.
+//! - [`Compacted`](crate::ErrorKind::Compacted): etcd no longer keeps the revision.
 //! - [`Store`](crate::ErrorKind::Store): etcd refused for another reason, such as a full disk.
-//! - [`Protocol`](crate::ErrorKind::Protocol): whoever answers is not etcd's gateway, or speaks
-//!   TLS where the URL says `http`, or the other way round.
+//! - [`Protocol`](crate::ErrorKind::Protocol): the server that answers is not etcd's gateway, or it
+//!   speaks TLS and the URL begins with `http:`, or the other way round.
 //!
 //! # What it does not do
-//! It renews no lease by itself, and balances no load. It reads no environment variables, and
-//! starts no thread that outlives a call (a host name is looked up on a short-lived one, so that
-//! the lookup is bounded, too). Users with client certificates instead of passwords are not
-//! supported by etcd's gateway; certificates without a Common Name are.
+//! - It does not renew leases by itself, and does not balance load.
+//! - It reads no environment variables.
+//! - It starts no thread that outlives a call. A host name is resolved in a thread, so that the lookup
+//!   ends at the timeout too.
+//! - It does not log in by client certificate: etcd's gateway does not support that. With TLS it can
+//!   use a client certificate that has no Common Name.
 
 mod auth;
 mod call;
@@ -79,6 +85,7 @@ mod client;
 mod cluster;
 mod compare;
 mod endpoints;
+mod exchange;
 mod fault;
 mod kv;
 mod lease;
@@ -88,11 +95,11 @@ mod watch;
 mod wire;
 
 pub use client::Client;
-pub(crate) use cluster::Endpoint;
-pub use cluster::{Member, Status};
+pub use cluster::MemberStatus;
 pub use compare::{Compare, Is};
+pub(crate) use endpoints::Identity;
 pub use kv::{Deleted, KeyValue, Kvs, Range};
-pub use lease::{Lease, LeaseStatus};
+pub use lease::Lease;
 pub use pack::MAX_OPS;
 pub use txn::{Op, Response, Txn, TxnResult};
-pub use watch::{Event, Watch, WatchRange};
+pub use watch::{Event, WatchRange, Watcher};

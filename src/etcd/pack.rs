@@ -1,40 +1,40 @@
-//! Many operations in one transaction, past etcd's limit on the length of a list.
+//! More operations in one transaction than etcd accepts in one list.
 
 use super::txn::{Op, Txn};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many operations etcd takes by default, on any way from the outermost list of a transaction
-/// to an innermost one (etcd's `--max-txn-ops`).
+/// etcd's default limit for the operations of a transaction (`--max-txn-ops`). See [`Txn::pack`] for
+/// how etcd counts nested transactions.
 pub const MAX_OPS: usize = 128;
 
 impl Txn {
-    /// Does these operations, in transactions nested as deep as needed, so that no list is longer
-    /// than etcd allows. They are still one step for everyone else.
+    /// Does any number of operations in one atomic step. Where there are more than `max_ops`, they are
+    /// nested in transactions inside this one. [`TxnResult::flat`](super::TxnResult::flat) returns the
+    /// responses in the order of the operations.
     ///
-    /// etcd counts along each way from the outermost list to an innermost one: with `max_ops` 128
-    /// two levels hold 64 × 64 operations, three hold 77,658. The responses in the order of the
-    /// operations come from [`TxnResult::flat`](super::TxnResult::flat). The size of a request is
-    /// limited as well: about 10,000 short puts.
+    /// `max_ops` is etcd's limit, [`MAX_OPS`] by default. etcd adds up the lengths of the lists from the
+    /// outermost to each innermost one. With a limit of 128, two levels hold 64 × 64 operations and
+    /// three hold 77,658. The size of a request is limited too, to about 10,000 short puts by default.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] when no nesting holds that many.
+    /// [`ErrorKind::TooLarge`] if no nesting holds that many operations.
     pub fn pack(ops: impl IntoIterator<Item = Op>, max_ops: usize) -> Result<Self> {
         let ops: Vec<Op> = ops.into_iter().collect();
         let count = ops.len();
         let nested = nest(ops, max_ops).ok_or_else(|| {
             let message =
-                format!("{count} operations can't be nested in lists of {max_ops} at most");
+                format!("{count} operations don't fit in nested lists of at most {max_ops} each");
             Error::new(ErrorKind::TooLarge, message)
         })?;
         Ok(Self::new(nested))
     }
 }
 
-/// A list of these operations, some of them in transactions of their own, so that the lists along
-/// one way add up to `max` at most.
+/// The operations as one list, with as many of them nested as necessary. The lengths of the lists
+/// from the outermost to each innermost one add up to at most `max`.
 ///
-/// It takes the fewest levels. etcd's gateway reads each level's JSON anew for each level above it,
-/// so that few operations are on the last level.
+/// It uses as few levels as possible, and puts as few operations as possible on the last one: etcd's
+/// gateway parses the JSON of each level again for each level above it.
 fn nest(ops: Vec<Op>, max: usize) -> Option<Vec<Op>> {
     let count = ops.len();
     if count <= max {
@@ -66,10 +66,10 @@ fn nest(ops: Vec<Op>, max: usize) -> Option<Vec<Op>> {
     Some(nested)
 }
 
-/// How many operations so many levels hold at the most.
+/// The most operations that this number of levels can hold.
 fn holds(levels: usize, max: usize) -> usize {
     let size = |level| max / levels + usize::from(level < max % levels);
-    // No product that fits no usize is too small.
+    // A product that is larger than `usize` can hold is large enough.
     (0..levels).map(size).fold(1, usize::saturating_mul)
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::etcd::txn::Request;
 
-    /// The number of operations, and the most that etcd counts along one way.
+    /// The number of operations, and the largest sum of list lengths that etcd counts.
     fn measure(txn: &Txn) -> (usize, usize) {
         let inner = txn.success.iter().map(|op| match &op.0 {
             Request::Txn(txn) => measure(txn),
@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    /// How many operations are on each level.
+    /// The number of operations on each level.
     fn levels(txn: &Txn, level: usize, counts: &mut Vec<usize>) {
         counts.resize(counts.len().max(level + 1), 0);
         for op in &txn.success {

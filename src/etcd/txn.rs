@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Repeat;
 use super::client::Client;
-use super::compare::Compare;
+use super::compare::{Compare, Is, Operand};
 use super::kv::{DeleteRequest, DeleteResponse, Deleted, Kvs, PutRequest, Range, RangeResponse};
 use super::wire::Header;
 use crate::error::{Error, ErrorKind, Result, Stored};
 
-/// A transaction: if all compares hold, one list of operations is done, else the other; the whole
-/// at one revision, or not at all.
+/// A transaction. If all compares hold, etcd does one list of operations, and otherwise the other. All
+/// operations of the list take effect at one revision, or none does.
 ///
 /// ```
 /// use traefik_router::etcd::{Compare, Is, Op, Txn};
@@ -24,12 +24,10 @@ pub struct Txn {
     compare: Vec<Compare>,
     pub(super) success: Vec<Op>,
     failure: Vec<Op>,
-    #[serde(skip)]
-    repeatable: bool,
 }
 
 impl Txn {
-    /// Does these operations. One key may be put only once, and not within a deleted range.
+    /// The operations to do. A key may be put only once, and not if another operation deletes it.
     pub fn new(ops: impl IntoIterator<Item = Op>) -> Self {
         Self {
             success: ops.into_iter().collect(),
@@ -37,38 +35,26 @@ impl Txn {
         }
     }
 
-    /// Adds a condition. Without any, the operations are always done.
+    /// Adds a condition. A transaction without conditions always does its operations.
     pub fn when(mut self, compare: Compare) -> Self {
         self.compare.push(compare);
         self
     }
 
-    /// The operations for when a condition does not hold. Defaults to none.
+    /// The operations to do if a condition does not hold. Defaults to none.
     pub fn or_else(mut self, ops: impl IntoIterator<Item = Op>) -> Self {
         self.failure = ops.into_iter().collect();
-        self
-    }
-
-    /// Says that doing it twice is as good as once, even where someone else writes in between. It
-    /// is then sent again when an answer is lost, instead of failing with [`Stored::Unknown`].
-    ///
-    /// Defaults to `false`. Transactions that only read, and those whose compares of a revision
-    /// can't hold a second time, are sent again in any case.
-    pub fn repeatable(mut self, repeatable: bool) -> Self {
-        self.repeatable = repeatable;
         self
     }
 
     fn repeat(&self) -> Repeat {
         if self.only_reads() {
             Repeat::Read
-        } else if self.repeatable {
-            Repeat::Harmless
         } else if self.failure.iter().all(Op::only_reads)
             && self
                 .compare
                 .iter()
-                .any(|compare| compare.fails_after(&self.success))
+                .any(|compare| fails_after(compare, &self.success))
         {
             Repeat::Guarded
         } else {
@@ -78,6 +64,19 @@ impl Txn {
 
     fn only_reads(&self) -> bool {
         self.success.iter().chain(&self.failure).all(Op::only_reads)
+    }
+}
+
+/// Whether `compare` can never hold again once `ops` are done.
+///
+/// Revisions only grow, so a put or a deletion ends the revision that is compared. Revision 0, which
+/// stands for an absent key, may come again, because another client may delete the key.
+fn fails_after(compare: &Compare, ops: &[Op]) -> bool {
+    match (compare.is, &compare.operand) {
+        (Is::Equal, Operand::Mod { mod_revision: 1.. }) => {
+            ops.iter().any(|op| op.surely_changes(&compare.key))
+        }
+        _ => false,
     }
 }
 
@@ -104,7 +103,7 @@ impl Op {
         Self::put_leased(key, value, 0)
     }
 
-    /// Sets a key that is deleted when the lease ends.
+    /// Sets a key that etcd deletes when the lease ends.
     pub fn put_leased(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, lease: i64) -> Self {
         Self(Request::Put(PutRequest::new(
             key.as_ref(),
@@ -118,17 +117,18 @@ impl Op {
         Self(Request::Delete(DeleteRequest::key(key.as_ref())))
     }
 
-    /// Deletes all keys that begin with `prefix`; with an empty one, all keys.
+    /// Deletes all keys that begin with `prefix`. An empty prefix means all keys.
     pub fn delete_prefix(prefix: impl AsRef<[u8]>) -> Self {
         Self(Request::Delete(DeleteRequest::prefix(prefix.as_ref())))
     }
 
-    /// Reads keys. It sees what the operations before it in the list did.
+    /// Reads keys, with the changes of the operations before it in the list.
     pub fn range(range: Range) -> Self {
         Self(Request::Range(range))
     }
 
-    /// A transaction inside this one. Its compares see the store as it was before all of it.
+    /// A transaction inside another one. Its compares see the store as it was before the outermost
+    /// transaction.
     pub fn txn(txn: Txn) -> Self {
         Self(Request::Txn(txn))
     }
@@ -141,26 +141,28 @@ impl Op {
         }
     }
 
-    /// Whether it is sure to do something that `wanted` says of a put or a deletion.
-    pub(super) fn surely(&self, wanted: &impl Fn(&Request) -> bool) -> bool {
+    /// Whether it puts or deletes the key in any case. A nested transaction with compares may not.
+    fn surely_changes(&self, key: &[u8]) -> bool {
         match &self.0 {
+            Request::Put(put) => put.key == key,
+            Request::Delete(delete) => delete.covers(key),
+            Request::Range(_) => false,
             Request::Txn(txn) => {
-                txn.compare.is_empty() && txn.success.iter().any(|op| op.surely(wanted))
+                txn.compare.is_empty() && txn.success.iter().any(|op| op.surely_changes(key))
             }
-            request => wanted(request),
         }
     }
 }
 
-/// What a transaction did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The result of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TxnResult {
     /// Whether all compares held.
     pub succeeded: bool,
-    /// A response for each operation of the list that was done.
+    /// One response for each operation of the list that was done.
     pub responses: Vec<Response>,
-    /// The store's revision afterwards. In a nested transaction: the outermost one's.
+    /// The store's revision after the outermost transaction.
     pub revision: i64,
 }
 
@@ -179,8 +181,8 @@ pub enum Response {
 }
 
 impl TxnResult {
-    /// The responses with those of nested transactions in their place: for a transaction made by
-    /// [`Txn::pack`], one for each operation.
+    /// All responses, with those of nested transactions in place of these. For [`Txn::pack`] this is
+    /// one response for each operation.
     pub fn flat(self) -> Vec<Response> {
         let flat = |response| match response {
             Response::Txn(txn) => txn.flat(),
@@ -191,20 +193,22 @@ impl TxnResult {
 }
 
 impl Client {
-    /// Does a transaction. That its compares did not hold is not an error: look at `succeeded`.
+    /// Does a transaction. If its compares don't hold, this is no error:
+    /// [`succeeded`](TxnResult::succeeded) is false.
     ///
     /// # Errors
-    /// See [the module](super#errors). [`ErrorKind::TooLarge`] for more operations than etcd
-    /// takes. Where an answer was lost, the transaction sent again, and its compares then did not
-    /// hold, the error says [`Stored::Unknown`]: the first one may be what they ran into.
+    /// See [the module](super#errors). [`ErrorKind::TooLarge`] if there are more operations than etcd
+    /// accepts. If an answer was lost, and the compares did not hold when the transaction was sent
+    /// again, the error says [`Stored::Unknown`]: the first attempt may have been applied.
     pub fn txn(&self, txn: &Txn) -> Result<TxnResult> {
         let repeat = txn.repeat();
         let answer = self.ask::<TxnResponse>("/v3/kv/txn", txn, repeat)?;
         if answer.in_doubt && repeat == Repeat::Guarded && !answer.value.succeeded {
             let urls: Vec<_> = self.endpoints.urls().collect();
             let message = format!(
-                "transaction at {}: the answer to it was lost; sent again, its compares did not \
-                 hold, either because it had been applied or because of others: read the keys",
+                "transaction at {}: the answer was lost, and the compares did not hold when it was \
+                 sent again. Either the first attempt was applied, or another client changed the \
+                 keys: read the keys",
                 urls.join(", ")
             );
             return Err(Error::new(ErrorKind::Unavailable, message).with_stored(Stored::Unknown));
@@ -257,13 +261,11 @@ impl TxnResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::Is;
 
     #[test]
     fn what_may_be_sent_again() {
         let put = || Op::put("k", "v");
         let at = |revision| Compare::mod_revision("k", Is::Equal, revision);
-        let created = |revision| Compare::create_revision("k", Is::Equal, revision);
         let pack = |n: u32| {
             Txn::pack(
                 (0..n).map(|n| Op::put(n.to_string(), "")).chain([put()]),
@@ -277,15 +279,10 @@ mod tests {
                 Repeat::Read,
             ),
             (Txn::new([put()]), Repeat::Harmful),
-            (Txn::new([put()]).repeatable(true), Repeat::Harmless),
             (Txn::new([put()]).when(at(5)), Repeat::Guarded),
             (Txn::new([Op::delete("k")]).when(at(5)), Repeat::Guarded),
             (
                 Txn::new([Op::delete_prefix("")]).when(at(5)),
-                Repeat::Guarded,
-            ),
-            (
-                Txn::new([Op::delete("k")]).when(created(5)),
                 Repeat::Guarded,
             ),
             (pack(300).expect("it fits").when(at(5)), Repeat::Guarded),
@@ -295,9 +292,8 @@ mod tests {
                     .or_else([Op::range(Range::key("k"))]),
                 Repeat::Guarded,
             ),
-            // The compare survives the change, or may come true again.
+            // The compare still holds after the change, or may hold again later.
             (Txn::new([put()]).when(at(0)), Repeat::Harmful),
-            (Txn::new([put()]).when(created(5)), Repeat::Harmful),
             (
                 Txn::new([Op::put("other", "")]).when(at(5)),
                 Repeat::Harmful,
@@ -307,19 +303,15 @@ mod tests {
                 Repeat::Harmful,
             ),
             (
-                Txn::new([put()]).when(Compare::version("k", Is::Equal, 5)),
-                Repeat::Harmful,
-            ),
-            (
                 Txn::new([put()]).when(Compare::value("k", Is::Equal, "o")),
                 Repeat::Harmful,
             ),
-            // A change that only a nested compare lets through may not have been made.
+            // A nested compare may have kept the change from being made.
             (
                 Txn::new([Op::txn(Txn::new([put()]).when(at(5)))]).when(at(5)),
                 Repeat::Harmful,
             ),
-            // The second time, the other list would be done.
+            // The second attempt would do the other list.
             (
                 Txn::new([put()]).when(at(5)).or_else([Op::delete("x")]),
                 Repeat::Harmful,

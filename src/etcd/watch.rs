@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Repeat, after, to_json};
+use super::call::{Repeat, deadline_after};
 use super::client::Client;
+use super::exchange::to_json;
 use super::fault::{Failure, Remedy};
 use super::kv::{KeyValue, prefix_range};
 use super::wire::{self, Header, bytes, number};
@@ -16,10 +17,10 @@ use crate::http::{Bounds, Http, Stream};
 
 const PATH: &str = "/v3/watch";
 
-/// Between two streams, where one after the other breaks.
+/// The pause before a stream is opened again right after the last one broke.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Which keys to watch, and from when.
+/// Which keys to watch, and from which revision on.
 #[derive(Clone, Debug, Serialize)]
 pub struct WatchRange {
     #[serde(with = "bytes")]
@@ -28,7 +29,8 @@ pub struct WatchRange {
     range_end: Vec<u8>,
     #[serde(with = "number", skip_serializing_if = "wire::is_zero")]
     start_revision: i64,
-    /// Lets the place to go on from keep up with the store where nothing we watch changes.
+    /// Makes etcd send its revision from time to time. So the start revision follows the store even if
+    /// no watched key changes, and is not compacted.
     progress_notify: bool,
 }
 
@@ -38,7 +40,7 @@ impl WatchRange {
         Self::of(key.as_ref().to_vec(), Vec::new())
     }
 
-    /// All keys that begin with `prefix`; with an empty one, all keys.
+    /// All keys that begin with `prefix`. An empty prefix means all keys.
     pub fn prefix(prefix: impl AsRef<[u8]>) -> Self {
         let (key, range_end) = prefix_range(prefix.as_ref());
         Self::of(key, range_end)
@@ -53,48 +55,48 @@ impl WatchRange {
         }
     }
 
-    /// The first revision to hear of. After reading at a revision, watch from the next one to miss
-    /// nothing. Defaults to 0, which is the next change.
+    /// The first revision to return events of. After a read, watch from the revision after the read's
+    /// to miss nothing. Defaults to 0, which means from the next change on.
     pub fn from_revision(mut self, revision: i64) -> Self {
         self.start_revision = revision;
         self
     }
 }
 
-/// What happened to a key.
+/// A change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// It was put.
+    /// The key was put.
     Put(KeyValue),
-    /// It was deleted, or its lease ended. Only `key` and `mod_revision` are set.
+    /// The key was deleted, or its lease ended. Only `key` and `mod_revision` are set.
     Delete(KeyValue),
 }
 
-/// A running watch. Dropping it ends it in etcd, too.
+/// A running watch, made by [`Client::watch`]. Dropping it ends the watch in etcd too.
 ///
-/// Events come in the order they happened, each once. A watch whose endpoint fails goes on with
-/// another one from where it was.
+/// It returns each event once, in the order of the changes. If its endpoint fails, it continues with
+/// another endpoint from the same revision.
 ///
-/// An endpoint that falls silent without closing the connection, because its machine lost power,
-/// can't be told from one where nothing changes: where that matters, read the keys now and then.
-pub struct Watch {
+/// It does not notice an endpoint that stops without closing the connection, as after a loss of
+/// power: this looks as if nothing changes. If that matters, read the keys from time to time.
+pub struct Watcher {
     client: Client,
     range: WatchRange,
     stream: Option<Stream>,
-    /// Of the endpoint that was asked last.
+    /// The endpoint that was asked last, for messages.
     url: String,
     events: VecDeque<Event>,
 }
 
 impl Client {
-    /// Begins to watch. What happens after this has returned is heard of.
+    /// Begins to watch. Every change after this returns is seen.
     ///
     /// # Errors
-    /// See [the module](super#errors). That `range` begins at a revision which is compacted is
-    /// said by the first [`Watch::next`].
-    pub fn watch(&self, range: WatchRange) -> Result<Watch> {
-        let mut watch = Watch {
+    /// See [the module](super#errors). If `range` begins at a compacted revision, the first call of
+    /// [`Watcher::next`] fails.
+    pub fn watch(&self, range: WatchRange) -> Result<Watcher> {
+        let mut watch = Watcher {
             client: self.clone(),
             range,
             stream: None,
@@ -106,19 +108,21 @@ impl Client {
     }
 }
 
-impl Watch {
-    /// The next event; `None` if none came within `wait`, which may be overrun by a tenth of a
-    /// second, and by the client's timeout where the watch has to go to another endpoint.
+impl Watcher {
+    /// Returns the next event, or `None` if none came within `wait`. It may take a tenth of a second
+    /// longer. If the watch has to go to another endpoint, it may also take the client's timeout
+    /// longer.
     ///
     /// # Errors
-    /// See [the module](super#errors). [`ErrorKind::Compacted`] when the revision to go on from is
-    /// no longer kept; events are missing then: read the keys, and watch anew from there. After
-    /// [`ErrorKind::Unavailable`] the next call tries to go on, and nothing is missing.
+    /// See [the module](super#errors). [`ErrorKind::Compacted`] if etcd no longer keeps the revision
+    /// to continue from. Events are missing then: read the keys, and begin a new watch after the
+    /// read's revision. After [`ErrorKind::Unavailable`] the next call continues, and no event is
+    /// missing.
     pub fn next(&mut self, wait: Duration) -> Result<Option<Event>> {
-        let deadline = after(wait);
+        let deadline = deadline_after(wait);
         let mut broken = false;
         while self.events.is_empty() {
-            // An endpoint that takes watches and drops them must not keep us spinning.
+            // Without a pause, an endpoint that accepts watches and drops them makes a busy loop.
             if std::mem::replace(&mut broken, self.stream.is_none()) {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -134,7 +138,7 @@ impl Watch {
                 Ok(Some(line)) => self.read(&line)?,
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    log::debug!("etcd watch goes to another endpoint: {error}");
+                    log::debug!("etcd watch continues with another endpoint: {error}");
                     self.stream = None;
                 }
             }
@@ -142,21 +146,8 @@ impl Watch {
         Ok(self.events.pop_front())
     }
 
-    /// An iterator over events, which ends when none came within `wait`, and after an error.
-    pub fn events(&mut self, wait: Duration) -> impl Iterator<Item = Result<Event>> {
-        let mut failed = false;
-        std::iter::from_fn(move || {
-            let next = if failed {
-                None
-            } else {
-                self.next(wait).transpose()
-            };
-            failed = matches!(next, Some(Err(_)));
-            next
-        })
-    }
-
-    /// The revision that the watch would go on from.
+    /// The revision that the watch continues from if its endpoint fails. Events before it have been
+    /// received, but [`next`](Self::next) may not have returned all of them yet.
     pub fn revision(&self) -> i64 {
         self.range.start_revision
     }
@@ -181,12 +172,10 @@ impl Watch {
             Ok(message) => message,
             Err(failure) => {
                 self.stream = None;
-                // Whoever can't serve now is left for another one, by the next turn.
-                let transient = failure.remedy != Remedy::Nothing;
-                return if transient {
-                    Ok(())
-                } else {
-                    Err(failure.error)
+                // `next` opens a stream to another endpoint if that may help.
+                return match failure.remedy {
+                    Remedy::GiveUp => Err(failure.error),
+                    _ => Ok(()),
                 };
             }
         };
@@ -194,7 +183,7 @@ impl Watch {
             self.stream = None;
             return Err(self.canceled(&message));
         }
-        // Without events it says how far etcd has looked.
+        // A message without events says up to which revision there were none.
         let seen = match message.events.last() {
             Some(event) => event.kv.mod_revision,
             None => message.header.revision,
@@ -212,8 +201,8 @@ impl Watch {
             kept => Error::new(
                 ErrorKind::Compacted,
                 format!(
-                    "{}: events from revision {asked} on are wanted, but etcd keeps only \
-                     those from the compact revision {kept} on: read the keys, and watch from there",
+                    "{}: the watch continues from revision {asked} on, but etcd keeps only the \
+                     events from the compact revision {kept} on: read the keys, and watch from there",
                     self.url
                 ),
             ),
@@ -221,15 +210,15 @@ impl Watch {
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("Watcher")
             .field("range", &self.range)
             .finish_non_exhaustive()
     }
 }
 
-/// Opens a stream, and waits until etcd says that the watch exists and at which revision.
+/// Opens a stream, and waits until etcd confirms the watch. Returns the store's revision too.
 fn open(
     http: &Http,
     body: &[u8],
@@ -240,7 +229,7 @@ fn open(
     let deadline = Instant::now() + bounds.total;
     let mut stream = http.stream(PATH, body, token, bounds)?;
     let Some(line) = stream.line(deadline)? else {
-        let message = format!("{url}: no answer in time");
+        let message = format!("{url}: no answer within the timeout");
         return Err(Error::new(ErrorKind::Unavailable, message).into());
     };
     if stream.status() != 200 {
@@ -249,7 +238,7 @@ fn open(
     let message = parse(&url, &line)?;
     if message.canceled && message.compact_revision == 0 {
         let mut failure = Failure::of(&url, 0, &message.cancel_reason);
-        // etcd 3.4 says this of a token it has forgotten, too.
+        // etcd 3.4 also answers this to a token that it has forgotten.
         if token.is_some() && message.cancel_reason.contains("permission denied") {
             failure.remedy = Remedy::Login;
         }
@@ -268,11 +257,11 @@ fn parse(url: &str, line: &[u8]) -> Result<Message, Failure> {
             error: Some(fault), ..
         }) => Err(Failure::of(url, fault.grpc_code, &fault.message)),
         _ => {
-            let message = format!("{url}: a line is not what etcd's gateway says");
+            let message = format!("{url}: a line of the answer is not JSON of etcd's gateway");
             let error = Error::new(ErrorKind::Protocol, message);
             Err(Failure {
                 error,
-                remedy: Remedy::Nothing,
+                remedy: Remedy::GiveUp,
             })
         }
     }

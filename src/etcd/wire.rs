@@ -1,4 +1,4 @@
-//! How the gateway writes JSON: int64 as text, bytes as base64, zero and empty fields left out.
+//! The gateway's JSON: 64-bit numbers are text, bytes are base64, and zero or empty fields are left out.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -35,7 +35,7 @@ pub(super) mod bytes {
     }
 }
 
-/// A 64-bit number as decimal text; plain numbers are read too.
+/// A 64-bit number as decimal text. Reading accepts plain numbers too.
 pub(super) mod number {
     use super::*;
 
@@ -80,20 +80,24 @@ pub(super) mod number {
     }
 }
 
-/// For `skip_serializing_if`: whether a field has the value that absence stands for.
+/// For `skip_serializing_if`: an absent number is zero.
 pub(super) fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// What every answer begins with.
+/// The header of every answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Header {
     #[serde(with = "number")]
+    pub(super) cluster_id: u64,
+    #[serde(with = "number")]
+    pub(super) member_id: u64,
+    #[serde(with = "number")]
     pub(super) revision: i64,
 }
 
-/// An answer of which only the header matters.
+/// An answer of which only the header is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Headed {

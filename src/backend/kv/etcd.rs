@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Client, Compare, Endpoint, Is, MAX_OPS, Op, Range, Txn, Watch, WatchRange};
+use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchRange, Watcher};
 use crate::finding::Finding;
 use crate::http::Tls;
 
@@ -49,7 +49,7 @@ pub struct Etcd {
     heartbeat: Duration,
     catch_up: Duration,
     /// The watch that [`KvStore::wait`] goes on with, and the key it is for.
-    watch: Mutex<Option<(String, Watch)>>,
+    watch: Mutex<Option<(String, Watcher)>>,
     /// The leases of the keys that are kept alive.
     leases: Mutex<HashMap<String, i64>>,
 }
@@ -153,11 +153,6 @@ impl Etcd {
         self
     }
 
-    /// The client beneath.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
     fn leases(&self) -> MutexGuard<'_, HashMap<String, i64>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,15 +205,15 @@ impl KvStore for Etcd {
         if self.urls.len() == 1 {
             return findings;
         }
-        let mut known: Option<(&str, Endpoint)> = None;
-        for (url, said) in self.client.endpoints().zip(self.client.ask_endpoints()) {
+        let mut known: Option<(&str, Identity)> = None;
+        for (url, said) in self.client.identify_endpoints() {
             let told = match said {
-                Ok(endpoint) => match known {
-                    Some((first, other)) if other.cluster != endpoint.cluster => {
+                Ok(identity) => match known {
+                    Some((first, other)) if other.cluster != identity.cluster => {
                         let message = format!("{url} is of another cluster than {first}");
                         Finding::problem(ENDPOINTS, message).advice("give the URLs of one cluster")
                     }
-                    Some((first, other)) if other.member == endpoint.member => {
+                    Some((first, other)) if other.member == identity.member => {
                         let message = format!("{url} says that it is the same member as {first}");
                         Finding::warning(ENDPOINTS, message).advice(
                             "give one URL of each member; where these are two etcds that know nothing of \
@@ -226,7 +221,7 @@ impl KvStore for Etcd {
                         )
                     }
                     _ => {
-                        known = known.or(Some((url, endpoint)));
+                        known = known.or(Some((url, identity)));
                         continue;
                     }
                 },

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use traefik_router::etcd::Client;
 use traefik_router::{
     Backend as _, Change, Error, ErrorKind, Etcd, FileBackend, KvBackend, Router,
 };
@@ -159,9 +160,8 @@ impl<'a> Faults<'a> {
                 locked(etcd).restart()
             }
             Fault::Compaction => {
-                let etcd = Etcd::new([&self.store.url])?;
-                let revision = etcd.client().status()?.revision;
-                Ok(etcd.client().compact(revision)?)
+                let etcd = Client::new([&self.store.url])?;
+                Ok(etcd.compact(etcd.status()?.revision)?)
             }
         }
     }
