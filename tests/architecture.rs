@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -53,11 +54,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("netlink_sys", &["src/bin/traefik-router/chp/sockets.rs"]),
     ("nix", &["src/bin/traefik-router/chp/mod.rs"]),
     ("rcgen", &["src/router/certificate.rs"]),
+    ("ring", &["src/config/dynamic.rs"]),
     (
         "rustix",
         &[
             "src/atomic/access.rs",
-            "src/backend/file/access.rs",
             "src/traefik/watchdog.rs",
             "src/bin/traefik-router/chp",
         ],
@@ -151,6 +152,24 @@ fn a_crate_is_named_in_its_own_place_only() {
     }
 }
 
+#[test]
+fn every_dependency_has_its_place() {
+    let manifest = fs::read_to_string("Cargo.toml").unwrap();
+    let sections = manifest.split("\n[").filter(|section| {
+        let name = section.lines().next().unwrap();
+        name.ends_with("dependencies]") && !name.starts_with("dev-")
+    });
+    let everywhere = ["log", "serde", "serde_json"];
+    for line in sections.flat_map(|section| section.lines().skip(1)) {
+        let Some((name, _)) = line.split_once(" = ") else {
+            continue;
+        };
+        let name = name.replace('-', "_");
+        let is_listed = CRATES.iter().any(|(one, _)| *one == name);
+        assert!(is_listed || everywhere.contains(&&*name), "{name}");
+    }
+}
+
 /// The module right below the root that a file belongs to.
 fn top(path: &str, root: &str) -> String {
     let path = path.strip_prefix(root).unwrap().trim_start_matches('/');
@@ -234,34 +253,43 @@ fn files(root: &str) -> Vec<File> {
 /// Whether the file that declares this module does so for tests only.
 fn is_for_tests(path: &str) -> bool {
     let (folder, name) = path.rsplit_once('/').unwrap();
-    let declared = format!("#[cfg(test)]\nmod {};", name.trim_end_matches(".rs"));
-    let parents = [
-        format!("{folder}/mod.rs"),
-        format!("{folder}.rs"),
-        format!("{folder}/lib.rs"),
-    ];
+    let declared = format!("\nmod {};", name.trim_end_matches(".rs"));
+    let parents = ["/mod.rs", ".rs", "/lib.rs"].map(|end| format!("{folder}{end}"));
     let mut texts = parents
         .iter()
         .filter_map(|parent| fs::read_to_string(parent).ok());
-    texts.any(|text| text.contains(&declared)) || folder.ends_with("/tests")
+    let is_for_tests = |text: String| {
+        let before = text.split_once(&declared).map(|(before, _)| before);
+        let line = before.and_then(|before| before.lines().last());
+        line.is_some_and(|line| line.starts_with("#[cfg(") && line.contains("test"))
+    };
+    texts.any(is_for_tests) || folder.ends_with("/tests")
 }
+
+/// Comments and text.
+static NO_CODE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"//.*|'\\?"'|"(?s:\\.|[^"\\])*""#).unwrap());
+static TESTS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?:#\[cfg\([^\n]*\)\]\n)+mod tests \{").unwrap());
+static USES: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^( *)(pub(?:\([^)]*\))? )?use ([^;]+);").unwrap());
+static RENAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s+as\s+\w+").unwrap());
+static CHILDREN: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?m)^(?:pub(?:\([^)]*\))? )?mod (\w+);").unwrap());
+static PATHS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b[a-z_0-9]+(?:::[A-Za-z_0-9]+)+").unwrap());
 
 fn read(path: String, root: &str) -> File {
     let text = fs::read_to_string(&path).unwrap();
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let text = Regex::new(r#"//.*|"(\\.|[^"\\])*""#)
-        .unwrap()
-        .replace_all(text, "");
+    let text = NO_CODE.replace_all(TESTS.split(&text).next().unwrap(), "");
     let here = module(&path, root);
     let (mut names, mut hands_on) = (BTreeSet::new(), BTreeSet::new());
-    let uses = Regex::new(r"(?m)^( *)(pub(?:\([^)]*\))? )?use ([^;]+);").unwrap();
-    let renamed = Regex::new(r"\s+as\s+\w+").unwrap();
-    for found in uses.captures_iter(&text) {
+    for found in USES.captures_iter(&text) {
         let into = match found.get(2) {
             Some(_) => &mut hands_on,
             None => &mut names,
         };
-        let tree = renamed.replace_all(&found[3], "");
+        let tree = RENAMED.replace_all(&found[3], "");
         let tree: String = tree.split_whitespace().collect();
         // In a module within a file, `super` is the file.
         let inner: Vec<_> = match found[1].is_empty() {
@@ -270,17 +298,20 @@ fn read(path: String, root: &str) -> File {
         };
         into.extend(leaves(&tree).iter().map(|leaf| whole(leaf, &inner)));
     }
-    let rest = uses.replace_all(&text, "");
-    let paths = Regex::new(r"\b[a-z_0-9]+(?:::[A-Za-z_0-9]+)+").unwrap();
-    names.extend(
-        paths
-            .find_iter(&rest)
-            .map(|path| whole(path.as_str(), &here)),
-    );
+    let rest = USES.replace_all(&text, "");
+    let paths = PATHS.find_iter(&rest);
+    names.extend(paths.map(|path| whole(path.as_str(), &here)));
+    let children: BTreeSet<_> = (CHILDREN.captures_iter(&text))
+        .map(|child| child[1].to_string())
+        .collect();
+    let from_crate = |name: Vec<String>| match children.contains(&name[0]) {
+        true => [vec!["crate".to_string()], here.clone(), name].concat(),
+        false => name,
+    };
     File {
         path,
-        names,
-        hands_on,
+        names: names.into_iter().map(from_crate).collect(),
+        hands_on: hands_on.into_iter().map(from_crate).collect(),
     }
 }
 

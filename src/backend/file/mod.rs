@@ -1,7 +1,6 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
-#[cfg(test)]
-#[cfg(target_os = "linux")]
+#[cfg(all(test, target_os = "linux"))]
 mod access;
 #[cfg(test)]
 mod crash;

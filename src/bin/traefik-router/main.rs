@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Change a running Traefik's routes, and know when they are served.
 #[derive(Parser)]
@@ -30,7 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse_from(arguments(std::env::args_os())).command {
         Command::Chp(options) => chp::run(*options),
-        Command::Shell(command) => shell::run(command),
+        Command::Shell(command) => shell::run(command, Cli::command),
     }
 }
 

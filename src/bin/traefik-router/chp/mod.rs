@@ -25,16 +25,8 @@ use signal_hook::iterator::Signals;
 
 use self::folder::{Folder, RemovedAtEnd};
 pub(crate) use self::options::Options;
-use self::proxy::Proxy;
+use self::proxy::{Event, Proxy};
 use crate::wording::for_chp;
-
-/// What the program waits for.
-enum Event {
-    Started(Box<Proxy>),
-    /// A signal tells it to end.
-    Told(i32),
-    Failed(String),
-}
 
 pub(crate) fn run(options: Options) -> ExitCode {
     let unblocked = unblock_signals();
@@ -64,7 +56,7 @@ fn serve(options: Options) -> Result<(), String> {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             // Nobody listens any more where the program ends already.
-            told.send(Event::Told(signal)).ok();
+            told.send(Event::Signal(signal)).ok();
         }
     });
     let folder =
@@ -89,7 +81,7 @@ fn serve(options: Options) -> Result<(), String> {
                 }
                 return Err(error);
             }
-            Event::Told(signal) => {
+            Event::Signal(signal) => {
                 log::warn!(
                     "{}",
                     if signal == SIGINT {

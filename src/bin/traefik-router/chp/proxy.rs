@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 use traefik_router::backend::Backend;
 use traefik_router::{ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
-use super::Event;
 use super::activity::{self, Activity};
 use super::api::{self, Api};
 use super::folder::Folder;
@@ -39,6 +38,14 @@ const LOOK: Duration = Duration::from_millis(200);
 const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
 const API_ENTRYPOINT: &str = "auth_api";
+
+/// What the program waits for.
+pub(super) enum Event {
+    Started(Box<Proxy>),
+    /// SIGTERM or SIGINT, by its number.
+    Signal(i32),
+    Failed(String),
+}
 
 pub(super) struct Proxy {
     routes: Arc<Routes>,

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use serde_json::json;
 use traefik_router::{Finding, Level};
 
-use super::Common;
 use super::failure::{FAILED, Failure};
 use super::output::{Output, Progress, Style, shown};
+use super::settings::Common;
 use super::told::Told;
 use crate::wording::for_shell;
 

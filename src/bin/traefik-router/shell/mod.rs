@@ -11,13 +11,13 @@ mod told;
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Subcommand};
+use clap::Subcommand;
 
 use self::config::ConfigCommand;
 use self::failure::Failure;
 use self::output::{Output, complain};
 use self::routes::RoutesCommand;
-use self::settings::Settings;
+use self::settings::Common;
 use crate::wording::for_shell;
 
 /// What stands below the program's own help.
@@ -61,18 +61,9 @@ pub(crate) enum Command {
     },
 }
 
-/// What all commands have.
-#[derive(Args)]
-pub(crate) struct Common {
-    /// Print JSON, for programs.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    settings: Box<Settings>,
-}
-
-pub(crate) fn run(command: Command) -> ExitCode {
-    match execute(command) {
+/// Runs a command of `program`.
+pub(crate) fn run(command: Command, program: fn() -> clap::Command) -> ExitCode {
+    match execute(command, program) {
         Ok(code) => code,
         Err(failure) => {
             if let Some(message) = &failure.message {
@@ -83,7 +74,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> Result<ExitCode, Failure> {
+fn execute(command: Command, program: fn() -> clap::Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Routes(command) => routes::run(command),
         Command::Status(common) => status::run(common),
@@ -92,12 +83,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Completions { shell } => {
             // The generator panics where it can't write.
             let mut script = Vec::new();
-            clap_complete::generate(
-                shell,
-                &mut crate::Cli::command(),
-                "traefik-router",
-                &mut script,
-            );
+            clap_complete::generate(shell, &mut program(), "traefik-router", &mut script);
             Output::plain().text(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }

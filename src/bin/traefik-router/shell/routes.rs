@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use traefik_router::backend::Contents;
 use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
 
-use super::Common;
 use super::failure::Failure;
 use super::output::{Output, Progress, warn};
+use super::settings::Common;
 use super::told::Told;
 
 #[derive(Subcommand)]

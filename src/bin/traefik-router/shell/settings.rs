@@ -16,6 +16,16 @@ use crate::store::{Nesting, Store};
 /// The file that is read where none is named.
 const DEFAULT_FILE: &str = "traefik-router.toml";
 
+/// The options of all commands.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) settings: Box<Settings>,
+}
+
 /// The options, which are the configuration file's keys as well.
 #[derive(Args, Deserialize, Default)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]

@@ -7,9 +7,9 @@ use traefik_router::Backend as _;
 use traefik_router::backend::Contents;
 use traefik_router::traefik::{Api, RouterInfo, Version};
 
-use super::Common;
 use super::failure::{FAILED, Failure};
 use super::output::Output;
+use super::settings::Common;
 use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::Handler;
+use super::handler::Handler;
 use super::limit::Permit;
 use super::listener::Stream;
 use super::message::{Request, Response, reason};

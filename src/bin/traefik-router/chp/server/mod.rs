@@ -2,6 +2,7 @@
 //! bound on every wait and size.
 
 mod connection;
+mod handler;
 mod limit;
 mod listener;
 mod message;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
 
+pub(crate) use self::handler::Handler;
 pub(crate) use self::limit::{ConnectionLimit, Permit};
 pub(crate) use self::listener::{Listener, Stream, at_most};
 pub(crate) use self::message::{Request, Response, reason};
@@ -23,39 +25,6 @@ const RETRY: Duration = Duration::from_millis(10);
 const WORKERS: usize = 4;
 /// The threads that answer requests. Permits keep them fewer: one server's must not wait for another's.
 const MAX_ANSWERING: usize = 1 << 16;
-
-type Refuse = dyn Fn(&Request) -> Option<Response> + Send + Sync;
-type Answer = dyn Fn(&Request, &[u8]) -> Response + Send + Sync;
-
-/// What answers requests.
-pub(crate) struct Handler {
-    refuse: Box<Refuse>,
-    answer: Box<Answer>,
-    /// The length of the longest body, in bytes. With `None` a body is read, but not kept.
-    max_body: Option<usize>,
-}
-
-impl Handler {
-    pub(crate) fn new(
-        max_body: Option<usize>,
-        answer: impl Fn(&Request, &[u8]) -> Response + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            refuse: Box::new(|_| None),
-            answer: Box::new(answer),
-            max_body,
-        }
-    }
-
-    /// Refuses requests before their bodies are read, so that an unauthorised client takes no memory.
-    pub(crate) fn refusing(
-        mut self,
-        refuse: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static,
-    ) -> Self {
-        self.refuse = Box::new(refuse);
-        self
-    }
-}
 
 /// Starts the threads of all servers and relays. They end with the program.
 ///
