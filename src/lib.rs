@@ -181,6 +181,8 @@
 //! - `cli`: the program `traefik-router`, which takes configurable-http-proxy's place for JupyterHub
 //!   ([`guide::chp`]) and changes and checks routes from a shell ([`guide::shell`]).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod atomic;
 pub mod backend;
 mod config;
