@@ -1,5 +1,6 @@
-//! The steps of a commit to a file, where tests make it fail. A build without tests and without the
-//! feature `fault-points` has nothing of it.
+//! The steps of a commit to a file, where tests make it fail. Without tests, only a build with
+//! `RUSTFLAGS="--cfg traefik_router_fault_points"` has fault points: no crate can set that flag for
+//! the programs that depend on it.
 
 use std::io;
 use std::path::Path;
@@ -24,7 +25,7 @@ impl Step<'_> {
     /// Does the step, unless a test has it fail.
     #[inline]
     pub(crate) fn run<T>(self, step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        #[cfg(feature = "fault-points")]
+        #[cfg(traefik_router_fault_points)]
         kill::at_this_point();
         #[cfg(test)]
         observer::tell(self)?;
@@ -32,9 +33,9 @@ impl Step<'_> {
     }
 }
 
-/// A program that is told `TRAEFIK_ROUTER_KILL_AT=N` by its environment kills itself before the
-/// N-th step, as nobody else could: without a chance to clean up.
-#[cfg(feature = "fault-points")]
+/// With `TRAEFIK_ROUTER_KILL_AT=N` in its environment, the program kills itself by SIGKILL before the
+/// N-th step, so that it cannot clean up.
+#[cfg(traefik_router_fault_points)]
 mod kill {
     use std::process::Command;
     use std::sync::OnceLock;

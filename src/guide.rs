@@ -1,11 +1,16 @@
 //! Texts on what takes more than a paragraph.
 
+// In docs/ a link to another guide names its file. Here a definition of the same label comes first, since
+// Markdown uses the first one.
+
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
+#[doc = "[etcd]: crate::guide::etcd\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
 
+#[doc = "[etcd]: crate::guide::etcd\n"]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 

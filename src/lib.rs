@@ -180,8 +180,8 @@
 //! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
 //! - `cli`: the program `traefik-router`, which takes configurable-http-proxy's place for JupyterHub
 //!   ([`guide::chp`]) and changes and checks routes from a shell ([`guide::shell`]).
-//! - `fault-points`: for the tests of this crate. An environment variable then kills the program in
-//!   the middle of a commit; never build with it what others are to run.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
 pub mod backend;

@@ -1,5 +1,11 @@
 //! What a developer of `traefik-router` runs, as `cargo xtask COMMAND`.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
 mod compare;
 mod demo;
 mod deny;

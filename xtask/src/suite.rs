@@ -38,11 +38,20 @@ pub(crate) fn run() -> Result {
         }
         summary.push((name.to_string(), outcome, start.elapsed()));
     };
+    // They build a program first. Among the other tests the build would slow those that measure time.
+    record("kills at each step of a commit", &|| {
+        suite.test(&[
+            "--all-features",
+            "--test",
+            "it",
+            "faults::kill::at_every_step",
+        ])
+    });
     record("tests, all features", &|| {
         suite.test(&["--workspace", "--all-features"])
     });
     record("tests, default features", &|| suite.test(&[]));
-    for features in ["", "tls", "yaml", "idn", "bcrypt", "cli", "fault-points"] {
+    for features in ["", "tls", "yaml", "idn", "bcrypt", "cli"] {
         let name = if features.is_empty() {
             "none"
         } else {

@@ -33,9 +33,11 @@ fn is_whole(rig: &Rig) -> Table {
     table
 }
 
-#[cfg(feature = "fault-points")]
 mod at_every_step {
     use std::os::unix::process::ExitStatusExt as _;
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+    use std::sync::OnceLock;
 
     use super::*;
     use crate::support::on_each_file;
@@ -43,6 +45,30 @@ mod at_every_step {
     on_each_file! {
         a_kill_at_any_step_of_a_commit_leaves_the_old_table_or_the_new_one,
         a_kill_at_any_step_of_opening_and_closing_leaves_the_table,
+    }
+
+    /// This test program with fault points, built in a folder of its own: with other flags Cargo would
+    /// build all crates in `target` again, each time.
+    fn program_with_fault_points() -> &'static Path {
+        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+        PROGRAM.get_or_init(|| {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .args(["test", "--no-run", "--test", "it", "--features", "yaml"])
+                .args(["--target-dir", "target/fault-points"])
+                .args(["--message-format", "json-render-diagnostics"])
+                .env_remove("CARGO_ENCODED_RUSTFLAGS")
+                .env("RUSTFLAGS", "--cfg traefik_router_fault_points")
+                .stderr(Stdio::inherit());
+            let output = cargo.output().unwrap();
+            assert!(output.status.success(), "{cargo:?} failed; see above");
+            let messages = output.stdout.split(|byte| *byte == b'\n');
+            let messages = messages.filter_map(|line| serde_json::from_slice(line).ok());
+            let mut programs =
+                messages.filter_map(|message: Value| Some(message["executable"].as_str()?.into()));
+            programs.next().unwrap()
+        })
     }
 
     /// Kills a process that does `job` before its n-th step, for each n. Returns the tables found.
@@ -62,7 +88,7 @@ mod at_every_step {
                 let gone = Change::Delete(change(0).spec().clone());
                 backend.commit(&mut |_, _| vec![gone.clone()]).unwrap();
             }
-            let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+            let mut program = Command::new(program_with_fault_points());
             program.env("TRAEFIK_ROUTER_KILL_AT", step.to_string());
             let arguments = json!({"rig": rig.tell(), "job": job});
             let mut victim = Actor::start_by(program, "victim", &arguments);
