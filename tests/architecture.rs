@@ -54,7 +54,14 @@ const CRATES: &[(&str, &[&str])] = &[
     ("netlink_sys", &["src/bin/traefik-router/chp/sockets.rs"]),
     ("nix", &["src/bin/traefik-router/chp/mod.rs"]),
     ("rcgen", &["src/router/certificate.rs"]),
-    ("ring", &["src/config/dynamic.rs", "src/random.rs"]),
+    (
+        "ring",
+        &[
+            "src/config/dynamic.rs",
+            "src/random.rs",
+            "src/route/names.rs",
+        ],
+    ),
     (
         "rustix",
         &[
