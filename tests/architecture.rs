@@ -60,6 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/config/dynamic.rs",
             "src/random.rs",
             "src/route/names.rs",
+            "src/bin/traefik-router/chp/proxy.rs",
         ],
     ),
     (
