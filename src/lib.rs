@@ -136,11 +136,16 @@
 //! | kind | what is stored | what it means |
 //! |---|---|---|
 //! | `InvalidRoute`, `InvalidConfig` | nothing | the call was wrong |
-//! | `Locked`, `Store`, `Corrupt`, `Conflict` | see `stored` | the store could not be read or written |
+//! | `InUse` | nothing | another program uses the store in a way that does not go together with the call |
+//! | `Locked`, `Store`, `Corrupt`, `TooLarge`, `Compacted`, `Conflict` | see `stored` | the store could not be read or written |
 //! | `NotLoaded` | all; see `stored` after `start` and `attach` | a Traefik was not seen to load it in time, or requests do not meet it: the likely cause is in the message |
 //! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
 //! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, or does not answer as it should |
 //! | `Process` | see `stored` | Traefik could not be started, or has ended |
+//! | `Internal` | see `stored` | this program or the operating system failed, as where the thread that committed a change for others has panicked |
+//!
+//! [`is_transient`](Error::is_transient) says whether trying again later may help. An error prints its
+//! causes itself, `a: b: c`, and has no [`source`](std::error::Error::source).
 //!
 //! # Threads
 //!

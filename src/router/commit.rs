@@ -217,7 +217,7 @@ impl Drop for Turn<'_> {
 
 fn abandoned() -> Error {
     let message = "the thread that committed this change for others has panicked";
-    Error::new(ErrorKind::Conflict, message).with_stored(Stored::Unknown)
+    Error::new(ErrorKind::Internal, message).with_stored(Stored::Unknown)
 }
 
 impl Job {
