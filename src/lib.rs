@@ -100,13 +100,13 @@
 //!
 //! let router = Router::builder(MemoryBackend::new()).offline()?;
 //! let done = router.apply([
-//!     Change::add("/a/", "http://node-1:80", ())?,
-//!     Change::add("/b/", "http://node-2:80", ())?,
+//!     Change::set("/a/", "http://node-1:80")?,
+//!     Change::set("/b/", "http://node-2:80")?,
 //! ])?;
 //! assert_eq!(done.added.len(), 2);
 //!
 //! // Or say what the table should be, and learn what that took.
-//! let done = router.reconcile([Route::new("/b/", "http://node-3:80", ())?])?;
+//! let done = router.reconcile([Route::new("/b/", "http://node-3:80")?])?;
 //! assert_eq!(done.changed[0].as_str(), "/b/");
 //! assert_eq!(done.deleted[0].as_str(), "/a/");
 //! # Ok::<(), traefik_router::Error>(())

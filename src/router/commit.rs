@@ -406,7 +406,7 @@ mod tests {
 
     fn add(commits: &Arc<Commits>, gate: &Arc<Gate>, spec: &str) -> Receiver<bool> {
         let (done, outcome): (Sender<bool>, _) = channel();
-        let change = Change::add(spec, "http://t", ()).unwrap();
+        let change = Change::set(spec, "http://t").unwrap();
         let (commits, gate) = (Arc::clone(commits), Arc::clone(gate));
         spawn(move || {
             let applied = commits.submit(
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_plan_counts_the_routes_that_there_will_be() {
-        let add = |spec: &str, target: &str| Change::add(spec, target, ()).unwrap();
+        let add = |spec: &str, target: &str| Change::set(spec, target).unwrap();
         let mut table = Table::new();
         for spec in ["/a/", "/b/", "/c/"] {
             table.apply(&add(spec, "http://t"));

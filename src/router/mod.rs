@@ -115,7 +115,7 @@ impl Router {
         target: impl AsRef<str>,
         data: impl Into<Value>,
     ) -> Result<Applied> {
-        self.apply([Change::add(spec, target, data)?])
+        self.apply([Route::new(spec, target)?.data(data).into()])
     }
 
     /// Deletes a route. Returns when requests reach it no longer. If there is none, `deleted` is
@@ -406,7 +406,7 @@ mod tests {
             router.add_route("user/zoe", target, ()).unwrap();
         }
         router.delete_route("user/zoe").unwrap();
-        let wiki = Route::new("wiki/", "http://t", ()).unwrap();
+        let wiki = Route::new("wiki/", "http://t").unwrap();
         router.reconcile([wiki.clone()]).unwrap();
         router.reconcile([wiki]).unwrap();
         let lines = LOG.0.lock().unwrap();

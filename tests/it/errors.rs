@@ -223,8 +223,8 @@ fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
         ErrorKind::Refused,
         &["/added/", "vanished", &rig.api_url()],
     );
-    let many = ["/one/", "/two/"]
-        .map(|spec| traefik_router::Change::add(spec, echo.url(), json!(null)).unwrap());
+    let many =
+        ["/one/", "/two/"].map(|spec| traefik_router::Change::set(spec, echo.url()).unwrap());
     check(router.apply(many), ErrorKind::Refused, &["vanished"]);
     assert!(!rig.api().refused_routers().unwrap().is_empty());
     let back = rig.builder_over(rig.backend()).traefik_entrypoint("http");

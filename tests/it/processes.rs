@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use traefik_router::traefik::Middleware;
-use traefik_router::{Backend as _, Change};
+use traefik_router::{Backend as _, Change, Route};
 
 use crate::support::child::{Actor, say};
 use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
@@ -182,7 +182,7 @@ pub(crate) fn scribble(arguments: &Value) {
     let backend = Rig::told(&arguments["rig"]).backend();
     let start = backend.read().unwrap().len();
     for n in start.. {
-        let change = Change::add(format!("/n/{n}/"), "http://h", json!(null)).unwrap();
+        let change = Change::set(format!("/n/{n}/"), "http://h").unwrap();
         backend.commit(&mut |_, _| vec![change.clone()]).unwrap();
         if n == start {
             say("scribbling");
@@ -197,7 +197,10 @@ fn a_watch_tells_what_another_router_changed(kind: Kind) {
     assert_eq!(watch.next(Duration::from_millis(10)).unwrap(), []);
     theirs.add_route("/a/", "http://h", json!(1)).unwrap();
     let changes = watch.next(Duration::from_secs(10)).unwrap();
-    assert_eq!(changes, [Change::add("/a/", "http://h", json!(1)).unwrap()]);
+    assert_eq!(
+        changes,
+        [Route::new("/a/", "http://h").unwrap().data(json!(1)).into()]
+    );
     theirs.delete_route("/a/").unwrap();
     let changes = watch.next(Duration::from_secs(10)).unwrap();
     assert_eq!(changes, [Change::delete("/a/").unwrap()]);

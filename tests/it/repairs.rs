@@ -164,9 +164,13 @@ fn a_parent_that_was_removed_is_repaired(kind: Kind) {
         .start()
         .unwrap();
     let [echo, other] = [(); 2].map(|()| Echo::start());
-    let route = |n: usize| Route::new(format!("/a/{n}/"), echo.url(), json!(n)).unwrap();
+    let route = |n: usize| {
+        Route::new(format!("/a/{n}/"), echo.url())
+            .unwrap()
+            .data(json!(n))
+    };
     let mut all: Vec<Route> = (0..300).map(route).collect();
-    all.push(Route::new("/a/", other.url(), json!(0)).unwrap());
+    all.push(Route::new("/a/", other.url()).unwrap().data(json!(0)));
     router.reconcile(all.clone()).unwrap();
     let routers = rig.api().routers().unwrap();
     let parents = routers
@@ -237,7 +241,7 @@ fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
     router.add_route("/b/", two.url(), json!(1)).unwrap();
     remove_record(&rig, &router);
     let other = rig.builder().offline().unwrap();
-    let kept = Route::new("/b/", two.url(), json!(1)).unwrap();
+    let kept = Route::new("/b/", two.url()).unwrap().data(json!(1));
     other.reconcile([kept]).unwrap();
     eventually("requests reach it no longer", || {
         rig.landed("h", "/a/").is_none()
@@ -250,7 +254,11 @@ fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
 fn what_is_as_it_should_be_is_not_written(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
-    let route = |n: usize| Route::new(format!("/a/{n}/"), echo.url(), json!(n)).unwrap();
+    let route = |n: usize| {
+        Route::new(format!("/a/{n}/"), echo.url())
+            .unwrap()
+            .data(json!(n))
+    };
     let all: Vec<Route> = (0..300).map(route).collect();
     router.reconcile(all.clone()).unwrap();
     let before = rig.rules_text();
@@ -427,7 +435,7 @@ fn an_older_file_that_is_put_back_is_served_as_it_is(kind: Kind) {
     router.add_route("/b/", echo.url(), json!(1)).unwrap();
     for call in ["add_route", "repair", "reconcile"] {
         rig.write_rules(&older);
-        let route = Route::new("/a/", echo.url(), json!(1)).unwrap();
+        let route = Route::new("/a/", echo.url()).unwrap().data(json!(1));
         match call {
             "add_route" => router.add_route("/a/", echo.url(), json!(1)),
             "repair" => router.repair(),

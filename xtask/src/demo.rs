@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use traefik_router::{Applied, Builder, Change, FileBackend, ProcessStatus, Router};
+use traefik_router::{Applied, Builder, Change, FileBackend, ProcessStatus, Route, Router};
 
 use crate::terminal::{bold, dim, green, human};
 use crate::{Result, tools};
@@ -74,7 +74,10 @@ pub(crate) fn run() -> Result {
 
     title("A hundred routes in one go");
     let paths: Vec<_> = (0..100).map(|n| format!("/user/{n}/")).collect();
-    let add = |path: &String| Change::add(path, &apple, n_of(path));
+    let add = |path: &String| {
+        let route = Route::new(path, &apple);
+        route.map(|route| Change::from(route.data(n_of(path))))
+    };
     served(
         "add",
         "100 routes to apple",

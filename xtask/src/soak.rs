@@ -128,7 +128,7 @@ pub(crate) fn run(options: &[&str]) -> Result {
     let Some(ProcessStatus::Running(process)) = router.status().process else {
         return Err("Traefik does not run".into());
     };
-    let stays = (0..options.routes).map(|n| Change::add(format!("/stays/{n}/"), &targets[0], ()));
+    let stays = (0..options.routes).map(|n| Change::set(format!("/stays/{n}/"), &targets[0]));
     router.apply(stays.collect::<Result<Vec<_>, _>>()?)?;
 
     let (tally, faults) = (Tally::default(), Faults::new(&store, &folder, options.seed));

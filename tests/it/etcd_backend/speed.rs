@@ -13,7 +13,11 @@ use crate::support::{Kind, Rig};
 
 fn routes(count: usize) -> impl Iterator<Item = Route> {
     let target = |n: usize| format!("http://10.0.{}.{}:8888", n >> 8, n & 255);
-    (0..count).map(move |n| Route::new(format!("/user/n{n}/"), target(n), json!({"n": n})).unwrap())
+    (0..count).map(move |n| {
+        Route::new(format!("/user/n{n}/"), target(n))
+            .unwrap()
+            .data(json!({"n": n}))
+    })
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn a_table_that_others_serve_is_not_emptied(kind: Kind) {
     let emptied = none().replace_served_routes(true).start().unwrap();
     assert_eq!(emptied.get_all_routes().unwrap().len(), 0);
     drop((first, emptied));
-    let routes = [Route::new("/x/", echo.url(), json!(1)).unwrap()];
+    let routes = [Route::new("/x/", echo.url()).unwrap().data(json!(1))];
     let router = rig.builder().initial_routes(routes).start().unwrap();
     assert_eq!(rig.landed("h", "/x/"), Some(echo.port));
     assert_eq!(router.get_all_routes().unwrap().len(), 1);

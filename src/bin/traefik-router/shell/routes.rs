@@ -112,7 +112,7 @@ pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
             change,
         } => {
             let data = parse(data.as_deref())?;
-            let route = Route::new(routespec, target, data)?;
+            let route = Route::new(routespec, target)?.data(data);
             let told = change.common.settings.told()?;
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
