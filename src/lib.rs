@@ -211,7 +211,8 @@ pub use http::Tls;
 pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{
-    Applied, Builder, NotAsked, ProcessStatus, Router, Status, TraefikStatus, Verified, Watch,
+    Applied, Builder, NotAsked, ProcessStatus, Router, Status, TraefikAnswer, TraefikStatus,
+    Verified, Watch,
 };
 
 #[cfg(doctest)]

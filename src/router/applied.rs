@@ -48,9 +48,11 @@ pub enum NotAsked {
     SeveralTraefiks,
     /// The URL was not set, and the Traefik is somebody else's.
     DefaultUrl,
-    /// It can't be reached from here; the text says why. It is asked again after 5 seconds, and less
-    /// often each time.
-    Unreachable(String),
+    /// It can't be reached from here. It is asked again after 5 seconds, and less often each time.
+    Unreachable {
+        /// Why it can't be reached.
+        reason: String,
+    },
 }
 
 impl Default for Verified {

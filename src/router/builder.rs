@@ -654,7 +654,9 @@ fn probe(public: &Listen) -> Public {
     match EntrypointProbe::new(&public.url()) {
         Ok(probe) => Public::Ask(probe),
         // Without the feature `tls`, an entrypoint that speaks it can't be asked.
-        Err(error) => Public::Not(NotAsked::Unreachable(error.to_string())),
+        Err(error) => Public::Not(NotAsked::Unreachable {
+            reason: error.to_string(),
+        }),
     }
 }
 

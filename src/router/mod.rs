@@ -26,7 +26,7 @@ use crate::route::{Change, Route, RouteSpec, Table};
 pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
 pub use managed::ProcessStatus;
-pub use status::{Status, TraefikStatus};
+pub use status::{Status, TraefikAnswer, TraefikStatus};
 pub use watch::Watch;
 
 /// Keeps the routes of one or several Traefiks.

@@ -274,7 +274,7 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
     let traefiks = router.status().traefiks;
     let well: Vec<_> = traefiks
         .iter()
-        .map(|traefik| (&*traefik.url, traefik.version.is_ok()))
+        .map(|traefik| (&*traefik.url, traefik.answer.is_ok()))
         .collect();
     assert_eq!(well, [(&*rig.api_url(), true), (&*second.api_url(), false)]);
 }

@@ -318,7 +318,7 @@ fn routers_that_are_refused_are_no_health(kind: Kind) {
     });
     let status = router.status();
     assert!(!status.is_healthy(), "{status:?}");
-    let refused = &status.traefiks[0].refused;
+    let refused = &status.traefiks[0].answer.as_ref().unwrap().refused;
     let names: Vec<_> = refused.iter().map(|router| &*router.name).collect();
     for spec in ["/a/", "/b/"] {
         let name = router.router_name(&spec_of(spec));
@@ -406,7 +406,8 @@ fn a_traefik_that_rejects_what_is_stored_is_not_healthy(kind: Kind) {
     other.add_route("/b/", echo.url(), json!(1)).unwrap();
     let status = router.status();
     assert!(!status.is_healthy(), "{status:?}");
-    assert!(status.traefiks[0].generation.is_some(), "{status:?}");
+    let answer = status.traefiks[0].answer.as_ref().unwrap();
+    assert!(answer.generation.is_some(), "{status:?}");
     rig.write_rules(&before);
     eventually("it loads again", || router.status().is_healthy());
 }
@@ -452,12 +453,12 @@ fn a_file_that_is_gone_is_there_again_before_traefik_is_started(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
-    let Some(ProcessStatus::Running(pid)) = router.process() else {
+    let Some(ProcessStatus::Running { pid }) = router.process() else {
         panic!("{:?}", router.process());
     };
     send_signal(pid, "KILL");
     eventually("Traefik has ended", || {
-        matches!(router.process(), Some(ProcessStatus::Ended(_)))
+        matches!(router.process(), Some(ProcessStatus::Ended { .. }))
     });
     std::fs::remove_file(rig.rules()).unwrap();
     assert!(router.revive().unwrap());

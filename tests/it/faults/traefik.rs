@@ -113,7 +113,7 @@ fn a_traefik_that_is_not_there_yet_is_told_at_once(kind: Kind) {
 fn a_traefik_of_ours_that_is_stopped_is_told_and_goes_on_or_ends() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
-    let Some(ProcessStatus::Running(traefik)) = router.status().process else {
+    let Some(ProcessStatus::Running { pid: traefik }) = router.status().process else {
         panic!("{:?}", router.status());
     };
     send_signal(traefik, "STOP");
@@ -165,7 +165,7 @@ fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
         is_not_confirmed(&router, &during, &echo, &[&proxy.url, says]);
         if matches!(mood, Mood::Rubbish(_)) {
             let status = router.status();
-            let answer = &status.traefiks[0].version;
+            let answer = &status.traefiks[0].answer;
             assert!(!status.is_healthy(), "{status:?}");
             let error = answer.as_ref().unwrap_err().to_string();
             assert!(

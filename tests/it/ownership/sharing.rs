@@ -421,12 +421,12 @@ fn a_static_file_belongs_to_the_traefik_that_was_started_with_it() {
     let says = ["traefik.toml", "static_config_file", &holder];
     refused(&rig, ErrorKind::InUse, &says, || second().start());
     assert_eq!(fs::read_to_string(rig.path("traefik.toml")).unwrap(), text);
-    let Some(ProcessStatus::Running(traefik)) = first.status().process else {
+    let Some(ProcessStatus::Running { pid: traefik }) = first.status().process else {
         panic!("{:?}", first.status());
     };
     send_signal(traefik, "KILL");
     eventually("it has ended", || {
-        matches!(first.status().process, Some(ProcessStatus::Ended(_)))
+        matches!(first.status().process, Some(ProcessStatus::Ended { .. }))
     });
     assert!(first.revive().unwrap());
     first.add_route("/a/", echo.url(), ()).unwrap();
