@@ -33,8 +33,8 @@ fn main() -> Result<()> {
         "http://127.0.0.1:8000/user/zoe/ is served, after {:?}",
         applied.served_after
     );
-    for change in watch.next(Duration::from_secs(5))? {
-        println!("the other one hears: {change:?}");
+    for event in watch.next(Duration::from_secs(5))? {
+        println!("the other one hears: {event:?}");
     }
 
     println!("Press Enter to stop");

@@ -112,7 +112,8 @@
 //! # Ok::<(), traefik_router::Error>(())
 //! ```
 //!
-//! Others may change the same table. [`Router::watch`] follows it.
+//! Others may change the same table. [`Router::watch`] follows it, and reports each route that was added,
+//! changed or deleted as a [`RouteEvent`].
 //!
 //! For routes in etcd, with several Traefiks and several programs, see [`guide::etcd`].
 //!
@@ -211,8 +212,8 @@ pub use http::Tls;
 pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{
-    Applied, Builder, NotAsked, ProcessStatus, Router, Status, TraefikAnswer, TraefikStatus,
-    Verified, Watch,
+    Applied, Builder, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
+    TraefikStatus, Verified, Watch,
 };
 
 #[cfg(doctest)]

@@ -27,7 +27,7 @@ pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
 pub use managed::ProcessStatus;
 pub use status::{Status, TraefikAnswer, TraefikStatus};
-pub use watch::Watch;
+pub use watch::{RouteEvent, Watch};
 
 /// Keeps the routes of one or several Traefiks.
 ///
