@@ -19,11 +19,11 @@ pub struct Applied {
     /// How long the store took.
     pub stored_after: Duration,
     /// How long it took, from the same start, until every Traefik had loaded it, as its API or requests
-    /// to `public_url` have shown; at least as long as to store it.
-    pub loaded_after: Duration,
+    /// to `public_url` have shown; at least as long as to store it. `None` if the Router is offline.
+    pub loaded_after: Option<Duration>,
     /// How long it took, from the same start, until every Traefik was known to serve it: it has loaded
-    /// the change and refuses nothing of it.
-    pub served_after: Duration,
+    /// the change and refuses nothing of it. `None` if the Router is offline.
+    pub served_after: Option<Duration>,
     /// Whether requests were seen to meet the change.
     pub verified: Verified,
 }

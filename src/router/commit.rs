@@ -37,8 +37,8 @@ pub(super) enum Scope {
 pub(super) struct Confirmed {
     /// The routes that Traefik refuses or serves in another way, each with its error.
     pub(super) refused: HashMap<RouteSpec, Error>,
-    /// How long loading took.
-    pub(super) loading: Duration,
+    /// How long loading took; `None` if no Traefik was asked.
+    pub(super) loading: Option<Duration>,
     /// Whether requests meet it. What is refused is the better reason if they do not.
     pub(super) verified: Result<Verified>,
 }
@@ -47,7 +47,7 @@ impl Default for Confirmed {
     fn default() -> Self {
         Self {
             refused: HashMap::new(),
-            loading: Duration::ZERO,
+            loading: None,
             verified: Ok(Verified::default()),
         }
     }
@@ -179,8 +179,11 @@ impl Turn<'_> {
             let confirmed = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
             let visible = commit.visible.unwrap_or(start + stored_after);
-            let loaded_after = visible.saturating_duration_since(start) + confirmed.loading;
-            Ok((commit, confirmed, loaded_after.max(stored_after)))
+            let loaded_after = confirmed.loading.map(|loading| {
+                let loaded_after = visible.saturating_duration_since(start) + loading;
+                loaded_after.max(stored_after)
+            });
+            Ok((commit, confirmed, loaded_after))
         });
         let served_after = start.elapsed();
         for (job, applied) in self.jobs.iter().zip(
@@ -195,7 +198,7 @@ impl Turn<'_> {
                         generation: commit.generation,
                         stored_after,
                         loaded_after: *loaded_after,
-                        served_after,
+                        served_after: loaded_after.map(|_| served_after),
                         ..applied
                     })
                 }

@@ -417,6 +417,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_offline_router_does_not_say_when_a_change_is_served() {
+        let router = Router::builder(MemoryBackend::new()).offline().unwrap();
+        let applied = router.add_route("/a/", "http://t", ()).unwrap();
+        assert_eq!((applied.loaded_after, applied.served_after), (None, None));
+    }
+
     /// Panics at its commits, after a time in which others queue.
     #[derive(Debug)]
     struct Panics(MemoryBackend);

@@ -292,6 +292,9 @@ fn served(verb: &str, what: &str, applied: &Applied) {
     step(
         verb,
         what,
-        &format!("served after {}", human(applied.served_after)),
+        &match applied.served_after {
+            Some(time) => format!("served after {}", human(time)),
+            None => "stored".into(),
+        },
     );
 }
