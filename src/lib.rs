@@ -201,7 +201,7 @@ mod http;
 mod lock;
 mod logging;
 mod random;
-pub mod route;
+mod route;
 mod router;
 pub mod traefik;
 

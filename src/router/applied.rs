@@ -32,13 +32,13 @@ pub struct Applied {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verified {
-    /// Requests to [`public_url`](Builder::public_url) meet it.
+    /// Requests to [`public_url`](crate::Builder::public_url) meet it.
     Seen,
     /// Nobody has asked there.
     NotAsked(NotAsked),
 }
 
-/// Why [`public_url`](Builder::public_url) was not asked.
+/// Why [`public_url`](crate::Builder::public_url) was not asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotAsked {

@@ -361,7 +361,7 @@ impl Builder {
     /// the table's options.
     ///
     /// # Errors
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if an option is not acceptable.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable.
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         self.check_options()?;
@@ -384,7 +384,7 @@ impl Builder {
     /// `REDACTED` stands for the store's password and private key.
     ///
     /// # Errors
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) as [`start`](Self::start), or if the store's place
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or if the store's place
     /// can't be told to Traefik.
     pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
         self.check_options()?;
