@@ -29,12 +29,9 @@ fn route(n: usize, target: usize) -> Route {
         target >> 8 & 255,
         target & 255
     );
-    Route::new(
-        format!("/user/n{n}/"),
-        target,
-        json!({"user": format!("n{n}")}),
-    )
-    .unwrap()
+    Route::new(format!("/user/n{n}/"), target)
+        .unwrap()
+        .data(json!({"user": format!("n{n}")}))
 }
 
 /// A Router over `size` routes that are stored already.

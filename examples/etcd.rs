@@ -29,12 +29,11 @@ fn main() -> Result<()> {
     let mut watch = other.watch()?;
 
     let applied = router.add_route("/user/zoe/", "http://127.0.0.1:9001", "Zoe's notebook")?;
-    println!(
-        "http://127.0.0.1:8000/user/zoe/ is served, after {:?}",
-        applied.served_after
-    );
-    for change in watch.next(Duration::from_secs(5))? {
-        println!("the other one hears: {change:?}");
+    if let Some(time) = applied.served_after {
+        println!("http://127.0.0.1:8000/user/zoe/ is served, after {time:?}");
+    }
+    for event in watch.next(Duration::from_secs(5))? {
+        println!("the other one hears: {event:?}");
     }
 
     println!("Press Enter to stop");

@@ -17,10 +17,9 @@ fn main() -> Result<()> {
         .start()?;
 
     let applied = router.add_route("/user/zoe/", "http://127.0.0.1:9001", "Zoe's notebook")?;
-    println!(
-        "http://127.0.0.1:8000/user/zoe/ is served, after {:?}",
-        applied.served_after
-    );
+    if let Some(time) = applied.served_after {
+        println!("http://127.0.0.1:8000/user/zoe/ is served, after {time:?}");
+    }
     for route in &router.get_all_routes()? {
         println!(
             "{} leads to {}, with {}",

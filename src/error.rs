@@ -11,7 +11,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The message reads from the outside in, `while doing a: b: c`. It names the file, key or URL
 /// and, where that is known, what to do next. It never holds a password or a token.
 ///
-/// Cloning is cheap: callers whose changes shared a commit share its error.
+/// `Display` prints the whole chain of causes, so [`source`](std::error::Error::source) is always
+/// `None`: a program that prints sources too prints no cause twice. `Debug`, which `fn main()` prints,
+/// is the same text, followed by what is stored if that is not [`Stored::Nothing`].
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -20,7 +22,7 @@ struct Inner {
     kind: ErrorKind,
     stored: Stored,
     message: String,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The kinds of failure that a caller may want to tell apart.
@@ -61,6 +63,10 @@ pub enum ErrorKind {
     Refused,
     /// Traefik's process could not be started, or has ended.
     Process,
+    /// This program or the operating system failed in a way that is no fault of the caller, the store
+    /// or Traefik: a thread that committed changes for others has panicked, or there are no random
+    /// bytes.
+    Internal,
 }
 
 /// How much of a change is in the store after an error.
@@ -84,7 +90,7 @@ impl Error {
             kind,
             stored: Stored::Nothing,
             message: message.into(),
-            source: None,
+            cause: None,
         }))
     }
 
@@ -98,8 +104,14 @@ impl Error {
         mut self,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        self.0.source = Some(Arc::new(source));
+        self.0.cause = Some(Arc::new(source));
         self
+    }
+
+    /// The cause, for this crate alone: its type is that of a dependency.
+    pub(crate) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause = self.0.cause.as_deref()?;
+        Some(cause)
     }
 
     /// Puts what was being done in front of the message.
@@ -131,11 +143,18 @@ impl Error {
         )
     }
 
-    /// Whether something was not reached or not seen in time; trying again may help.
-    pub fn is_timeout(&self) -> bool {
+    /// Whether trying the same again later may help: the store or Traefik was not reached or not seen
+    /// to be ready in time ([`Unavailable`](ErrorKind::Unavailable),
+    /// [`NotLoaded`](ErrorKind::NotLoaded)), or others were writing
+    /// ([`Locked`](ErrorKind::Locked), [`Conflict`](ErrorKind::Conflict)).
+    ///
+    /// A store that was put back to an earlier state stays a `Conflict` until
+    /// [`Router::reconcile`](crate::Router::reconcile) or [`Router::repair`](crate::Router::repair)
+    /// takes it over.
+    pub fn is_transient(&self) -> bool {
         matches!(
             self.kind(),
-            ErrorKind::Locked | ErrorKind::Unavailable | ErrorKind::NotLoaded
+            ErrorKind::Locked | ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::NotLoaded
         )
     }
 }
@@ -143,8 +162,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
+        match &self.0.cause {
+            Some(cause) => write!(f, ": {cause}"),
             None => Ok(()),
         }
     }
@@ -152,19 +171,81 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("stored", &self.0.stored)
-            .field("message", &self.to_string())
-            .finish()
+        fmt::Display::fmt(self, f)?;
+        match &self.0.stored {
+            Stored::Nothing => Ok(()),
+            Stored::All => f.write_str(" (the change is stored)"),
+            Stored::Some(specs) => write!(f, " (stored: {})", specs.join(", ")),
+            Stored::Unknown => f.write_str(" (whether the change is stored is not known)"),
+        }
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn std::error::Error + 'static))
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::io;
+
+    use super::*;
+
+    fn unreadable() -> Error {
+        let cause = io::Error::other("no such disk");
+        let error = Error::new(ErrorKind::Store, "can't read rules.toml").with_source(cause);
+        error.context("add /a/")
+    }
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        let error = unreadable();
+        let text = "add /a/: can't read rules.toml: no such disk";
+        assert_eq!(error.to_string(), text);
+        assert!(error.source().is_none());
+    }
+
+    #[test]
+    fn debug_is_the_message_and_what_is_stored() {
+        let some = vec!["/a/".into(), "/b/".into()];
+        for (stored, suffix) in [
+            (Stored::Nothing, ""),
+            (Stored::All, " (the change is stored)"),
+            (Stored::Some(some), " (stored: /a/, /b/)"),
+            (
+                Stored::Unknown,
+                " (whether the change is stored is not known)",
+            ),
+        ] {
+            let error = unreadable().with_stored(stored);
+            assert_eq!(format!("{error:?}"), format!("{error}{suffix}"));
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_transient() {
+        for kind in [
+            ErrorKind::Locked,
+            ErrorKind::Conflict,
+            ErrorKind::Unavailable,
+            ErrorKind::NotLoaded,
+        ] {
+            assert!(Error::new(kind, "").is_transient(), "{kind:?}");
+        }
+        for kind in [
+            ErrorKind::InvalidRoute,
+            ErrorKind::InvalidConfig,
+            ErrorKind::InUse,
+            ErrorKind::Store,
+            ErrorKind::Corrupt,
+            ErrorKind::TooLarge,
+            ErrorKind::Compacted,
+            ErrorKind::Unauthorized,
+            ErrorKind::Protocol,
+            ErrorKind::Refused,
+            ErrorKind::Process,
+            ErrorKind::Internal,
+        ] {
+            assert!(!Error::new(kind, "").is_transient(), "{kind:?}");
+        }
     }
 }

@@ -340,8 +340,8 @@ impl Http {
 
 /// Whether nobody listens there.
 pub(crate) fn is_refused(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    matches!(source, Some(ureq::Error::Io(error)) if error.kind() == IoKind::ConnectionRefused)
+    let cause = error.cause().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(ureq::Error::Io(error)) if error.kind() == IoKind::ConnectionRefused)
 }
 
 /// Whether the other side has closed the connection.

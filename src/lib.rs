@@ -100,19 +100,20 @@
 //!
 //! let router = Router::builder(MemoryBackend::new()).offline()?;
 //! let done = router.apply([
-//!     Change::add("/a/", "http://node-1:80", ())?,
-//!     Change::add("/b/", "http://node-2:80", ())?,
+//!     Change::set("/a/", "http://node-1:80")?,
+//!     Change::set("/b/", "http://node-2:80")?,
 //! ])?;
 //! assert_eq!(done.added.len(), 2);
 //!
 //! // Or say what the table should be, and learn what that took.
-//! let done = router.reconcile([Route::new("/b/", "http://node-3:80", ())?])?;
+//! let done = router.reconcile([Route::new("/b/", "http://node-3:80")?])?;
 //! assert_eq!(done.changed[0].as_str(), "/b/");
 //! assert_eq!(done.deleted[0].as_str(), "/a/");
 //! # Ok::<(), traefik_router::Error>(())
 //! ```
 //!
-//! Others may change the same table. [`Router::watch`] follows it.
+//! Others may change the same table. [`Router::watch`] follows it, and reports each route that was added,
+//! changed or deleted as a [`RouteEvent`].
 //!
 //! For routes in etcd, with several Traefiks and several programs, see [`guide::etcd`].
 //!
@@ -136,11 +137,16 @@
 //! | kind | what is stored | what it means |
 //! |---|---|---|
 //! | `InvalidRoute`, `InvalidConfig` | nothing | the call was wrong |
-//! | `Locked`, `Store`, `Corrupt`, `Conflict` | see `stored` | the store could not be read or written |
+//! | `InUse` | nothing | another program uses the store in a way that does not go together with the call |
+//! | `Locked`, `Store`, `Corrupt`, `TooLarge`, `Compacted`, `Conflict` | see `stored` | the store could not be read or written |
 //! | `NotLoaded` | all; see `stored` after `start` and `attach` | a Traefik was not seen to load it in time, or requests do not meet it: the likely cause is in the message |
 //! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
 //! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, or does not answer as it should |
 //! | `Process` | see `stored` | Traefik could not be started, or has ended |
+//! | `Internal` | see `stored` | this program or the operating system failed, as where the thread that committed a change for others has panicked |
+//!
+//! [`is_transient`](Error::is_transient) says whether trying again later may help. An error prints its
+//! causes itself, `a: b: c`, and has no [`source`](std::error::Error::source).
 //!
 //! # Threads
 //!
@@ -195,7 +201,7 @@ mod http;
 mod lock;
 mod logging;
 mod random;
-pub mod route;
+mod route;
 mod router;
 pub mod traefik;
 
@@ -206,7 +212,8 @@ pub use http::Tls;
 pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{
-    Applied, Builder, NotAsked, ProcessStatus, Router, Status, TraefikStatus, Verified, Watch,
+    Applied, Builder, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
+    TraefikStatus, Verified, Watch,
 };
 
 #[cfg(doctest)]

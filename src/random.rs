@@ -10,7 +10,7 @@ pub(crate) fn hex<const BYTES: usize>() -> Result<String> {
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_| {
         Error::new(
-            ErrorKind::Process,
+            ErrorKind::Internal,
             "the operating system gives no random bytes",
         )
     })?;

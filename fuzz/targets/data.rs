@@ -6,14 +6,15 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use traefik_router::backend::MemoryStore;
-use traefik_router::{Backend, Change, FileBackend, KvBackend, Router};
+use traefik_router::{Backend, Change, FileBackend, KvBackend, Route, Router};
 
 fuzz_target!(|input: (&str, &str, &str)| {
     let (spec, target, data) = input;
     let data: Value = serde_json::from_str(data).unwrap_or_else(|_| data.into());
-    let Ok(change) = Change::add(spec, target, data) else {
+    let Ok(route) = Route::new(spec, target) else {
         return;
     };
+    let change = Change::from(route.data(data));
     let folder = fuzz::folder();
     let file = |name: &str| FileBackend::new(folder.path().join(name));
     for name in ["rules.toml", "rules.yaml"] {

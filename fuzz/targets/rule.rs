@@ -29,7 +29,7 @@ fuzz_target!(|input: (&str, &str, &[u8])| {
     assert!(!rule.contains(['`', '{', '\'']), "{rule}");
     check_frame(&rule);
 
-    let table: Table = [Route::new(&spec, "http://t", ()).expect("a good route")]
+    let table: Table = [Route::new(&spec, "http://t").expect("a good route")]
         .into_iter()
         .collect();
     // What Traefik cleans before it looks at its rules has another path than it seems.

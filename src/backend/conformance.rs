@@ -278,8 +278,9 @@ fn open(backend: &dyn Backend) -> Commit {
 }
 
 fn add(spec: &str, data: Value) -> Change {
-    Route::new(spec, "http://127.0.0.1:1", data)
+    Route::new(spec, "http://127.0.0.1:1")
         .unwrap_or_else(fail)
+        .data(data)
         .into()
 }
 

@@ -402,7 +402,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_data_comes_back_and_does_no_harm(data in any_json()) {
-            let route = Route::new("/x/", "http://t", data).unwrap();
+            let route = Route::new("/x/", "http://t").unwrap().data(data);
             let text = line(&route);
             prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
             prop_assert!(!text.contains("{{") && !text.contains('\''), "{text}");
@@ -417,7 +417,7 @@ mod tests {
         let first = header.generation;
         header.advance();
         assert!(header.generation > first);
-        let route = Route::new("/a/", "http://t", json!({"x": 1})).unwrap();
+        let route = Route::new("/a/", "http://t").unwrap().data(json!({"x": 1}));
         let text = format!("{}\n\n  {}\n", line(&header), line(&route));
         let (read, table) = parse(text.lines()).unwrap().unwrap();
         assert_eq!(read, header);
@@ -492,7 +492,7 @@ mod tests {
         let mut header = old(json!({}));
         header.forget_unasked(&Table::new());
         assert_eq!(header.nested, None);
-        let many = |n: usize| Route::new(format!("/u/{n}/"), "http://t", ()).unwrap();
+        let many = |n: usize| Route::new(format!("/u/{n}/"), "http://t").unwrap();
         let mut header = old(json!({}));
         header.forget_unasked(&(0..300).map(many).collect());
         assert_eq!(

@@ -420,7 +420,7 @@ mod tests {
     /// Each route with a target of its own.
     fn table<'a>(specs: impl IntoIterator<Item = &'a str>) -> Table {
         let numbered = specs.into_iter().enumerate();
-        let route = |(n, spec)| Route::new(spec, format!("http://t{n}"), ()).unwrap();
+        let route = |(n, spec)| Route::new(spec, format!("http://t{n}")).unwrap();
         numbered.map(route).collect()
     }
 

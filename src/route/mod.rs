@@ -46,20 +46,22 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route from its parts.
+    /// A route without data.
     ///
     /// # Errors
     /// [`InvalidRoute`](crate::ErrorKind::InvalidRoute) as [`RouteSpec::new`] and [`Target::new`].
-    pub fn new(
-        spec: impl AsRef<str>,
-        target: impl AsRef<str>,
-        data: impl Into<Value>,
-    ) -> Result<Self> {
+    pub fn new(spec: impl AsRef<str>, target: impl AsRef<str>) -> Result<Self> {
         Ok(Self {
             spec: RouteSpec::new(spec)?,
             target: Target::new(target)?,
-            data: data.into(),
+            data: Value::Null,
         })
+    }
+
+    /// What the caller wants back with the route. Defaults to `null`.
+    pub fn data(mut self, data: impl Into<Value>) -> Self {
+        self.data = data.into();
+        self
     }
 
     /// Whether the route can be stored and read back.
@@ -106,16 +108,13 @@ pub enum Change {
 }
 
 impl Change {
-    /// Adds a route, or replaces the one that has the same routespec.
+    /// Adds a route without data, or replaces the one that has the same routespec. For a route with
+    /// data there is `Route::new(spec, target)?.data(data).into()`.
     ///
     /// # Errors
     /// As [`Route::new`].
-    pub fn add(
-        spec: impl AsRef<str>,
-        target: impl AsRef<str>,
-        data: impl Into<Value>,
-    ) -> Result<Self> {
-        Ok(Route::new(spec, target, data)?.into())
+    pub fn set(spec: impl AsRef<str>, target: impl AsRef<str>) -> Result<Self> {
+        Ok(Route::new(spec, target)?.into())
     }
 
     /// Deletes a route; not an error if there is none.

@@ -288,7 +288,7 @@ mod tests {
             let Ok(spec) = RouteSpec::new(&spec) else { return Ok(()) };
             let rule = rule(&spec);
             prop_assert!(rule.is_ascii() && !rule.contains(['`', '{', '\'', '\n']), "{}", rule);
-            let table: Table = [Route::new(&spec, "http://t", ()).unwrap()].into_iter().collect();
+            let table: Table = [Route::new(&spec, "http://t").unwrap()].into_iter().collect();
             let own = request(spec.path(), &flips, &more);
             let bare = own.strip_suffix('/').unwrap_or(&own).to_string() + &more;
             // The same with bytes that are not UTF-8 in place of U+FFFD, and anywhere.

@@ -221,7 +221,7 @@ mod tests {
     fn table(specs: &[&str]) -> Table {
         specs
             .iter()
-            .map(|spec| Route::new(spec, "http://t", ()).unwrap())
+            .map(|spec| Route::new(spec, "http://t").unwrap())
             .collect()
     }
 
@@ -269,7 +269,7 @@ mod tests {
         let mut now = table(&["/a/", "/b/", "/c/"]);
         let mut desired = table(&["/b/", "/d/"]);
         assert_eq!(
-            desired.apply(&Change::add("/c/", "http://new", ()).unwrap()),
+            desired.apply(&Change::set("/c/", "http://new").unwrap()),
             Effect::Added
         );
         let effects: Vec<_> = now

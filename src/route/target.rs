@@ -78,7 +78,7 @@ impl Target {
     }
 
     /// Whether the URL has a path, which Traefik has to be told to keep.
-    pub fn has_path(&self) -> bool {
+    pub(crate) fn has_path(&self) -> bool {
         self.0.splitn(4, '/').nth(3).is_some()
     }
 }

@@ -19,11 +19,11 @@ pub struct Applied {
     /// How long the store took.
     pub stored_after: Duration,
     /// How long it took, from the same start, until every Traefik had loaded it, as its API or requests
-    /// to `public_url` have shown; at least as long as to store it.
-    pub loaded_after: Duration,
+    /// to `public_url` have shown; at least as long as to store it. `None` if the Router is offline.
+    pub loaded_after: Option<Duration>,
     /// How long it took, from the same start, until every Traefik was known to serve it: it has loaded
-    /// the change and refuses nothing of it.
-    pub served_after: Duration,
+    /// the change and refuses nothing of it. `None` if the Router is offline.
+    pub served_after: Option<Duration>,
     /// Whether requests were seen to meet the change.
     pub verified: Verified,
 }
@@ -48,9 +48,11 @@ pub enum NotAsked {
     SeveralTraefiks,
     /// `public_url` was not set, and another program runs the Traefik.
     DefaultUrl,
-    /// It can't be reached from here; the text says why. It is asked again after 5 seconds, and less
-    /// often each time.
-    Unreachable(String),
+    /// It can't be reached from here. It is asked again after 5 seconds, and less often each time.
+    Unreachable {
+        /// Why it can't be reached.
+        reason: String,
+    },
 }
 
 impl Default for Verified {

@@ -654,7 +654,9 @@ fn probe(public: &Listen) -> PublicUrl {
     match EntrypointProbe::new(&public.url()) {
         Ok(probe) => PublicUrl::Ask(probe),
         // Without the feature `tls`, an entrypoint that speaks it can't be asked.
-        Err(error) => PublicUrl::Not(NotAsked::Unreachable(error.to_string())),
+        Err(error) => PublicUrl::Not(NotAsked::Unreachable {
+            reason: error.to_string(),
+        }),
     }
 }
 

@@ -133,7 +133,7 @@ fn has_expired(expires: i64) -> bool {
 pub(super) fn made_up() -> Result<Certificate> {
     let made = rcgen::generate_simple_self_signed(vec!["traefik-router.invalid".into()]);
     let made = made.map_err(|error| {
-        Error::new(ErrorKind::Process, "can't make a certificate").with_source(error)
+        Error::new(ErrorKind::Internal, "can't make a certificate").with_source(error)
     })?;
     let cert = to_pem("CERTIFICATE", made.cert.der());
     let key = to_pem("PRIVATE KEY", made.signing_key.serialized_der());

@@ -37,8 +37,8 @@ pub(super) enum Scope {
 pub(super) struct Confirmed {
     /// The routes that Traefik refuses or serves in another way, each with its error.
     pub(super) refused: HashMap<RouteSpec, Error>,
-    /// How long loading took.
-    pub(super) loading: Duration,
+    /// How long loading took; `None` if no Traefik was asked.
+    pub(super) loading: Option<Duration>,
     /// Whether requests meet it. What is refused is the better reason if they do not.
     pub(super) verified: Result<Verified>,
 }
@@ -47,7 +47,7 @@ impl Default for Confirmed {
     fn default() -> Self {
         Self {
             refused: HashMap::new(),
-            loading: Duration::ZERO,
+            loading: None,
             verified: Ok(Verified::default()),
         }
     }
@@ -179,8 +179,11 @@ impl Turn<'_> {
             let confirmed = confirm(&commit, &plan.wanted, start)
                 .map_err(|error| error.with_stored(Stored::All))?;
             let visible = commit.visible.unwrap_or(start + stored_after);
-            let loaded_after = visible.saturating_duration_since(start) + confirmed.loading;
-            Ok((commit, confirmed, loaded_after.max(stored_after)))
+            let loaded_after = confirmed.loading.map(|loading| {
+                let loaded_after = visible.saturating_duration_since(start) + loading;
+                loaded_after.max(stored_after)
+            });
+            Ok((commit, confirmed, loaded_after))
         });
         let served_after = start.elapsed();
         for (job, applied) in self.jobs.iter().zip(
@@ -195,7 +198,7 @@ impl Turn<'_> {
                         generation: commit.generation,
                         stored_after,
                         loaded_after: *loaded_after,
-                        served_after,
+                        served_after: loaded_after.map(|_| served_after),
                         ..applied
                     })
                 }
@@ -217,7 +220,7 @@ impl Drop for Turn<'_> {
 
 fn abandoned() -> Error {
     let message = "the thread that committed this change for others has panicked";
-    Error::new(ErrorKind::Conflict, message).with_stored(Stored::Unknown)
+    Error::new(ErrorKind::Internal, message).with_stored(Stored::Unknown)
 }
 
 impl Job {
@@ -406,7 +409,7 @@ mod tests {
 
     fn add(commits: &Arc<Commits>, gate: &Arc<Gate>, spec: &str) -> Receiver<bool> {
         let (done, outcome): (Sender<bool>, _) = channel();
-        let change = Change::add(spec, "http://t", ()).unwrap();
+        let change = Change::set(spec, "http://t").unwrap();
         let (commits, gate) = (Arc::clone(commits), Arc::clone(gate));
         spawn(move || {
             let applied = commits.submit(
@@ -431,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_plan_counts_the_routes_that_there_will_be() {
-        let add = |spec: &str, target: &str| Change::add(spec, target, ()).unwrap();
+        let add = |spec: &str, target: &str| Change::set(spec, target).unwrap();
         let mut table = Table::new();
         for spec in ["/a/", "/b/", "/c/"] {
             table.apply(&add(spec, "http://t"));

@@ -37,14 +37,24 @@ pub(super) struct Managed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessStatus {
-    /// It runs, with this process id.
-    Running(u32),
-    /// It runs, with this process id, but was not seen to serve since [`Router::revive`](crate::Router::revive) started it.
-    NotServing(u32),
+    /// It runs.
+    Running {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It runs, but was not seen to serve since [`Router::revive`](crate::Router::revive) started it.
+    NotServing {
+        /// Its process id.
+        pid: u32,
+    },
     /// It was stopped by [`Router::stop`](crate::Router::stop).
     Stopped,
-    /// It ended by itself; the text says how, with its last words.
-    Ended(String),
+    /// It ended by itself.
+    #[non_exhaustive]
+    Ended {
+        /// How it ended, with the last lines of its log.
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -243,11 +253,16 @@ impl Managed {
     pub(super) fn status(&self) -> ProcessStatus {
         match &mut *self.state() {
             State::Ended | State::Stopped => ProcessStatus::Stopped,
-            State::Started(started) => match (started.process.check(), started.readiness) {
-                (Err(error), _) => ProcessStatus::Ended(error.to_string()),
-                (Ok(()), Readiness::Serves) => ProcessStatus::Running(started.process.id()),
-                (Ok(()), _) => ProcessStatus::NotServing(started.process.id()),
-            },
+            State::Started(started) => {
+                let pid = started.process.id();
+                match (started.process.check(), started.readiness) {
+                    (Err(error), _) => ProcessStatus::Ended {
+                        reason: error.to_string(),
+                    },
+                    (Ok(()), Readiness::Serves) => ProcessStatus::Running { pid },
+                    (Ok(()), _) => ProcessStatus::NotServing { pid },
+                }
+            }
         }
     }
 

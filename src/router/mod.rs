@@ -26,8 +26,8 @@ use crate::route::{Change, Route, RouteSpec, Table};
 pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
 pub use managed::ProcessStatus;
-pub use status::{Status, TraefikStatus};
-pub use watch::Watch;
+pub use status::{Status, TraefikAnswer, TraefikStatus};
+pub use watch::{RouteEvent, Watch};
 
 /// Keeps the routes of one or several Traefiks.
 ///
@@ -107,13 +107,15 @@ impl Router {
     ///   message has Traefik's own words.
     /// - [`Unauthorized`](ErrorKind::Unauthorized), [`Process`](ErrorKind::Process): stored, but
     ///   Traefik's API refuses us, or the Traefik that we have started has ended.
+    /// - [`Internal`](ErrorKind::Internal): the thread that committed this change together with its own
+    ///   has panicked; whether the change is stored is not known.
     pub fn add_route(
         &self,
         spec: impl AsRef<str>,
         target: impl AsRef<str>,
         data: impl Into<Value>,
     ) -> Result<Applied> {
-        self.apply([Change::add(spec, target, data)?])
+        self.apply([Route::new(spec, target)?.data(data).into()])
     }
 
     /// Deletes a route. Returns when requests reach it no longer. If there is none, `deleted` is
@@ -404,7 +406,7 @@ mod tests {
             router.add_route("user/zoe", target, ()).unwrap();
         }
         router.delete_route("user/zoe").unwrap();
-        let wiki = Route::new("wiki/", "http://t", ()).unwrap();
+        let wiki = Route::new("wiki/", "http://t").unwrap();
         router.reconcile([wiki.clone()]).unwrap();
         router.reconcile([wiki]).unwrap();
         let lines = LOG.0.lock().unwrap();
@@ -412,6 +414,68 @@ mod tests {
         assert_eq!(lines.len(), expected.len(), "{lines:?}");
         for (line, advice) in lines.iter().zip(expected) {
             assert!(line.contains(advice), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_offline_router_does_not_say_when_a_change_is_served() {
+        let router = Router::builder(MemoryBackend::new()).offline().unwrap();
+        let applied = router.add_route("/a/", "http://t", ()).unwrap();
+        assert_eq!((applied.loaded_after, applied.served_after), (None, None));
+    }
+
+    /// Panics at its commits, after a time in which others queue.
+    #[derive(Debug)]
+    struct Panics(MemoryBackend);
+
+    impl Backend for Panics {
+        fn provider(&self) -> &str {
+            self.0.provider()
+        }
+
+        fn static_config(&self) -> Result<Value> {
+            self.0.static_config()
+        }
+
+        fn open(&self, _: &Setup, _: &mut Edit<'_>) -> Result<Commit> {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            panic!("a fault of this backend")
+        }
+
+        fn read(&self) -> Result<Table> {
+            self.0.read()
+        }
+
+        fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+            self.open(&Setup::default(), edit)
+        }
+
+        fn close(&self) -> Result<()> {
+            self.0.close()
+        }
+    }
+
+    #[test]
+    fn a_change_whose_committing_thread_panics_fails_as_internal() {
+        let router = Router::builder(Panics(MemoryBackend::new()))
+            .offline()
+            .unwrap();
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..10)
+                .map(|n| {
+                    let router = &router;
+                    scope.spawn(move || router.add_route(format!("/{n}/"), "http://t", ()))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        let errors: Vec<_> = (outcomes.into_iter().flatten())
+            .map(|outcome| outcome.unwrap_err())
+            .collect();
+        assert!(!errors.is_empty());
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+            assert_eq!(*error.stored(), Stored::Unknown, "{error}");
         }
     }
 }

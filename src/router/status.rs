@@ -21,14 +21,22 @@ pub struct Status {
     pub traefiks: Vec<TraefikStatus>,
 }
 
-/// What the API of one Traefik answers.
+/// How one Traefik is.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TraefikStatus {
     /// The URL of its API.
     pub url: String,
-    /// Its version, and since when it runs; or why it did not answer, or could not be asked.
-    pub version: Result<Version>,
+    /// What its API answers; or why it did not answer, or could not be asked.
+    pub answer: Result<TraefikAnswer>,
+}
+
+/// What the API of one Traefik answers.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TraefikAnswer {
+    /// Its version, and since when it runs.
+    pub version: Version,
     /// The generation of this table that it has loaded; `None` if it has loaded none.
     pub generation: Option<u64>,
     /// Whether that is the one stored. A commit that is under way is waited for, up to 3 seconds.
@@ -41,7 +49,7 @@ impl Status {
     /// Whether everything is as it should be: each Traefik answers, has loaded what is stored, and
     /// refuses none of its routers.
     pub fn is_healthy(&self) -> bool {
-        matches!(self.process, None | Some(ProcessStatus::Running(_)))
+        matches!(self.process, None | Some(ProcessStatus::Running { .. }))
             && self.traefiks.iter().all(TraefikStatus::is_healthy)
     }
 }
@@ -49,7 +57,8 @@ impl Status {
 impl TraefikStatus {
     /// Whether it answers, has loaded what is stored, and refuses none of its routers.
     pub fn is_healthy(&self) -> bool {
-        self.version.is_ok() && self.is_current && self.refused.is_empty()
+        let is_healthy = |answer: &TraefikAnswer| answer.is_current && answer.refused.is_empty();
+        self.answer.as_ref().is_ok_and(is_healthy)
     }
 }
 
@@ -57,9 +66,13 @@ impl Router {
     /// Asks every Traefik how it is: its version, the generation it has loaded, and which routers of this
     /// table it refuses. Never fails; what is wrong is in the answer.
     pub fn status(&self) -> Status {
+        let status = |api: &Api| TraefikStatus {
+            url: api.url().to_string(),
+            answer: self.ask(api),
+        };
         Status {
             process: self.process(),
-            traefiks: self.verifier.apis().map(|api| self.ask(api)).collect(),
+            traefiks: self.verifier.apis().map(status).collect(),
         }
     }
 
@@ -68,26 +81,15 @@ impl Router {
         self.managed.as_ref().map(Managed::status)
     }
 
-    fn ask(&self, api: &Api) -> TraefikStatus {
-        let mut status = TraefikStatus {
-            url: api.url().to_string(),
-            version: api.version(),
-            generation: None,
-            is_current: false,
-            refused: Vec::new(),
-        };
-        if status.version.is_ok() {
-            let deadline = Instant::now() + RELOAD_PATIENCE;
-            let asked = self.loaded_by(api, deadline).and_then(|loaded| {
-                (status.generation, status.is_current) = loaded;
-                status.refused = self.refused_by(api)?;
-                Ok(())
-            });
-            if let Err(error) = asked {
-                status.version = Err(error);
-            }
-        }
-        status
+    fn ask(&self, api: &Api) -> Result<TraefikAnswer> {
+        let version = api.version()?;
+        let (generation, is_current) = self.loaded_by(api, Instant::now() + RELOAD_PATIENCE)?;
+        Ok(TraefikAnswer {
+            version,
+            generation,
+            is_current,
+            refused: self.refused_by(api)?,
+        })
     }
 
     /// The generation that a Traefik has loaded, and whether it is the one stored.

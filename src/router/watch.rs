@@ -1,16 +1,55 @@
 //! Changes that others make to the table.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Router;
 use crate::error::Result;
-use crate::route::{Change, Table};
+use crate::route::{Change, Route, RouteSpec, Table};
 
 /// Follows the table; made by [`Router::watch`].
 #[derive(Debug)]
 pub struct Watch<'r> {
     router: &'r Router,
     known: Table,
+}
+
+/// What happened to a route, as [`Watch::next`] reports it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum RouteEvent {
+    /// The table has this route; it had none of this routespec before.
+    Added(Arc<Route>),
+    /// The target or the data of a route is another one.
+    Changed {
+        /// The route before.
+        from: Arc<Route>,
+        /// The route now.
+        to: Arc<Route>,
+    },
+    /// The table has no route of this routespec any more. This is the route that it had.
+    Deleted(Arc<Route>),
+}
+
+impl RouteEvent {
+    /// The routespec of the route.
+    pub fn spec(&self) -> &RouteSpec {
+        match self {
+            Self::Added(route) | Self::Changed { to: route, .. } | Self::Deleted(route) => {
+                &route.spec
+            }
+        }
+    }
+
+    /// What a change does to a table, if anything.
+    fn of(change: Change, table: &Table) -> Option<Self> {
+        let from = table.get(change.spec()).cloned();
+        match (from, change) {
+            (None, Change::Set(to)) => Some(Self::Added(to)),
+            (Some(from), Change::Set(to)) => Some(Self::Changed { from, to }),
+            (from, Change::Delete(_)) => from.map(Self::Deleted),
+        }
+    }
 }
 
 impl Router {
@@ -32,19 +71,23 @@ impl Watch<'_> {
         &self.known
     }
 
-    /// The changes since the last call, whoever made them; waits for some, and returns none if
-    /// there are none within `timeout`. Several changes to one routespec come as one.
+    /// What happened since the last call, by any Router or program. Waits until something happens, and
+    /// returns nothing if nothing does within `timeout`. Deletions come first; each routespec comes
+    /// once, however often it was changed.
     ///
     /// # Errors
     /// If the store can't be read. The next call starts from the same place.
-    pub fn next(&mut self, timeout: Duration) -> Result<Vec<Change>> {
+    pub fn next(&mut self, timeout: Duration) -> Result<Vec<RouteEvent>> {
         let deadline = Instant::now() + timeout;
         loop {
             let now = self.router.get_all_routes()?;
-            let changes = self.known.changes_to(&now);
-            if !changes.is_empty() {
+            let changes = self.known.changes_to(&now).into_iter();
+            let events: Vec<_> = changes
+                .filter_map(|change| RouteEvent::of(change, &self.known))
+                .collect();
+            if !events.is_empty() {
                 self.known = now;
-                return Ok(changes);
+                return Ok(events);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

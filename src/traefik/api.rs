@@ -60,12 +60,12 @@ pub struct EntryPoint {
 
 impl EntryPoint {
     /// Whether it serves TLS to routers that do not ask for it.
-    pub fn has_tls(&self) -> bool {
+    pub(crate) fn has_tls(&self) -> bool {
         !self.http["tls"].is_null()
     }
 
     /// Whether it answers all requests with a redirect.
-    pub fn redirects(&self) -> bool {
+    pub(crate) fn redirects(&self) -> bool {
         !self.http["redirections"]["entryPoint"].is_null()
     }
 }

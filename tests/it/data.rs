@@ -1,7 +1,7 @@
 //! What callers keep with a route comes back as it went in.
 
 use serde_json::{Value, json};
-use traefik_router::{Change, ErrorKind};
+use traefik_router::{ErrorKind, Route};
 
 use crate::support::{Echo, Kind, Rig, on_each_backend};
 
@@ -60,7 +60,8 @@ fn every_shape_comes_back_equal_also_to_another_program(kind: Kind) {
     let (router, echo) = (rig.start(), Echo::start());
     let spec = |n: usize| format!("/shape/{n}/");
     let changes = shapes().into_iter().enumerate();
-    let changes = changes.map(|(n, shape)| Change::add(spec(n), echo.url(), shape).unwrap());
+    let changes =
+        changes.map(|(n, shape)| Route::new(spec(n), echo.url()).unwrap().data(shape).into());
     router.apply(changes).unwrap();
     assert_eq!(rig.landed("h", &spec(shapes().len() - 1)), Some(echo.port));
     let other = rig.builder_over(rig.backend()).offline().unwrap();

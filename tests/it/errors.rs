@@ -223,8 +223,8 @@ fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
         ErrorKind::Refused,
         &["/added/", "vanished", &rig.api_url()],
     );
-    let many = ["/one/", "/two/"]
-        .map(|spec| traefik_router::Change::add(spec, echo.url(), json!(null)).unwrap());
+    let many =
+        ["/one/", "/two/"].map(|spec| traefik_router::Change::set(spec, echo.url()).unwrap());
     check(router.apply(many), ErrorKind::Refused, &["vanished"]);
     assert!(!rig.api().refused_routers().unwrap().is_empty());
     let back = rig.builder_over(rig.backend()).traefik_entrypoint("http");
@@ -274,7 +274,7 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
     let traefiks = router.status().traefiks;
     let well: Vec<_> = traefiks
         .iter()
-        .map(|traefik| (&*traefik.url, traefik.version.is_ok()))
+        .map(|traefik| (&*traefik.url, traefik.answer.is_ok()))
         .collect();
     assert_eq!(well, [(&*rig.api_url(), true), (&*second.api_url(), false)]);
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{Change, Etcd, KvBackend, Router};
+use traefik_router::{Etcd, KvBackend, Route, RouteEvent, Router};
 
 use crate::etcd_server::Cluster;
 use crate::support::{Echo, External, Kind, Rig, shared_etcd};
@@ -66,7 +66,12 @@ fn names_that_differ_in_case_do_not_meet() {
     let rig = Rig::new(Kind::Etcd);
     let router = rig.start();
     let echoes = ["/user/UserA/", "/user/usera/", "/user/USERA/"].map(|spec| (spec, Echo::start()));
-    let add = |(spec, echo): &(&str, Echo)| Change::add(*spec, echo.url(), json!(spec)).unwrap();
+    let add = |(spec, echo): &(&str, Echo)| {
+        Route::new(*spec, echo.url())
+            .unwrap()
+            .data(json!(spec))
+            .into()
+    };
     router.apply(echoes.iter().map(add)).unwrap();
     for (spec, echo) in &echoes {
         assert_eq!(rig.landed("h", spec), Some(echo.port), "{spec}");
@@ -115,8 +120,9 @@ fn a_watch_goes_on_after_a_compaction() {
         let spec = format!("/{n}/");
         theirs.add_route(&spec, "http://h", json!(n)).unwrap();
         client.compact(client.status().unwrap().revision).unwrap();
-        let changes = watch.next(Duration::from_secs(5)).unwrap();
-        assert_eq!(changes, [Change::add(&spec, "http://h", json!(n)).unwrap()]);
+        let events = watch.next(Duration::from_secs(5)).unwrap();
+        let route = Route::new(&spec, "http://h").unwrap().data(n);
+        assert_eq!(events, [RouteEvent::Added(route.into())]);
     }
     // One that begins behind what is left.
     use traefik_router::backend::KvStore as _;
@@ -175,8 +181,12 @@ fn a_large_batch_is_stored_beside_a_busy_writer_and_told_whole() {
         Router::builder(backend).offline().unwrap()
     };
     let (large, small) = (router(), router());
-    let changes = (0..1000)
-        .map(|n| Change::add(format!("/large/{n}/"), format!("http://h{n}"), json!(n)).unwrap());
+    let changes = (0..1000).map(|n| {
+        Route::new(format!("/large/{n}/"), format!("http://h{n}"))
+            .unwrap()
+            .data(json!(n))
+            .into()
+    });
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use traefik_router::{Backend as _, ErrorKind, FileBackend, Stored};
+use traefik_router::{Backend as _, Change, ErrorKind, FileBackend, Stored};
 
 use crate::support::child::{Actor, say, wait_to_be_told};
 use crate::support::{Echo, Kind, Rig, eventually, on_each_file};
@@ -519,7 +519,7 @@ fn a_full_disk_leaves_the_file_as_it_was(kind: Kind) {
 /// A part for another process: tries to write where no room is left.
 pub(crate) fn write_to_a_full_disk(arguments: &Value) {
     let backend = FileBackend::new(arguments["rules"].as_str().unwrap());
-    let change = traefik_router::Change::add("/full/", "http://127.0.0.1:1", json!(1)).unwrap();
+    let change = Change::set("/full/", "http://127.0.0.1:1").unwrap();
     let error = backend
         .commit(&mut |_, _| vec![change.clone()])
         .unwrap_err();

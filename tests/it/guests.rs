@@ -20,7 +20,7 @@ fn with(changes: &[String]) -> Command {
 
 fn pid_of(router: &Router) -> u32 {
     match router.process() {
-        Some(ProcessStatus::Running(pid)) => pid,
+        Some(ProcessStatus::Running { pid }) => pid,
         other => panic!("{other:?}"),
     }
 }
@@ -37,7 +37,7 @@ pub(crate) fn be_a_host(arguments: &Value) {
             false => kill_process(traefik, Signal::KILL).unwrap(),
         }
         eventually("it has ended", || {
-            matches!(router.process(), Some(ProcessStatus::Ended(_)))
+            matches!(router.process(), Some(ProcessStatus::Ended { .. }))
         });
         assert!(router.revive().unwrap());
     }

@@ -25,7 +25,7 @@ on_each_backend! {
 
 fn pid_of(router: &Router) -> u32 {
     match router.status().process {
-        Some(ProcessStatus::Running(pid)) => pid,
+        Some(ProcessStatus::Running { pid }) => pid,
         other => panic!("{other:?}"),
     }
 }
@@ -81,7 +81,7 @@ fn a_traefik_that_ended_by_itself_is_revived_with_its_routes(kind: Kind) {
             .success()
     );
     eventually("it has ended", || {
-        matches!(router.status().process, Some(ProcessStatus::Ended(_)))
+        matches!(router.status().process, Some(ProcessStatus::Ended { .. }))
     });
     let error = router.add_route("/b/", echo.url(), json!(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Process, "{error}");
@@ -366,11 +366,11 @@ fn an_unexpected_end_is_seen() {
             .success()
     );
     eventually("the status says so", || {
-        matches!(router.status().process, Some(ProcessStatus::Ended(_)))
+        matches!(router.status().process, Some(ProcessStatus::Ended { .. }))
     });
     let status = router.status();
     assert!(!status.is_healthy());
-    let Some(ProcessStatus::Ended(text)) = status.process else {
+    let Some(ProcessStatus::Ended { reason: text, .. }) = status.process else {
         panic!("{status:?}");
     };
     assert!(text.contains("signal: 9"), "{text}");
@@ -452,7 +452,7 @@ pub(crate) fn own_a_traefik(arguments: &Value) {
 fn traefik_collects_garbage_less_often_unless_told_otherwise() {
     let of = |builder: Builder| {
         let router = builder.start().unwrap();
-        let Some(ProcessStatus::Running(process)) = router.status().process else {
+        let Some(ProcessStatus::Running { pid: process }) = router.status().process else {
             panic!("{:?}", router.status());
         };
         let environment = fs::read(format!("/proc/{process}/environ")).unwrap();

@@ -29,7 +29,7 @@ fn auto(rig: &Rig) -> Router {
 }
 
 fn users(count: usize, echo: &Echo) -> impl Iterator<Item = Change> {
-    let change = move |n| Change::add(format!("/user/n{n}/"), echo.url(), ()).unwrap();
+    let change = move |n| Change::set(format!("/user/n{n}/"), echo.url()).unwrap();
     (0..count).map(change)
 }
 
@@ -53,7 +53,7 @@ fn both_layouts_send_requests_to_the_same_target(kind: Kind) {
         let root = root.then(|| "/".to_string());
         let routes = || {
             let specs = root.iter().chain(&specs).zip(&echoes);
-            specs.map(|(spec, echo)| Route::new(spec, echo.url(), ()).unwrap())
+            specs.map(|(spec, echo)| Route::new(spec, echo.url()).unwrap())
         };
         flat.reconcile(routes()).unwrap();
         tree.reconcile(routes()).unwrap();
@@ -81,7 +81,7 @@ fn a_table_that_grows_and_shrinks_loses_no_request(kind: Kind) {
     };
     let router = builder.nested_routers(Nested::Auto).start().unwrap();
     let (hub, untouched, others) = (Echo::start(), Echo::start(), Echo::start());
-    let add = |spec, echo: &Echo| Change::add(spec, echo.url(), ()).unwrap();
+    let add = |spec, echo: &Echo| Change::set(spec, echo.url()).unwrap();
     let kept = [
         ("/", &hub),
         ("/user/", &hub),
@@ -111,10 +111,10 @@ fn a_table_that_grows_and_shrinks_loses_no_request(kind: Kind) {
             }
         });
         for count in [150, 250, 150, 1_500, 0] {
-            let kept = kept.map(|(spec, echo)| Route::new(spec, echo.url(), ()).unwrap());
+            let kept = kept.map(|(spec, echo)| Route::new(spec, echo.url()).unwrap());
             let users = (2..count).filter(|n| ![10, 333].contains(n));
             let users = users.map(|n| format!("/user/n{n}/"));
-            let users = users.map(|spec| Route::new(spec, others.url(), ()).unwrap());
+            let users = users.map(|spec| Route::new(spec, others.url()).unwrap());
             router.reconcile(users.chain(kept)).unwrap();
             if count > 0 {
                 let last = format!("/user/n{}/", count - 1);
@@ -185,8 +185,8 @@ fn routers_that_somebody_wrote_by_hand_keep_their_place(kind: Kind) {
     let router = builder.nested_routers(Nested::Auto).start().unwrap();
     router.add_route("/", hub.url(), ()).unwrap();
     for count in [20, 300, 1_200, 20] {
-        let route = |n| Route::new(format!("/user/n{n}/"), user.url(), ()).unwrap();
-        let root = Route::new("/", hub.url(), ()).unwrap();
+        let route = |n| Route::new(format!("/user/n{n}/"), user.url()).unwrap();
+        let root = Route::new("/", hub.url()).unwrap();
         router
             .reconcile((0..count).map(route).chain([root]))
             .unwrap();
@@ -214,8 +214,8 @@ fn bytes_that_are_no_text_are_no_characters(kind: Kind) {
     let builder = rig.builder().nested_routers(Nested::Always);
     let (router, hub, user) = (builder.start().unwrap(), Echo::start(), Echo::start());
     let specs = ["/n\u{fffd}", "/na", "/nb", "/nc", "/nd", "/ne"];
-    let users = specs.map(|spec| Change::add(spec, user.url(), ()).unwrap());
-    let hubs = [Change::add("/", hub.url(), ()).unwrap()];
+    let users = specs.map(|spec| Change::set(spec, user.url()).unwrap());
+    let hubs = [Change::set("/", hub.url()).unwrap()];
     router.apply(users.into_iter().chain(hubs)).unwrap();
     for (path, echo) in [
         ("/n%EF%BF%BD/x", &user),

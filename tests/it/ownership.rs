@@ -7,7 +7,7 @@ mod sharing;
 mod versions;
 
 use serde_json::{Value, json};
-use traefik_router::{Builder, Change, ErrorKind, NotAsked, Router, Stored, Verified};
+use traefik_router::{Builder, ErrorKind, NotAsked, Route, Router, Stored, Verified};
 
 use crate::support::{Echo, External, Kind, Rig, on_each_backend, on_each_file};
 
@@ -428,7 +428,7 @@ fn attaching_stores_no_certificate(kind: Kind) {
 fn how_a_change_was_verified_is_told(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
-    let change = || [Change::add("/a/", echo.url(), rand()).unwrap()];
+    let change = || [Route::new("/a/", echo.url()).unwrap().data(rand()).into()];
     let started = rig.start();
     let verified = |router: &Router| router.apply(change()).unwrap().verified;
     assert_eq!(verified(&started), Verified::Seen);
@@ -458,7 +458,7 @@ fn how_a_change_was_verified_is_told(kind: Kind) {
         .unwrap();
     let why = not_asked(&nowhere);
     assert!(
-        matches!(&why, NotAsked::Unreachable(why) if why.contains("127.0.0.1:1")),
+        matches!(&why, NotAsked::Unreachable { reason } if reason.contains("127.0.0.1:1")),
         "{why:?}"
     );
     let offline = plain(&rig).offline().unwrap();

@@ -1,13 +1,13 @@
 //! Many writers: processes that share a file, threads that share a Router.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use traefik_router::traefik::Middleware;
-use traefik_router::{Backend as _, Change};
+use traefik_router::{Backend as _, Change, Route, RouteEvent};
 
 use crate::support::child::{Actor, say};
 use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
@@ -182,7 +182,7 @@ pub(crate) fn scribble(arguments: &Value) {
     let backend = Rig::told(&arguments["rig"]).backend();
     let start = backend.read().unwrap().len();
     for n in start.. {
-        let change = Change::add(format!("/n/{n}/"), "http://h", json!(null)).unwrap();
+        let change = Change::set(format!("/n/{n}/"), "http://h").unwrap();
         backend.commit(&mut |_, _| vec![change.clone()]).unwrap();
         if n == start {
             say("scribbling");
@@ -196,11 +196,14 @@ fn a_watch_tells_what_another_router_changed(kind: Kind) {
     let mut watch = ours.watch().unwrap();
     assert_eq!(watch.next(Duration::from_millis(10)).unwrap(), []);
     theirs.add_route("/a/", "http://h", json!(1)).unwrap();
-    let changes = watch.next(Duration::from_secs(10)).unwrap();
-    assert_eq!(changes, [Change::add("/a/", "http://h", json!(1)).unwrap()]);
+    let mut next = || watch.next(Duration::from_secs(10)).unwrap();
+    let [first, second] = [1, 2].map(|n| Arc::new(Route::new("/a/", "http://h").unwrap().data(n)));
+    assert_eq!(next(), [RouteEvent::Added(first.clone())]);
+    theirs.add_route("/a/", "http://h", 2).unwrap();
+    let (from, to) = (first, second.clone());
+    assert_eq!(next(), [RouteEvent::Changed { from, to }]);
     theirs.delete_route("/a/").unwrap();
-    let changes = watch.next(Duration::from_secs(10)).unwrap();
-    assert_eq!(changes, [Change::delete("/a/").unwrap()]);
+    assert_eq!(next(), [RouteEvent::Deleted(second)]);
     assert_eq!(watch.table(), &theirs.get_all_routes().unwrap());
 }
 

@@ -164,9 +164,13 @@ fn a_parent_that_was_removed_is_repaired(kind: Kind) {
         .start()
         .unwrap();
     let [echo, other] = [(); 2].map(|()| Echo::start());
-    let route = |n: usize| Route::new(format!("/a/{n}/"), echo.url(), json!(n)).unwrap();
+    let route = |n: usize| {
+        Route::new(format!("/a/{n}/"), echo.url())
+            .unwrap()
+            .data(json!(n))
+    };
     let mut all: Vec<Route> = (0..300).map(route).collect();
-    all.push(Route::new("/a/", other.url(), json!(0)).unwrap());
+    all.push(Route::new("/a/", other.url()).unwrap().data(json!(0)));
     router.reconcile(all.clone()).unwrap();
     let routers = rig.api().routers().unwrap();
     let parents = routers
@@ -237,7 +241,7 @@ fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
     router.add_route("/b/", two.url(), json!(1)).unwrap();
     remove_record(&rig, &router);
     let other = rig.builder().offline().unwrap();
-    let kept = Route::new("/b/", two.url(), json!(1)).unwrap();
+    let kept = Route::new("/b/", two.url()).unwrap().data(json!(1));
     other.reconcile([kept]).unwrap();
     eventually("requests reach it no longer", || {
         rig.landed("h", "/a/").is_none()
@@ -250,7 +254,11 @@ fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
 fn what_is_as_it_should_be_is_not_written(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
-    let route = |n: usize| Route::new(format!("/a/{n}/"), echo.url(), json!(n)).unwrap();
+    let route = |n: usize| {
+        Route::new(format!("/a/{n}/"), echo.url())
+            .unwrap()
+            .data(json!(n))
+    };
     let all: Vec<Route> = (0..300).map(route).collect();
     router.reconcile(all.clone()).unwrap();
     let before = rig.rules_text();
@@ -310,7 +318,7 @@ fn routers_that_are_refused_are_no_health(kind: Kind) {
     });
     let status = router.status();
     assert!(!status.is_healthy(), "{status:?}");
-    let refused = &status.traefiks[0].refused;
+    let refused = &status.traefiks[0].answer.as_ref().unwrap().refused;
     let names: Vec<_> = refused.iter().map(|router| &*router.name).collect();
     for spec in ["/a/", "/b/"] {
         let name = router.router_name(&spec_of(spec));
@@ -398,7 +406,8 @@ fn a_traefik_that_rejects_what_is_stored_is_not_healthy(kind: Kind) {
     other.add_route("/b/", echo.url(), json!(1)).unwrap();
     let status = router.status();
     assert!(!status.is_healthy(), "{status:?}");
-    assert!(status.traefiks[0].generation.is_some(), "{status:?}");
+    let answer = status.traefiks[0].answer.as_ref().unwrap();
+    assert!(answer.generation.is_some(), "{status:?}");
     rig.write_rules(&before);
     eventually("it loads again", || router.status().is_healthy());
 }
@@ -427,7 +436,7 @@ fn an_older_file_that_is_put_back_is_served_as_it_is(kind: Kind) {
     router.add_route("/b/", echo.url(), json!(1)).unwrap();
     for call in ["add_route", "repair", "reconcile"] {
         rig.write_rules(&older);
-        let route = Route::new("/a/", echo.url(), json!(1)).unwrap();
+        let route = Route::new("/a/", echo.url()).unwrap().data(json!(1));
         match call {
             "add_route" => router.add_route("/a/", echo.url(), json!(1)),
             "repair" => router.repair(),
@@ -444,12 +453,12 @@ fn a_file_that_is_gone_is_there_again_before_traefik_is_started(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
-    let Some(ProcessStatus::Running(pid)) = router.process() else {
+    let Some(ProcessStatus::Running { pid }) = router.process() else {
         panic!("{:?}", router.process());
     };
     send_signal(pid, "KILL");
     eventually("Traefik has ended", || {
-        matches!(router.process(), Some(ProcessStatus::Ended(_)))
+        matches!(router.process(), Some(ProcessStatus::Ended { .. }))
     });
     std::fs::remove_file(rig.rules()).unwrap();
     assert!(router.revive().unwrap());

@@ -134,7 +134,7 @@ fn the_longest_prefix_wins_and_none_bleeds_into_its_neighbours(kind: Kind) {
         ("/x/y/z z/deep/er/", &long),
     ];
     router
-        .apply(changes.map(|(spec, echo)| Change::add(spec, echo.url(), json!(null)).unwrap()))
+        .apply(changes.map(|(spec, echo)| Change::set(spec, echo.url()).unwrap()))
         .unwrap();
     check(
         &rig,
@@ -282,7 +282,7 @@ fn hosts_are_compared_without_case_or_port_and_come_before_paths(kind: Kind) {
         ("[::1]/", &v6),
     ];
     router
-        .apply(changes.map(|(spec, echo)| Change::add(spec, echo.url(), json!(null)).unwrap()))
+        .apply(changes.map(|(spec, echo)| Change::set(spec, echo.url()).unwrap()))
         .unwrap();
     check(
         &rig,
@@ -346,7 +346,7 @@ fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let [old, new] = [(); 2].map(|()| Echo::start());
-    let route = |spec: &str, echo: &Echo| Route::new(spec, echo.url(), json!(null)).unwrap();
+    let route = |spec: &str, echo: &Echo| Route::new(spec, echo.url()).unwrap();
     router
         .reconcile([
             route("/keep/", &old),
@@ -384,7 +384,11 @@ fn thousands_of_routes_are_one_change(kind: Kind) {
     let router = start(&rig);
     let [old, new] = [(); 2].map(|()| Echo::start());
     let routes = |echo: &Echo| {
-        let route = |n| Route::new(format!("/n/{n}/"), echo.url(), json!(n)).unwrap();
+        let route = |n| {
+            Route::new(format!("/n/{n}/"), echo.url())
+                .unwrap()
+                .data(json!(n))
+        };
         (0..ROUTES).map(route).collect::<Vec<_>>()
     };
     for echo in [&old, &new] {
@@ -417,7 +421,7 @@ fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {
     };
     let outcome = TestRunner::new(config).run(&cases, |(specs, requests)| {
         let routes = specs.iter().zip(&echoes);
-        let routes = routes.map(|(spec, echo)| Route::new(spec, echo.url(), json!(null)).unwrap());
+        let routes = routes.map(|(spec, echo)| Route::new(spec, echo.url()).unwrap());
         router.reconcile(routes).unwrap();
         for (host, path) in requests {
             let expected = router.resolve(&host, &path).unwrap();

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use traefik_router::{Applied, Builder, Change, FileBackend, ProcessStatus, Router};
+use traefik_router::{Applied, Builder, Change, FileBackend, ProcessStatus, Route, Router};
 
 use crate::terminal::{bold, dim, green, human};
 use crate::{Result, tools};
@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result {
         .traefik_api_url(&api.url)
         .start()?;
     let process = match router.status().process {
-        Some(ProcessStatus::Running(process)) => process,
+        Some(ProcessStatus::Running { pid: process }) => process,
         other => return Err(format!("Traefik should be running, but is {other:?}").into()),
     };
     let what = format!("Traefik on {}, process {process}", public.url);
@@ -74,7 +74,10 @@ pub(crate) fn run() -> Result {
 
     title("A hundred routes in one go");
     let paths: Vec<_> = (0..100).map(|n| format!("/user/{n}/")).collect();
-    let add = |path: &String| Change::add(path, &apple, n_of(path));
+    let add = |path: &String| {
+        let route = Route::new(path, &apple);
+        route.map(|route| Change::from(route.data(n_of(path))))
+    };
     served(
         "add",
         "100 routes to apple",
@@ -289,6 +292,9 @@ fn served(verb: &str, what: &str, applied: &Applied) {
     step(
         verb,
         what,
-        &format!("served after {}", human(applied.served_after)),
+        &match applied.served_after {
+            Some(time) => format!("served after {}", human(time)),
+            None => "stored".into(),
+        },
     );
 }

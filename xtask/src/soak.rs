@@ -125,10 +125,10 @@ pub(crate) fn run(options: &[&str]) -> Result {
         .traefik_api_url(&api.url)
         .check_route_timeout(Duration::from_secs(60))
         .start()?;
-    let Some(ProcessStatus::Running(process)) = router.status().process else {
+    let Some(ProcessStatus::Running { pid: process }) = router.status().process else {
         return Err("Traefik does not run".into());
     };
-    let stays = (0..options.routes).map(|n| Change::add(format!("/stays/{n}/"), &targets[0], ()));
+    let stays = (0..options.routes).map(|n| Change::set(format!("/stays/{n}/"), &targets[0]));
     router.apply(stays.collect::<Result<Vec<_>, _>>()?)?;
 
     let (tally, faults) = (Tally::default(), Faults::new(&store, &folder, options.seed));

@@ -78,7 +78,7 @@ fn is_root() -> bool {
 }
 
 fn commit(backend: &FileBackend, target: &str) -> crate::Result<()> {
-    let change = Change::add("/", target, ()).unwrap();
+    let change = Change::set("/", target).unwrap();
     backend.commit(&mut |_, _| vec![change.clone()]).map(drop)
 }
 

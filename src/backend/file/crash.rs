@@ -13,7 +13,7 @@ use super::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;
 use crate::fault::{Step, observer::observed};
-use crate::route::{Change, Table};
+use crate::route::{Change, Route, Table};
 
 const COMMITS: usize = 40;
 
@@ -139,7 +139,10 @@ fn change(n: usize) -> Change {
     if n % 3 == 2 {
         Change::delete(spec).unwrap()
     } else {
-        Change::add(spec, format!("http://h{n}"), json!({"n": n})).unwrap()
+        Route::new(spec, format!("http://h{n}"))
+            .unwrap()
+            .data(json!({"n": n}))
+            .into()
     }
 }
 

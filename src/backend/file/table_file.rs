@@ -735,13 +735,13 @@ impl LegacyRoutes {
         for (alias, stored) in stored.as_object().into_iter().flatten() {
             let text = |key: &str| stored[key].as_str().unwrap_or_default();
             let data = stored.get("data").cloned().unwrap_or(Value::Null);
-            let route = Route::new(text("routespec"), text("target"), data).map_err(|error| {
+            let route = Route::new(text("routespec"), text("target")).map_err(|error| {
                 Error::new(
                     ErrorKind::Corrupt,
                     format!("{LEGACY}.routes.{alias}: {error}"),
                 )
             })?;
-            found.routes.push(route);
+            found.routes.push(route.data(data));
             for name in [alias, text("router"), text("service")] {
                 found.names.insert(name.to_string());
             }

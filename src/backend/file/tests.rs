@@ -52,7 +52,7 @@ fn parse(syntax: Syntax, text: &str, marker: &str) -> crate::Result<TableFile> {
 
 fn route(spec: &str, target: &str) -> Change {
     let data = json!({"user": "zoë", "{{x}}": ["'''", null]});
-    Route::new(spec, target, data).unwrap().into()
+    Route::new(spec, target).unwrap().data(data).into()
 }
 
 fn routes() -> Vec<Change> {
@@ -524,7 +524,10 @@ fn any_change() -> impl Strategy<Value = Change> {
     (host, path, target).prop_map(|(host, path, target)| {
         let spec = format!("{host}/{}", path.join("/"));
         match target {
-            Some((target, data)) => Change::add(spec, format!("http://t{target}"), data).unwrap(),
+            Some((target, data)) => Route::new(spec, format!("http://t{target}"))
+                .unwrap()
+                .data(data)
+                .into(),
             None => Change::delete(spec).unwrap(),
         }
     })

@@ -30,12 +30,13 @@ fn adopt(keys: &Keys, alias: &str, stored: &Value) -> Result<(Route, Transaction
     let text = |key: &str| stored[key].as_str().unwrap_or_default();
     // An empty map leaves no key.
     let data = stored.get("data").cloned().unwrap_or(json!({}));
-    let route = Route::new(text("routespec"), text("target"), data).map_err(|error| {
+    let route = Route::new(text("routespec"), text("target")).map_err(|error| {
         Error::new(
             ErrorKind::Corrupt,
             format!("key {}{alias}: {error}", keys.legacy_tree()),
         )
     })?;
+    let route = route.data(data);
     let mut transaction = Transaction::new();
     let trees = [
         format!("{}{alias}/", keys.legacy_tree()),

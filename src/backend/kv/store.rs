@@ -188,7 +188,7 @@ impl Transaction {
     }
 
     /// How many operations it is made of.
-    pub fn operations(&self) -> usize {
+    pub(super) fn operations(&self) -> usize {
         self.set.len() + self.delete.len() + self.delete_trees.len()
     }
 

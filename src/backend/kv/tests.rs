@@ -76,7 +76,7 @@ impl KvStore for Faulty {
                 Fault::LostAnswer => self.store.transact(transaction).and(Err(lost)),
                 Fault::LostAnswerThenOther => {
                     self.store.transact(transaction)?;
-                    let theirs = Change::add("/theirs/", "http://shared", ()).unwrap();
+                    let theirs = Change::set("/theirs/", "http://shared").unwrap();
                     KvBackend::new(self.store.clone()).commit(&mut |_, _| vec![theirs.clone()])?;
                     Err(lost)
                 }
@@ -101,8 +101,9 @@ impl KvStore for Faulty {
 }
 
 fn add(n: usize) -> Change {
-    Route::new(format!("/r{n}/"), format!("http://t{n}"), json!({"n": n}))
+    Route::new(format!("/r{n}/"), format!("http://t{n}"))
         .unwrap()
+        .data(json!({"n": n}))
         .into()
 }
 
@@ -130,7 +131,7 @@ fn the_keys_are_what_traefik_reads() {
         .open(&Setup::new("web"), &mut |_, _| Vec::new())
         .unwrap();
     backend
-        .commit(&mut |_, _| vec![add(1), Change::add("/r2/", "http://t1/base", ()).unwrap()])
+        .commit(&mut |_, _| vec![add(1), Change::set("/r2/", "http://t1/base").unwrap()])
         .unwrap();
     let keys = backend.store().store.dump();
     let router = crate::route::router_name("", &RouteSpec::new("/r1/").unwrap());
@@ -153,7 +154,7 @@ fn the_keys_are_what_traefik_reads() {
     );
 
     backend
-        .commit(&mut |_, _| vec![Change::add("/r1/", "http://new", ()).unwrap()])
+        .commit(&mut |_, _| vec![Change::set("/r1/", "http://new").unwrap()])
         .unwrap();
     backend
         .commit(&mut |_, _| vec![Change::delete("/r2/").unwrap()])
@@ -557,15 +558,10 @@ fn what_is_left_open_stays_as_it_is_stored() {
 fn who_comes_between_the_parts_of_a_batch_loses_nothing() {
     let backend = faulty(Some(1), Some((2, Fault::LostAnswerThenOther)));
     backend
-        .commit(&mut |_, _| vec![Change::add("/old/", "http://shared", ()).unwrap()])
+        .commit(&mut |_, _| vec![Change::set("/old/", "http://shared").unwrap()])
         .unwrap();
     backend
-        .commit(&mut |_, _| {
-            vec![
-                add(1),
-                Change::add("/old/", "http://elsewhere", ()).unwrap(),
-            ]
-        })
+        .commit(&mut |_, _| vec![add(1), Change::set("/old/", "http://elsewhere").unwrap()])
         .unwrap();
     assert_eq!(specs(&backend), ["/old/", "/r1/", "/theirs/"]);
     let keys = backend.store().store.dump();
@@ -634,7 +630,7 @@ fn the_same_version_is_not_enough() {
     let backend = KvBackend::new(store.clone());
     backend.commit(&mut |_, _| vec![add(1)]).unwrap();
     store.restore();
-    let other = Change::add("/other/", "http://t1", ()).unwrap();
+    let other = Change::set("/other/", "http://t1").unwrap();
     let writer = KvBackend::new(store.clone());
     writer.commit(&mut |_, _| vec![other.clone()]).unwrap();
     let before = store.dump();
@@ -897,7 +893,7 @@ fn a_revert_does_not_bring_an_earlier_generation_back() {
 fn a_router_of_somebody_else_stays_whatever_is_repaired() {
     let store = MemoryStore::new();
     let backend = KvBackend::new(store.clone());
-    let add = |n: usize| Change::add(format!("/{n}/"), "http://t", ()).unwrap();
+    let add = |n: usize| Change::set(format!("/{n}/"), "http://t").unwrap();
     let all: Vec<_> = (0..3).map(add).collect();
     backend
         .open(&Setup::new("web"), &mut |_, _| all.clone())
@@ -924,12 +920,10 @@ fn a_router_of_somebody_else_stays_whatever_is_repaired() {
 fn no_transaction_is_larger_than_the_store_takes() {
     const MAX: usize = 1 << 20;
     let route = |n: usize, at: &str| {
-        Change::add(
-            format!("/long/{n}/"),
-            format!("http://t{n}{at}"),
-            json!({"n": n}),
-        )
-        .unwrap()
+        Route::new(format!("/long/{n}/"), format!("http://t{n}{at}"))
+            .unwrap()
+            .data(json!({"n": n}))
+            .into()
     };
     let backend = faulty(Some(MAX), None).traefik_prefix("long".repeat(30));
     let setup = Setup {
@@ -937,7 +931,7 @@ fn no_transaction_is_larger_than_the_store_takes() {
         ..Setup::new("web")
     };
     backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
-    let all: Vec<_> = (0..6_000).map(|n| route(n, "")).collect();
+    let all: Vec<Change> = (0..6_000).map(|n| route(n, "")).collect();
     let some: Vec<_> = (0..6_000).step_by(50).map(|n| route(n, "/base/")).collect();
     let gone = all
         .iter()
@@ -1052,7 +1046,7 @@ fn commit(
             "http://other"
         }
     };
-    let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed), ()).unwrap();
+    let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed)).unwrap();
     let table: Table = specs.into_iter().map(route).collect();
     let nested = Some(nested);
     let setup = Setup {
@@ -1071,8 +1065,8 @@ fn what_a_change_writes_does_not_grow_with_the_table() {
         ..Setup::new("web")
     };
     backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
-    let user = |n: usize| Change::add(format!("/user/n{n}/"), "http://u", ()).unwrap();
-    let hub = |target| Change::add("/", target, ()).unwrap();
+    let user = |n: usize| Change::set(format!("/user/n{n}/"), "http://u").unwrap();
+    let hub = |target| Change::set("/", target).unwrap();
     let written = |changes: Vec<Change>| {
         let transactions = &backend.store().transactions;
         let before = transactions.load(Ordering::Relaxed);
@@ -1097,7 +1091,7 @@ fn only_routes_that_were_at_the_entrypoint_leave_it() {
         ..Setup::new("web")
     };
     backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
-    let user = |n: usize| Change::add(format!("/user/n{n}/"), "http://u", ()).unwrap();
+    let user = |n: usize| Change::set(format!("/user/n{n}/"), "http://u").unwrap();
     for (users, deleted) in [(10..11, 0), (11..99, 1)] {
         let new: Vec<_> = users.map(user).collect();
         backend.commit(&mut |_, _| new.clone()).unwrap();

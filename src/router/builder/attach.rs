@@ -94,10 +94,10 @@ impl Builder {
             let verified = verifier.confirm_public(&commit, serving)?;
             match (setup.tls, verified) {
                 // Nobody would notice that it was the wrong thing to do.
-                (Some(_), Verified::NotAsked(NotAsked::Unreachable(why)))
+                (Some(_), Verified::NotAsked(NotAsked::Unreachable { reason }))
                     if served || !stored.routes.is_empty() =>
                 {
-                    Err(unseen(&public.url(), &why))
+                    Err(unseen(&public.url(), &reason))
                 }
                 _ => Ok(commit),
             }

@@ -222,7 +222,7 @@ impl Verifier {
         };
         Ok(Confirmed {
             refused,
-            loading: Duration::from_micros(loading.into_inner()),
+            loading: Some(Duration::from_micros(loading.into_inner())),
             verified,
         })
     }

@@ -65,7 +65,7 @@ impl PublicUrl {
             Self::Ask(probe) => probe,
             Self::Not(why) => return Ok(Verified::NotAsked(why.clone())),
         };
-        let not_asked = |why: String| Ok(Verified::NotAsked(NotAsked::Unreachable(why)));
+        let not_asked = |reason| Ok(Verified::NotAsked(NotAsked::Unreachable { reason }));
         if let Some(why) = probe.unreachable() {
             return not_asked(why);
         }

@@ -147,7 +147,11 @@ fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_tab
     let etcd = routes_in(&cluster).timeout(Duration::from_secs(1));
     let router = rig.builder_over(KvBackend::new(etcd)).start().unwrap();
     let desired: Vec<_> = (0..50)
-        .map(|n| Route::new(format!("/{n}/"), echo.url(), json!(n)).unwrap())
+        .map(|n| {
+            Route::new(format!("/{n}/"), echo.url())
+                .unwrap()
+                .data(json!(n))
+        })
         .collect();
     router.reconcile(desired.clone()).unwrap();
 
@@ -193,7 +197,11 @@ fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
     let etcd = || KvBackend::new(routes_in(&cluster).timeout(Duration::from_secs(1)));
     let router = rig.builder_over(etcd()).start().unwrap();
     let stranger = etcd();
-    let route = |n: usize| Route::new(format!("/{n}/"), echo.url(), json!(n)).unwrap();
+    let route = |n: usize| {
+        Route::new(format!("/{n}/"), echo.url())
+            .unwrap()
+            .data(json!(n))
+    };
     router.reconcile((0..20).map(route)).unwrap();
     cluster.back_up(0);
     let desired: Vec<_> = (10..50).map(route).collect();

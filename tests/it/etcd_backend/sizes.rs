@@ -11,7 +11,12 @@ const ROUTES: usize = 40;
 
 fn batch(bytes: usize) -> Vec<Change> {
     let data = json!("x".repeat(bytes));
-    let add = |n| Change::add(format!("/{n}/"), format!("http://h{n}"), data.clone()).unwrap();
+    let add = |n| {
+        Route::new(format!("/{n}/"), format!("http://h{n}"))
+            .unwrap()
+            .data(data.clone())
+            .into()
+    };
     (0..ROUTES).map(add).collect()
 }
 
@@ -67,7 +72,12 @@ fn more_than_a_request_of_etcds_default_size_goes_in_parts() {
         assert_eq!(*error.stored(), Stored::Nothing);
         // What fits comes first, and what does not is told with what is stored.
         let mut batch = batch(50_000);
-        batch.push(Change::add("/zz-huge/", "http://h", json!("x".repeat(2_000_000))).unwrap());
+        batch.push(
+            Route::new("/zz-huge/", "http://h")
+                .unwrap()
+                .data(json!("x".repeat(2_000_000)))
+                .into(),
+        );
         let error = router.apply(batch).unwrap_err();
         let Stored::Some(stored) = error.stored() else {
             panic!("{error:?}");
@@ -80,7 +90,7 @@ fn more_than_a_request_of_etcds_default_size_goes_in_parts() {
 #[test]
 fn the_default_route_of_a_large_table_changes_in_one_small_request() {
     let cluster = Cluster::start(&binaries().pop().unwrap());
-    let route = |spec: &str, target| Route::new(spec, target, ()).unwrap();
+    let route = |spec: &str, target| Route::new(spec, target).unwrap();
     let users = (0..5_000).map(|n| route(&format!("/user/n{n}/"), "http://h"));
     let all = users.chain([route("/", "http://hub")]);
     router(routes_in(&cluster)).reconcile(all).unwrap();

@@ -13,7 +13,11 @@ use crate::support::{Kind, Rig};
 
 fn routes(count: usize) -> impl Iterator<Item = Route> {
     let target = |n: usize| format!("http://10.0.{}.{}:8888", n >> 8, n & 255);
-    (0..count).map(move |n| Route::new(format!("/user/n{n}/"), target(n), json!({"n": n})).unwrap())
+    (0..count).map(move |n| {
+        Route::new(format!("/user/n{n}/"), target(n))
+            .unwrap()
+            .data(json!({"n": n}))
+    })
 }
 
 #[test]
@@ -29,7 +33,7 @@ fn of_verified_changes() {
                 let (spec, target) = (format!("/new/{n}/"), format!("http://10.1.0.{n}:8888"));
                 let applied = router.add_route(&spec, target, json!({"n": n})).unwrap();
                 router.delete_route(&spec).unwrap();
-                applied.served_after
+                applied.served_after.unwrap()
             })
             .collect();
         times.sort();
@@ -46,7 +50,7 @@ fn of_verified_changes() {
         .map(|_| {
             let applied = router.reconcile(routes(1_000)).unwrap();
             router.reconcile([]).unwrap();
-            (applied.served_after, applied.stored_after)
+            (applied.served_after.unwrap(), applied.stored_after)
         })
         .collect();
     times.sort();

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use traefik_router::{Backend as _, Change, ErrorKind, Etcd, KvBackend, Router, Stored};
+use traefik_router::{
+    Backend as _, Change, ErrorKind, Etcd, KvBackend, RouteEvent, Router, Stored,
+};
 
 use crate::etcd_server::{Cluster, add_user, binaries, enable_auth, raw};
 use crate::support::child::Actor;
@@ -373,8 +375,14 @@ fn a_compaction_under_way_is_felt_by_nobody() {
             let revision = cluster.client().status().unwrap().revision;
             cluster.client().compact(revision).unwrap();
             let heard = watch.next(10 * SECOND).unwrap();
-            let last = Change::add("/y/", echo.url(), json!(n)).unwrap();
-            assert!(heard.contains(&last), "{heard:?}");
+            let last = router.get_route("/y/").unwrap().unwrap();
+            assert_eq!(last.data, json!(n));
+            let is_heard = heard.iter().any(|event| match event {
+                RouteEvent::Added(route) => n == 0 && *route == last,
+                RouteEvent::Changed { to, .. } => n > 0 && *to == last,
+                _ => false,
+            });
+            assert!(is_heard, "{heard:?}");
             router.add_route("/z/", echo.url(), json!(n)).unwrap();
             assert_eq!(rig.landed("h", "/z/"), Some(echo.port));
             watch.next(10 * SECOND).unwrap();
@@ -433,10 +441,10 @@ fn an_etcd_that_is_full_is_told_and_used_again_once_there_is_room() {
         let full = (0..20).find_map(|n| etcd.put(ballast(n), vec![b'x'; 500_000]).err());
         assert_eq!(full.expect("the store gets full").kind(), ErrorKind::Store);
         for change in [
-            Change::add("/b/", "http://h", json!(2)),
-            Change::delete("/a/"),
+            Change::set("/b/", "http://h").unwrap(),
+            Change::delete("/a/").unwrap(),
         ] {
-            let error = router.apply([change.unwrap()]).unwrap_err();
+            let error = router.apply([change]).unwrap_err();
             let told = (error.kind(), error.stored());
             assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
             assert!(error.to_string().contains("quota-backend-bytes"), "{error}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use traefik_router::backend::Setup;
-use traefik_router::{Backend as _, Change, FileBackend, Table};
+use traefik_router::{Backend as _, Change, FileBackend, Route, Table};
 
 use crate::support::child::{Actor, say};
 use crate::support::{Kind, Random, Rig};
@@ -144,7 +144,10 @@ fn change(n: usize) -> Change {
     let spec = format!("/{}/", n * 7 % 10);
     match n % 3 {
         2 => Change::delete(spec).unwrap(),
-        _ => Change::add(spec, format!("http://h{n}"), json!({"n": n})).unwrap(),
+        _ => Route::new(spec, format!("http://h{n}"))
+            .unwrap()
+            .data(json!({"n": n}))
+            .into(),
     }
 }
 

@@ -171,7 +171,7 @@ fn some_change(
 
 fn change((spec, route): (&String, &Option<(String, Value)>)) -> Change {
     match route {
-        Some((target, data)) => Route::new(spec, target, data.clone()).unwrap().into(),
+        Some((target, data)) => Route::new(spec, target).unwrap().data(data.clone()).into(),
         None => Change::delete(spec).unwrap(),
     }
 }

@@ -113,7 +113,7 @@ fn a_traefik_that_is_not_there_yet_is_told_at_once(kind: Kind) {
 fn a_traefik_of_ours_that_is_stopped_is_told_and_goes_on_or_ends() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
-    let Some(ProcessStatus::Running(traefik)) = router.status().process else {
+    let Some(ProcessStatus::Running { pid: traefik }) = router.status().process else {
         panic!("{:?}", router.status());
     };
     send_signal(traefik, "STOP");
@@ -165,7 +165,7 @@ fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
         is_not_confirmed(&router, &during, &echo, &[&proxy.url, says]);
         if matches!(mood, Mood::Rubbish(_)) {
             let status = router.status();
-            let answer = &status.traefiks[0].version;
+            let answer = &status.traefiks[0].answer;
             assert!(!status.is_healthy(), "{status:?}");
             let error = answer.as_ref().unwrap_err().to_string();
             assert!(
@@ -192,7 +192,8 @@ fn an_api_that_is_slow_is_waited_for() {
     proxy.mood(Mood::Slow(pause));
     for n in 0..3 {
         let done = router.add_route("/a/", echo.url(), n).unwrap();
-        assert!(done.served_after >= pause, "{:?}", done.served_after);
+        let served_after = done.served_after.unwrap();
+        assert!(served_after >= pause, "{served_after:?}");
         is_served(&rig, "/a/", &echo);
     }
 }
@@ -406,8 +407,9 @@ fn a_slow_disk_takes_no_time_from_traefik() {
     for n in 0..2 {
         let applied = router.add_route("/a/", echo.url(), n).unwrap();
         assert!(applied.stored_after >= SlowDisk::TIME);
-        assert!(applied.loaded_after >= applied.stored_after);
-        assert!(applied.loaded_after < applied.stored_after + timeout);
+        let loaded_after = applied.loaded_after.unwrap();
+        assert!(loaded_after >= applied.stored_after);
+        assert!(loaded_after < applied.stored_after + timeout);
         is_served(&rig, "/a/", &echo);
     }
 }

@@ -35,7 +35,7 @@ fn routers_carry_tls_where_the_entrypoint_has_none(kind: Kind) {
     let router = attach(https(&rig).nested_routers(Nested::Always));
     // Enough to stand behind gates, whose children may not have it.
     let specs: Vec<_> = (0..12).map(|n| format!("/user/n{n}/")).collect();
-    let add = |spec: &String| traefik_router::Change::add(spec, echo.url(), ()).unwrap();
+    let add = |spec: &String| traefik_router::Change::set(spec, echo.url()).unwrap();
     let applied = router.apply(specs.iter().map(add)).unwrap();
     assert_eq!(applied.verified, Verified::Seen);
     for spec in &specs {

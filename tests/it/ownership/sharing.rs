@@ -314,7 +314,7 @@ fn a_table_that_others_serve_is_not_emptied(kind: Kind) {
     let emptied = none().replace_served_routes(true).start().unwrap();
     assert_eq!(emptied.get_all_routes().unwrap().len(), 0);
     drop((first, emptied));
-    let routes = [Route::new("/x/", echo.url(), json!(1)).unwrap()];
+    let routes = [Route::new("/x/", echo.url()).unwrap().data(json!(1))];
     let router = rig.builder().initial_routes(routes).start().unwrap();
     assert_eq!(rig.landed("h", "/x/"), Some(echo.port));
     assert_eq!(router.get_all_routes().unwrap().len(), 1);
@@ -421,12 +421,12 @@ fn a_static_file_belongs_to_the_traefik_that_was_started_with_it() {
     let says = ["traefik.toml", "static_config_file", &holder];
     refused(&rig, ErrorKind::InUse, &says, || second().start());
     assert_eq!(fs::read_to_string(rig.path("traefik.toml")).unwrap(), text);
-    let Some(ProcessStatus::Running(traefik)) = first.status().process else {
+    let Some(ProcessStatus::Running { pid: traefik }) = first.status().process else {
         panic!("{:?}", first.status());
     };
     send_signal(traefik, "KILL");
     eventually("it has ended", || {
-        matches!(first.status().process, Some(ProcessStatus::Ended(_)))
+        matches!(first.status().process, Some(ProcessStatus::Ended { .. }))
     });
     assert!(first.revive().unwrap());
     first.add_route("/a/", echo.url(), ()).unwrap();

@@ -25,7 +25,7 @@ fn old_traefik() -> PathBuf {
 
 /// As many routes as make parents pay.
 fn add_many(router: &Router, echo: &Echo) {
-    let add = |n: usize| Change::add(format!("/user/n{n}/"), echo.url(), ()).unwrap();
+    let add = |n: usize| Change::set(format!("/user/n{n}/"), echo.url()).unwrap();
     router.apply((0..300).map(add)).unwrap();
 }
 

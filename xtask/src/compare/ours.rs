@@ -20,7 +20,7 @@ const THREADS: usize = 64;
 /// The route of this number; `target` is another number.
 pub(super) fn route(n: usize, target: usize) -> Result<Route> {
     let (spec, url) = (format!("/user/n{n}/"), url(target));
-    Ok(Route::new(spec, url, json!({"user": format!("n{n}")}))?)
+    Ok(Route::new(spec, url)?.data(json!({"user": format!("n{n}")})))
 }
 
 fn url(n: usize) -> String {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use traefik_router::etcd::Client;
-use traefik_router::{Builder, Change, Etcd, KvBackend, Router};
+use traefik_router::{Builder, Change, Etcd, KvBackend, Route, Router};
 
 use super::{Folder, NOBODY, Proxy, backend, ensure, listen, n_of, served, step, title};
 use crate::terminal::{green, human};
@@ -77,7 +77,10 @@ pub(crate) fn run() -> Result {
     title("A hundred routes in one transaction, and another writer hears of them");
     let mut watch = owners[0].watch()?;
     let paths: Vec<_> = (0..100).map(|n| format!("/user/{n}/")).collect();
-    let add = |path: &String| Change::add(path, &apple, n_of(path));
+    let add = |path: &String| {
+        let route = Route::new(path, &apple);
+        route.map(|route| Change::from(route.data(n_of(path))))
+    };
     let changes = paths.iter().map(add).collect::<Result<Vec<_>, _>>()?;
     served("add", "100 routes to apple", &router.apply(changes)?);
     for path in &paths {

@@ -10,9 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use traefik_router::etcd::Client;
-use traefik_router::{
-    Backend as _, Change, Error, ErrorKind, Etcd, FileBackend, KvBackend, Router,
-};
+use traefik_router::{Backend as _, Error, ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
 use super::{Store, Tally, WRITER};
 use crate::Result;
@@ -216,8 +214,8 @@ pub(crate) fn write_until_killed(options: &[&str]) -> Result {
         false => Box::new(FileBackend::new(place)),
     };
     for n in 0_u64.. {
-        let change = Change::add(format!("/killed/{}/", n % 10), target, n)?;
-        backend.commit(&mut |_, _| vec![change.clone()])?;
+        let route = Route::new(format!("/killed/{}/", n % 10), target)?.data(n);
+        backend.commit(&mut |_, _| vec![route.clone().into()])?;
         if n == 0 {
             println!("writing");
         }

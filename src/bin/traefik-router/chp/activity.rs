@@ -130,7 +130,7 @@ impl Activity {
             return last.has_told;
         }
         let process = match router.process() {
-            Some(ProcessStatus::Running(id)) => Some(id),
+            Some(ProcessStatus::Running { pid: id }) => Some(id),
             _ => None,
         };
         if process != last.process {

@@ -176,7 +176,10 @@ fn is_equal(given: &[u8], expected: &[u8]) -> bool {
 fn status(error: &Error) -> u16 {
     match error.kind() {
         ErrorKind::InvalidRoute => 400,
-        ErrorKind::Refused | ErrorKind::Corrupt | ErrorKind::InvalidConfig => 500,
+        ErrorKind::Refused
+        | ErrorKind::Corrupt
+        | ErrorKind::InvalidConfig
+        | ErrorKind::Internal => 500,
         _ => 503,
     }
 }

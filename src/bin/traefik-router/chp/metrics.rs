@@ -44,12 +44,14 @@ impl Metrics {
     /// Counts a change of the routes.
     pub(super) fn applied(&self, applied: &Applied) {
         for (histogram, took) in [
-            (&self.stored, applied.stored_after),
+            (&self.stored, Some(applied.stored_after)),
             (&self.loaded, applied.loaded_after),
             (&self.served, applied.served_after),
         ] {
-            let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
-            histogram.observe(took);
+            if let Some(took) = took {
+                let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
+                histogram.observe(took);
+            }
         }
     }
 
@@ -148,7 +150,8 @@ mod tests {
         metrics.restarted();
         let mut applied = Applied::default();
         applied.stored_after = Duration::from_millis(3);
-        applied.served_after = Duration::from_secs(20);
+        applied.loaded_after = Some(Duration::from_millis(40));
+        applied.served_after = Some(Duration::from_secs(20));
         metrics.applied(&applied);
         let text = metrics.render(Some(7));
         for line in [

@@ -123,12 +123,11 @@ impl Rules {
                 data.insert("host".into(), host.into());
             }
         }
-        let mut route = Route::new(spec, self.target(target), Value::Null)?;
+        let route = Route::new(spec, self.target(target))?;
         if route.target.as_str() == target {
             data.remove("target");
         }
-        route.data = data.into();
-        Ok(route)
+        Ok(route.data(data))
     }
 
     /// What Traefik is told for a target: it knows no Unix sockets.

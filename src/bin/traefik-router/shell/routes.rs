@@ -112,7 +112,7 @@ pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
             change,
         } => {
             let data = parse(data.as_deref())?;
-            let route = Route::new(routespec, target, data)?;
+            let route = Route::new(routespec, target)?.data(data);
             let told = change.common.settings.told()?;
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
@@ -224,7 +224,7 @@ fn make(told: &Told, change: Change, no_wait: bool, json: bool) -> Result<(), Fa
     let now = || Entrance::of(told).ok().flatten();
     let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
     let applied = applied.map_err(|error| moved.told_with(Failure::of_change(&error)))?;
-    tell(&applied, moved, waits, json)
+    tell(&applied, moved, json)
 }
 
 /// Where requests for all routes of a table come in.
@@ -300,10 +300,10 @@ fn open(told: &Told, waits: bool) -> Result<Router, Failure> {
     opened.map_err(|error| Failure::before_change(&error))
 }
 
-fn tell(applied: &Applied, moved: Moved, waits: bool, json: bool) -> Result<(), Failure> {
+fn tell(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
     let output = Output::new();
     let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
-    let served = waits.then(|| millis(applied.served_after));
+    let served = applied.served_after.map(millis);
     if json {
         output.json(&json!({
             "added": applied.added,

@@ -103,17 +103,17 @@ impl Traefik {
         let router = layout(builder, name).start()?;
         let routes = (0..table.routes).map(|n| {
             let data = json!({"user": self::name(n)});
-            Ok(Route::new(table.path(n), table.url(n), data)?)
+            Ok(Route::new(table.path(n), table.url(n))?.data(data))
         });
         let mut routes = routes.collect::<Result<Vec<_>>>()?;
-        routes.push(Route::new("/", HUB, json!({"hub": true}))?);
+        routes.push(Route::new("/", HUB)?.data(json!({"hub": true})));
         router.reconcile(routes)?;
         Ok(Self { router, port })
     }
 
     pub(super) fn process(&self) -> Result<u32> {
         match self.router.status().process {
-            Some(ProcessStatus::Running(id)) => Ok(id),
+            Some(ProcessStatus::Running { pid: id }) => Ok(id),
             other => Err(format!("Traefik does not run: {other:?}").into()),
         }
     }
