@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// No wait is longer than this; much longer ones can't be added to the time.
-pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Puts `extra` over `base`: maps are merged, a null takes away what is there, and anything else
 /// in `extra` wins.

@@ -15,7 +15,7 @@ use super::listen::Listen;
 use super::verify::{PublicUrl, Verifier};
 use super::{NotAsked, Router};
 use crate::backend::{Backend, Contents, Setup};
-use crate::config::FOREVER;
+use crate::config::MAX_WAIT;
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
 use crate::config::text::Syntax;
@@ -206,7 +206,7 @@ impl Builder {
 
     /// How long one request to the API may take. Defaults to 5 seconds.
     pub fn traefik_api_timeout(mut self, timeout: Duration) -> Self {
-        self.api_timeout = timeout.min(FOREVER);
+        self.api_timeout = timeout.min(MAX_WAIT);
         self
     }
 
@@ -218,7 +218,7 @@ impl Builder {
     /// [`Etcd::timeout`](crate::Etcd::timeout). A change that comes while this Router makes another
     /// one waits for that one first, so it may take twice the sum. Changes that wait share one commit.
     pub fn check_route_timeout(mut self, timeout: Duration) -> Self {
-        self.check_route_timeout = timeout.min(FOREVER);
+        self.check_route_timeout = timeout.min(MAX_WAIT);
         self
     }
 
@@ -321,7 +321,7 @@ impl Builder {
     /// changes as fast as it can, several at once if they come faster. It must be shorter than
     /// [`check_route_timeout`](Self::check_route_timeout).
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
-        self.throttle = throttle.min(FOREVER);
+        self.throttle = throttle.min(MAX_WAIT);
         self
     }
 
@@ -352,7 +352,7 @@ impl Builder {
     /// How long Traefik may take to stop: requests that are under way may finish until then.
     /// Defaults to 5 seconds.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop_timeout = timeout.min(FOREVER);
+        self.stop_timeout = timeout.min(MAX_WAIT);
         self
     }
 

@@ -1,4 +1,4 @@
-//! Calls that come while a commit is under way share the next one.
+//! Calls that arrive during a commit share the next one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use crate::backend::{Commit, Edit};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Effect, Route, RouteSpec, Table};
 
-/// What a caller wants done.
+/// What a caller asks for.
 #[derive(Debug)]
 pub(super) enum Request {
     Changes(Vec<Change>),
@@ -18,10 +18,14 @@ pub(super) enum Request {
     Repair,
 }
 
-/// Asks the backend for a commit; where the table as a whole is asked for, after a repair.
-pub(super) type Store<'a> = dyn Fn(Scope, &mut Edit<'_>) -> Result<Commit> + 'a;
-/// Waits until Traefik serves a commit that was begun at this instant.
-pub(super) type Confirm<'a> = dyn Fn(&Commit, &Wanted, Instant) -> Result<Confirmed> + 'a;
+/// The two halves of a commit. A Router implements them.
+pub(super) trait Committer {
+    /// Stores what `edit` makes of the table.
+    fn store(&self, scope: Scope, edit: &mut Edit<'_>) -> Result<Commit>;
+
+    /// Waits until Traefik serves a commit that `store` was called for at `begun`.
+    fn confirm(&self, commit: &Commit, expected: &Expected, begun: Instant) -> Result<Confirmed>;
+}
 
 /// What a commit is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +36,14 @@ pub(super) enum Scope {
     Table,
 }
 
-/// What was found out about a commit that Traefik serves.
+/// A commit that Traefik serves.
 #[derive(Debug)]
 pub(super) struct Confirmed {
     /// The routes that Traefik refuses or serves in another way, each with its error.
     pub(super) refused: HashMap<RouteSpec, Error>,
     /// How long loading took; `None` if no Traefik was asked.
     pub(super) loading: Option<Duration>,
-    /// Whether requests meet it. What is refused is the better reason if they do not.
+    /// Whether requests meet it. If Traefik refuses a route as well, the refusal is reported.
     pub(super) verified: Result<Verified>,
 }
 
@@ -53,26 +57,27 @@ impl Default for Confirmed {
     }
 }
 
-/// What a commit is to bring about.
+/// What Traefik serves after a commit.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct Expected {
     /// The routes whose routers must be there afterwards.
     pub(super) set: Vec<Arc<Route>>,
-    /// Whether some of them were stored by an earlier commit: then the routers are checked one by one,
-    /// since the generation proves nothing about these.
+    /// Whether an earlier commit stored some of them. The generation proves nothing about these, so each
+    /// router is checked.
     pub(super) stored_before: bool,
-    /// The route, if it is one alone that was not there before or had another target: seeing its
-    /// router proves the commit.
+    /// The route of a commit that sets one route, which is new or had another target. Its router in Traefik
+    /// proves the commit.
     pub(super) sole: Option<Arc<Route>>,
-    /// How many routes the table then has, if that is known.
+    /// The number of routes in the table after it, if that is known.
     pub(super) routes: Option<usize>,
 }
 
-/// The requests that wait for a commit. One caller at a time commits for all that wait.
+/// A group commit: one caller at a time, the leader, commits the requests of all that wait.
 #[derive(Debug, Default)]
-pub(super) struct Commits {
+pub(super) struct CommitQueue {
     queue: Mutex<Queue>,
-    moved_on: Condvar,
+    /// Notified when a leader is done.
+    done: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -93,21 +98,16 @@ impl Job {
     }
 }
 
-impl Commits {
-    /// Returns when the request is served, whoever commits it.
-    pub(super) fn submit(
-        &self,
-        request: Request,
-        store: &Store<'_>,
-        confirm: &Confirm<'_>,
-    ) -> Result<Applied> {
+impl CommitQueue {
+    /// Returns when the request is served, whether this caller has committed it or another one.
+    pub(super) fn submit(&self, request: Request, committer: &impl Committer) -> Result<Applied> {
         let job = Arc::new(Job {
             request,
             outcome: Mutex::new(None),
         });
         let mut queue = self.queue();
         queue.waiting.push(Arc::clone(&job));
-        // Who is done must not wait for the commit that may be under way by now.
+        // A caller whose request is done returns, even if the next commit is running.
         while queue.committing && job.outcome().is_none() {
             queue = self.wait(queue);
         }
@@ -117,17 +117,17 @@ impl Commits {
         queue.committing = true;
         let jobs = std::mem::take(&mut queue.waiting);
         drop(queue);
-        let turn = Turn {
+        let leader = Leader {
             commits: self,
             jobs: &jobs,
         };
-        turn.run(store, confirm);
-        drop(turn);
+        leader.run(committer);
+        drop(leader);
         let outcome = job.outcome().take();
         outcome.unwrap_or_else(|| Err(abandoned()))
     }
 
-    /// Runs `job` while nobody commits.
+    /// Runs `job` while no commit runs.
     pub(super) fn alone<T>(&self, job: impl FnOnce() -> T) -> T {
         let mut queue = self.queue();
         while queue.committing {
@@ -135,17 +135,17 @@ impl Commits {
         }
         queue.committing = true;
         drop(queue);
-        let turn = Turn {
+        let leader = Leader {
             commits: self,
             jobs: &[],
         };
         let done = job();
-        drop(turn);
+        drop(leader);
         done
     }
 
     fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.moved_on
+        self.done
             .wait(queue)
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,14 +155,15 @@ impl Commits {
     }
 }
 
-/// One caller's turn to commit. When it ends, even by a panic, nobody is left waiting.
-struct Turn<'a> {
-    commits: &'a Commits,
+/// The caller that commits. When this is dropped, even by a panic, every job has an outcome, and the next
+/// leader may begin.
+struct Leader<'a> {
+    commits: &'a CommitQueue,
     jobs: &'a [Arc<Job>],
 }
 
-impl Turn<'_> {
-    fn run(&self, store: &Store<'_>, confirm: &Confirm<'_>) {
+impl Leader<'_> {
+    fn run(&self, committer: &impl Committer) {
         let start = Instant::now();
         let mut plan = Plan::default();
         let is_whole = |job: &Arc<Job>| !matches!(job.request, Request::Changes(_));
@@ -170,13 +171,13 @@ impl Turn<'_> {
             true => Scope::Table,
             false => Scope::Routes,
         };
-        let commit = store(scope, &mut |table, stored| {
+        let commit = committer.store(scope, &mut |table, stored| {
             plan = Plan::of(self.jobs, table).after(std::mem::take(&mut plan), stored);
             std::mem::take(&mut plan.changes)
         });
         let stored_after = start.elapsed();
         let confirmed = commit.and_then(|commit| {
-            let confirmed = confirm(&commit, &plan.wanted, start)
+            let confirmed = (committer.confirm(&commit, &plan.expected, start))
                 .map_err(|error| error.with_stored(Stored::All))?;
             let visible = commit.visible.unwrap_or(start + stored_after);
             let loaded_after = confirmed.loading.map(|loading| {
@@ -208,13 +209,13 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Leader<'_> {
     fn drop(&mut self) {
         for job in self.jobs {
             job.outcome().get_or_insert_with(|| Err(abandoned()));
         }
         self.commits.queue().committing = false;
-        self.commits.moved_on.notify_all();
+        self.commits.done.notify_all();
     }
 }
 
@@ -224,7 +225,7 @@ fn abandoned() -> Error {
 }
 
 impl Job {
-    /// The outcome, given what was found out about the commit.
+    /// The outcome of this job, given the commit's.
     fn finish(&self, applied: Applied, confirmed: &Confirmed) -> Result<Applied> {
         let is_ours = |spec: &&RouteSpec| match &self.request {
             Request::Changes(changes) => changes.iter().any(|change| change.spec() == *spec),
@@ -244,12 +245,12 @@ impl Job {
     }
 }
 
-/// What the requests come to, given the table as it is.
+/// The changes that the requests make to the table.
 #[derive(Default)]
 struct Plan {
     changes: Vec<Change>,
-    wanted: Wanted,
-    /// What each request does.
+    expected: Expected,
+    /// What each request changes.
     applied: Vec<Applied>,
 }
 
@@ -269,12 +270,12 @@ impl Plan {
                     let set = changes
                         .iter()
                         .filter(|change| matches!(change, Change::Set(_)));
-                    plan.wanted.stored_before |= set.count() < desired.len();
+                    plan.expected.stored_before |= set.count() < desired.len();
                     overlay.expect(desired);
                     applied
                 }
                 Request::Repair => {
-                    plan.wanted.stored_before = true;
+                    plan.expected.stored_before = true;
                     overlay.expect(&overlay.to_table());
                     Applied::default()
                 }
@@ -284,9 +285,9 @@ impl Plan {
         let set = || overlay.changed.values().flatten();
         let added: usize = plan.applied.iter().map(|one| one.added.len()).sum();
         let deleted: usize = plan.applied.iter().map(|one| one.deleted.len()).sum();
-        plan.wanted.routes = Some(table.len() + added - deleted);
-        plan.wanted.set = set().cloned().collect();
-        plan.wanted.sole = set().next().cloned().filter(|route| {
+        plan.expected.routes = Some(table.len() + added - deleted);
+        plan.expected.set = set().cloned().collect();
+        plan.expected.sole = set().next().cloned().filter(|route| {
             let before = table.get(&route.spec);
             set().count() == 1 && before.is_none_or(|before| before.target != route.target)
         });
@@ -298,12 +299,12 @@ impl Plan {
         if stored.is_empty() {
             return self;
         }
-        let known = self.wanted.set.iter().map(|route| route.spec.clone());
+        let known = self.expected.set.iter().map(|route| route.spec.clone());
         let known: HashSet<_> = known.collect();
-        let further = earlier.wanted.set.into_iter();
+        let further = earlier.expected.set.into_iter();
         let further =
             further.filter(|one| !known.contains(&one.spec) && stored.contains(&one.spec));
-        self.wanted.set.extend(further);
+        self.expected.set.extend(further);
         for (now, before) in self.applied.iter_mut().zip(earlier.applied) {
             let said: HashSet<_> = [&now.added, &now.changed, &now.deleted]
                 .into_iter()
@@ -338,7 +339,7 @@ impl Plan {
             }
             let spec = change.spec().clone();
             match overlay.apply(change) {
-                Effect::None => self.wanted.stored_before |= matches!(change, Change::Set(_)),
+                Effect::None => self.expected.stored_before |= matches!(change, Change::Set(_)),
                 Effect::Added => applied.added.push(spec),
                 Effect::Changed => applied.changed.push(spec),
                 Effect::Deleted => applied.deleted.push(spec),
@@ -407,26 +408,30 @@ mod tests {
     /// A commit begins when the test has let it.
     struct Gate(Mutex<Receiver<()>>);
 
-    fn add(commits: &Arc<Commits>, gate: &Arc<Gate>, spec: &str) -> Receiver<bool> {
+    impl Committer for Gate {
+        fn store(&self, _: Scope, edit: &mut Edit<'_>) -> Result<Commit> {
+            edit(&Table::new(), &BTreeSet::new());
+            self.0.lock().unwrap().recv().unwrap();
+            Ok(Commit::new("m", 1))
+        }
+
+        fn confirm(&self, _: &Commit, _: &Expected, _: Instant) -> Result<Confirmed> {
+            Ok(Confirmed::default())
+        }
+    }
+
+    fn add(commits: &Arc<CommitQueue>, gate: &Arc<Gate>, spec: &str) -> Receiver<bool> {
         let (done, outcome): (Sender<bool>, _) = channel();
         let change = Change::set(spec, "http://t").unwrap();
         let (commits, gate) = (Arc::clone(commits), Arc::clone(gate));
         spawn(move || {
-            let applied = commits.submit(
-                Request::Changes(vec![change]),
-                &|_, edit| {
-                    edit(&Table::new(), &BTreeSet::new());
-                    gate.0.lock().unwrap().recv().unwrap();
-                    Ok(Commit::new("m", 1))
-                },
-                &|_, _, _| Ok(Confirmed::default()),
-            );
+            let applied = commits.submit(Request::Changes(vec![change]), &*gate);
             done.send(applied.is_ok()).unwrap();
         });
         outcome
     }
 
-    fn wait_for_waiting(commits: &Commits, count: usize) {
+    fn wait_for_waiting(commits: &CommitQueue, count: usize) {
         while commits.queue().waiting.len() != count || !commits.queue().committing {
             sleep(Duration::from_millis(1));
         }
@@ -464,7 +469,7 @@ mod tests {
             let each: Vec<_> = changes.chunks(1).map(job).collect();
             for jobs in [vec![job(&changes)], each] {
                 let plan = Plan::of(&jobs, &table);
-                assert_eq!(plan.wanted.routes, Some(expected), "{changes:?}");
+                assert_eq!(plan.expected.routes, Some(expected), "{changes:?}");
             }
         }
     }

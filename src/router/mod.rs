@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use self::commit::{Commits, Request, Scope};
+use self::commit::{CommitQueue, Committer, Confirmed, Expected, Request, Scope};
 use self::managed::Managed;
 use self::verify::{Serving, Verifier};
 use crate::backend::{Backend, Commit, Edit, Setup};
@@ -40,7 +40,7 @@ pub use watch::{RouteEvent, Watch};
 pub struct Router {
     backend: Box<dyn Backend>,
     verifier: Verifier,
-    commits: Commits,
+    commits: CommitQueue,
     managed: Option<Managed>,
     /// What the first change is to store, where nothing was stored when this Router was made.
     first: Mutex<Option<Setup>>,
@@ -55,7 +55,7 @@ impl Router {
         Self {
             backend,
             verifier,
-            commits: Commits::default(),
+            commits: CommitQueue::default(),
             managed: None,
             first: Mutex::new(None),
             own: None,
@@ -276,36 +276,13 @@ impl Router {
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
-        let applied = self.commits.submit(
-            request,
-            &|scope, edit| match &self.managed {
-                Some(managed) if managed.is_stopped() => Err(Error::new(
-                    ErrorKind::Process,
-                    "this Router has stopped its Traefik; start another one",
-                )),
-                _ => {
-                    if scope == Scope::Table {
-                        self.backend.repair()?;
-                    }
-                    let commit = self.store(edit)?;
-                    self.last().clone_from(&commit);
-                    Ok(commit)
-                }
-            },
-            &|commit, wanted, begun| {
-                let serving = self.serving();
-                let confirmed = self.verifier.confirm(commit, wanted, begun, serving)?;
-                if let (Some(managed), Ok(_)) = (serving.managed, &confirmed.verified) {
-                    managed.serves(begun);
-                }
-                Ok(confirmed)
-            },
-        )?;
+        let applied = self.commits.submit(request, self)?;
         warn_of_likely_mistakes(&applied.added);
         Ok(applied)
     }
 
-    fn store(&self, edit: &mut Edit<'_>) -> Result<Commit> {
+    /// Stores a commit; with it the setup of an offline Router, or a certificate that was renewed.
+    fn store_with_setup(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(setup) = &*first {
             let commit = self.backend.open(setup, edit)?;
@@ -347,6 +324,32 @@ impl Router {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Committer for Router {
+    fn store(&self, scope: Scope, edit: &mut Edit<'_>) -> Result<Commit> {
+        if self.managed.as_ref().is_some_and(Managed::is_stopped) {
+            return Err(Error::new(
+                ErrorKind::Process,
+                "this Router has stopped its Traefik; start another one",
+            ));
+        }
+        if scope == Scope::Table {
+            self.backend.repair()?;
+        }
+        let commit = self.store_with_setup(edit)?;
+        self.last().clone_from(&commit);
+        Ok(commit)
+    }
+
+    fn confirm(&self, commit: &Commit, expected: &Expected, begun: Instant) -> Result<Confirmed> {
+        let serving = self.serving();
+        let confirmed = self.verifier.confirm(commit, expected, begun, serving)?;
+        if let (Some(managed), Ok(_)) = (serving.managed, &confirmed.verified) {
+            managed.serves(begun);
+        }
+        Ok(confirmed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod access;
 #[cfg(test)]
 mod crash;
@@ -21,7 +22,7 @@ use self::table_file::TableFile;
 use super::record::{Explicit, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::atomic::{self, FileId, Known};
-use crate::config::FOREVER;
+use crate::config::MAX_WAIT;
 use crate::config::dynamic::{Certificate, Own, api_routers, has_default_certificate};
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -142,7 +143,7 @@ impl FileBackend {
 
     /// How long to wait for another writer to let go of the file. Defaults to 10 seconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout.min(FOREVER);
+        self.lock_timeout = timeout.min(MAX_WAIT);
         self
     }
 

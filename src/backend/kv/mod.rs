@@ -31,7 +31,7 @@ use self::step::Step;
 use self::table_keys::{Keys, TableKeys};
 use super::record::{Explicit, Header};
 use super::{Backend, Commit, Contents, Edit, Setup};
-use crate::config::FOREVER;
+use crate::config::MAX_WAIT;
 use crate::config::dynamic::{ApiAccess, api_routers, has_default_certificate};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
@@ -139,7 +139,7 @@ impl<S: KvStore> KvBackend<S> {
     /// stored or fails within the longer of `conflict_timeout` and [`Etcd::timeout`], and one
     /// `Etcd::timeout` more.
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
-        self.conflict_timeout = timeout.min(FOREVER);
+        self.conflict_timeout = timeout.min(MAX_WAIT);
         self
     }
 

@@ -163,16 +163,16 @@ pub(super) struct TableKeys {
     /// How many routes use a service.
     users: HashMap<String, usize>,
     /// The keys of services that are new, to be set before somebody is led to them.
-    come: HashMap<String, BTreeMap<String, String>>,
+    new_services: HashMap<String, BTreeMap<String, String>>,
     /// Services that nobody uses any more, to be deleted.
-    left: Transaction,
+    stale_services: Transaction,
     /// The routers of the parents that may be there, if a writer ended while it laid routers out.
     torn: Option<Vec<String>>,
 }
 
 /// What a commit does behind one gate.
 #[derive(Default)]
-struct Work {
+struct GatePlan {
     /// First of all, routes that are new or changed.
     own: Vec<Step>,
     /// The gate itself, the parents behind it, and the routes that come or go.
@@ -181,19 +181,19 @@ struct Work {
 
 /// What a commit does behind gates: those that it opens up first, then those that there are.
 #[derive(Default)]
-struct Works {
-    opened: BTreeMap<Group, Work>,
-    there: BTreeMap<Group, Work>,
+struct GatePlans {
+    opened: BTreeMap<Group, GatePlan>,
+    there: BTreeMap<Group, GatePlan>,
 }
 
-impl Works {
+impl GatePlans {
     /// The steps for the routers that stand behind this gate now.
-    fn of(&mut self, gate: &Group) -> &mut Work {
-        let works = match self.opened.contains_key(gate) {
+    fn of(&mut self, gate: &Group) -> &mut GatePlan {
+        let plans = match self.opened.contains_key(gate) {
             true => &mut self.opened,
             false => &mut self.there,
         };
-        works.entry(Group::clone(gate)).or_default()
+        plans.entry(Group::clone(gate)).or_default()
     }
 }
 
@@ -235,8 +235,8 @@ impl TableKeys {
                 LAYOUT => Layout::of(&table, header.nested()),
                 _ => Layout::default(),
             },
-            come: HashMap::new(),
-            left: Transaction::new(),
+            new_services: HashMap::new(),
+            stale_services: Transaction::new(),
             torn,
             keys: keys.clone(),
             stored,
@@ -323,9 +323,9 @@ impl TableKeys {
         let next = Layout::of(&self.table, self.header.nested());
         let last = std::mem::replace(&mut self.layout, next);
         let mut steps = self.mend(&mut changed);
-        let mut works = self.opened(&last);
-        self.move_routes(&last, &mut works);
-        self.move_parents(&last, &mut works)?;
+        let mut plans = self.opened(&last);
+        self.move_routes(&last, &mut plans);
+        self.move_parents(&last, &mut plans)?;
         let mut beside = Vec::new();
         for (spec, transaction) in changed {
             let is_there = self.table.get(&spec).is_some();
@@ -337,22 +337,22 @@ impl TableKeys {
             match layout.gate(&step.specs[0]) {
                 None => beside.push(step),
                 Some(gate) if is_there => {
-                    let there = works.there.entry(Group::clone(gate));
+                    let there = plans.there.entry(Group::clone(gate));
                     there.or_default().own.push(step);
                 }
-                Some(gate) => works.of(gate).step.then(step),
+                Some(gate) => plans.of(gate).step.then(step),
             }
         }
-        steps.extend(works.opened.into_values().map(|work| work.step));
+        steps.extend(plans.opened.into_values().map(|work| work.step));
         steps.append(&mut beside);
-        for work in works.there.into_values() {
+        for work in plans.there.into_values() {
             steps.extend(work.own);
             steps.push(work.step);
         }
         self.set_services(&mut steps);
         // Services last: until then somebody may still be led to them.
         let mut left: BTreeMap<String, Transaction> = BTreeMap::new();
-        for key in std::mem::take(&mut self.left).delete {
+        for key in std::mem::take(&mut self.stale_services).delete {
             let service = left.entry(self.entry_of(&key).into()).or_default();
             service.delete.insert(key);
         }
@@ -386,7 +386,7 @@ impl TableKeys {
 
     /// The gates of the last layout that are no more, or that somebody leaves, or that somebody comes
     /// to who would take the requests of others there if it were at the entrypoint.
-    fn opened(&self, last: &Layout) -> Works {
+    fn opened(&self, last: &Layout) -> GatePlans {
         let stays = |spec: &&RouteSpec| self.table.get(spec).is_some();
         let moved = last.moved(&self.layout);
         let routes = moved.iter().copied().filter(stays);
@@ -411,17 +411,17 @@ impl TableKeys {
             leaves.then_some(gate)
         });
         let opened = routes.chain(new).chain(parents).map(Group::clone);
-        Works {
-            opened: opened.map(|gate| (gate, Work::default())).collect(),
+        GatePlans {
+            opened: opened.map(|gate| (gate, GatePlan::default())).collect(),
             there: BTreeMap::new(),
         }
     }
 
     /// Moves routes to the entrypoint from behind gates that are opened, and behind those that are
     /// there.
-    fn move_routes(&self, last: &Layout, works: &mut Works) {
+    fn move_routes(&self, last: &Layout, plans: &mut GatePlans) {
         let opened =
-            |(_, parent): &&(RouteSpec, Group)| works.opened.contains_key(last.gate_of(parent));
+            |(_, parent): &&(RouteSpec, Group)| plans.opened.contains_key(last.gate_of(parent));
         let opened = last.places().iter().filter(opened);
         let moved: BTreeSet<&RouteSpec> = last
             .moved(&self.layout)
@@ -431,12 +431,12 @@ impl TableKeys {
             .collect();
         for spec in moved {
             let router = router_name(self.keys.namespace(), spec);
-            let out = last.gate(spec).and_then(|gate| works.opened.get_mut(gate));
+            let out = last.gate(spec).and_then(|gate| plans.opened.get_mut(gate));
             if let Some(work) = out {
                 self.place(&router, None, true, &mut work.step.transaction);
             }
             if let Some(gate) = self.layout.gate(spec) {
-                let there = works.there.entry(Group::clone(gate)).or_default();
+                let there = plans.there.entry(Group::clone(gate)).or_default();
                 let place = self.layout.place(spec);
                 self.place(&router, place, true, &mut there.step.transaction);
             }
@@ -444,16 +444,16 @@ impl TableKeys {
     }
 
     /// Takes down parents and sets up others.
-    fn move_parents(&self, last: &Layout, works: &mut Works) -> Result<()> {
+    fn move_parents(&self, last: &Layout, plans: &mut GatePlans) -> Result<()> {
         let namespace = self.keys.namespace();
         for (group, parent) in last.parents() {
             let gate = last.gate_of(group);
             let next = self.layout.parents().get(group);
-            let next = next.filter(|_| !works.opened.contains_key(gate));
+            let next = next.filter(|_| !plans.opened.contains_key(gate));
             if next == Some(parent) {
                 continue;
             }
-            let transaction = &mut works.of(gate).step.transaction;
+            let transaction = &mut plans.of(gate).step.transaction;
             if next.is_none() {
                 self.delete_parent(&parent_name(namespace, group), transaction);
             }
@@ -463,10 +463,10 @@ impl TableKeys {
         }
         for (group, parent) in self.layout.parents() {
             let before = last.parents().get(group);
-            let before = before.filter(|_| !works.opened.contains_key(last.gate_of(group)));
+            let before = before.filter(|_| !plans.opened.contains_key(last.gate_of(group)));
             if before != Some(parent) {
                 let gate = Group::clone(self.layout.gate_of(group));
-                let there = works.there.entry(gate).or_default();
+                let there = plans.there.entry(gate).or_default();
                 self.set_parent(group, parent, &mut there.step.transaction);
             }
         }
@@ -475,7 +475,7 @@ impl TableKeys {
 
     /// Sets each new service with the first router that leads to it.
     fn set_services(&mut self, steps: &mut [Step]) {
-        let mut come = std::mem::take(&mut self.come);
+        let mut come = std::mem::take(&mut self.new_services);
         for set in steps.iter_mut().map(|step| &mut step.transaction.set) {
             let led = set.iter().filter(|(key, _)| key.ends_with("/service"));
             let new: Vec<_> = led
@@ -561,8 +561,10 @@ impl TableKeys {
             let key = self.keys.http("services", name);
             let mut keys = BTreeMap::new();
             flatten(&key, &service(target, &self.header.service), &mut keys)?;
-            self.left.delete.retain(|key| !keys.contains_key(key));
-            self.come.insert(name.into(), keys);
+            self.stale_services
+                .delete
+                .retain(|key| !keys.contains_key(key));
+            self.new_services.insert(name.into(), keys);
         }
         Ok(())
     }
@@ -573,14 +575,14 @@ impl TableKeys {
         *users = users.saturating_sub(1);
         if *users == 0 {
             self.users.remove(&name);
-            self.come.remove(&name);
+            self.new_services.remove(&name);
             let mut gone = BTreeMap::new();
             flatten(
                 &self.keys.http("services", &name),
                 &service(target, &self.header.service),
                 &mut gone,
             )?;
-            self.left.delete.extend(gone.into_keys());
+            self.stale_services.delete.extend(gone.into_keys());
         }
         Ok(())
     }

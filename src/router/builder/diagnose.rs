@@ -17,7 +17,7 @@ use crate::traefik::version::has_parents;
 use crate::traefik::{Api, RouterInfo, Version, process};
 
 /// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.
-const DEAR_BCRYPT: u32 = 7;
+const EXPENSIVE_BCRYPT_COST: u32 = 7;
 
 impl Builder {
     /// Checks what has to be right for routes to be served: the program, the store, and each
@@ -283,7 +283,7 @@ fn hash(hash: &str) -> Finding {
         .nth(2)
         .and_then(|cost| cost.parse::<u32>().ok());
     match (kind, cost) {
-        ("2a" | "2b" | "2y", Some(cost)) if cost >= DEAR_BCRYPT => {
+        ("2a" | "2b" | "2y", Some(cost)) if cost >= EXPENSIVE_BCRYPT_COST => {
             // 265 ms at cost 12, and twice as much with each step.
             let millis = 265.0 * f64::from(cost.min(31)).exp2() / 12_f64.exp2();
             let message = format!(

@@ -114,7 +114,7 @@ impl Traefik {
     /// The router that proves the commit, if this Traefik has loaded the commit before it. Otherwise it may
     /// show that router from an earlier time.
     fn proof(&self, pending: &Pending<'_>) -> Option<Proof> {
-        let route = pending.wanted.sole.as_ref()?;
+        let route = pending.expected.sole.as_ref()?;
         let loaded = self.loaded.load(Ordering::Relaxed);
         (pending.commit.follows == Some(loaded)).then(|| Proof {
             router: pending.router_name(&route.spec),

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::applied::Verified;
-use super::commit::{Confirmed, Wanted};
+use super::commit::{Confirmed, Expected};
 use super::managed::Managed;
 use crate::backend::{Backend, Commit};
 use crate::error::Result;
@@ -98,14 +98,14 @@ impl Verifier {
     pub(super) fn confirm(
         &self,
         commit: &Commit,
-        wanted: &Wanted,
+        expected: &Expected,
         begun: Instant,
         serving: Serving<'_>,
     ) -> Result<Confirmed> {
         let stored_at = Instant::now();
         self.confirm_pending(&Pending {
             commit,
-            wanted,
+            expected,
             provider: &self.provider,
             serving,
             begun,
@@ -162,7 +162,7 @@ impl Verifier {
         begun: Instant,
         serving: Serving<'a>,
     ) -> Pending<'a> {
-        static NOTHING: Wanted = Wanted {
+        static NOTHING: Expected = Expected {
             set: Vec::new(),
             stored_before: false,
             sole: None,
@@ -172,7 +172,7 @@ impl Verifier {
         let now = Instant::now();
         Pending {
             commit,
-            wanted: &NOTHING,
+            expected: &NOTHING,
             provider: &self.provider,
             serving,
             begun,
@@ -229,7 +229,7 @@ impl Verifier {
 
     /// The poll schedule of a commit, whose first poll is due now.
     fn first_poll(&self, pending: &Pending<'_>) -> PollSchedule {
-        let estimate = self.estimate().scaled_to(pending.wanted.routes);
+        let estimate = self.estimate().scaled_to(pending.expected.routes);
         // Time is left to poll, however long the last reload took.
         let mut polls = PollSchedule::new(pending.visible, estimate.min(self.timeout / 8));
         // A commit that wrote nothing, or that others shared, may be loaded already.
@@ -242,10 +242,10 @@ impl Verifier {
     /// Keeps how long the reload took. A Traefik that was just started takes longer, so a setup does not
     /// count.
     fn learn(&self, polls: &PollSchedule, pending: &Pending<'_>) {
-        if let (Some(took), Some(_)) = (polls.took(), pending.wanted.routes) {
+        if let (Some(took), Some(_)) = (polls.took(), pending.expected.routes) {
             *self.estimate() = ReloadEstimate {
                 took,
-                routes: pending.wanted.routes,
+                routes: pending.expected.routes,
             };
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{Backend, Commit};
 use crate::error::{Error, Result};
 use crate::route::{Route, RouteSpec, router_name};
-use crate::router::commit::Wanted;
+use crate::router::commit::Expected;
 use crate::router::managed::Managed;
 
 /// A Traefik that reports that it rejects the configuration is not believed before this: it may have read a
@@ -22,7 +22,7 @@ pub(in crate::router) struct Serving<'a> {
 /// A commit that Traefiks are to load.
 pub(super) struct Pending<'a> {
     pub(super) commit: &'a Commit,
-    pub(super) wanted: &'a Wanted,
+    pub(super) expected: &'a Expected,
     /// The name of the provider through which Traefik reads the store.
     pub(super) provider: &'a str,
     pub(super) serving: Serving<'a>,

@@ -48,13 +48,13 @@ pub(super) fn await_routers(
 
 /// The routers to look at: those of a commit, or perhaps only those that Traefik refuses.
 fn routers(api: &Api, pending: &Pending<'_>) -> Result<Vec<RouterInfo>> {
-    match &*pending.wanted.set {
+    match &*pending.expected.set {
         [] => Ok(Vec::new()),
         [route] => {
             let name = pending.router_name(&route.spec);
             Ok(api.router(&name)?.into_iter().collect())
         }
-        _ if pending.wanted.stored_before => api.routers(),
+        _ if pending.expected.stored_before => api.routers(),
         _ => api.refused_routers(),
     }
 }
@@ -65,8 +65,10 @@ fn wrong_routers<'a>(
     pending: &'a Pending<'_>,
     routers: &[RouterInfo],
 ) -> Vec<(&'a Route, Error)> {
-    let Pending { commit, wanted, .. } = *pending;
-    let each = wanted.stored_before || wanted.set.len() == 1;
+    let Pending {
+        commit, expected, ..
+    } = *pending;
+    let each = expected.stored_before || expected.set.len() == 1;
     // Thousands of names cost more than the answer that nothing is refused.
     if !each && routers.is_empty() {
         return Vec::new();
@@ -101,7 +103,7 @@ fn wrong_routers<'a>(
         };
         Some((&**route, error))
     };
-    wanted.set.iter().filter_map(check).collect()
+    expected.set.iter().filter_map(check).collect()
 }
 
 /// Whether a router is on this entrypoint, or below another one, which is.

@@ -33,7 +33,7 @@ impl Api {
         } else {
             return None;
         };
-        Some(self.told(request, refusal))
+        Some(self.report(request, refusal))
     }
 
     /// Answers what was not refused.
@@ -41,7 +41,7 @@ impl Api {
         let path = routes_path(request).unwrap_or_default();
         if request.method() != "GET" {
             if let Err(error) = self.routes.folder.restore() {
-                return self.told(request, Response::text(503, error));
+                return self.report(request, Response::text(503, error));
             }
         }
         let answer = match request.method() {
@@ -50,11 +50,11 @@ impl Api {
             _ => self.delete(path),
         };
         let failed = |error: Error| Response::text(status(&error), for_chp(&error.to_string()));
-        self.told(request, answer.unwrap_or_else(failed))
+        self.report(request, answer.unwrap_or_else(failed))
     }
 
     /// The answer, once it stands in the log and the metrics.
-    fn told(&self, request: &Request, answer: Response) -> Response {
+    fn report(&self, request: &Request, answer: Response) -> Response {
         self.metrics.answered(request.method(), answer.status);
         let level = match answer.status {
             ..400 => log::Level::Info,

@@ -32,7 +32,7 @@ const METRICS_CONNECTIONS: usize = 32;
 /// How long requests that are under way may go on once we are told to end.
 const GRACE: Duration = Duration::from_millis(200);
 /// How often to look whether Traefik runs.
-const LOOK: Duration = Duration::from_millis(200);
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How often Traefik is started again within [`TRIES_WITHIN`], and how often in a row without serving,
 /// before we give up.
 const TRIES: usize = 6;
@@ -129,7 +129,7 @@ impl Proxy {
         let ended = Arc::new(AtomicBool::new(false));
         watch_over(&routes, &metrics, &ended, events);
         keep_looking(&routes, &ended, new_names);
-        tell(options);
+        report(options);
         Ok(Self {
             routes,
             ended,
@@ -405,7 +405,7 @@ fn watch_over(
         // A failed start can take more than 10 s, so that six of them may not fit into a minute.
         let mut failures = 0;
         while !ended.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(WATCH_INTERVAL);
             let revive = || {
                 let revived = routes.or_repaired(Router::revive);
                 revived.map_err(|error| error.to_string())
@@ -438,7 +438,7 @@ fn watch_over(
                 (TRIES.., _) => format!("could not be started again {TRIES} times in a row"),
                 (_, TRIES..) => format!("has ended {TRIES} times within a minute"),
                 _ => {
-                    std::thread::sleep(LOOK * (1 << tries.len().max(failures)));
+                    std::thread::sleep(WATCH_INTERVAL * (1 << tries.len().max(failures)));
                     continue;
                 }
             };
@@ -466,7 +466,7 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
     });
 }
 
-fn tell(options: &Options) {
+fn report(options: &Options) {
     let scheme = |tls| if tls { "https" } else { "http" };
     let place = |socket: &Option<PathBuf>, ip: &str, port: u16| match socket {
         Some(path) => path.display().to_string(),

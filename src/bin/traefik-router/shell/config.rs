@@ -45,14 +45,14 @@ pub(super) fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
         with_secrets,
         settings,
     } = command;
-    let told = settings.told()?;
+    let resolved = settings.resolve()?;
     let name = match (syntax, &file) {
         (Some(Syntax::Yaml), _) => Path::new("traefik.yaml"),
         (None, Some(file)) => file,
         _ => Path::new("traefik.toml"),
     };
-    let mut builder = told.builder()?.static_config_file(name);
-    if told.api_urls().is_empty() {
+    let mut builder = resolved.builder()?.static_config_file(name);
+    if resolved.api_urls().is_empty() {
         builder = builder.traefik_api_url("http://127.0.0.1:8099");
     }
     Output::plain().text(&builder.static_config_text(with_secrets)?)?;

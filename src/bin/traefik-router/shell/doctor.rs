@@ -9,8 +9,8 @@ use traefik_router::{Finding, Level};
 
 use super::failure::{FAILED, Failure};
 use super::output::{Output, Progress, Style, shown};
+use super::resolved::Resolved;
 use super::settings::Common;
-use super::told::Told;
 use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\
@@ -21,9 +21,9 @@ Examples:
 Changes nothing. Exits with 1 if something is a problem; warnings are none.";
 
 pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
-    let told = common.settings.told()?;
+    let resolved = common.settings.resolve()?;
     let progress = Progress::show("looking");
-    let mut findings: Vec<_> = told
+    let mut findings: Vec<_> = resolved
         .secret_files
         .iter()
         .filter_map(|file| secret(file))
@@ -33,8 +33,8 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
         finding.advice = finding.advice.as_deref().map(for_shell);
         finding
     };
-    findings.extend(told.builder()?.diagnose().into_iter().map(worded));
-    findings.extend(unasked(&told));
+    findings.extend(resolved.builder()?.diagnose().into_iter().map(worded));
+    findings.extend(unasked(&resolved));
     drop(progress);
     let count = |level| findings.iter().filter(|one| one.level == level).count();
     let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
@@ -108,8 +108,8 @@ fn readable_by_others(_: &fs::Metadata) -> bool {
     false
 }
 
-fn unasked(told: &Told) -> Option<Finding> {
-    told.api_urls().is_empty().then(|| {
+fn unasked(resolved: &Resolved) -> Option<Finding> {
+    resolved.api_urls().is_empty().then(|| {
         let message = "no Traefik was asked: no --api-url was given";
         Finding::new(Level::Note, "api", message)
             .advice("give it to see whether what is stored is served")

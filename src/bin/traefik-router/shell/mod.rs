@@ -4,10 +4,10 @@ mod config;
 mod doctor;
 mod failure;
 mod output;
+mod resolved;
 mod routes;
 mod settings;
 mod status;
-mod told;
 
 use std::process::ExitCode;
 

@@ -10,8 +10,8 @@ use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
 
 use super::failure::Failure;
 use super::output::{Output, Progress, warn};
+use super::resolved::Resolved;
 use super::settings::Common;
-use super::told::Told;
 
 #[derive(Subcommand)]
 pub(crate) enum RoutesCommand {
@@ -113,21 +113,21 @@ pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
         } => {
             let data = parse(data.as_deref())?;
             let route = Route::new(routespec, target)?.data(data);
-            let told = change.common.settings.told()?;
+            let resolved = change.common.settings.resolve()?;
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
-            make(&told, route.into(), change.no_wait, change.common.json)?;
+            make(&resolved, route.into(), change.no_wait, change.common.json)?;
         }
         RoutesCommand::Delete { routespec, change } => {
             let spec = RouteSpec::new(routespec)?;
-            let told = change.common.settings.told()?;
-            let stored = stored(&told)?;
+            let resolved = change.common.settings.resolve()?;
+            let stored = stored(&resolved)?;
             if stored.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
             let change_of = Change::Delete(spec);
-            make(&told, change_of, change.no_wait, change.common.json)?;
+            make(&resolved, change_of, change.no_wait, change.common.json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -146,12 +146,12 @@ fn list(common: Common) -> Result<(), Failure> {
 
 /// What is stored, without a change to it.
 fn look(common: Common) -> Result<(bool, Contents), Failure> {
-    let told = common.settings.told()?;
-    Ok((common.json, stored(&told)?))
+    let resolved = common.settings.resolve()?;
+    Ok((common.json, stored(&resolved)?))
 }
 
-fn stored(told: &Told) -> Result<Contents, Failure> {
-    let store = &told.store;
+fn stored(resolved: &Resolved) -> Result<Contents, Failure> {
+    let store = &resolved.store;
     store.open()?.inspect()?.ok_or_else(|| {
         Failure::failed(format!(
             "there are no routes in {store}: check --backend; `routes add` begins a new table"
@@ -211,20 +211,20 @@ fn request(url: &str) -> (&str, &str) {
 }
 
 /// Makes a change, and tells what came of it.
-fn make(told: &Told, change: Change, no_wait: bool, json: bool) -> Result<(), Failure> {
-    let waits = !no_wait && !told.api_urls().is_empty();
+fn make(resolved: &Resolved, change: Change, no_wait: bool, json: bool) -> Result<(), Failure> {
+    let waits = !no_wait && !resolved.api_urls().is_empty();
     let progress = Progress::show(match waits {
         true => "waiting for Traefik",
         false => "storing",
     });
-    let before = Entrance::of(told)?;
-    let router = open(told, waits)?;
+    let before = Entrance::of(resolved)?;
+    let router = open(resolved, waits)?;
     let applied = router.apply([change]);
     drop(progress);
-    let now = || Entrance::of(told).ok().flatten();
+    let now = || Entrance::of(resolved).ok().flatten();
     let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
     let applied = applied.map_err(|error| moved.told_with(Failure::of_change(&error)))?;
-    tell(&applied, moved, json)
+    report(&applied, moved, json)
 }
 
 /// Where requests for all routes of a table come in.
@@ -235,11 +235,11 @@ struct Entrance {
 
 impl Entrance {
     /// `None` if no option can change it, or there are no routes.
-    fn of(told: &Told) -> Result<Option<Self>, Failure> {
-        if !told.may_move_routes() {
+    fn of(resolved: &Resolved) -> Result<Option<Self>, Failure> {
+        if !resolved.may_move_routes() {
             return Ok(None);
         }
-        let stored = told.store.open()?.inspect()?;
+        let stored = resolved.store.open()?.inspect()?;
         let stored = stored.filter(|stored| !stored.routes.is_empty());
         Ok(stored.map(|stored| Self {
             entrypoint: stored.entrypoint,
@@ -291,8 +291,8 @@ impl Moved {
 }
 
 /// Opens the store for a change.
-fn open(told: &Told, waits: bool) -> Result<Router, Failure> {
-    let builder = told.builder()?;
+fn open(resolved: &Resolved, waits: bool) -> Result<Router, Failure> {
+    let builder = resolved.builder()?;
     let opened = match waits {
         true => builder.attach(),
         false => builder.offline(),
@@ -300,7 +300,7 @@ fn open(told: &Told, waits: bool) -> Result<Router, Failure> {
     opened.map_err(|error| Failure::before_change(&error))
 }
 
-fn tell(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
+fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
     let output = Output::new();
     let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     let served = applied.served_after.map(millis);

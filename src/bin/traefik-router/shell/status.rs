@@ -36,8 +36,8 @@ struct Said {
 }
 
 pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
-    let told = common.settings.told()?;
-    let backend = told.store.open()?;
+    let resolved = common.settings.resolve()?;
+    let backend = resolved.store.open()?;
     let stored = backend.inspect()?;
     let marker = stored.as_ref().and_then(|stored| stored.commit.as_ref());
     let marker = marker.map(|commit| format!("{}@{}", commit.marker, backend.provider()));
@@ -66,14 +66,14 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
             })
         }),
     };
-    let answers: Vec<_> = told.apis()?.iter().map(ask).collect();
+    let answers: Vec<_> = resolved.apis()?.iter().map(ask).collect();
     let healthy = stored.is_some() && answers.iter().all(Answer::is_well);
     let output = Output::new();
     if common.json {
         let traefiks: Vec<_> = answers.iter().map(Answer::to_json).collect();
         output.json(&json!({
             "store": {
-                "place": told.store.to_string(),
+                "place": resolved.store.to_string(),
                 "routes": stored.as_ref().map(|stored| stored.routes.len()),
                 "generation": generation_of(&stored),
             },
@@ -85,9 +85,9 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
             Some(stored) => {
                 let count = stored.routes.len();
                 let plural = if count == 1 { "" } else { "s" };
-                format!("{count} route{plural} in {}", told.store)
+                format!("{count} route{plural} in {}", resolved.store)
             }
-            None => format!("no table of routes in {}", told.store),
+            None => format!("no table of routes in {}", resolved.store),
         })?;
         if answers.is_empty() {
             output.line("no Traefik was asked: no --api-url was given")?;

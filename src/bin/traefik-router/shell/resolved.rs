@@ -1,4 +1,4 @@
-//! What a command is told: by its options, by the environment, and by the files that these name.
+//! What a command is resolved: by its options, by the environment, and by the files that these name.
 
 use std::env;
 use std::fs;
@@ -11,8 +11,8 @@ use super::failure::Failure;
 use super::settings::{Seconds, Settings};
 use crate::store::{SYNTAX, Store};
 
-/// Everything that was told, with what is in the files that it names.
-pub(super) struct Told {
+/// Everything that was resolved, with what is in the files that it names.
+pub(super) struct Resolved {
     settings: Settings,
     pub(super) store: Store,
     api_password: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Told {
 
 impl Settings {
     /// Puts the options over the configuration file's, and reads what they name.
-    pub(super) fn told(self) -> Result<Told, Failure> {
+    pub(super) fn resolve(self) -> Result<Resolved, Failure> {
         let file = self.file()?;
         let mut secret_files = Vec::new();
         let mut password = |option: &Option<PathBuf>, variable, configured: &Option<PathBuf>| {
@@ -53,7 +53,7 @@ impl Settings {
         for key in [&settings.etcd_key_file, &settings.api_key_file] {
             secret_files.extend(key.clone());
         }
-        Ok(Told {
+        Ok(Resolved {
             store: settings.store(etcd_password)?,
             api_tls: tls(
                 "api",
@@ -104,7 +104,7 @@ impl Settings {
     }
 }
 
-impl Told {
+impl Resolved {
     /// Where the Traefiks' APIs are.
     pub(super) fn api_urls(&self) -> &[String] {
         &self.settings.api_url
@@ -131,7 +131,7 @@ impl Told {
         self.api_urls().iter().map(api).collect()
     }
 
-    /// The library's options, as they were told.
+    /// The library's options, as they were resolved.
     pub(super) fn builder(&self) -> traefik_router::Result<Builder> {
         let Settings {
             quorum,
