@@ -125,14 +125,16 @@ fn no_files_use_each_other() {
         for (user, used, _) in uses(root) {
             graph.entry(user).or_default().insert(used);
         }
-        // A file that uses no file of the graph is in no circle.
+        // A file that uses no other file of the graph, or that none uses, is in no circle.
         loop {
-            let left: BTreeSet<_> = graph.keys().cloned().collect();
-            graph
-                .values_mut()
-                .for_each(|used| used.retain(|one| left.contains(one)));
-            graph.retain(|_, used| !used.is_empty());
-            if graph.len() == left.len() {
+            let before = graph.len();
+            let users: BTreeSet<_> = graph.keys().cloned().collect();
+            for used in graph.values_mut() {
+                used.retain(|one| users.contains(one));
+            }
+            let used: BTreeSet<_> = graph.values().flatten().cloned().collect();
+            graph.retain(|user, uses| used.contains(user) && !uses.is_empty());
+            if graph.len() == before {
                 break;
             }
         }

@@ -33,7 +33,10 @@ fuzz_target!(|input: (&str, &str, &[u8])| {
         .into_iter()
         .collect();
     // What Traefik cleans before it looks at its rules has another path than it seems.
-    let path = path.split(|byte| b"?#".contains(byte)).next().unwrap_or_default();
+    let path = path
+        .split(|byte| b"?#".contains(byte))
+        .next()
+        .unwrap_or_default();
     let is_clean = !path.windows(2).any(|two| two == b"//")
         && !decoded(path).split(|&byte| byte == b'/').any(is_dots);
     if !is_clean || !path.starts_with(b"/") || !is_encoded(path) {
@@ -67,7 +70,10 @@ fn check_below(spec: &RouteSpec, path: &[u8]) {
 /// Whether two hexadecimal digits follow each `%`: Traefik refuses other requests.
 fn is_encoded(path: &[u8]) -> bool {
     let mut after = path.split(|&byte| byte == b'%').skip(1);
-    after.all(|part| part.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
+    after.all(|part| {
+        part.get(..2)
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 /// Outside its literals a rule has only the matchers, parentheses and operators that we write.
@@ -107,14 +113,18 @@ fn is_host(header: &str, own: &str) -> bool {
             .trim_end_matches('.')
             .to_string()
     };
-    [&*header, name].into_iter().any(|name| bare(name) == bare(own))
+    [&*header, name]
+        .into_iter()
+        .any(|name| bare(name) == bare(own))
 }
 
 fn decoded(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = path;
     while let Some((&byte, tail)) = rest.split_first() {
-        let triple = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let triple = tail
+            .get(..2)
+            .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         let triple = triple.and_then(|hex| std::str::from_utf8(hex).ok());
         let value = triple.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         (rest, _) = match value.filter(|_| byte == b'%') {
