@@ -25,7 +25,7 @@ struct Inner {
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The kinds of failure that a caller may want to tell apart.
+/// The kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -36,7 +36,7 @@ pub enum ErrorKind {
     /// Another program uses the store, or a file, in a way that does not go together with what was
     /// asked for. The store is as it was.
     InUse,
-    /// Another program held the store's lock for longer than we were told to wait.
+    /// Another program held the store's lock for longer than `lock_timeout`.
     Locked,
     /// The store could not be read or written.
     Store,
@@ -51,7 +51,7 @@ pub enum ErrorKind {
     Conflict,
     /// User name, password or certificate was refused.
     Unauthorized,
-    /// Nobody answers there, or not in time.
+    /// No answer came, or not in time.
     Unavailable,
     /// An answer was not what the protocol says.
     Protocol,

@@ -40,7 +40,7 @@ impl Tls {
         self
     }
 
-    /// Accepts any certificate. Whoever stands between can then read and change everything,
+    /// Accepts any certificate. A machine in between can then read and change everything,
     /// passwords included. Defaults to `false`.
     pub fn danger_skip_validation(mut self, skip: bool) -> Self {
         self.skip_validation = skip;
@@ -48,7 +48,7 @@ impl Tls {
     }
 }
 
-/// What a store tells Traefik of how to do TLS.
+/// What a store writes into Traefik's configuration about TLS.
 impl Tls {
     pub(crate) fn ca(&self) -> Option<&[u8]> {
         self.ca_pem.as_deref()
@@ -97,7 +97,7 @@ pub(crate) struct Bounds {
     pub(crate) total: Duration,
 }
 
-/// An answer, whatever its status.
+/// An answer of any status.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
@@ -338,7 +338,7 @@ impl Http {
     }
 }
 
-/// Whether nobody listens there.
+/// Whether nothing listens there.
 pub(crate) fn is_refused(error: &Error) -> bool {
     let cause = error.cause().and_then(|cause| cause.downcast_ref());
     matches!(cause, Some(ureq::Error::Io(error)) if error.kind() == IoKind::ConnectionRefused)
@@ -394,7 +394,7 @@ const KNOWN: &[(&str, ErrorKind, &str)] = &[
     ),
 ];
 
-/// The kind of a failed exchange, and what to do about it where that can be told.
+/// The kind of a failed exchange, and what to do about it where that is known.
 ///
 /// rustls is not a dependency of ours, so its errors are told apart by their text.
 fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'static str) {

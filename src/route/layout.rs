@@ -1,5 +1,5 @@
-//! Where routers stand in Traefik: side by side, or below others that tell requests apart by how
-//! their path begins.
+//! Where routers stand in Traefik: side by side, or below parents that match by how a request's path
+//! begins.
 //!
 //! Traefik tries routers that stand side by side one after the other, so that with thousands of
 //! them it does little else. Below parents it tries a few at each level. A request that matches a
@@ -20,7 +20,7 @@ use super::{Route, RouteSpec, Table, Target};
 
 /// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
 ///
-/// What requests reach is the same in either layout, also beside routers that somebody wrote by
+/// What requests reach is the same in either layout, also beside routers that were written by
 /// hand, as long as these come before all routes of a group that they meet or after all of them:
 /// one whose priority lies between those of two routes of the group takes its turn before all of
 /// the group. Routes are in one group if they have the same host, the same directory, and names
@@ -34,7 +34,7 @@ pub enum Nested {
     /// whose names begin with a reserved character such as `@`.
     #[default]
     Auto,
-    /// Wherever two routes can be told apart: more routers than any table needs.
+    /// Wherever two routes differ: more routers than any table needs.
     Always,
     /// Never.
     Never,

@@ -41,7 +41,7 @@ pub struct Route {
     pub spec: RouteSpec,
     /// Where they go.
     pub target: Target,
-    /// Whatever the caller wants back with the route; Traefik never sees it.
+    /// Any JSON that the caller wants back with the route; Traefik never sees it.
     pub data: Value,
 }
 

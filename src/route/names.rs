@@ -58,7 +58,7 @@ fn name(namespace: &str, text: &str) -> String {
     name
 }
 
-/// Lower-case letters and digits of `text`, with one dash for whatever is between them.
+/// The lower-case letters and digits of `text`, with one dash in place of all else between them.
 pub(crate) fn slug(text: &str) -> String {
     let mut slug = String::new();
     push_slug(text, &mut slug);
@@ -81,7 +81,7 @@ fn push_slug(text: &str, out: &mut String) {
     out.truncate(begin + end);
 }
 
-/// 80 bits of SHA-256 in base 32: nobody can pick a name that meets somebody else's.
+/// 80 bits of SHA-256 in base 32: no user can choose a name that is another one's.
 fn push_hash(namespace: &str, text: &str, out: &mut String) {
     let mut context = Context::new(&SHA256);
     if !namespace.is_empty() {

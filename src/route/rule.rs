@@ -275,7 +275,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever text is handed in: it is refused, or its rule matches the requests below its
+        /// Any text is refused, or its rule matches the requests below its
         /// own prefix and no others.
         #[test]
         fn a_rule_matches_its_own_prefix_only(

@@ -51,7 +51,7 @@ impl Table {
     ///
     /// `host` is what the request's `Host` header says, with or without a port. `path` is the path
     /// of its URL, encoded; a query is ignored. As Traefik does, this cleans `//`, `.` and `..`
-    /// first. Routers that somebody wrote by hand are not looked at.
+    /// first. Routers that were written by hand do not count.
     ///
     /// # Errors
     /// [`InvalidRoute`](ErrorKind::InvalidRoute) if no request can have this path.

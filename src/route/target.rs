@@ -77,7 +77,7 @@ impl Target {
         &self.0
     }
 
-    /// Whether the URL has a path, which Traefik has to be told to keep.
+    /// Whether the URL has a path. Traefik needs a middleware to keep it.
     pub(crate) fn has_path(&self) -> bool {
         self.0.splitn(4, '/').nth(3).is_some()
     }

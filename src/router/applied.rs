@@ -34,7 +34,7 @@ pub struct Applied {
 pub enum Verified {
     /// Requests to [`public_url`](crate::Builder::public_url) meet it.
     Seen,
-    /// Nobody has asked there.
+    /// Nothing was asked there.
     NotAsked(NotAsked),
 }
 

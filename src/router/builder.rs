@@ -30,10 +30,10 @@ const DEFAULT_PUBLIC_URL: &str = "http://127.0.0.1:8000";
 /// The options of a [`Router`], and three ways to make one of them:
 ///
 /// - [`start`](Self::start) a Traefik of our own,
-/// - [`attach`](Self::attach) to one that somebody else runs,
+/// - [`attach`](Self::attach) to one that another program runs,
 /// - stay [`offline`](Self::offline) and work on the store alone.
 ///
-/// [`diagnose`](Self::diagnose) tells what would be in the way.
+/// [`diagnose`](Self::diagnose) reports what would be in the way.
 ///
 /// Options bear the names that jupyterhub-traefik-proxy documents.
 #[must_use = "a Router is made by `start`, `attach` or `offline`"]
@@ -267,7 +267,7 @@ impl Builder {
     /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
     /// routers, TLS options. A `null` takes away what is there.
     ///
-    /// A Traefik that we start reads it from a file, whatever the store: its names end in `@file`.
+    /// A Traefik that we start reads it from a file, with any store: its names end in `@file`.
     /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it.
     /// Defaults to none, or with `attach` to what is stored.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
@@ -640,10 +640,10 @@ impl Builder {
     }
 }
 
-/// How Traefik is to collect garbage, unless that is told otherwise.
+/// Environment variables for Traefik's garbage collector, unless this program has some.
 fn collector() -> Vec<(OsString, OsString)> {
-    let told = ["GOGC", "GOMEMLIMIT"].map(std::env::var_os);
-    if told.iter().any(Option::is_some) {
+    let given = ["GOGC", "GOMEMLIMIT"].map(std::env::var_os);
+    if given.iter().any(Option::is_some) {
         return Vec::new();
     }
     vec![("GOGC".into(), "400".into())]

@@ -72,7 +72,7 @@ impl Listen {
         }
     }
 
-    /// Where somebody on this machine reaches it.
+    /// Where a program on this machine reaches it.
     fn address(&self) -> String {
         let host = match &*self.host {
             "" | "0.0.0.0" => "127.0.0.1",

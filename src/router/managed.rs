@@ -115,7 +115,7 @@ pub(super) struct OwnFiles {
     lock: Mutex<Option<Lock>>,
     /// What was written to them: passwords' hashes and private keys.
     written: Mutex<BTreeMap<PathBuf, String>>,
-    /// The folder that the file provider is told to watch.
+    /// The folder that the file provider watches.
     watched: Option<PathBuf>,
 }
 
@@ -282,7 +282,7 @@ impl Managed {
     }
 
     /// Whether Traefik has said since then that it rejects what is stored, or that it does
-    /// without the provider from now on. Its API tells neither.
+    /// without the provider from now on. Its API shows neither.
     pub(super) fn has_rejected_since(&self, then: Instant) -> bool {
         let words = [
             "watcher callback",

@@ -96,7 +96,7 @@ impl Router {
     /// - [`Store`](ErrorKind::Store), [`Locked`](ErrorKind::Locked),
     ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
     /// - [`InUse`](ErrorKind::InUse): not stored; another program has set another entrypoint or
-    ///   `extra_service_config` for the table than this Router was told.
+    ///   `extra_service_config` for the table than this Router has.
     /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the
     ///   store was put back to an earlier state than this Router has seen, as by a restore from a
     ///   backup. [`reconcile`](Self::reconcile) and [`repair`](Self::repair) take that over.
@@ -208,7 +208,7 @@ impl Router {
 
     /// Starts the Traefik that this Router has started once more if it has ended by itself, with the
     /// same static configuration, and returns `true` when it serves the routes in the store. While
-    /// Traefik runs and serves, or is somebody else's, this returns `false` and costs next to nothing.
+    /// Traefik runs and serves, or another program runs it, this returns `false` and costs next to nothing.
     ///
     /// A Traefik can run and serve nothing: its file provider does not start where the system has no
     /// inotify instance left. After an error, the next call tries again: if such a Traefik still does
@@ -247,7 +247,7 @@ impl Router {
 
     /// Ends the Traefik that this Router has started, and removes its files; and from the store what
     /// only Traefiks that were started need, unless another program has one there. Routes stay in the
-    /// store for the next start. With a Traefik that somebody else runs there is nothing to do.
+    /// store for the next start. With a Traefik that another program runs there is nothing to do.
     ///
     /// A Router that has stopped its Traefik can read routes but change none.
     ///
@@ -317,7 +317,7 @@ impl Router {
                 files.used(renewed.files);
                 Ok(commit)
             }
-            // A certificate that can't be renewed keeps nobody from changing routes.
+            // Routes can be changed even where the certificate can't be renewed.
             Err(error) if *error.stored() == Stored::Nothing => {
                 files.refused(renewed.files, &error);
                 self.backend.commit(edit)

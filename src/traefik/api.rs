@@ -1,4 +1,4 @@
-//! Traefik's API, as far as it tells whether a configuration is loaded and what became of it.
+//! Traefik's API: whether it has loaded a configuration, and what it made of it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -107,7 +107,7 @@ pub struct Service {
     /// `enabled`, `disabled` or `warning`.
     #[serde(default)]
     pub status: String,
-    /// The servers, and whatever else Traefik says of a load balancer.
+    /// The servers, and all else that Traefik shows of a load balancer.
     #[serde(default)]
     pub load_balancer: Value,
     /// The routers that use it.
@@ -171,7 +171,7 @@ impl Api {
     /// Traefik's version, and when it started.
     ///
     /// # Errors
-    /// All calls fail with [`Unavailable`](ErrorKind::Unavailable) if nobody answers in time,
+    /// All calls fail with [`Unavailable`](ErrorKind::Unavailable) if no answer comes in time,
     /// [`Unauthorized`](ErrorKind::Unauthorized) if the password is wrong, and
     /// [`Protocol`](ErrorKind::Protocol) if the answer is not Traefik's.
     pub fn version(&self) -> Result<Version> {

@@ -67,7 +67,7 @@ impl EntrypointProbe {
     /// What a request meets.
     ///
     /// # Errors
-    /// If nobody answers in time.
+    /// If no answer comes in time.
     pub(crate) fn ask(&self, marker: &str, timeout: Duration) -> Result<Met> {
         let answer = self.http.get(&generation_path(marker), timeout)?;
         Ok(match answer.number(GENERATION_HEADER) {

@@ -30,7 +30,7 @@ mod unix {
     /// `$0` is the time to give the program, in tenths of a second. The arguments are the owner's number,
     /// when it began (empty if the system does not say), and the program's command line.
     ///
-    /// The group is the shell's: while the shell runs, its number is nobody else's. The program begins
+    /// The group is the shell's: while the shell runs, no other group has its number. The program begins
     /// with the signals as they were; the shell ignores those that are sent to the group.
     const SCRIPT: &str = r#"
 tenths=$0 owner=$1 began=$2
@@ -195,13 +195,13 @@ exit "$code"
 
     impl Drop for Watched {
         fn drop(&mut self) {
-            // It goes within a quarter of a second. Nobody has to wait for that but a thread.
+            // The shell ends within a quarter of a second. Only a thread waits for that.
             if let Some(mut shell) = self.shell.take() {
                 let group = Pid::from_raw(self.group.cast_signed());
                 std::thread::spawn(move || {
                     drop(shell.wait());
                     // As the first process of a container this one is the parent of what the shell has left
-                    // if it was killed. Elsewhere there is nobody to wait for.
+                    // if it was killed. On other systems nothing is left to wait for.
                     while group.is_some_and(|group| waitpgid(group, WaitOptions::empty()).is_ok()) {
                     }
                 });

@@ -28,7 +28,7 @@ impl Heartbeat {
     }
 }
 
-/// Writes the marker as it is, unless somebody commits meanwhile: then there is no need to.
+/// Writes the marker as it is, unless another writer commits meanwhile, which serves as well.
 fn beat(store: &impl KvStore, keys: &Keys) -> Result<()> {
     let header = keys.header();
     if let Some(entry) = store.get(&header)? {

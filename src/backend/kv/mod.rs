@@ -45,7 +45,7 @@ pub use store::{Entry, KvStore, Transaction};
 ///
 /// Traefik's keys stand below one prefix, what only we read below another, so that `data` is any
 /// JSON and no key of ours makes Traefik reload. All writers of a table take turns: each commit is
-/// one transaction that fails if somebody else has committed since, and is then made again on what
+/// one transaction that fails if another writer has committed since, and is then made again on what
 /// is stored now. A batch that is too large for one transaction goes in several; none of them
 /// splits a route, and an error says which routes are stored.
 ///
@@ -61,7 +61,7 @@ pub struct KvBackend<S> {
     keys: Keys,
     conflict_timeout: Duration,
     max_age: Duration,
-    /// Tells this handle's commits from others'.
+    /// Marks the commits of this handle.
     writer: String,
     /// Held for the whole of a commit.
     writing: Mutex<()>,
@@ -72,7 +72,7 @@ pub struct KvBackend<S> {
     serving: Mutex<Serving>,
 }
 
-/// What this handle was told, and has to undo, or to leave as others need it.
+/// What `open` has changed, for `revert` to undo or to leave as other Routers need it.
 #[derive(Default)]
 struct Serving {
     explicit: Explicit,
@@ -540,7 +540,7 @@ impl<S: KvStore> KvBackend<S> {
         Ok(true)
     }
 
-    /// Writes steps in as few transactions as they fit in. `None` if somebody else wrote first.
+    /// Writes steps in as few transactions as they fit in. `None` if another writer was first.
     fn write_steps(
         &self,
         state: &mut TableKeys,
@@ -587,7 +587,7 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     /// Makes a transaction. If its answer is lost, or the store sent it twice and answers for the
-    /// second, the header tells what became of it.
+    /// second, the header shows what became of it.
     fn transact(
         &self,
         transaction: &Transaction,
@@ -621,7 +621,7 @@ impl<S: KvStore> KvBackend<S> {
             }
         }
         // If it is still on its way, the next one has the same expectation: only one is made. Once
-        // somebody else has committed, it can't be made any more.
+        // another writer has committed, it can't be made any more.
         let expected = transaction
             .expect
             .as_ref()
@@ -674,7 +674,7 @@ impl Attempt {
 enum Made {
     /// It was made, and the header has this version.
     Now(u64),
-    /// It was made, and somebody else has committed since.
+    /// It was made, and another writer has committed since.
     Before,
     Not,
 }

@@ -135,7 +135,7 @@ impl Keys {
         format!("{}routes/{router}", self.own_tree())
     }
 
-    /// Tells whoever finds a torn table which routers are parents, or stand in for what is left.
+    /// Shows to a writer that finds a torn table which routers are parents, or stand in for what is left.
     fn parent(&self, router: &str) -> String {
         format!("{}parents/{router}", self.own_tree())
     }
@@ -162,9 +162,9 @@ pub(super) struct TableKeys {
     layout: Layout,
     /// How many routes use a service.
     users: HashMap<String, usize>,
-    /// The keys of services that are new, to be set before somebody is led to them.
+    /// The keys of new services, which are set before a router leads to them.
     new_services: HashMap<String, BTreeMap<String, String>>,
-    /// Services that nobody uses any more, to be deleted.
+    /// Services that no router uses any more, to be deleted.
     stale_services: Transaction,
     /// The routers of the parents that may be there, if a writer ended while it laid routers out.
     torn: Option<Vec<String>>,
@@ -350,7 +350,7 @@ impl TableKeys {
             steps.push(work.step);
         }
         self.set_services(&mut steps);
-        // Services last: until then somebody may still be led to them.
+        // Services last: until then a router may still lead to them.
         let mut left: BTreeMap<String, Transaction> = BTreeMap::new();
         for key in std::mem::take(&mut self.stale_services).delete {
             let service = left.entry(self.entry_of(&key).into()).or_default();
@@ -384,8 +384,8 @@ impl TableKeys {
         steps
     }
 
-    /// The gates of the last layout that are no more, or that somebody leaves, or that somebody comes
-    /// to who would take the requests of others there if it were at the entrypoint.
+    /// The gates that are opened: those of the last layout that are no more, those that a route or a parent
+    /// leaves, and those that get a route which, at the entrypoint, would take requests of the routes there.
     fn opened(&self, last: &Layout) -> GatePlans {
         let stays = |spec: &&RouteSpec| self.table.get(spec).is_some();
         let moved = last.moved(&self.layout);
@@ -726,8 +726,8 @@ impl TableKeys {
         Ok(keys)
     }
 
-    /// Completes a transaction with the next generation, and with the condition that nobody else
-    /// has committed since. Returns what tells it from all others.
+    /// Completes a transaction with the next generation, and with the condition that no other writer
+    /// has committed since. Returns what marks it.
     /// Unless it is the `last` of several, the turn stays with the writer.
     pub(super) fn seal(
         &mut self,
@@ -738,7 +738,7 @@ impl TableKeys {
         self.header.advance();
         let seal = format!("{writer}:{}", self.header.generation);
         self.header.turn = (!last).then(|| seal.clone());
-        // Whoever finds it so, after a writer that ended here, can't tell where each router stands.
+        // A writer that finds the table so, since another one ended here, does not know where each router stands.
         self.header.layout = if last { LAYOUT } else { 0 };
         self.header.recent.insert(0, seal.clone());
         self.header.recent.truncate(RECENT);

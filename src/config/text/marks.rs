@@ -46,7 +46,7 @@ pub(crate) fn outside(syntax: Syntax, text: &str, tree: &Node) -> Option<String>
     if left == Ok(tree.value_outside(&ranges)) {
         let unended = without_parts(text, &parts);
         let left = syntax.parse(&unended);
-        // Somebody may have put a text there since whose value would lack the line break.
+        // Another program may have put a text there since, whose value would lack the line break.
         let is_good = left.is_ok_and(|left| !left.is_open_ended(&unended));
         return Some(if is_good { unended } else { rest });
     }
@@ -56,7 +56,7 @@ pub(crate) fn outside(syntax: Syntax, text: &str, tree: &Node) -> Option<String>
     Some(without_lines(text, lines))
 }
 
-/// `text` without our marks. What looks like one inside of somebody's text stays.
+/// `text` without our marks. A text of others that has one inside keeps it.
 pub(crate) fn unmarked(syntax: Syntax, text: &str) -> String {
     let marks = marks(syntax, text);
     without_lines(text, marks.into_iter().map(|mark| mark.line).collect())

@@ -93,7 +93,7 @@ impl Builder {
             verifier.confirm_setup(&commit, Instant::now(), serving)?;
             let verified = verifier.confirm_public(&commit, serving)?;
             match (setup.tls, verified) {
-                // Nobody would notice that it was the wrong thing to do.
+                // It would be served with nothing wrong to see.
                 (Some(_), Verified::NotAsked(NotAsked::Unreachable { reason }))
                     if served || !stored.routes.is_empty() =>
                 {
