@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::route::service_name;
 use crate::traefik::{Api, RouterInfo};
 
-/// The quick proof, by a router, is waited for so long beyond twice the estimate.
+/// Grace period for the quick proofs, by the entrypoint and by a router, after twice the estimate.
 pub(super) const PROOF_GRACE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub(super) enum Loaded {
     ByGeneration,
     /// This router shows that it has.
     ByRouter(RouterInfo),
-    /// Not known: the others are enough.
-    NotAsked,
+    /// Not known: other Traefiks are enough.
+    NotNeeded,
 }
 
 /// What an API answered last.
-enum Seen {
+enum LastAnswer {
     /// It answers, but has no generation of this table.
     NoGeneration,
     Generation(u64),
@@ -55,11 +55,12 @@ impl Traefik {
         }
     }
 
-    /// Waits until this Traefik has loaded the commit, or `is_certain` is set.
+    /// Waits until this Traefik has loaded the commit, or `is_certain` is set. The schedule begins at `since`.
     pub(super) fn wait_until_loaded(
         &self,
         pending: &Pending<'_>,
         polls: &mut PollSchedule,
+        since: Instant,
         is_certain: &AtomicBool,
     ) -> Result<Loaded> {
         let mut proof = self.proof(pending);
@@ -68,10 +69,10 @@ impl Traefik {
         let mut before = None;
         loop {
             // Another writer may have deleted the route. Only the generation shows what is wrong.
-            if polls.elapsed() > polls.patience(PROOF_GRACE) {
+            if since.elapsed() > polls.patience(PROOF_GRACE) {
                 proof = None;
             }
-            let seen = match self.look(pending, proof.as_ref(), &marker) {
+            let seen = match self.poll_once(pending, proof.as_ref(), &marker) {
                 Ok(loaded) => {
                     self.loaded
                         .store(pending.commit.generation, Ordering::Relaxed);
@@ -81,7 +82,7 @@ impl Traefik {
             };
             pending.check_process()?;
             match &seen {
-                Seen::Failure(error) if error.kind() == ErrorKind::Unauthorized => {
+                LastAnswer::Failure(error) if error.kind() == ErrorKind::Unauthorized => {
                     let since = *unauthorized_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= pending.unauthorized_grace {
                         return Err(error.clone());
@@ -90,24 +91,23 @@ impl Traefik {
                 _ => unauthorized_since = None,
             }
             if is_certain.load(Ordering::Relaxed) {
-                return Ok(Loaded::NotAsked);
+                return Ok(Loaded::NotNeeded);
             }
             let left = pending.time_left();
             if left.is_zero() || pending.is_rejected() {
                 // A last request that the deadline cut short shows nothing.
-                let is_cut_short =
-                    matches!(&seen, Seen::Failure(error) if error.kind() == ErrorKind::Unavailable);
+                let is_cut_short = matches!(&seen, LastAnswer::Failure(error) if error.kind() == ErrorKind::Unavailable);
                 let seen = before.filter(|_| is_cut_short).unwrap_or(seen);
                 return Err(match seen {
-                    Seen::Failure(error) if error.kind() == ErrorKind::Unauthorized => error,
+                    LastAnswer::Failure(error) if error.kind() == ErrorKind::Unauthorized => error,
                     seen => self.not_loaded(pending, seen),
                 });
             }
-            if !matches!(seen, Seen::Generation(_)) {
+            if !matches!(seen, LastAnswer::Generation(_)) {
                 polls.set_failed();
             }
             before = Some(seen);
-            polls.wait_for_next(left);
+            std::thread::sleep(polls.next_pause(since.elapsed()).min(left));
         }
     }
 
@@ -123,34 +123,39 @@ impl Traefik {
     }
 
     /// Asks the API once. The error is what it shows instead of the commit.
-    fn look(
+    fn poll_once(
         &self,
         pending: &Pending<'_>,
         proof: Option<&Proof>,
         marker: &str,
-    ) -> Result<Loaded, Seen> {
+    ) -> Result<Loaded, LastAnswer> {
         let deadline = pending.deadline();
         if let Some(proof) = proof {
             let router = self.api.router_by(&proof.router, deadline);
-            return match router.map_err(Seen::Failure)? {
+            return match router.map_err(LastAnswer::Failure)? {
                 Some(router) if router.service == proof.service => Ok(Loaded::ByRouter(router)),
-                _ => Err(Seen::Generation(pending.commit.follows.unwrap_or_default())),
+                _ => Err(LastAnswer::Generation(
+                    pending.commit.follows.unwrap_or_default(),
+                )),
             };
         }
         let generation = self.api.generation_by(marker, deadline);
         let generation = generation
-            .map_err(Seen::Failure)?
-            .ok_or(Seen::NoGeneration)?;
-        match pending.is_shown_by(generation).map_err(Seen::Failure)? {
+            .map_err(LastAnswer::Failure)?
+            .ok_or(LastAnswer::NoGeneration)?;
+        match pending
+            .is_shown_by(generation)
+            .map_err(LastAnswer::Failure)?
+        {
             true => Ok(Loaded::ByGeneration),
-            false => Err(Seen::Generation(generation)),
+            false => Err(LastAnswer::Generation(generation)),
         }
     }
 
-    fn not_loaded(&self, pending: &Pending<'_>, seen: Seen) -> Error {
+    fn not_loaded(&self, pending: &Pending<'_>, seen: LastAnswer) -> Error {
         let provider = pending.provider;
         let why = match seen {
-            Seen::NoGeneration => match providers(&self.api) {
+            LastAnswer::NoGeneration => match providers(&self.api) {
                 Ok(running) if !running.contains(&provider.to_lowercase()) => format!(
                     "its provider {provider:?} is not running (these are: {}); check its static \
                      configuration, and restart it if the store was not there when it started",
@@ -161,16 +166,18 @@ impl Traefik {
                 ),
                 Err(error) => error.to_string(),
             },
-            Seen::Generation(generation) if generation > pending.commit.generation => format!(
-                "it shows generation {generation}, which is later than the one stored, {}: the store \
+            LastAnswer::Generation(generation) if generation > pending.commit.generation => {
+                format!(
+                    "it shows generation {generation}, which is later than the one stored, {}: the store \
                  was put back to an earlier state, and this Traefik hears nothing of it; restart it",
-                pending.commit.generation
-            ),
-            Seen::Generation(generation) => format!(
+                    pending.commit.generation
+                )
+            }
+            LastAnswer::Generation(generation) => format!(
                 "it still has generation {generation} instead of {}: {UNHEARD}",
                 pending.commit.generation
             ),
-            Seen::Failure(error) => error.to_string(),
+            LastAnswer::Failure(error) => error.to_string(),
         };
         let mut message = format!(
             "{}Traefik at {} did not load it within {} ms: {why}",

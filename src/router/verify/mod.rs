@@ -13,6 +13,7 @@ mod quorum;
 mod routers;
 mod schedule;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use super::applied::Verified;
 use super::commit::{Confirmed, Expected};
 use super::managed::Managed;
 use crate::backend::{Backend, Commit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::route::RouteSpec;
 use crate::traefik::Api;
 
@@ -50,6 +51,13 @@ pub(super) struct Verifier {
     quorum: Option<usize>,
     public_url: PublicUrl,
     estimate: Mutex<ReloadEstimate>,
+}
+
+/// A commit that one Traefik serves.
+struct ConfirmedAt {
+    loaded_after: Duration,
+    /// The routes that it refuses; `None` if other Traefiks were enough.
+    refused: Option<HashMap<RouteSpec, Error>>,
 }
 
 impl Verifier {
@@ -193,24 +201,13 @@ impl Verifier {
         let met_after = self.public_url.wait_briefly(pending, &mut polls)?;
         if met_after.is_some() {
             self.learn(&polls, pending);
-            // The API's entrypoint is about to show it as well.
-            polls = PollSchedule::new(Instant::now(), Duration::ZERO);
         }
         let loading = AtomicU64::new(0);
         let answers = self.ask_quorum("serve the change", |traefik, is_certain| {
-            let mut polls = polls;
-            let loaded = traefik.wait_until_loaded(pending, &mut polls, is_certain)?;
-            if met_after.is_none() && !matches!(loaded, Loaded::NotAsked) {
-                self.learn(&polls, pending);
-            }
-            let loaded_after = met_after.unwrap_or_else(|| pending.visible.elapsed());
+            let confirmed = self.confirm_at(traefik, pending, polls, met_after, is_certain)?;
+            let loaded_after = met_after.unwrap_or(confirmed.loaded_after);
             loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
-            let seen = match loaded {
-                Loaded::NotAsked => return Ok(None),
-                Loaded::ByRouter(router) => Some(router),
-                Loaded::ByGeneration => None,
-            };
-            await_routers(&traefik.api, pending, seen).map(Some)
+            Ok(confirmed.refused)
         })?;
         let refused = answers.into_iter().flat_map(|(_, refused)| refused);
         let refused = refused.collect();
@@ -227,14 +224,50 @@ impl Verifier {
         })
     }
 
+    /// Waits until one Traefik serves the commit, or `is_certain` is set.
+    fn confirm_at(
+        &self,
+        traefik: &Traefik,
+        pending: &Pending<'_>,
+        mut polls: PollSchedule,
+        met_after: Option<Duration>,
+        is_certain: &AtomicBool,
+    ) -> Result<ConfirmedAt> {
+        let mut since = pending.visible;
+        if met_after.is_some() {
+            // The API's entrypoint is about to show it as well.
+            (polls, since) = (PollSchedule::new(Duration::ZERO), Instant::now());
+        }
+        let loaded = traefik.wait_until_loaded(pending, &mut polls, since, is_certain)?;
+        let loaded_after = pending.visible.elapsed();
+        if met_after.is_none() && !matches!(loaded, Loaded::NotNeeded) {
+            self.learn(&polls, pending);
+        }
+        let router = match loaded {
+            Loaded::NotNeeded => {
+                return Ok(ConfirmedAt {
+                    loaded_after,
+                    refused: None,
+                });
+            }
+            Loaded::ByRouter(router) => Some(router),
+            Loaded::ByGeneration => None,
+        };
+        let refused = await_routers(&traefik.api, pending, router)?;
+        Ok(ConfirmedAt {
+            loaded_after,
+            refused: Some(refused),
+        })
+    }
+
     /// The poll schedule of a commit, whose first poll is due now.
     fn first_poll(&self, pending: &Pending<'_>) -> PollSchedule {
         let estimate = self.estimate().scaled_to(pending.expected.routes);
         // Time is left to poll, however long the last reload took.
-        let mut polls = PollSchedule::new(pending.visible, estimate.min(self.timeout / 8));
+        let mut polls = PollSchedule::new(estimate.min(self.timeout / 8));
         // A commit that wrote nothing, or that others shared, may be loaded already.
         if pending.commit.follows.is_some() {
-            polls.wait_for_first();
+            std::thread::sleep(polls.first_pause(pending.visible.elapsed()));
         }
         polls
     }
@@ -242,7 +275,10 @@ impl Verifier {
     /// Keeps how long the reload took. A Traefik that was just started takes longer, so a setup does not
     /// count.
     fn learn(&self, polls: &PollSchedule, pending: &Pending<'_>) {
-        if let (Some(took), Some(_)) = (polls.took(), pending.expected.routes) {
+        if let (Some(took), Some(_)) = (
+            polls.took(pending.visible.elapsed()),
+            pending.expected.routes,
+        ) {
             *self.estimate() = ReloadEstimate {
                 took,
                 routes: pending.expected.routes,

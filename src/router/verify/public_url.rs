@@ -53,7 +53,8 @@ impl PublicUrl {
                 }
             }
             pending.check_process()?;
-            polls.wait_for_next(left());
+            let pause = polls.next_pause(pending.visible.elapsed());
+            std::thread::sleep(pause.min(left()));
         }
         Ok(None)
     }
@@ -75,7 +76,7 @@ impl PublicUrl {
             true => FIRST_TIMEOUT,
             false => TIMEOUT,
         };
-        let mut polls = PollSchedule::new(start, Duration::ZERO);
+        let mut polls = PollSchedule::new(Duration::ZERO);
         let patience = FIRST_TIMEOUT.max(pending.time_left());
         loop {
             let left = patience.saturating_sub(start.elapsed());
@@ -111,7 +112,7 @@ impl PublicUrl {
                 }
             }
             pending.check_process()?;
-            polls.wait_for_next(left);
+            std::thread::sleep(polls.next_pause(start.elapsed()).min(left));
         }
     }
 }

@@ -74,3 +74,54 @@ fn ask_all<'a, I: Sync, T: Send>(
         threads.into_iter().map(join).collect()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_quorum_is_enough_and_less_is_the_first_error() {
+        let unavailable = |name: &str| Error::new(ErrorKind::Unavailable, name);
+        for (fails, quorum, expected) in [
+            (&[][..], None, Ok(3)),
+            (&["b"], None, Err("2 of 3 Traefiks answer, 3 have to: b")),
+            (&["b"], Some(2), Ok(2)),
+            (
+                &["b", "c"],
+                Some(2),
+                Err("1 of 3 Traefiks answer, 2 have to: b"),
+            ),
+            (&[], Some(9), Ok(3)),
+        ] {
+            let asked = ask_quorum(&["a", "b", "c"], quorum, "answer", |name, _| {
+                match fails.contains(name) {
+                    true => Err(unavailable(name)),
+                    false => Ok(Some(())),
+                }
+            });
+            let found = asked.map(|answers| answers.len());
+            let found = found.map_err(|error| error.to_string());
+            assert_eq!(
+                found,
+                expected.map_err(String::from),
+                "{fails:?} {quorum:?}"
+            );
+        }
+        let alone = ask_quorum(&["a"], None, "answer", |name, _| {
+            Err::<Option<()>, _>(unavailable(name))
+        });
+        assert_eq!(alone.unwrap_err().to_string(), "a");
+    }
+
+    #[test]
+    fn whoever_is_asked_learns_when_the_outcome_is_certain() {
+        let answers = ask_quorum(&["fast", "slow"], Some(1), "answer", |name, is_certain| {
+            while *name == "slow" && !is_certain.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            Ok((*name == "fast").then_some(()))
+        });
+        assert_eq!(answers.unwrap(), [(&"fast", ())]);
+    }
+}

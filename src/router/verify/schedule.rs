@@ -1,6 +1,6 @@
 //! When to poll Traefik for a commit, and how long it will probably take to load one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Below this, Traefik reloads so fast that polling often finds the end of a reload soonest. Above it, each
 /// poll takes CPU time from the reload and delays it.
@@ -40,11 +40,10 @@ impl ReloadEstimate {
     }
 }
 
-/// When to poll. Each poll takes CPU time from the reload that it waits for, so the first one comes shortly
+/// When to poll, as pauses for the caller to sleep. Each poll takes CPU time from the reload that it waits for, so the first one comes shortly
 /// before the estimated end.
 #[derive(Clone, Copy)]
 pub(super) struct PollSchedule {
-    since: Instant,
     estimate: Duration,
     /// Whether the first poll had to be waited for.
     waited: bool,
@@ -55,9 +54,8 @@ pub(super) struct PollSchedule {
 }
 
 impl PollSchedule {
-    pub(super) fn new(since: Instant, estimate: Duration) -> Self {
+    pub(super) fn new(estimate: Duration) -> Self {
         Self {
-            since,
             estimate,
             waited: false,
             polled_early: false,
@@ -85,28 +83,22 @@ impl PollSchedule {
         grace + 2 * self.estimate
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// Waits until the first poll is due.
-    pub(super) fn wait_for_first(&mut self) {
+    /// The pause before the first poll, `elapsed` after the reload could begin.
+    pub(super) fn first_pause(&mut self, elapsed: Duration) -> Duration {
         let first = self.planned().next().unwrap_or_default();
-        let pause = first.saturating_sub(self.since.elapsed());
+        let pause = first.saturating_sub(elapsed);
         self.waited = !pause.is_zero();
-        std::thread::sleep(pause);
+        pause
     }
 
-    /// Waits, after a poll that came too early, until the next one is due, but no longer than `at_most`.
-    /// Beyond the estimate that is half a part of the time that has passed.
-    pub(super) fn wait_for_next(&mut self, at_most: Duration) {
+    /// The pause after a poll that came too early. Beyond the estimate it is half a part of the time that has
+    /// passed.
+    pub(super) fn next_pause(&mut self, elapsed: Duration) -> Duration {
         self.polled_early = true;
-        let elapsed = self.since.elapsed();
         let next = self.planned().find(|at| *at > elapsed);
         let (_, all) = self.parts();
         let pause = next.map_or(elapsed / (2 * all), |at| at - elapsed);
-        let pause = pause.clamp(MIN_PAUSE, MAX_PAUSE);
-        std::thread::sleep(pause.min(at_most));
+        pause.clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
     /// Notes that a poll failed.
@@ -116,11 +108,11 @@ impl PollSchedule {
 
     /// How long the reload took, now that its end was seen. `None` if that is not known: it may have ended
     /// before the first poll. At most four times the estimate, since something may have delayed this one.
-    pub(super) fn took(&self) -> Option<Duration> {
+    pub(super) fn took(&self, elapsed: Duration) -> Option<Duration> {
         let took = match (self.polled_early, self.waited) {
             _ if self.failed => return None,
-            (true, _) => self.since.elapsed(),
-            (false, true) => self.since.elapsed() * 7 / 8,
+            (true, _) => elapsed,
+            (false, true) => elapsed * 7 / 8,
             (false, false) => return None,
         };
         Some(match self.estimate {
@@ -134,43 +126,40 @@ impl PollSchedule {
 mod tests {
     use super::*;
 
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
     fn only_polls_that_waited_or_came_early_tell_how_long_a_reload_took() {
-        let ms = Duration::from_millis;
-        let begun = |estimate| {
-            let mut polls = PollSchedule::new(Instant::now(), estimate);
-            polls.wait_for_first();
-            polls
-        };
-        let mut polls = begun(Duration::ZERO);
-        assert_eq!(polls.took(), None);
-        polls.wait_for_next(ms(5));
-        let took = polls.took().expect("one came early");
-        assert!(took > Duration::ZERO && took <= polls.elapsed());
+        let mut polls = PollSchedule::new(Duration::ZERO);
+        assert_eq!(polls.first_pause(ms(1)), Duration::ZERO);
+        assert_eq!(polls.took(ms(1)), None);
+        assert!(polls.next_pause(ms(1)) > Duration::ZERO);
+        assert_eq!(polls.took(ms(5)), Some(ms(5)));
         polls.set_failed();
-        assert_eq!(polls.took(), None);
-        let polls = begun(ms(160));
-        let took = polls.took().expect("it waited");
-        assert!(took >= ms(122) && took <= polls.elapsed() * 7 / 8);
+        assert_eq!(polls.took(ms(5)), None);
+        let mut polls = PollSchedule::new(ms(160));
+        assert_eq!(polls.first_pause(ms(10)), ms(130));
+        assert_eq!(polls.took(ms(160)), Some(ms(140)));
         // Far longer than the estimate.
-        let mut delayed = PollSchedule::new(polls.since, ms(20));
-        delayed.polled_early = true;
-        assert_eq!(delayed.took(), Some(ms(80)));
+        let mut delayed = PollSchedule::new(ms(20));
+        delayed.next_pause(ms(30));
+        assert_eq!(delayed.took(ms(900)), Some(ms(80)));
         // The estimated time is over.
-        let mut polls = PollSchedule::new(polls.since, ms(80));
-        polls.wait_for_first();
-        assert_eq!(polls.took(), None);
+        let mut polls = PollSchedule::new(ms(80));
+        assert_eq!(polls.first_pause(ms(90)), Duration::ZERO);
+        assert_eq!(polls.took(ms(95)), None);
     }
 
     #[test]
     fn polls_come_where_they_cost_little() {
-        let ms = Duration::from_millis;
         for (estimate, first, polls) in [
             (ms(8), ms(5), 4),
             (ms(80), ms(70), 2),
             (ms(800), ms(500), 13),
         ] {
-            let schedule = PollSchedule::new(Instant::now(), estimate);
+            let schedule = PollSchedule::new(estimate);
             let planned: Vec<_> = schedule.planned().collect();
             assert_eq!((planned[0], planned.len()), (first, polls));
             assert_eq!(planned.last(), Some(&estimate));
@@ -179,7 +168,6 @@ mod tests {
 
     #[test]
     fn estimates_follow_the_number_of_routes() {
-        let ms = Duration::from_millis;
         let last = |took, routes| ReloadEstimate {
             took: ms(took),
             routes,
