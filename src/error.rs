@@ -64,8 +64,8 @@ pub enum ErrorKind {
     /// Traefik's process could not be started, or has ended.
     Process,
     /// This program or the operating system failed in a way that is no fault of the caller, the store
-    /// or Traefik: a thread that committed changes for others has panicked, or there are no random
-    /// bytes.
+    /// or Traefik: a thread that committed changes for others has panicked, there are no random bytes, or
+    /// no certificate can be made.
     Internal,
 }
 
@@ -148,7 +148,8 @@ impl Error {
     /// [`NotLoaded`](ErrorKind::NotLoaded)), or others were writing
     /// ([`Locked`](ErrorKind::Locked), [`Conflict`](ErrorKind::Conflict)).
     ///
-    /// A store that was put back to an earlier state stays a `Conflict` until
+    /// Not always: a redirect at `public_url`, say, is `NotLoaded` until it is gone. A store that was put back
+    /// to an earlier state stays a `Conflict` until
     /// [`Router::reconcile`](crate::Router::reconcile) or [`Router::repair`](crate::Router::repair)
     /// takes it over.
     pub fn is_transient(&self) -> bool {

@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::error::{Error, ErrorKind, Result, Stored};
 
-/// How TLS is done towards Traefik's API or a store.
+/// How TLS is done towards a server.
 ///
 /// By default the certificate must be valid for the name in the URL, under the roots that browsers
 /// trust (as compiled in). Needs the feature `tls`.
@@ -48,7 +48,7 @@ impl Tls {
     }
 }
 
-/// What a store writes into Traefik's configuration about TLS.
+/// For callers that write these settings into a configuration.
 impl Tls {
     pub(crate) fn ca(&self) -> Option<&[u8]> {
         self.ca_pem.as_deref()
@@ -80,9 +80,9 @@ pub(crate) struct Http {
     base: String,
     agent: ureq::Agent,
     authorization: Option<String>,
-    /// Whether the host is an address. ureq looks every host up for every request, on a new thread
-    /// where a limit on the whole request covers that: dearer than the request. An address takes
-    /// no time to look up, and then limits on each step do.
+    /// Whether the host is an address. ureq resolves the host for every request. With a limit on the whole
+    /// request it does so on a new thread, which costs more than the request. An address needs no resolving,
+    /// so a limit on each step is enough.
     is_address: bool,
     /// Whether it has ever answered: a connection that closes then is no sign of a wrong URL.
     answered: Arc<AtomicBool>,
@@ -119,8 +119,7 @@ impl Answer {
 /// ureq takes zero for no time at all.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// A longer body, in bytes, is an error. The longest that is asked for is Traefik's list of 100,000 routers,
-/// about 30 MB.
+/// A longer body, in bytes, is an error. Lists of 30 MB occur.
 const MAX_ANSWER: u64 = 1 << 28;
 
 /// Enough for the threads of one program; more of them would connect anew at every call.

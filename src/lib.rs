@@ -143,7 +143,7 @@
 //! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
 //! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, or does not answer as it should |
 //! | `Process` | see `stored` | Traefik could not be started, or has ended |
-//! | `Internal` | see `stored` | this program or the operating system failed, as where the thread that committed a change for others has panicked |
+//! | `Internal` | see `stored` | this program or the operating system failed: the thread that committed a change for others has panicked, there are no random bytes, or no certificate can be made |
 //!
 //! [`is_transient`](Error::is_transient) says whether trying again later may help. An error prints its
 //! causes itself, `a: b: c`, and has no [`source`](std::error::Error::source).
@@ -154,10 +154,12 @@
 //! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
 //! threads that read its output; a change that several Traefiks have to serve asks each of them on a
 //! thread of its own, which ends with the call. On a key-value store, a Router that is started or
-//! attached runs one that says that the table is served. On etcd 3.4 with a user, [`Etcd::heartbeat`]
-//! runs one. There are no others.
+//! attached runs one that keeps the key that says that the table is served. On etcd 3.4 with a user,
+//! [`Etcd::heartbeat`] runs one. All others end with the call, or soon after: those that ask several etcd
+//! endpoints in parallel, one that waits for the end of a Traefik that was stopped, and those on which ureq
+//! resolves host names.
 //!
-//! Every wait has a bound, and every bound is an option:
+//! Every wait has a bound. Those that a caller waits for are options:
 //! [`check_route_timeout`](Builder::check_route_timeout),
 //! [`traefik_api_timeout`](Builder::traefik_api_timeout),
 //! [`stop_timeout`](Builder::stop_timeout), [`lock_timeout`](FileBackend::lock_timeout),

@@ -228,6 +228,11 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// What Traefik calls the marker: by this name it is in Traefik's API.
+    pub fn marker_at(&self, provider: &str) -> String {
+        format!("{}@{provider}", self.marker)
+    }
+
     /// The commit of this generation.
     pub fn new(marker: impl Into<String>, generation: u64) -> Self {
         Self {

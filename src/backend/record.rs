@@ -50,7 +50,7 @@ pub(crate) struct Header {
     /// Whether the store was made for this table, and goes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) created: bool,
-    /// Whose turn it is to commit, where writers were in each other's way.
+    /// The writer that has reserved the next commit, where writers kept committing first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) turn: Option<String>,
     /// The last commits, each as its writer names it: a writer that lost the answer to a commit
@@ -224,8 +224,8 @@ impl Header {
         }
     }
 
-    /// Takes back what a setup has `made` of the header as it was `before`, as far as nobody has made
-    /// something else of it since.
+    /// Undoes what a setup has `made` of the header as it was `before`, except for values that have changed
+    /// again since.
     pub(crate) fn take_back(&mut self, before: &Self, made: &Self) {
         fn back<T: PartialEq + Clone>(now: &mut T, before: &T, made: &T) {
             if now == made {
@@ -293,8 +293,8 @@ fn now() -> u64 {
     now.map_or(0, |now| now.as_millis() as u64)
 }
 
-/// What a Router was told of what belongs to the table as a whole. Another program may be told
-/// something else.
+/// The options that were set on a Router and belong to the table as a whole. Another program may have
+/// others.
 #[derive(Default)]
 pub(crate) struct Explicit {
     entrypoint: Option<String>,

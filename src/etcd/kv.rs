@@ -317,7 +317,7 @@ mod tests {
         for (prefix, key, end) in [
             (&b""[..], &b"\0"[..], &b"\0"[..]),
             (b"a", b"a", b"b"),
-            (b"traefik/", b"traefik/", b"traefik0"),
+            (b"app/", b"app/", b"app0"),
             (b"a\xff", b"a\xff", b"b"),
             (b"a\xfe\xff\xff", b"a\xfe\xff\xff", b"a\xff"),
             (b"\xff\xff", b"\xff\xff", b"\0"),

@@ -22,8 +22,8 @@
 //! }
 //!
 //! // Read all keys below a prefix, and then watch them for changes.
-//! let tree = client.get_prefix("traefik/")?;
-//! let mut watch = client.watch(WatchRange::prefix("traefik/").from_revision(tree.revision + 1))?;
+//! let tree = client.get_prefix("app/")?;
+//! let mut watch = client.watch(WatchRange::prefix("app/").from_revision(tree.revision + 1))?;
 //! while let Some(event) = watch.next(Duration::from_secs(60))? {
 //!     match event {
 //!         Event::Put(kv) => println!("put {:?}", kv.key),

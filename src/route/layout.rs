@@ -22,7 +22,7 @@ use super::{Route, RouteSpec, Table, Target};
 ///
 /// What requests reach is the same in either layout, also beside routers that were written by
 /// hand, as long as these come before all routes of a group that they meet or after all of them:
-/// one whose priority lies between those of two routes of the group takes its turn before all of
+/// one whose priority lies between those of two routes of the group is tried before all of
 /// the group. Routes are in one group if they have the same host, the same directory, and names
 /// that begin alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -69,8 +69,8 @@ struct Limits {
     routes: usize,
     /// How many routes may stand in or below a directory that is laid out with the one above.
     home: usize,
-    /// How many routes a gate may name: Traefik reads its rule, and a store is told it, whenever one
-    /// of them comes or goes.
+    /// How many routes a gate may name. Each time one of them is added or deleted, the gate's rule is stored
+    /// again, and Traefik parses it.
     gate: usize,
     /// How many routes may stand side by side.
     level: usize,

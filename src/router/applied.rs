@@ -48,7 +48,9 @@ pub enum NotAsked {
     SeveralTraefiks,
     /// `public_url` was not set, and another program runs the Traefik.
     DefaultUrl,
-    /// It can't be reached from here. It is asked again after 5 seconds, and less often each time.
+    /// It can't be reached from here. After half a second without an answer it is not asked again for 5
+    /// seconds, and for longer each time.
+    #[non_exhaustive]
     Unreachable {
         /// Why it can't be reached.
         reason: String,

@@ -384,8 +384,8 @@ impl Builder {
     /// `REDACTED` stands for the store's password and private key.
     ///
     /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or if the store's place
-    /// can't be told to Traefik.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or if Traefik has
+    /// no setting for the store's place.
     pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
         self.check_options()?;
         let syntax = Syntax::of(&self.static_config_file)?;

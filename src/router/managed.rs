@@ -38,11 +38,13 @@ pub(super) struct Managed {
 #[non_exhaustive]
 pub enum ProcessStatus {
     /// It runs.
+    #[non_exhaustive]
     Running {
         /// Its process id.
         pid: u32,
     },
     /// It runs, but was not seen to serve since [`Router::revive`](crate::Router::revive) started it.
+    #[non_exhaustive]
     NotServing {
         /// Its process id.
         pid: u32,
@@ -98,9 +100,8 @@ impl Started {
         })
     }
 
-    /// Whether Traefik hears of no change any more: it watches a folder that is gone, and not the one
-    /// that was made in its place.
-    fn is_deaf(&self) -> bool {
+    /// Whether the folder that Traefik watches was replaced: it notices no change in the new one.
+    fn watches_replaced_folder(&self) -> bool {
         self.watched.as_ref().is_some_and(Folder::is_replaced)
     }
 }
@@ -174,7 +175,7 @@ impl Managed {
         let restored = self.own_files.restore();
         if !started.process.has_ended() {
             match started.readiness {
-                _ if started.is_deaf() => {
+                _ if started.watches_replaced_folder() => {
                     log::warn!(
                         "the folder that Traefik watches was replaced; Traefik is started again"
                     );
@@ -186,7 +187,7 @@ impl Managed {
                     return Ok(false);
                 }
                 Readiness::Starting => return Ok(true),
-                // To wait once more is in vain if its file provider did not start.
+                // Waiting again does not help if its file provider did not start.
                 Readiness::Failed => log::warn!("Traefik runs but does not serve; it is ended"),
             }
             // Without them no other one could be started.
@@ -281,8 +282,8 @@ impl Managed {
         }
     }
 
-    /// Whether Traefik has said since then that it rejects what is stored, or that it does
-    /// without the provider from now on. Its API shows neither.
+    /// Whether Traefik has logged since then that it rejects the configuration, or could not start its
+    /// provider. Its API shows neither.
     pub(super) fn has_rejected_since(&self, then: Instant) -> bool {
         let words = [
             "watcher callback",

@@ -97,7 +97,7 @@ impl Router {
         loop {
             let stored = self.backend.last_commit()?;
             let stored = stored.unwrap_or_else(|| self.last().clone());
-            let marker = format!("{}@{}", stored.marker, self.backend.provider());
+            let marker = stored.marker_at(self.backend.provider());
             let loaded = api.generation(&marker)?;
             let is_current = loaded == Some(stored.generation);
             if is_current || Instant::now() >= deadline {

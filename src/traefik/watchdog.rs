@@ -6,7 +6,7 @@ pub(super) use unix::{Watched, command};
 #[cfg(not(unix))]
 pub(super) use other::{Watched, command};
 
-/// A shell starts the program as its child, and every quarter of a second looks whether the owner still
+/// A shell starts the program as its child, and checks four times a second whether the owner still
 /// runs. It needs nothing of its owner for that: no pipe, which a child that the owner forks would hold
 /// open, and no signal, which the owner may have ignored or blocked. It reads when the process with the
 /// owner's number began; another process may get the same number.
@@ -163,8 +163,8 @@ exit "$code"
             while code().is_none() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let told = |code| ExitStatus::from_raw(wait_status(code)).to_string();
-            Some(code().map_or_else(|| "nobody knows how".into(), told))
+            let text = |code| ExitStatus::from_raw(wait_status(code)).to_string();
+            Some(code().map_or_else(|| "its exit status is unknown".into(), text))
         }
 
         fn runs(&self) -> bool {

@@ -20,7 +20,7 @@ fn with(changes: &[String]) -> Command {
 
 fn pid_of(router: &Router) -> u32 {
     match router.process() {
-        Some(ProcessStatus::Running { pid }) => pid,
+        Some(ProcessStatus::Running { pid, .. }) => pid,
         other => panic!("{other:?}"),
     }
 }

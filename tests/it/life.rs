@@ -25,7 +25,7 @@ on_each_backend! {
 
 fn pid_of(router: &Router) -> u32 {
     match router.status().process {
-        Some(ProcessStatus::Running { pid }) => pid,
+        Some(ProcessStatus::Running { pid, .. }) => pid,
         other => panic!("{other:?}"),
     }
 }
@@ -452,7 +452,7 @@ pub(crate) fn own_a_traefik(arguments: &Value) {
 fn traefik_collects_garbage_less_often_unless_told_otherwise() {
     let of = |builder: Builder| {
         let router = builder.start().unwrap();
-        let Some(ProcessStatus::Running { pid: process }) = router.status().process else {
+        let Some(ProcessStatus::Running { pid: process, .. }) = router.status().process else {
             panic!("{:?}", router.status());
         };
         let environment = fs::read(format!("/proc/{process}/environ")).unwrap();

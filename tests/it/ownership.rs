@@ -458,7 +458,7 @@ fn how_a_change_was_verified_is_told(kind: Kind) {
         .unwrap();
     let why = not_asked(&nowhere);
     assert!(
-        matches!(&why, NotAsked::Unreachable { reason } if reason.contains("127.0.0.1:1")),
+        matches!(&why, NotAsked::Unreachable { reason, .. } if reason.contains("127.0.0.1:1")),
         "{why:?}"
     );
     let offline = plain(&rig).offline().unwrap();

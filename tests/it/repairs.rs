@@ -453,7 +453,7 @@ fn a_file_that_is_gone_is_there_again_before_traefik_is_started(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
-    let Some(ProcessStatus::Running { pid }) = router.process() else {
+    let Some(ProcessStatus::Running { pid, .. }) = router.process() else {
         panic!("{:?}", router.process());
     };
     send_signal(pid, "KILL");

@@ -65,7 +65,7 @@ impl Moody {
 
     fn pid(&self) -> u32 {
         match self.router.status().process {
-            Some(ProcessStatus::Running { pid }) => pid,
+            Some(ProcessStatus::Running { pid, .. }) => pid,
             other => panic!("{other:?}"),
         }
     }
@@ -97,7 +97,7 @@ fn a_traefik_without_inotify_is_started_again_until_it_serves(kind: Kind) {
         assert!(!router.status().is_healthy());
     }
     // What runs is one Traefik that serves nothing.
-    let Some(ProcessStatus::NotServing { pid }) = router.status().process else {
+    let Some(ProcessStatus::NotServing { pid, .. }) = router.status().process else {
         panic!("{:?}", router.status());
     };
     // It ends as well.

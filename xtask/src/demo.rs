@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result {
         .traefik_api_url(&api.url)
         .start()?;
     let process = match router.status().process {
-        Some(ProcessStatus::Running { pid: process }) => process,
+        Some(ProcessStatus::Running { pid: process, .. }) => process,
         other => return Err(format!("Traefik should be running, but is {other:?}").into()),
     };
     let what = format!("Traefik on {}, process {process}", public.url);

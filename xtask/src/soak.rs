@@ -125,7 +125,7 @@ pub(crate) fn run(options: &[&str]) -> Result {
         .traefik_api_url(&api.url)
         .check_route_timeout(Duration::from_secs(60))
         .start()?;
-    let Some(ProcessStatus::Running { pid: process }) = router.status().process else {
+    let Some(ProcessStatus::Running { pid: process, .. }) = router.status().process else {
         return Err("Traefik does not run".into());
     };
     let stays = (0..options.routes).map(|n| Change::set(format!("/stays/{n}/"), &targets[0]));

@@ -120,6 +120,9 @@ impl Suite {
         if !status.success() {
             return Err(format!("cargo test {}: {status}", options.join(" ")).into());
         }
+        if passed == 0 {
+            return Err(format!("cargo test {}: there is no such test", options.join(" ")).into());
+        }
         match ignored {
             0 => Ok(format!("{passed} passed")),
             _ => Ok(format!("{passed} passed, {ignored} ignored")),

@@ -44,7 +44,7 @@ use crate::route::{Change, RouteSpec, Table, slug};
 ///   Traefik that was started is in a file beside it, `rules.toml.pem`, for which the same holds.
 /// - **Shared.** A lock on a file beside it, `rules.toml.lock`, keeps writers apart, in this
 ///   process and others; each re-reads what another one wrote before it changes anything.
-/// - **Not alone.** Routers, middlewares and whatever else somebody wrote by hand stays as it is,
+/// - **Not alone.** Routers, middlewares and all else that was written by hand stays as it is,
 ///   comments and order included. What we write stands between two comment lines that say so.
 ///
 /// The file has to exist before Traefik starts, or Traefik never looks at it again;
@@ -62,7 +62,7 @@ pub struct FileBackend {
     opened: Mutex<Opened>,
 }
 
-/// What this handle was told, and has to undo, or to leave as others need it.
+/// What `open` has changed, for `revert` and `close` to undo or to leave as other Routers need it.
 #[derive(Default)]
 struct Opened {
     explicit: Explicit,
@@ -156,8 +156,8 @@ impl FileBackend {
     }
 
     /// Whether a change is on the disk when a call returns, and so outlasts a loss of power. If not,
-    /// it outlasts this program only, and a call saves two waits for the disk. Whoever reads the file
-    /// sees the old one or the new one, whole, in either case. Defaults to `true`.
+    /// it outlasts this program only, and a call saves two waits for the disk. A program that reads the
+    /// file sees the old one or the new one, whole, in either case. Defaults to `true`.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
@@ -178,7 +178,7 @@ impl FileBackend {
         let path = atomic::resolve(&self.path)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = Lock::acquire(&path, self.lock_timeout)?;
-        // Whoever reads must not wait for the lock.
+        // Readers must not wait for the lock.
         let mut state = self.state();
         let state = self.refresh(&mut state, path)?;
         let before = state.id();
@@ -327,8 +327,8 @@ impl State {
         self.file.header.generation > 0 && !self.file.is_written
     }
 
-    /// Writes the file; since when readers see it. `None`, with nothing written, if the lock keeps
-    /// nobody out any more or the file is not what was read.
+    /// Writes the file; since when readers see it. `None`, with nothing written, if the lock file
+    /// was replaced or the file is not what was read.
     fn save(&mut self, lock: &Lock, durable: bool) -> Result<Option<Instant>> {
         let id = self.id();
         let text = self.file.render();

@@ -143,7 +143,7 @@ impl TableFile {
             }
         }
         file.lay_out();
-        // A text of somebody else's may look like our marks.
+        // A text of another program may look like our marks.
         file.is_written =
             has_header && file.legacy_routes == 0 && file.render().is_ok_and(|ours| ours == text);
         Ok(file)
@@ -294,7 +294,7 @@ impl TableFile {
         Ok(config)
     }
 
-    /// A base without what the file has already, by somebody else's hand.
+    /// A base without what the file has already, written by others.
     fn without_theirs(&self, base: &Value) -> Result<Value> {
         let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
         let mut ours = json!({});
@@ -315,7 +315,7 @@ impl TableFile {
         Ok(ours)
     }
 
-    /// Takes over the header of what the file was before somebody replaced it by one that has
+    /// Takes over the header of what the file was before another program replaced it by one that has
     /// nothing of ours.
     pub(super) fn inherit(&mut self, old: &Header) -> Result<()> {
         if self.header.generation > 0 {
@@ -390,7 +390,7 @@ impl TableFile {
             return Ok(());
         }
         let namespace = self.header.namespace.clone();
-        // An entry of the same name that somebody wrote, or that a lost record left behind.
+        // An entry of the same name that others wrote, or that a lost record left behind.
         let mut clashes = HashSet::new();
         for change in changes {
             if let Change::Set(route) = change {
@@ -500,7 +500,7 @@ impl TableFile {
         };
         let config = self.header.config();
         for entry in entries(&config)? {
-            // What somebody has written by hand since then comes first.
+            // What was written by hand since then comes first.
             if tree
                 .get(&[&*entry.section, &[entry.name]].concat())
                 .is_none()

@@ -144,10 +144,10 @@ impl Etcd {
         self
     }
 
-    /// For how long to make up for the revisions that an etcd lacks which was restored from an
-    /// older state: Traefik hears of no change before there are as many again. It is done once, with
-    /// the first commit that finds it out, which takes that much longer; what lacks after that time
-    /// is told by a warning, and Traefik has to be restarted. Defaults to 20 seconds.
+    /// How long to write revisions to an etcd that was restored from an older state. Traefik notices no change
+    /// before etcd has as many revisions as it had. The first commit that finds this out writes them, and takes
+    /// that much longer. If the time is not enough, a warning is logged, and Traefik must be restarted. Defaults
+    /// to 20 seconds.
     pub fn catch_up_timeout(mut self, timeout: Duration) -> Self {
         self.catch_up = timeout;
         self

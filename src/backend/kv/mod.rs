@@ -525,7 +525,7 @@ impl<S: KvStore> KvBackend<S> {
             if known != turn {
                 (*known, *since) = (turn.into(), Instant::now());
             }
-            if since.elapsed() < LONGEST_TURN {
+            if since.elapsed() < MAX_RESERVATION {
                 return Ok(false);
             }
             log::warn!("another writer has not used its turn to commit; going on without it");
@@ -641,8 +641,8 @@ struct Known {
     is_behind: bool,
 }
 
-/// For how long others wait for a writer that has taken the turn.
-const LONGEST_TURN: Duration = Duration::from_secs(3);
+/// How long other writers wait for one that has reserved the next commit.
+const MAX_RESERVATION: Duration = Duration::from_secs(3);
 
 /// What a commit has met with so far.
 struct Attempt {
@@ -652,7 +652,7 @@ struct Attempt {
     stored: BTreeSet<RouteSpec>,
     /// Whether others have committed first.
     contended: bool,
-    /// Whose turn we wait for, and since when.
+    /// The writer that has reserved the next commit, and since when this one waits.
     waited: Option<(String, Instant)>,
     /// The error of a transaction that may still be made.
     lost: Option<Error>,

@@ -22,7 +22,7 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// documents it.
     ///
     /// # Errors
-    /// If the store can't be told to Traefik.
+    /// If Traefik has no setting for this store's place.
     fn static_config(&self, root: &str) -> Result<Value>;
 
     /// Whether the store is there and lets us read all keys that begin with these prefixes.

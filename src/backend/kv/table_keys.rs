@@ -313,12 +313,11 @@ impl TableKeys {
         self.lay_out(changed)
     }
 
-    /// Gives each router its place, given what has changed the table; new routes have theirs at the
-    /// entrypoint.
+    /// Gives each router its place after a change of the table. New routes are at the entrypoint until then.
     ///
-    /// The steps come in an order in which no request goes astray, should they not fit in one
-    /// transaction. A route at the entrypoint is always right there, so whatever changes its gate
-    /// is there in between; and what a gate names changes in one step with who stands behind it.
+    /// The steps may need several transactions, and no request goes astray between two of them. A router at
+    /// the entrypoint matches what it should, so a router is there while its gate changes. One transaction
+    /// changes a gate and the routers behind it.
     fn lay_out(&mut self, mut changed: BTreeMap<RouteSpec, Transaction>) -> Result<Vec<Step>> {
         let next = Layout::of(&self.table, self.header.nested());
         let last = std::mem::replace(&mut self.layout, next);

@@ -93,7 +93,7 @@ impl Builder {
             verifier.confirm_setup(&commit, Instant::now(), serving)?;
             let verified = verifier.confirm_public(&commit, serving)?;
             match (setup.tls, verified) {
-                // It would be served with nothing wrong to see.
+                // Routes would be served without TLS, and nothing would show that.
                 (Some(_), Verified::NotAsked(NotAsked::Unreachable { reason }))
                     if served || !stored.routes.is_empty() =>
                 {
@@ -107,7 +107,7 @@ impl Builder {
             Err(error) => {
                 let error = if opened { self.undo(error) } else { error };
                 if sets_up && *error.stored() == Stored::Nothing {
-                    // Or else the next one would be answered by what was taken back.
+                    // The next attach must not meet the API router that was taken back.
                     verifier.apis().for_each(wait_until_gone);
                 }
                 Err(error)

@@ -342,7 +342,7 @@ fn given_certificate(cert: &Path, key: &Path) -> Finding {
 fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding> {
     const CHECK: &str = "generation";
     let url = api.url();
-    let marker = format!("{}@{}", commit.marker, store.provider());
+    let marker = commit.marker_at(store.provider());
     let deadline = Instant::now() + RELOAD_PATIENCE;
     loop {
         let loaded = api.generation(&marker)?;

@@ -64,7 +64,7 @@ impl Traefik {
         is_certain: &AtomicBool,
     ) -> Result<Loaded> {
         let mut proof = self.proof(pending);
-        let marker = pending.marker();
+        let marker = pending.commit.marker_at(pending.provider);
         let mut unauthorized_since = None;
         let mut before = None;
         loop {

@@ -66,11 +66,6 @@ impl Pending<'_> {
         has_loaded(self.serving.store, self.commit, generation)
     }
 
-    /// What Traefik calls the marker of the table.
-    pub(super) fn marker(&self) -> String {
-        format!("{}@{}", self.commit.marker, self.provider)
-    }
-
     /// What Traefik calls the router of a route.
     pub(super) fn router_name(&self, spec: &RouteSpec) -> String {
         full_router_name(&self.commit.namespace, spec, self.provider)

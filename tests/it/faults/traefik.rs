@@ -113,7 +113,7 @@ fn a_traefik_that_is_not_there_yet_is_told_at_once(kind: Kind) {
 fn a_traefik_of_ours_that_is_stopped_is_told_and_goes_on_or_ends() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
-    let Some(ProcessStatus::Running { pid: traefik }) = router.status().process else {
+    let Some(ProcessStatus::Running { pid: traefik, .. }) = router.status().process else {
         panic!("{:?}", router.status());
     };
     send_signal(traefik, "STOP");

@@ -421,7 +421,7 @@ fn a_static_file_belongs_to_the_traefik_that_was_started_with_it() {
     let says = ["traefik.toml", "static_config_file", &holder];
     refused(&rig, ErrorKind::InUse, &says, || second().start());
     assert_eq!(fs::read_to_string(rig.path("traefik.toml")).unwrap(), text);
-    let Some(ProcessStatus::Running { pid: traefik }) = first.status().process else {
+    let Some(ProcessStatus::Running { pid: traefik, .. }) = first.status().process else {
         panic!("{:?}", first.status());
     };
     send_signal(traefik, "KILL");

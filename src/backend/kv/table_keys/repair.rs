@@ -11,8 +11,8 @@ use crate::config::text::json_line;
 use crate::error::Result;
 use crate::route::{Group, Route, RouteSpec, Target, is_like_a_name, router_name, service_name};
 
-/// To read the keys of one route costs about as much as to read those of so many at once.
-const ROUTES_A_LOOK: usize = 25;
+/// Reading the keys of one route costs about as much as reading those of so many in one request.
+const ROUTES_PER_REQUEST: usize = 25;
 
 impl<S: KvStore> KvBackend<S> {
     /// The steps that write again what the store does not have as the table says: of these routes, or
@@ -46,7 +46,7 @@ impl<S: KvStore> KvBackend<S> {
             }
         }
         entries.extend(expected.keys().map(|key| state.entry_of(key).to_string()));
-        if specs.len() > 1 && specs.len() * ROUTES_A_LOOK > state.table.len() {
+        if specs.len() > 1 && specs.len() * ROUTES_PER_REQUEST > state.table.len() {
             whole.iter().try_for_each(|tree| read(tree))?;
         } else {
             for entry in &entries {

@@ -13,10 +13,9 @@ use traefik_router::{ProcessStatus, RouteSpec, Router, Table, Target};
 
 use super::sockets::{self, Connection};
 
-/// How often to look when nobody asks.
+/// The interval between two readings of the counters.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
-/// What was seen so short a time ago is not asked for again: a look costs Traefik some
-/// milliseconds of CPU for each hundred routes.
+/// A reading this recent is used again: one costs Traefik some milliseconds of CPU for each hundred routes.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long Traefik may take to tell its counters.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,7 +60,7 @@ struct Requests {
 }
 
 impl Activity {
-    /// Whoever looks in intervals receives from the other end, so as to look up names at once.
+    /// The thread that reads in intervals has the receiver, and resolves new names at once.
     pub(super) fn new(metrics: Vec<String>) -> (Self, Receiver<()>) {
         let (new_name, new_names) = mpsc::sync_channel(1);
         let config = ureq::Agent::config_builder()
@@ -87,7 +86,7 @@ impl Activity {
         lock(&self.last_used).insert(spec.clone(), Timestamp::now());
         if let (Host::Name(name), _) = authority(target) {
             lock(&self.addresses).remove(name);
-            // Where it is full, somebody was told and has not looked yet.
+            // If the channel is full, the thread is about to look anyway.
             self.new_name.try_send(()).ok();
         }
     }
@@ -123,14 +122,14 @@ impl Activity {
         }
     }
 
-    /// Compares the counters with those of the last look; says whether they were ever told.
+    /// Compares the counters with those of the last reading. Whether Traefik has ever shown some.
     fn look(&self, router: &Router, table: &Table) -> bool {
         let mut last = lock(&self.last_look);
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {
             return last.has_told;
         }
         let process = match router.process() {
-            Some(ProcessStatus::Running { pid: id }) => Some(id),
+            Some(ProcessStatus::Running { pid: id, .. }) => Some(id),
             _ => None,
         };
         if process != last.process {

@@ -147,7 +147,7 @@ fn routes_path(request: &Request) -> Option<&str> {
     (path.is_empty() || path.starts_with('/')).then_some(path)
 }
 
-/// A path as one would tell it.
+/// The path as answers show it.
 fn shown(path: &str) -> String {
     format!("/{}", decode(path).trim_matches('/'))
 }
@@ -163,7 +163,7 @@ fn token_in(header: &str) -> Option<&str> {
     })
 }
 
-/// Compares in a time that tells nothing of where the difference is.
+/// Compares in constant time.
 fn is_equal(given: &[u8], expected: &[u8]) -> bool {
     let differences = given
         .iter()

@@ -77,7 +77,7 @@ fn connection_limit() -> Arc<ConnectionLimit> {
     ConnectionLimit::new(at_most(2 * LIMIT) / 2)
 }
 
-/// Connects to a socket, unless those who wait for its listener are too many for too long.
+/// Connects to a socket, unless its backlog stays full.
 async fn connect(path: &Path) -> io::Result<UnixStream> {
     let connect = async {
         loop {
@@ -125,7 +125,7 @@ async fn relay(client: Box<dyn Stream>, server: io::Result<impl Stream>, ender: 
     }
 }
 
-/// Carries bytes both ways until one who may end it has ended, and the other one has had its time.
+/// Copies bytes both ways until a side that may end the connection ends, and for `LINGER` afterwards.
 async fn carry(client: impl Stream, server: impl Stream, ender: Ender) {
     let (from_client, mut to_client) = split(client);
     let (from_server, mut to_server) = split(server);

@@ -1,4 +1,4 @@
-//! What a command is resolved: by its options, by the environment, and by the files that these name.
+//! A command's settings, resolved from its options, the environment and the files that these name.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::settings::{Seconds, Settings};
 use crate::store::{SYNTAX, Store};
 
-/// Everything that was resolved, with what is in the files that it names.
+/// The resolved settings, with what is in the files that they name.
 pub(super) struct Resolved {
     settings: Settings,
     pub(super) store: Store,

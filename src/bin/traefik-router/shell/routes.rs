@@ -210,7 +210,7 @@ fn request(url: &str) -> (&str, &str) {
     (host, if path.starts_with('/') { path } else { "/" })
 }
 
-/// Makes a change, and tells what came of it.
+/// Makes a change and prints the result.
 fn make(resolved: &Resolved, change: Change, no_wait: bool, json: bool) -> Result<(), Failure> {
     let waits = !no_wait && !resolved.api_urls().is_empty();
     let progress = Progress::show(match waits {

@@ -249,7 +249,7 @@ impl Settings {
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         if let Some(text) = &settings.backend {
-            // What is wrong with it is told with the file's name.
+            // An error names the file.
             let in_file = |why| Failure::usage(format!("{}: {why}", path.display()));
             Store::parse(text).map_err(in_file)?;
         }

@@ -40,7 +40,7 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
     let backend = resolved.store.open()?;
     let stored = backend.inspect()?;
     let marker = stored.as_ref().and_then(|stored| stored.commit.as_ref());
-    let marker = marker.map(|commit| format!("{}@{}", commit.marker, backend.provider()));
+    let marker = marker.map(|commit| commit.marker_at(backend.provider()));
     let names = stored
         .as_ref()
         .map(|stored| stored.router_names(backend.provider()));

@@ -113,7 +113,7 @@ impl Traefik {
 
     pub(super) fn process(&self) -> Result<u32> {
         match self.router.status().process {
-            Some(ProcessStatus::Running { pid: id }) => Ok(id),
+            Some(ProcessStatus::Running { pid: id, .. }) => Ok(id),
             other => Err(format!("Traefik does not run: {other:?}").into()),
         }
     }

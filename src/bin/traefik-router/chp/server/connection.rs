@@ -116,7 +116,7 @@ async fn answer(
         return Ok(Response::plain(400).into_hyper(true));
     }
     if let Some(refusal) = (handler.refuse)(&request) {
-        let is_last = permit.is_wanted() || !body.is_end_stream();
+        let is_last = permit.has_waiters() || !body.is_end_stream();
         return Ok(refusal.into_hyper(is_last));
     }
     let body = match read(body, handler.max_body).await {
@@ -132,7 +132,7 @@ async fn answer(
     permit.end_work();
     Ok(answer
         .unwrap_or_else(|_| Response::plain(500))
-        .into_hyper(permit.is_wanted()))
+        .into_hyper(permit.has_waiters()))
 }
 
 /// The connection has been closed for another one.

@@ -38,7 +38,7 @@ struct Connection {
     closed: Arc<Notify>,
 }
 
-/// What a connection is open by. Another one may be opened once this is dropped.
+/// Permits one open connection. Another one may be opened once this is dropped.
 pub(crate) struct Permit {
     limit: Arc<ConnectionLimit>,
     number: u64,
@@ -168,7 +168,7 @@ impl Permit {
 
     /// Whether another connection waits for a permit. This one must end after its answer then: a client
     /// that sends one request after the other is never idle.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(super) fn has_waiters(&self) -> bool {
         self.limit.open().waiting > 0
     }
 }

@@ -86,7 +86,7 @@ impl Request {
         std::str::from_utf8(self.0.headers.get(name)?.as_bytes()).ok()
     }
 
-    /// Two hosts, or none, are whatever one likes to read in it (RFC 9112, 3.2).
+    /// A request with two hosts, or with none, is ambiguous (RFC 9112, 3.2).
     pub(super) fn has_one_host(&self) -> bool {
         let hosts = self.0.headers.get_all(HOST).iter().count();
         hosts == 1 || hosts == 0 && self.0.version == hyper::Version::HTTP_10
