@@ -13,9 +13,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::route::service_name;
 use crate::traefik::{Api, RouterInfo};
 
-/// Grace period for the quick proofs, by the entrypoint and by a router, after twice the estimate.
-pub(super) const PROOF_GRACE: Duration = Duration::from_millis(20);
-
 #[derive(Debug)]
 pub(in crate::router) struct Traefik {
     pub(in crate::router) api: Api,
@@ -69,7 +66,7 @@ impl Traefik {
         let mut before = None;
         loop {
             // Another writer may have deleted the route. Only the generation shows what is wrong.
-            if since.elapsed() > polls.patience(PROOF_GRACE) {
+            if since.elapsed() > polls.proof_patience() {
                 proof = None;
             }
             let seen = match self.poll_once(pending, proof.as_ref(), &marker) {

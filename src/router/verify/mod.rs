@@ -53,13 +53,6 @@ pub(super) struct Verifier {
     estimate: Mutex<ReloadEstimate>,
 }
 
-/// A commit that one Traefik serves.
-struct ConfirmedAt {
-    loaded_after: Duration,
-    /// The routes that it refuses; `None` if other Traefiks were enough.
-    refused: Option<HashMap<RouteSpec, Error>>,
-}
-
 impl Verifier {
     pub(super) fn new(
         apis: Vec<Api>,
@@ -204,10 +197,7 @@ impl Verifier {
         }
         let loading = AtomicU64::new(0);
         let answers = self.ask_quorum("serve the change", |traefik, is_certain| {
-            let confirmed = self.confirm_at(traefik, pending, polls, met_after, is_certain)?;
-            let loaded_after = met_after.unwrap_or(confirmed.loaded_after);
-            loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
-            Ok(confirmed.refused)
+            self.confirm_at(traefik, pending, polls, met_after, &loading, is_certain)
         })?;
         let refused = answers.into_iter().flat_map(|(_, refused)| refused);
         let refused = refused.collect();
@@ -224,40 +214,34 @@ impl Verifier {
         })
     }
 
-    /// Waits until one Traefik serves the commit, or `is_certain` is set.
+    /// Waits until one Traefik serves the commit. Returns the routes that it refuses, or `None` once
+    /// `is_certain` is set. `loading` is the longest time in microseconds that a Traefik took to load it.
     fn confirm_at(
         &self,
         traefik: &Traefik,
         pending: &Pending<'_>,
         mut polls: PollSchedule,
         met_after: Option<Duration>,
+        loading: &AtomicU64,
         is_certain: &AtomicBool,
-    ) -> Result<ConfirmedAt> {
+    ) -> Result<Option<HashMap<RouteSpec, Error>>> {
         let mut since = pending.visible;
         if met_after.is_some() {
             // The API's entrypoint is about to show it as well.
             (polls, since) = (PollSchedule::new(Duration::ZERO), Instant::now());
         }
         let loaded = traefik.wait_until_loaded(pending, &mut polls, since, is_certain)?;
-        let loaded_after = pending.visible.elapsed();
         if met_after.is_none() && !matches!(loaded, Loaded::NotNeeded) {
             self.learn(&polls, pending);
         }
+        let loaded_after = met_after.unwrap_or_else(|| pending.visible.elapsed());
+        loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
         let router = match loaded {
-            Loaded::NotNeeded => {
-                return Ok(ConfirmedAt {
-                    loaded_after,
-                    refused: None,
-                });
-            }
+            Loaded::NotNeeded => return Ok(None),
             Loaded::ByRouter(router) => Some(router),
             Loaded::ByGeneration => None,
         };
-        let refused = await_routers(&traefik.api, pending, router)?;
-        Ok(ConfirmedAt {
-            loaded_after,
-            refused: Some(refused),
-        })
+        await_routers(&traefik.api, pending, router).map(Some)
     }
 
     /// The poll schedule of a commit, whose first poll is due now.

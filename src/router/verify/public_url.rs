@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::loading::PROOF_GRACE;
 use super::pending::Pending;
 use super::schedule::PollSchedule;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +35,7 @@ impl PublicUrl {
             return Ok(None);
         }
         // The other half of the time is for the API.
-        let bound = (pending.timeout / 2).min(polls.patience(PROOF_GRACE));
+        let bound = (pending.timeout / 2).min(polls.proof_patience());
         let left = || bound.saturating_sub(pending.stored_at.elapsed());
         while !left().is_zero() && !pending.is_rejected() {
             // A shorter time would cut off an entrypoint that is far away, again and again.

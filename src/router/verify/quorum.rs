@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Asks all Traefiks in parallel; returns the answers of a quorum. With `quorum` `None` all have to answer.
 ///
@@ -29,16 +29,13 @@ pub(super) fn ask_quorum<'a, I: Sync, T: Send>(
     match first_error {
         Some(error) if all == 1 => Err(error),
         Some(error) if answers.len() < needed => {
-            Err(of_quorum(error, do_what, answers.len(), needed, all))
+            let have = answers.len();
+            Err(error.context(format_args!(
+                "{have} of {all} Traefiks {do_what}, {needed} have to"
+            )))
         }
         _ => Ok(answers),
     }
-}
-
-fn of_quorum(error: Error, do_what: &str, have: usize, needed: usize, all: usize) -> Error {
-    error.context(format!(
-        "{have} of {all} Traefiks {do_what}, {needed} have to"
-    ))
 }
 
 /// The outcomes of all, in their order. A single Traefik is asked on this thread.
@@ -78,7 +75,7 @@ fn ask_all<'a, I: Sync, T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{Error, ErrorKind};
 
     #[test]
     fn a_quorum_is_enough_and_less_is_the_first_error() {

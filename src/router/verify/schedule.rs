@@ -12,6 +12,9 @@ const VERY_SLOW: Duration = Duration::from_millis(200);
 const MIN_PAUSE: Duration = Duration::from_micros(50);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
+/// Grace period for the quick proofs after twice the estimate.
+const PROOF_GRACE: Duration = Duration::from_millis(20);
+
 /// Without routes Traefik takes about as long to reload as with so many.
 const BASE_ROUTES: usize = 15;
 
@@ -78,9 +81,9 @@ impl PollSchedule {
         (first..=all).map(move |part| self.estimate * part / all)
     }
 
-    /// How long the quick proofs are waited for: twice the estimate, and `grace`.
-    pub(super) fn patience(&self, grace: Duration) -> Duration {
-        grace + 2 * self.estimate
+    /// How long the quick proofs, by the entrypoint and by a router, are waited for.
+    pub(super) fn proof_patience(&self) -> Duration {
+        PROOF_GRACE + 2 * self.estimate
     }
 
     /// The pause before the first poll, `elapsed` after the reload could begin.
