@@ -109,7 +109,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
     permit: &Permit,
     handler: &Arc<Handler>,
-) -> Result<hyper::Response<Full<Bytes>>, Gone> {
+) -> io::Result<hyper::Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let request = Request::new(head);
     if !request.has_one_host() || !request.has_plain_body() {
@@ -124,7 +124,7 @@ async fn answer(
         Err(status) => return Ok(Response::plain(status).into_hyper(true)),
     };
     if !permit.start_work() {
-        return Err(Gone);
+        return Err(io::Error::other("closed for another connection"));
     }
     let handler = Arc::clone(handler);
     let work = move || (handler.answer)(&request, &body);
@@ -134,18 +134,6 @@ async fn answer(
         .unwrap_or_else(|_| Response::plain(500))
         .into_hyper(permit.has_waiters()))
 }
-
-/// The connection has been closed for another one.
-#[derive(Debug)]
-struct Gone;
-
-impl std::fmt::Display for Gone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("closed for another connection")
-    }
-}
-
-impl std::error::Error for Gone {}
 
 /// Reads the body. Without a bound its bytes are dropped: it is read because most clients send all of it
 /// before they read an answer.
@@ -176,8 +164,8 @@ async fn read(mut body: Incoming, max: Option<usize>) -> Result<Vec<u8>, u16> {
     Ok(bytes)
 }
 
-/// A stream that tells its permit when the client sends or reads something, and fails when the client reads
-/// nothing of an answer for too long.
+/// Reports to the permit when the client sends or reads something. Fails when the client reads nothing of an
+/// answer for [`READ`].
 struct Watched {
     stream: Box<dyn Stream>,
     permit: Arc<Permit>,

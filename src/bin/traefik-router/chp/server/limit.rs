@@ -5,14 +5,20 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
-
-use super::listener::at_most;
 
 /// A new connection is not closed for another one before this, so that its client can send a request.
 const TO_ASK: Duration = Duration::from_millis(250);
 /// A connection is not closed for another one before this after its client has read a piece of an answer.
 const TO_READ: Duration = Duration::from_secs(1);
+
+/// So many connections, or fewer, so that all the servers and relays of this program leave files for
+/// its other work.
+pub(crate) fn at_most(connections: usize) -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    files.map_or(connections, |files| connections.min(files as usize / 8))
+}
 
 /// At most so many connections are open. A new one has an idle one closed if need be: one that waits for
 /// its client.
@@ -47,10 +53,9 @@ pub(crate) struct Permit {
 }
 
 impl ConnectionLimit {
-    /// As many as this, or fewer if the system's limit of open files is low.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            limit: at_most(limit),
+            limit,
             open: Mutex::default(),
             changed: Notify::new(),
         })

@@ -5,7 +5,6 @@ use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How many connections may wait to be accepted; the system may have a lower limit.
@@ -96,13 +95,6 @@ impl Accepting {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// So many connections, or fewer, so that all the servers and relays of this program leave files for
-/// what else there is to do.
-pub(crate) fn at_most(connections: usize) -> usize {
-    let files = getrlimit(Resource::Nofile).current;
-    files.map_or(connections, |files| connections.min(files as usize / 8))
-}
 
 /// Lets more connections wait to be accepted: one that comes when there is no room is tried again
 /// by the client's system only after a second.

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::runtime::{self, Handle};
 
 pub(crate) use self::handler::Handler;
-pub(crate) use self::limit::{ConnectionLimit, Permit};
-pub(crate) use self::listener::{Listener, Stream, at_most};
+pub(crate) use self::limit::{ConnectionLimit, Permit, at_most};
+pub(crate) use self::listener::{Listener, Stream};
 pub(crate) use self::message::{Request, Response, reason};
 
 /// The wait after a connection could not be accepted, as when there are no file descriptors left.
@@ -53,7 +53,7 @@ pub(crate) fn serve(
     tls: Option<&Arc<rustls::ServerConfig>>,
     handler: Handler,
 ) -> io::Result<()> {
-    let (handler, limit) = (Arc::new(handler), ConnectionLimit::new(limit));
+    let (handler, limit) = (Arc::new(handler), ConnectionLimit::new(at_most(limit)));
     for listener in listeners {
         let (handler, tls) = (Arc::clone(&handler), tls.cloned());
         accept(threads, listener, &limit, move |stream, permit| {
