@@ -10,6 +10,8 @@ use crate::terminal::{bold, green, human, red};
 use crate::{Result, tools};
 
 const MAX_CRATES: usize = 52;
+/// The tests that kill a program at each step of a commit.
+const KILLS: &str = "faults::kill::at_every_step";
 
 pub(crate) fn run() -> Result {
     let traefik = tools::traefik()?;
@@ -40,15 +42,10 @@ pub(crate) fn run() -> Result {
     };
     // They build a program first. Among the other tests the build would slow those that measure time.
     record("kills at each step of a commit", &|| {
-        suite.test(&[
-            "--all-features",
-            "--test",
-            "it",
-            "faults::kill::at_every_step",
-        ])
+        suite.test(&["--all-features", "--test", "it", KILLS])
     });
     record("tests, all features", &|| {
-        suite.test(&["--workspace", "--all-features"])
+        suite.test(&["--workspace", "--all-features", "--", "--skip", KILLS])
     });
     record("tests, default features", &|| suite.test(&[]));
     for features in ["", "tls", "yaml", "idn", "bcrypt", "cli"] {
