@@ -191,7 +191,7 @@ pub(crate) struct Identity {
     pub(crate) member: u64,
 }
 
-/// Needs no token: etcd tells its status to everyone.
+/// Needs no token: etcd shows its status without one.
 fn identify(http: &Http, bounds: Bounds) -> Result<Identity, Failure> {
     let answer: Headed = post(http, STATUS_PATH, b"{}", None, bounds, true)?;
     let Header {

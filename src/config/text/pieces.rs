@@ -14,7 +14,7 @@ pub(crate) enum Field<'a> {
     Defaults,
 }
 
-/// A piece of a file: text of others, or a part of ours.
+/// A piece of a file: text that others wrote, or a part that we write.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Piece<P> {
     Text(String),
