@@ -56,7 +56,7 @@ impl Backend for MemoryBackend {
         if table.apply_all(&changes) || *header != before || header.generation == 0 {
             header.advance();
         }
-        Ok(header.commit(None))
+        Ok(header.commit())
     }
 
     fn read(&self) -> Result<Table> {
@@ -74,11 +74,11 @@ impl Backend for MemoryBackend {
         if table.apply_all(&changes) {
             header.advance();
         }
-        Ok(header.commit(None))
+        Ok(header.commit())
     }
 
     fn last_commit(&self) -> Result<Option<Commit>> {
-        Ok(Some(self.state().0.commit(None)))
+        Ok(Some(self.state().0.commit()))
     }
 
     fn close(&self) -> Result<()> {

@@ -218,12 +218,11 @@ pub struct Commit {
     /// What keeps the names of this table's routers and services apart from those of other tables
     /// that the same Traefik reads. May be empty.
     pub namespace: String,
-    /// The generation that the store had before, if this commit alone lies between the two.
-    pub follows: Option<u64>,
     /// The entrypoint that the table's routes are served on; empty if the store does not say.
     pub entrypoint: String,
-    /// Since when readers of the store can see it, if that was before it was wholly stored: Traefik
-    /// begins to load it then, and is asked accordingly. `None` means since the commit returned.
+    /// Since when readers of the store can see it. Traefik begins to load it then, and is first asked
+    /// shortly before it has probably loaded it. `None` if nothing was written, or if the time is not
+    /// known: then Traefik is asked at once.
     pub visible: Option<Instant>,
 }
 
@@ -239,7 +238,6 @@ impl Commit {
             marker: marker.into(),
             generation,
             namespace: String::new(),
-            follows: None,
             entrypoint: String::new(),
             visible: None,
         }

@@ -244,12 +244,11 @@ impl Header {
         }
     }
 
-    /// What to look for in Traefik. `follows` is as in [`Commit`].
-    pub(crate) fn commit(&self, follows: Option<u64>) -> Commit {
+    /// What to look for in Traefik.
+    pub(crate) fn commit(&self) -> Commit {
         Commit {
             namespace: self.namespace.clone(),
             entrypoint: self.entrypoint.clone(),
-            follows,
             ..Commit::new(self.marker.clone(), self.generation)
         }
     }
@@ -259,7 +258,7 @@ impl Header {
         Contents {
             routes,
             legacy_routes: 0,
-            commit: (self.generation > 0).then(|| self.commit(None)),
+            commit: (self.generation > 0).then(|| self.commit()),
             entrypoint: self.entrypoint.clone(),
             tls: self.tls,
             nested: self.nested(),

@@ -65,9 +65,6 @@ pub(super) struct Expected {
     /// Whether an earlier commit stored some of them. The generation proves nothing about these, so each
     /// router is checked.
     pub(super) stored_before: bool,
-    /// The route of a commit that sets one route, which is new or had another target. Its router in Traefik
-    /// proves the commit.
-    pub(super) sole: Option<Arc<Route>>,
     /// The number of routes in the table after it, if that is known.
     pub(super) routes: Option<usize>,
 }
@@ -282,15 +279,10 @@ impl Plan {
             };
             plan.applied.push(applied);
         }
-        let set = || overlay.changed.values().flatten();
         let added: usize = plan.applied.iter().map(|one| one.added.len()).sum();
         let deleted: usize = plan.applied.iter().map(|one| one.deleted.len()).sum();
         plan.expected.routes = Some(table.len() + added - deleted);
-        plan.expected.set = set().cloned().collect();
-        plan.expected.sole = set().next().cloned().filter(|route| {
-            let before = table.get(&route.spec);
-            set().count() == 1 && before.is_none_or(|before| before.target != route.target)
-        });
+        plan.expected.set = overlay.changed.values().flatten().cloned().collect();
         plan
     }
 

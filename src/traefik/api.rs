@@ -271,11 +271,6 @@ impl Api {
         )?))
     }
 
-    /// The same for a router.
-    pub(crate) fn router_by(&self, name: &str, deadline: Instant) -> Result<Option<RouterInfo>> {
-        self.named("routers", name, Some(deadline))
-    }
-
     fn named<T: DeserializeOwned>(
         &self,
         kind: &str,

@@ -451,7 +451,7 @@ impl Backend for FileBackend {
         let path = atomic::resolve(&self.path)?;
         let mut state = self.state();
         let state = self.refresh(&mut state, path)?;
-        Ok(Some(state.file.header.commit(None)))
+        Ok(Some(state.file.header.commit()))
     }
 
     fn revert(&self) -> Result<bool> {
@@ -552,9 +552,8 @@ impl FileBackend {
         is_needed: bool,
     ) -> Result<Option<Commit>> {
         if !is_needed {
-            return Ok(Some(state.file.header.commit(None)));
+            return Ok(Some(state.file.header.commit()));
         }
-        let before = state.file.header.generation;
         // Or else the change would be made on a copy of the whole table.
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
         let applied = state.file.apply(changes);
@@ -566,7 +565,7 @@ impl FileBackend {
         stored.extend(changes.iter().map(|change| change.spec().clone()));
         Ok(Some(Commit {
             visible: Some(visible),
-            ..state.file.header.commit(Some(before))
+            ..state.file.header.commit()
         }))
     }
 
@@ -682,7 +681,7 @@ impl FileBackend {
         }
         Ok(Some(Commit {
             visible,
-            ..state.file.header.commit(None)
+            ..state.file.header.commit()
         }))
     }
 

@@ -553,8 +553,7 @@ impl<S: KvStore> KvBackend<S> {
             }
         }
         let mut steps = steps.into_iter().peekable();
-        let mut before = attempt.stored.is_empty().then(|| state.generation());
-        let mut follows = None;
+        let mut visible = None;
         while steps.peek().is_some() {
             let mut specs = Vec::new();
             let mut transaction = Transaction::new();
@@ -574,7 +573,7 @@ impl<S: KvStore> KvBackend<S> {
                 Made::Before => None,
                 Made::Not => return Ok(None),
             };
-            follows = version.and(before.take());
+            visible = version.is_some().then(Instant::now);
             attempt.stored.extend(specs);
             match version {
                 Some(version) => state.set_version(Some(version)),
@@ -583,7 +582,10 @@ impl<S: KvStore> KvBackend<S> {
                 None => return Ok(None),
             }
         }
-        Ok(Some(state.commit(follows)))
+        Ok(Some(Commit {
+            visible,
+            ..state.commit()
+        }))
     }
 
     /// Makes a transaction. If its answer is lost, or the store sent it twice and answers for the
@@ -792,7 +794,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
 
     fn last_commit(&self) -> Result<Option<Commit>> {
         match self.store.get(&self.keys.header())? {
-            Some(header) => Ok(Some(Header::parse(&header.value)?.commit(None))),
+            Some(header) => Ok(Some(Header::parse(&header.value)?.commit())),
             // The table is gone.
             None => Ok(Some(Commit::new("", 0))),
         }

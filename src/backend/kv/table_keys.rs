@@ -281,12 +281,8 @@ impl TableKeys {
         self.header.contents(self.table.clone())
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.header.generation
-    }
-
-    pub(super) fn commit(&self, follows: Option<u64>) -> Commit {
-        self.header.commit(follows)
+    pub(super) fn commit(&self) -> Commit {
+        self.header.commit()
     }
 
     /// About how much the header adds to each transaction.

@@ -127,12 +127,12 @@ impl Builder {
         let replaces = sets_up && self.replace_api && has_api;
         let refused = AtomicBool::new(false);
         let asked = verifier.ask_quorum("can be asked", |traefik, _| {
-            match ask(&traefik.api, patience.min(self.check_route_timeout)) {
+            match ask(traefik, patience.min(self.check_route_timeout)) {
                 Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => {
                     refused.store(true, Ordering::Relaxed);
                     Ok(Some(None))
                 }
-                Ok(None) if !sets_up => Err(not_found(&traefik.api)),
+                Ok(None) if !sets_up => Err(not_found(traefik)),
                 asked => asked.map(Some),
             }
         })?;
@@ -159,7 +159,7 @@ impl Builder {
         let answers = verifier.ask_quorum("can be asked", |traefik, _| {
             let left = || self.check_route_timeout.saturating_sub(begun.elapsed());
             loop {
-                match ask(&traefik.api, left()) {
+                match ask(traefik, left()) {
                     // The password before it may still be in force.
                     Err(error)
                         if self.replace_api
@@ -169,7 +169,7 @@ impl Builder {
                         std::thread::sleep(ASK_AGAIN);
                     }
                     Ok(None) => {
-                        return Err(not_found(&traefik.api).context(format!(
+                        return Err(not_found(traefik).context(format!(
                             "a router for the API was stored for the entrypoint {:?} \
                              (`traefik_api_entrypoint`), and taken back",
                             self.api_entrypoint

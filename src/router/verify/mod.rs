@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::route::RouteSpec;
 use crate::traefik::Api;
 
-use self::loading::{Loaded, Traefik};
+use self::loading::wait_until_loaded;
 use self::pending::{Pending, full_router_name};
 use self::quorum::ask_quorum;
 use self::routers::await_routers;
@@ -44,7 +44,7 @@ const NEW_PASSWORD_GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Verifier {
-    traefiks: Vec<Traefik>,
+    apis: Vec<Api>,
     provider: String,
     timeout: Duration,
     /// How many Traefiks have to serve a change; `None` means all.
@@ -62,7 +62,7 @@ impl Verifier {
         public_url: PublicUrl,
     ) -> Self {
         Self {
-            traefiks: apis.into_iter().map(Traefik::new).collect(),
+            apis,
             provider: provider.into(),
             timeout,
             quorum,
@@ -72,7 +72,7 @@ impl Verifier {
     }
 
     pub(super) fn apis(&self) -> impl Iterator<Item = &Api> {
-        self.traefiks.iter().map(|traefik| &traefik.api)
+        self.apis.iter()
     }
 
     /// The version of the first Traefik.
@@ -90,9 +90,9 @@ impl Verifier {
     pub(super) fn ask_quorum<T: Send>(
         &self,
         do_what: &str,
-        ask: impl Fn(&Traefik, &AtomicBool) -> Result<Option<T>> + Sync,
-    ) -> Result<Vec<(&Traefik, T)>> {
-        ask_quorum(&self.traefiks, self.quorum, do_what, ask)
+        ask: impl Fn(&Api, &AtomicBool) -> Result<Option<T>> + Sync,
+    ) -> Result<Vec<(&Api, T)>> {
+        ask_quorum(&self.apis, self.quorum, do_what, ask)
     }
 
     /// Waits until every Traefik serves `commit`, which this Router began to store at `begun`.
@@ -166,7 +166,6 @@ impl Verifier {
         static NOTHING: Expected = Expected {
             set: Vec::new(),
             stored_before: false,
-            sole: None,
             routes: None,
         };
         // Traefik may have been started after the commit was stored.
@@ -187,7 +186,7 @@ impl Verifier {
 
     /// Waits until a quorum of Traefiks serves the commit, and until requests meet it.
     fn confirm_pending(&self, pending: &Pending<'_>) -> Result<Confirmed> {
-        if self.traefiks.is_empty() {
+        if self.apis.is_empty() {
             return Ok(Confirmed::default());
         }
         let mut polls = self.first_poll(pending);
@@ -196,8 +195,8 @@ impl Verifier {
             self.learn(&polls, pending);
         }
         let loading = AtomicU64::new(0);
-        let answers = self.ask_quorum("serve the change", |traefik, is_certain| {
-            self.confirm_at(traefik, pending, polls, met_after, &loading, is_certain)
+        let answers = self.ask_quorum("serve the change", |api, is_certain| {
+            self.confirm_at(api, pending, polls, met_after, &loading, is_certain)
         })?;
         let refused = answers.into_iter().flat_map(|(_, refused)| refused);
         let refused = refused.collect();
@@ -218,7 +217,7 @@ impl Verifier {
     /// `is_certain` is set. `loading` is the longest time in microseconds that a Traefik took to load it.
     fn confirm_at(
         &self,
-        traefik: &Traefik,
+        api: &Api,
         pending: &Pending<'_>,
         mut polls: PollSchedule,
         met_after: Option<Duration>,
@@ -230,18 +229,15 @@ impl Verifier {
             // The API's entrypoint is about to show it as well.
             (polls, since) = (PollSchedule::new(Duration::ZERO), Instant::now());
         }
-        let loaded = traefik.wait_until_loaded(pending, &mut polls, since, is_certain)?;
-        if met_after.is_none() && !matches!(loaded, Loaded::NotNeeded) {
+        if !wait_until_loaded(api, pending, &mut polls, since, is_certain)? {
+            return Ok(None);
+        }
+        if met_after.is_none() {
             self.learn(&polls, pending);
         }
         let loaded_after = met_after.unwrap_or_else(|| pending.visible.elapsed());
         loading.fetch_max(micros(loaded_after), Ordering::Relaxed);
-        let router = match loaded {
-            Loaded::NotNeeded => return Ok(None),
-            Loaded::ByRouter(router) => Some(router),
-            Loaded::ByGeneration => None,
-        };
-        await_routers(&traefik.api, pending, router).map(Some)
+        await_routers(api, pending).map(Some)
     }
 
     /// The poll schedule of a commit, whose first poll is due now.
@@ -249,8 +245,8 @@ impl Verifier {
         let estimate = self.estimate().scaled_to(pending.expected.routes);
         // Time is left to poll, however long the last reload took.
         let mut polls = PollSchedule::new(estimate.min(self.timeout / 8));
-        // A commit that wrote nothing, or that others shared, may be loaded already.
-        if pending.commit.follows.is_some() {
+        // A commit that wrote nothing may be loaded already.
+        if pending.commit.visible.is_some() {
             std::thread::sleep(polls.first_pause(pending.visible.elapsed()));
         }
         polls

@@ -10,24 +10,15 @@ use crate::route::{Route, RouteSpec, service_name};
 use crate::traefik::{Api, RouterInfo};
 
 /// Waits until the routers of a loaded commit are as it wants them. Returns the errors of routes whose
-/// routers Traefik refuses, or has in another way. `seen` is the router of a commit of one route, if the API
-/// has shown it already.
-pub(super) fn await_routers(
-    api: &Api,
-    pending: &Pending<'_>,
-    seen: Option<RouterInfo>,
-) -> Result<HashMap<RouteSpec, Error>> {
-    let mut seen = seen.map(|router| vec![router]);
+/// routers Traefik refuses, or has in another way.
+pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<RouteSpec, Error>> {
     let mut pause = Duration::from_millis(1);
     loop {
-        let routers = match seen.take() {
-            Some(routers) => routers,
-            // A connection may have died since. A Traefik that has ended is reported as such.
-            None => routers(api, pending).or_else(|_| {
-                pending.check_process()?;
-                routers(api, pending)
-            })?,
-        };
+        // A connection may have died since. A Traefik that has ended is reported as such.
+        let routers = routers(api, pending).or_else(|_| {
+            pending.check_process()?;
+            routers(api, pending)
+        })?;
         let mut wrong = wrong_routers(api, pending, &routers);
         let is_over = pending.time_left().is_zero();
         let may_change = |(_, error): &(&Route, Error)| error.kind() == ErrorKind::NotLoaded;
