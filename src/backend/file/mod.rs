@@ -277,7 +277,7 @@ impl FileBackend {
         let (known, file) = match atomic::read(&path)? {
             None => {
                 fresh.created = true;
-                (None, TableFile::empty(syntax, fresh))
+                (None, TableFile::new(syntax, fresh, String::new())?)
             }
             Some((text, known)) => {
                 let file = TableFile::parse(syntax, &text, &fresh)
@@ -618,7 +618,7 @@ impl FileBackend {
             let neighbours = Neighbours::of(&state.path, &own.api.entrypoint);
             neighbours.check(own)?;
             state.file.ending = format!("-{}", state.file.header.namespace);
-            state.file.has_foreign_certificate |= neighbours.certificate.is_some();
+            state.file.has_neighbours_certificate |= neighbours.certificate.is_some();
         }
         let pem_path = match &setup.own {
             Some(_) => atomic::utf8(&pem_file)?,

@@ -39,9 +39,10 @@ pub(super) struct TableFile {
     legacy_routes: usize,
     /// The file without what is ours.
     foreign: String,
-    /// The routers and services in `foreign`.
-    foreign_names: HashSet<(String, String)>,
-    pub(super) has_foreign_certificate: bool,
+    /// What `foreign` was read to.
+    tree: Node,
+    /// Whether another file of the same folder sets the default certificate.
+    pub(super) has_neighbours_certificate: bool,
     /// The ending of our API router's name. It is empty unless Traefik reads other files of ours, too.
     pub(super) ending: String,
     lines: BTreeMap<RouteSpec, Lines>,
@@ -78,18 +79,19 @@ enum Part {
 }
 
 impl TableFile {
-    /// A file that has nothing in it yet but will have this header.
-    pub(super) fn empty(syntax: Syntax, header: Header) -> Self {
-        Self {
+    /// A file that has nothing of ours yet but will have this header.
+    pub(super) fn new(syntax: Syntax, header: Header, foreign: String) -> Result<Self> {
+        let tree = syntax.parse(&foreign).map_err(corrupt)?;
+        Ok(Self {
             syntax,
             header,
             inherited: false,
             is_written: false,
             routes: Table::new(),
             legacy_routes: 0,
-            foreign: String::new(),
-            foreign_names: HashSet::new(),
-            has_foreign_certificate: false,
+            has_neighbours_certificate: false,
+            foreign,
+            tree,
             ending: String::new(),
             lines: BTreeMap::new(),
             layout: Layout::default(),
@@ -98,12 +100,12 @@ impl TableFile {
             unwritten: Vec::new(),
             frames: [None, None],
             text: String::new(),
-        }
+        })
     }
 
     /// Takes a file apart; `fresh` is the header to use where it has none yet.
     pub(super) fn parse(syntax: Syntax, text: &str, fresh: &Header) -> Result<Self> {
-        if let Some(file) = Self::parse_marked(syntax, text, fresh) {
+        if let Some(file) = Self::parse_marked(syntax, text) {
             return Ok(file);
         }
         let tree = syntax.parse(text).map_err(|why| match text.contains("{{") {
@@ -113,29 +115,28 @@ impl TableFile {
             )),
             false => corrupt(why),
         })?;
-        let mut file = Self::empty(syntax, fresh.clone());
         let record = tree
             .get(&[OURS, "routes"])
             .map(Node::to_value)
             .unwrap_or_default();
         let stored = parse(record.as_str().unwrap_or_default().lines())?;
         let has_header = stored.is_some();
-        if let Some((header, routes)) = stored {
-            file.header = header;
-            file.set_routes(routes);
-        }
-        let legacy = LegacyRoutes::in_file(&tree)?;
-        let (routers, config) = (file.routers(), file.header.config());
-        let is_ours = |path: &[&str]| file.owns(&routers, &config, path) || legacy.owns(path);
-        // All that is between our marks is ours. Where they are lost, what is ours is known by name.
-        let foreign = match outside(syntax, text, &tree) {
-            Some(rest) => {
-                let tree = syntax.parse(&rest).map_err(corrupt)?;
-                tree.text_without(&rest, &is_ours)
-            }
-            None => tree.text_without(text, &is_ours),
+        let (header, routes) = stored.unwrap_or_else(|| (fresh.clone(), Table::new()));
+        // Where the marks pair up, all between them is ours. Where they do not, our configuration is
+        // known by name.
+        let (foreign, config) = match outside(syntax, text, &tree) {
+            Some(foreign) => (foreign, Value::Null),
+            None => (unmarked(syntax, text), header.config()),
         };
-        file.set_foreign(unmarked(syntax, &foreign))?;
+        let mut file = Self::new(syntax, header, foreign)?;
+        file.set_routes(routes);
+        let namespace = &file.header.namespace;
+        let specs = file.routes.iter().map(|route| &route.spec);
+        let routers = specs.map(|spec| router_name(namespace, spec)).collect();
+        file.drop_named(routers, &config)?;
+        let legacy = LegacyRoutes::in_file(&tree)?;
+        let without_legacy = |path: &[&str]| legacy.owns(path);
+        file.set_foreign(file.tree.text_without(&file.foreign, &without_legacy))?;
         file.legacy_routes = legacy.routes.len();
         for route in legacy.routes {
             if file.routes.get(&route.spec).is_none() {
@@ -151,17 +152,16 @@ impl TableFile {
 
     /// The quick way: a file is what we would write for what its marked parts hold. `None` if it
     /// is not.
-    fn parse_marked(syntax: Syntax, text: &str, fresh: &Header) -> Option<Self> {
+    fn parse_marked(syntax: Syntax, text: &str) -> Option<Self> {
         let (foreign, parts) = cut(text)?;
         let records = parts.iter().flat_map(|part| part.lines());
         let records = records.filter(|line| line.trim_start().starts_with("{\""));
         let (header, routes) = parse(records).ok()??;
-        let mut file = Self::empty(syntax, fresh.clone());
-        file.header = header;
-        file.set_routes(routes);
-        if file.set_foreign(foreign).is_err() || file.foreign_has_legacy() {
+        let mut file = Self::new(syntax, header, foreign).ok()?;
+        if file.tree.get(&[LEGACY, "routes"]).is_some() {
             return None;
         }
+        file.set_routes(routes);
         file.is_written = file.render().is_ok_and(|ours| ours == text);
         file.is_written.then_some(file)
     }
@@ -170,11 +170,7 @@ impl TableFile {
     /// for a certificate, and `shared` says whether other started Traefiks need what is stored.
     pub(super) fn set_up(&mut self, setup: &Setup, certificate: &str, shared: bool) -> Result<()> {
         let before = self.header.clone();
-        let tree = self
-            .syntax
-            .parse(&self.foreign)
-            .map_err(corrupt)?
-            .to_value();
+        let tree = self.tree.to_value();
         if setup.api.is_some() && !setup.replace_api {
             let mut all = tree.clone();
             merge(&mut all, &self.header.config());
@@ -212,9 +208,11 @@ impl TableFile {
 
     /// Takes out the API router of jupyterhub-traefik-proxy, whose routes are taken over.
     fn drop_legacy_api(&mut self) -> Result<()> {
-        self.drop_foreign(
-            &|path| matches!(path, ["http", "routers" | "middlewares", name] if is_api_name(name)),
-        )
+        let is_api = |path: &[&str]| match path {
+            ["http", "routers" | "middlewares", name] => is_api_name(name),
+            _ => false,
+        };
+        self.set_foreign(self.tree.text_without(&self.foreign, &is_api))
     }
 
     /// What a Traefik that is started needs in this file, beside what is in it: `theirs`, and if it
@@ -270,7 +268,9 @@ impl TableFile {
         } else {
             config = own.api.config(&self.ending);
         }
-        let has_one = self.has_foreign_certificate || has_default_certificate(&self.header.base);
+        let has_one = self.has_neighbours_certificate
+            || self.tree.get(&["tls", "stores", "default"]).is_some()
+            || has_default_certificate(&self.header.base);
         if !own.certificate.made_up || !has_one {
             merge(&mut config, &dynamic::certificate(certificate));
         }
@@ -296,11 +296,10 @@ impl TableFile {
 
     /// A base without what the file has already, written by others.
     fn without_theirs(&self, base: &Value) -> Result<Value> {
-        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
         let mut ours = json!({});
         for entry in entries(base)? {
             let path = [&*entry.section, &[entry.name]].concat();
-            match tree.get(&path).map(Node::to_value) {
+            match self.tree.get(&path).map(Node::to_value) {
                 None => merge(&mut ours, &nest(&path, entry.value)),
                 Some(theirs) if theirs == *entry.value => {}
                 Some(_) => {
@@ -355,10 +354,9 @@ impl TableFile {
 
     /// What the file holds.
     pub(super) fn contents(&self) -> Result<Contents> {
-        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
         let mut config = json!({});
         for path in [&["http", "middlewares"][..], &["tls", "stores"]] {
-            if let Some(theirs) = tree.get(path).map(Node::to_value) {
+            if let Some(theirs) = self.tree.get(path).map(Node::to_value) {
                 merge(&mut config, &json!({path[0]: {path[1]: theirs}}));
             }
         }
@@ -386,38 +384,15 @@ impl TableFile {
         } else {
             self.lay_out();
         }
-        if self.foreign_names.is_empty() {
+        if self.tree.get(&["http"]).is_none() {
             return Ok(());
         }
-        let namespace = self.header.namespace.clone();
-        // An entry of the same name that others wrote, or that a lost record left behind.
-        let mut clashes = HashSet::new();
-        for change in changes {
-            if let Change::Set(route) = change {
-                for (section, name) in [
-                    ("routers", router_name(&namespace, &route.spec)),
-                    ("services", service_name(&namespace, &route.target)),
-                ] {
-                    let entry = (section.to_string(), name);
-                    if self.foreign_names.contains(&entry) {
-                        clashes.insert(entry);
-                    }
-                }
-            }
-        }
-        for (name, _) in self.parents.values().flatten() {
-            let entry = ("routers".to_string(), name.clone());
-            if self.foreign_names.contains(&entry) {
-                clashes.insert(entry);
-            }
-        }
-        if clashes.is_empty() {
-            return Ok(());
-        }
-        self.drop_foreign(&|path| match path {
-            ["http", section, name] => clashes.contains(&(section.to_string(), name.to_string())),
-            _ => false,
-        })
+        let namespace = &self.header.namespace;
+        let set = changes.iter().filter_map(|change| match change {
+            Change::Set(route) => Some(router_name(namespace, &route.spec)),
+            Change::Delete(_) => None,
+        });
+        self.drop_named(set.collect(), &Value::Null)
     }
 
     /// The text of the file.
@@ -490,7 +465,6 @@ impl TableFile {
 
     /// Lays our sections out among what is in the file.
     fn weave(&self, has_routes: bool) -> Result<Vec<Piece<Part>>> {
-        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
         let mut sections: BTreeMap<Vec<String>, Vec<Part>> = BTreeMap::new();
         let mut added = Vec::new();
         let mut add = |path: &[&str], name: &str, part| {
@@ -501,7 +475,8 @@ impl TableFile {
         let config = self.header.config();
         for entry in entries(&config)? {
             // What was written by hand since then comes first.
-            if tree
+            if self
+                .tree
                 .get(&[&*entry.section, &[entry.name]].concat())
                 .is_none()
             {
@@ -524,19 +499,13 @@ impl TableFile {
             .syntax
             .weave(&self.foreign, &sections)
             .map_err(corrupt)?;
-        self.check(&pieces, &sample, &added, tree.to_value())?;
+        self.check(&pieces, &sample, &added)?;
         Ok(pieces)
     }
 
     /// Whether a file that is put together like this can be read again: with what is `added` where it
-    /// belongs, a route called `sample` included, and `foreign` as it was.
-    fn check(
-        &self,
-        pieces: &[Piece<Part>],
-        sample: &str,
-        added: &[Vec<String>],
-        foreign: Value,
-    ) -> Result<()> {
+    /// belongs, a route called `sample` included, and all else as it was.
+    fn check(&self, pieces: &[Piece<Part>], sample: &str, added: &[Vec<String>]) -> Result<()> {
         let mut text = String::new();
         self.write(pieces, Some(sample), &mut text);
         let tree = self.syntax.parse(&text).map_err(|why| {
@@ -546,7 +515,7 @@ impl TableFile {
         })?;
         let mut whole = tree.to_value();
         let are_there = added.iter().all(|path| take(&mut whole, path));
-        if !are_there || filled(whole) != filled(foreign) {
+        if !are_there || filled(whole) != filled(self.tree.to_value()) {
             let why = "routes can't be added to it: what is added would not stand where it belongs";
             return Err(corrupt(why.into()));
         }
@@ -625,16 +594,6 @@ impl TableFile {
         }
     }
 
-    /// The names of our routers.
-    fn routers(&self) -> HashSet<String> {
-        let namespace = &self.header.namespace;
-        let parents = self.parents.values().flatten();
-        let parents = parents.map(|(name, _)| name.clone());
-        let routes = self.routes.iter();
-        let routes = routes.map(|route| router_name(namespace, &route.spec));
-        routes.chain(parents).collect()
-    }
-
     /// Makes one change to the table and the lines for it, but the router's.
     fn set(&mut self, change: &Change) -> Effect {
         self.set_lines(change);
@@ -669,42 +628,15 @@ impl TableFile {
         }
     }
 
-    fn set_foreign(&mut self, foreign: String) -> Result<()> {
-        let tree = self.syntax.parse(&foreign).map_err(corrupt)?;
-        self.foreign_names = ["routers", "services"]
-            .iter()
-            .filter_map(|section| Some((section, tree.get(&["http", section])?)))
-            .flat_map(|(section, node)| {
-                node.keys()
-                    .map(|name| (section.to_string(), name.to_string()))
-            })
-            .collect();
-        self.has_foreign_certificate = tree.get(&["tls", "stores", "default"]).is_some();
-        self.foreign = foreign;
-        self.frames = [None, None];
-        Ok(())
-    }
-
-    fn drop_foreign(&mut self, ours: &dyn Fn(&[&str]) -> bool) -> Result<()> {
-        let tree = self.syntax.parse(&self.foreign).map_err(corrupt)?;
-        let foreign = tree.text_without(&self.foreign, ours);
-        self.set_foreign(foreign)
-    }
-
-    fn foreign_has_legacy(&self) -> bool {
-        self.foreign.contains(LEGACY)
-            && self
-                .syntax
-                .parse(&self.foreign)
-                .is_ok_and(|tree| tree.get(&[LEGACY, "routes"]).is_some())
-    }
-
-    /// Whether an entry of the file is one that we wrote, given the names of our routers and what we
-    /// write beside them.
-    fn owns(&self, routers: &HashSet<String>, config: &Value, path: &[&str]) -> bool {
-        match *path {
+    /// Drops entries outside of our marks that have a name of ours: an edit by hand has torn or moved a
+    /// mark, or deleted a record. Traefik refuses a file that has a name twice. `routers` are those of
+    /// routes, and `config` is our configuration beside the table, where that is known by name.
+    fn drop_named(&mut self, mut routers: HashSet<String>, config: &Value) -> Result<()> {
+        let parents = self.parents.values().flatten();
+        routers.extend(parents.map(|(name, _)| name.clone()));
+        let is_ours = |path: &[&str]| match *path {
             [OURS, "routes"] => true,
-            ["http", "middlewares", name] if name == self.header.marker => true,
+            ["http", "routers" | "middlewares", name] if name == self.header.marker => true,
             ["http", "services", name] if self.services.contains_key(name) => true,
             ["http", "routers", name] if routers.contains(name) => true,
             [top, name] => config[top]
@@ -712,7 +644,17 @@ impl TableFile {
                 .is_some_and(|value| !value.is_object()),
             [top, part, name] => config[top][part].get(name).is_some(),
             _ => false,
+        };
+        self.set_foreign(self.tree.text_without(&self.foreign, &is_ours))
+    }
+
+    fn set_foreign(&mut self, foreign: String) -> Result<()> {
+        if foreign != self.foreign {
+            self.tree = self.syntax.parse(&foreign).map_err(corrupt)?;
+            self.foreign = foreign;
+            self.frames = [None, None];
         }
+        Ok(())
     }
 }
 

@@ -198,6 +198,53 @@ fn our_entries_are_known_by_name_where_the_marks_are_lost() {
 }
 
 #[test]
+fn a_mark_that_was_moved_leaves_no_name_twice() {
+    let mut read = 0;
+    for (syntax, text) in samples() {
+        let mut file = with_routes(syntax, text);
+        let written = file.render().unwrap().to_string();
+        let names = |text: &str| {
+            let tree = value(syntax, text);
+            ["routers", "services", "middlewares"].map(|part| tree["http"][part].clone())
+        };
+        let lines: Vec<_> = written.split_inclusive('\n').collect();
+        let is_end = |line: &&str| line.trim() == "# traefik-router: end";
+        let end = lines.iter().position(is_end).unwrap();
+        for at in 0..end {
+            let mut moved = lines.clone();
+            let mark = moved.remove(end);
+            moved.insert(at, mark);
+            let moved = moved.concat();
+            let Ok(mut again) = parse(syntax, &moved, "other") else {
+                continue;
+            };
+            let header = (&again.routes, &again.header);
+            assert_eq!(header, (&file.routes, &file.header), "{moved}");
+            let whole = again.render().unwrap();
+            assert_eq!(names(whole), names(&moved), "{moved}");
+            assert_eq!(names(whole), names(&written), "{moved}");
+            read += 1;
+        }
+    }
+    assert!(read > 100, "{read}");
+}
+
+#[test]
+fn what_somebody_wrote_in_place_of_our_configuration_stays() {
+    let mut file = with_routes(Syntax::Toml, "");
+    let written = file.render().unwrap().to_string();
+    let lines = written.split_inclusive('\n');
+    let without: String = lines.filter(|line| !line.starts_with("extra = ")).collect();
+    let theirs = "[http.middlewares.extra.compress]\nminResponseBodyBytes = 7\n";
+    let edited = format!("{without}{theirs}# by hand\n");
+    let mut again = parse(Syntax::Toml, &without_record(&edited), "other").unwrap();
+    assert_eq!(again.foreign(), format!("{theirs}# by hand\n"));
+    let now = value(Syntax::Toml, again.render().unwrap());
+    let extra = &now["http"]["middlewares"]["extra"];
+    assert_eq!(extra, &json!({"compress": {"minResponseBodyBytes": 7}}));
+}
+
+#[test]
 fn what_is_between_our_marks_is_replaced() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);

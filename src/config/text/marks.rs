@@ -39,7 +39,8 @@ pub(crate) fn cut(text: &str) -> Option<(String, Vec<&str>)> {
 /// What is not between our marks. `None` if there are none, or they do not pair up. `tree` is what
 /// `text` was read to.
 pub(crate) fn outside(syntax: Syntax, text: &str, tree: &Node) -> Option<String> {
-    let parts = pairs(&marks(syntax, text)).filter(|parts| !parts.is_empty())?;
+    let marks = marks(syntax, text);
+    let parts = pairs(&marks).filter(|parts| !parts.is_empty())?;
     let ranges: Vec<_> = parts.iter().map(|part| part.lines.clone()).collect();
     let rest = without_lines(text, ranges.clone());
     let left = syntax.parse(&rest).map(|left| filled(left.to_value()));
@@ -51,7 +52,7 @@ pub(crate) fn outside(syntax: Syntax, text: &str, tree: &Node) -> Option<String>
         return Some(if is_good { unended } else { rest });
     }
     // Something outside belongs to a table that begins between our marks.
-    let mut lines = Vec::new();
+    let mut lines = marks.into_iter().map(|mark| mark.line).collect();
     tree.collect_inside(&ranges, &mut lines);
     Some(without_lines(text, lines))
 }

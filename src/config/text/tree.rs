@@ -46,15 +46,6 @@ impl Node {
             .map(|(_, node)| node)
     }
 
-    /// The keys of a map, none for anything else.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        let entries: &[_] = match &self.kind {
-            Kind::Map(entries) => entries,
-            Kind::Leaf(_) => &[],
-        };
-        entries.iter().map(|(key, _)| &**key)
-    }
-
     pub(crate) fn to_value(&self) -> Value {
         match &self.kind {
             Kind::Map(entries) => entries
