@@ -244,6 +244,27 @@ fn what_somebody_wrote_in_place_of_our_configuration_stays() {
     assert_eq!(extra, &json!({"compress": {"minResponseBodyBytes": 7}}));
 }
 
+#[cfg(feature = "yaml")]
+#[test]
+fn an_entry_that_goes_takes_no_line_of_the_next_one() {
+    let route = "jupyterhub:\n  routes:\n    a: {routespec: /a, target: 'http://h', router: r, service: s}\n";
+    let mine = "    mine: {loadBalancer: {}}\n";
+    for servers in [
+        "\n        - url: http://h\n",
+        "\n          - url: http://h\n            weight: 1\n          # last\n",
+        "\n        -\n          url: http://h\n",
+        "\n        -\n",
+        " [{url: 'http://h'}]\n",
+        " [\n          {url: 'http://h'},\n        ]\n",
+    ] {
+        let service = format!("    s:\n      loadBalancer:\n        servers:{servers}");
+        let text = format!("http:\n  services:\n{service}{mine}{route}");
+        let file = parse(Syntax::Yaml, &text, "marker").unwrap();
+        let left = file.foreign().replace("          # last\n", "");
+        assert_eq!(left, format!("http:\n  services:\n{mine}"), "{text}");
+    }
+}
+
 #[test]
 fn what_is_between_our_marks_is_replaced() {
     for (syntax, text) in samples() {

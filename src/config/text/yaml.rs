@@ -184,12 +184,15 @@ impl<'t> Reader<'t> {
     }
 
     fn sequence(&mut self, start: Span) -> Result<(Value, usize), Problem> {
+        let flow = self.text[self.offset(start.start)..].starts_with('[');
         let mut items = Vec::new();
         let mut last = self.content_end(start);
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
-                return Ok((Value::Array(items), last.max(self.content_end(span))));
+                // The end of a block sequence is where the next entry begins.
+                let end = if flow { self.content_end(span) } else { last };
+                return Ok((Value::Array(items), last.max(end)));
             }
             let (node, end) = self.node(event, span, 0)?;
             items.push(node.to_value());
