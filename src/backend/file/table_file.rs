@@ -433,20 +433,19 @@ impl TableFile {
                             let fields = [("rule", Field::Text("x"))];
                             line(*indent, &syntax.map_entry(name, fields.into_iter()), out);
                         }
-                        for (_, parent) in self.parents.values().take(limit).flatten() {
-                            line(*indent, parent, out);
-                        }
-                        for lines in self.lines.values().take(limit) {
-                            line(*indent, &lines.router, out);
-                        }
+                        let parents = self.parents.values().take(limit).flatten();
+                        let parents = parents.map(|(_, parent)| &**parent);
+                        let routers = self.lines.values().take(limit);
+                        let routers = routers.map(|lines| &*lines.router);
+                        syntax.push_entries(parents.chain(routers), *indent, out);
                     }
                     Part::Services => {
                         if let Some(name) = sample {
                             line(*indent, &syntax.entry(name, &json!({"x": {"y": 1}})), out);
                         }
-                        for (_, text) in self.services.values().take(limit) {
-                            line(*indent, text, out);
-                        }
+                        let services = self.services.values().take(limit);
+                        let services = services.map(|(_, service)| &**service);
+                        syntax.push_entries(services, *indent, out);
                     }
                     Part::Records => {
                         let (open, close) = syntax.long_text("routes");
@@ -634,11 +633,22 @@ impl TableFile {
     fn drop_named(&mut self, mut routers: HashSet<String>, config: &Value) -> Result<()> {
         let parents = self.parents.values().flatten();
         routers.extend(parents.map(|(name, _)| name.clone()));
+        let is_named = |section: &str, name: &str| match section {
+            "routers" => routers.contains(name) || name == self.header.marker,
+            "services" => self.services.contains_key(name),
+            "middlewares" => name == self.header.marker,
+            _ => false,
+        };
+        let is_merge_of_ours = |section: &str| {
+            let maps = self.tree.get(&["http", section, "<<"]).map(Node::to_value);
+            let maps = maps.iter().filter_map(Value::as_array).flatten();
+            let mut names = maps.filter_map(Value::as_object).flat_map(|map| map.keys());
+            names.any(|name| is_named(section, name))
+        };
         let is_ours = |path: &[&str]| match *path {
             [OURS, "routes"] => true,
-            ["http", "routers" | "middlewares", name] if name == self.header.marker => true,
-            ["http", "services", name] if self.services.contains_key(name) => true,
-            ["http", "routers", name] if routers.contains(name) => true,
+            ["http", section, "<<"] => is_merge_of_ours(section),
+            ["http", section, name] if is_named(section, name) => true,
             [top, name] => config[top]
                 .get(name)
                 .is_some_and(|value| !value.is_object()),

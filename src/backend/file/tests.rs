@@ -197,6 +197,44 @@ fn our_entries_are_known_by_name_where_the_marks_are_lost() {
     }
 }
 
+#[cfg(feature = "yaml")]
+#[test]
+fn many_entries_of_yaml_are_a_merge_of_small_maps() {
+    for text in ["", "http:\n  routers:\n    mine: {rule: x}\n"] {
+        let mut file = with_routes(Syntax::Yaml, text);
+        let many = (0..300).map(|n| route(&format!("/user/{n}/"), &format!("http://h{n}")));
+        file.apply(&many.collect::<Vec<_>>()).unwrap();
+        let written = file.render().unwrap().to_string();
+        let http = |text: &str| {
+            let mut value: yaml_serde::Value = yaml_serde::from_str(text).unwrap();
+            value.apply_merge().unwrap();
+            serde_json::to_value(value).unwrap()["http"].clone()
+        };
+        let now = http(&written);
+        for route in &file.routes {
+            let router =
+                &now["routers"][crate::route::router_name(&file.header.namespace, &route.spec)];
+            let service = &now["services"][router["service"].as_str().unwrap()];
+            let url = &service["loadBalancer"]["servers"][0]["url"];
+            assert_eq!(url, route.target.as_str(), "{written}");
+        }
+        assert!(holds(&now, &value(Syntax::Yaml, text)["http"]), "{written}");
+        let again = parse(Syntax::Yaml, &written, "other").unwrap();
+        assert_eq!((again.foreign(), again.is_written), (text, true));
+
+        let edited = [
+            unmarked(Syntax::Yaml, &written),
+            without_record(&format!("{written}# by hand\n")),
+        ];
+        for edited in edited {
+            let mut again = parse(Syntax::Yaml, &edited, "other").unwrap();
+            assert!(!again.is_written && !again.foreign().contains("<<"));
+            again.apply(&routes()).unwrap();
+            assert_eq!(http(again.render().unwrap()), now, "{edited}");
+        }
+    }
+}
+
 #[test]
 fn a_mark_that_was_moved_leaves_no_name_twice() {
     let mut read = 0;

@@ -77,6 +77,21 @@ impl Syntax {
         }
     }
 
+    /// Adds lines of [`entry`](Self::entry) to `out`, as entries of one map. The lines are indented by
+    /// so many spaces.
+    pub(crate) fn push_entries<'a>(
+        self,
+        lines: impl Iterator<Item = &'a str> + Clone,
+        indent: usize,
+        out: &mut String,
+    ) {
+        match self {
+            Self::Toml => toml::push_entries(lines, indent, out),
+            #[cfg(feature = "yaml")]
+            Self::Yaml => yaml::push_entries(lines, indent, out),
+        }
+    }
+
     /// What opens and closes a text of many lines under `name`. The lines must be ASCII, without
     /// `'`; they are indented by two spaces more than `indent`.
     pub(crate) fn long_text(self, name: &str) -> (String, &'static str) {
