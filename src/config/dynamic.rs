@@ -376,7 +376,7 @@ impl RouterConfig<'_> {
 }
 
 /// Where the routers at the top of a table get their requests from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Entrance<'a> {
     pub(crate) entrypoint: &'a str,
     /// Whether the routers carry `tls`, as an entrypoint without TLS of its own wants it.

@@ -235,6 +235,30 @@ fn many_entries_of_yaml_are_a_merge_of_small_maps() {
     }
 }
 
+#[cfg(feature = "yaml")]
+#[test]
+fn a_line_of_a_merge_that_was_deleted_by_hand_leaves_no_map_empty() {
+    for count in [255, 256, 257, 384, 385] {
+        let mut file = parse(Syntax::Yaml, "", "marker").unwrap();
+        let route = |n| route(&format!("/user/{n}/"), "http://h");
+        let routes: Vec<_> = (0..count).map(route).collect();
+        file.apply(&routes).unwrap();
+        let written = file.render().unwrap();
+        let lines: Vec<&str> = written.lines().collect();
+        let maps = || {
+            lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| line.trim() == "-")
+        };
+        assert_eq!(maps().count() > 0, count >= 256, "{written}");
+        for (at, _) in maps() {
+            let second = lines[at + 2];
+            assert!(second.starts_with("      "), "{second}");
+        }
+    }
+}
+
 #[test]
 fn a_mark_that_was_moved_leaves_no_name_twice() {
     let mut read = 0;
@@ -294,6 +318,9 @@ fn an_entry_that_goes_takes_no_line_of_the_next_one() {
         "\n        -\n",
         " [{url: 'http://h'}]\n",
         " [\n          {url: 'http://h'},\n        ]\n",
+        " &all [\n          {url: 'http://h'},\n        ]\n",
+        " !!seq [\n          {url: 'http://h'},\n        ]\n",
+        "\n        - &one {\n          url: 'http://h'\n        }\n",
     ] {
         let service = format!("    s:\n      loadBalancer:\n        servers:{servers}");
         let text = format!("http:\n  services:\n{service}{mine}{route}");

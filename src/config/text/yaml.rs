@@ -184,7 +184,7 @@ impl<'t> Reader<'t> {
     }
 
     fn sequence(&mut self, start: Span) -> Result<(Value, usize), Problem> {
-        let flow = self.text[self.offset(start.start)..].starts_with('[');
+        let flow = self.is_flow(start, '[');
         let mut items = Vec::new();
         let mut last = self.content_end(start);
         loop {
@@ -201,7 +201,7 @@ impl<'t> Reader<'t> {
     }
 
     fn mapping(&mut self, start: Span) -> Result<(Node, usize), Problem> {
-        let flow = self.text[self.offset(start.start)..].starts_with('{');
+        let flow = self.is_flow(start, '{');
         let mut entries = Vec::new();
         let mut names = HashSet::new();
         let mut place = Place::Nowhere;
@@ -289,6 +289,17 @@ impl<'t> Reader<'t> {
     }
 
     /// Where a span's text ends, without the line breaks and blanks behind it.
+    /// Whether a collection begins with this bracket, behind its anchor and tag.
+    fn is_flow(&self, start: Span, bracket: char) -> bool {
+        let mut rest = &self.text[self.offset(start.start)..];
+        while rest.starts_with(['&', '!']) {
+            rest = rest
+                .trim_start_matches(|c: char| !c.is_whitespace())
+                .trim_start();
+        }
+        rest.starts_with(bracket)
+    }
+
     fn content_end(&self, span: Span) -> usize {
         let (start, end) = (self.offset(span.start), self.offset(span.end));
         let trimmed = self.text[start..end.max(start)].trim_end_matches([' ', '\n', '\r']);
@@ -352,23 +363,26 @@ fn flow_line(value: &(impl Serialize + ?Sized)) -> String {
     line
 }
 
-/// The most entries that one map gets from us. Traefik compares each key of a map with all others of
-/// it: of 10,000 routes in one map, that took two thirds of the time of a reload.
+/// How many entries of ours one map has. Traefik compares each key of a map with all others of it: of 10,000
+/// routes in one map, that took two thirds of the time of a reload.
 const MAP: usize = 128;
 
-/// Many entries are written as a merge of small maps, which Traefik reads as one map.
+/// Entries for more than one such map are written as a merge of maps, which Traefik reads as one map. The first
+/// map has those that are left over as well: a map of one entry would be null, which Traefik refuses to merge,
+/// once somebody deletes its line by hand.
 pub(super) fn push_entries<'a>(
     lines: impl Iterator<Item = &'a str> + Clone,
     indent: usize,
     out: &mut String,
 ) {
-    let is_merge = lines.clone().nth(MAP).is_some();
+    let count = lines.clone().count();
+    let (is_merge, left) = (count >= 2 * MAP, count % MAP);
     let blanks = " ".repeat(indent);
     if is_merge {
         out.push_str(&format!("{blanks}<<:\n"));
     }
     for (n, line) in lines.enumerate() {
-        if is_merge && n % MAP == 0 {
+        if is_merge && (n == 0 || n > left && (n - left) % MAP == 0) {
             // On a line of its own, so that an entry is a line that an edit by hand can delete.
             out.push_str(&format!("{blanks}-\n"));
         }
