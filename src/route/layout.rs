@@ -9,7 +9,7 @@
 //! what the others leave, one more router below the parent leads there.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,13 @@ pub(crate) struct Parent {
     pub(crate) priority: u64,
     /// Where requests go that no route below this one is for.
     pub(crate) fallback: Option<Target>,
+}
+
+/// The gate itself and the parents behind it, and the routes behind it.
+#[derive(Default)]
+pub(crate) struct Behind<'a> {
+    pub(crate) parents: Vec<&'a Group>,
+    pub(crate) routes: Vec<&'a RouteSpec>,
 }
 
 /// What routes are placed below.
@@ -263,11 +270,6 @@ impl Layout {
         at.ok().map(|at| &self.places[at].1)
     }
 
-    /// The routes that stand below some parent, each with that parent.
-    pub(crate) fn places(&self) -> &[(RouteSpec, Group)] {
-        &self.places
-    }
-
     /// The gate that a route stands behind.
     pub(crate) fn gate(&self, spec: &RouteSpec) -> Option<&Group> {
         self.place(spec).map(|parent| self.gate_of(parent))
@@ -279,6 +281,55 @@ impl Layout {
         std::iter::successors(Some(parent), above)
             .last()
             .unwrap_or(parent)
+    }
+
+    /// The gates that are the same in both, with the same parents and routes behind them.
+    pub(crate) fn common(&self, other: &Self) -> Self {
+        let mut changed: BTreeSet<&Group> = BTreeSet::new();
+        for (one, two) in [(self, other), (other, self)] {
+            let is_new =
+                |(group, parent): &(&Group, &Parent)| two.parents.get(*group) != Some(*parent);
+            let new = one.parents.iter().filter(is_new);
+            changed.extend(new.map(|(group, _)| one.gate_of(group)));
+        }
+        // Two sets of routes may have one rule.
+        let moved = self.moved(other).into_iter();
+        changed.extend(
+            moved
+                .flat_map(|spec| [self.gate(spec), other.gate(spec)])
+                .flatten(),
+        );
+        let is_same = |group: &Group| !changed.contains(self.gate_of(group));
+        let parents = self.parents.iter().filter(|(group, _)| is_same(group));
+        let places = self.places.iter().filter(|(_, group)| is_same(group));
+        Self {
+            parents: parents
+                .map(|(group, parent)| (Arc::clone(group), parent.clone()))
+                .collect(),
+            places: places.cloned().collect(),
+            covered: BTreeMap::new(),
+        }
+    }
+
+    /// What stands behind each gate that `other` does not have.
+    pub(crate) fn beside(&self, other: &Self) -> BTreeMap<&Group, Behind<'_>> {
+        let mut gates: BTreeMap<&Group, Behind<'_>> = BTreeMap::new();
+        for group in self.parents.keys() {
+            gates
+                .entry(self.gate_of(group))
+                .or_default()
+                .parents
+                .push(group);
+        }
+        for (spec, group) in &self.places {
+            gates
+                .entry(self.gate_of(group))
+                .or_default()
+                .routes
+                .push(spec);
+        }
+        gates.retain(|gate, _| !other.parents.contains_key(*gate));
+        gates
     }
 
     /// The routes that stand elsewhere in `next`, or no longer are in it.

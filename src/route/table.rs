@@ -1,7 +1,6 @@
 //! The routing table: routes by routespec, and which of them serves a request.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::spec::{canonical_host, canonical_segment};
@@ -32,13 +31,6 @@ impl Table {
     /// The route with exactly this routespec.
     pub fn get(&self, spec: &RouteSpec) -> Option<&Arc<Route>> {
         self.0.get(spec)
-    }
-
-    /// The routespecs of the routes whose paths go on from this one.
-    pub(crate) fn below<'a>(&'a self, spec: &'a RouteSpec) -> impl Iterator<Item = &'a RouteSpec> {
-        let after = (Bound::Excluded(spec), Bound::Unbounded);
-        let specs = self.0.range::<RouteSpec, _>(after).map(|(other, _)| other);
-        specs.take_while(|other| other.as_str().starts_with(spec.as_str()))
     }
 
     /// All routes.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::flatten::unflatten;
-use super::table_keys::TableKeys;
 use super::{KvBackend, KvStore, legacy};
 use crate::backend::Contents;
 use crate::config::dynamic::API_GUARDS;
@@ -22,7 +21,7 @@ impl<S: KvStore> KvBackend<S> {
         if own.is_empty() && legacy.is_empty() {
             return Ok(None);
         }
-        let mut contents = TableKeys::parse(&self.keys, &own)?.contents();
+        let mut contents = self.parse(&own)?.contents();
         let mut config = self.config()?;
         merge(&mut config, &contents.config);
         contents.config = config;

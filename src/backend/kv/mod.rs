@@ -182,7 +182,12 @@ impl<S: KvStore> KvBackend<S> {
 
     fn read_state(&self) -> Result<TableKeys> {
         let tree = self.store.read_tree(&self.keys.own_tree())?;
-        TableKeys::parse(&self.keys, &tree)
+        self.parse(&tree)
+    }
+
+    /// The table that these keys stand for, which are below [`Keys::own_tree`].
+    fn parse(&self, tree: &BTreeMap<String, Entry>) -> Result<TableKeys> {
+        TableKeys::parse(&self.keys, tree, self.store.max_bytes())
     }
 
     /// The table as it is stored now, for readers.
@@ -465,6 +470,7 @@ impl<S: KvStore> KvBackend<S> {
                     return Ok(None);
                 }
                 let mut steps = self.restore(&known, &mut state, may_be_behind)?;
+                let is_torn = state.is_torn();
                 let planned = plan(&mut state, &attempt.stored);
                 // Others may have written meanwhile: then a refusal may not hold any more, nor that there
                 // is nothing to change. A store that did not answer is not asked again.
@@ -480,6 +486,10 @@ impl<S: KvStore> KvBackend<S> {
                     }
                 }
                 steps.extend(planned?);
+                if is_torn && !steps.is_empty() {
+                    // Services and what stands beside the routes may be old ones.
+                    steps.extend(self.repaired(&state, None)?);
+                }
                 let commit = self.write_steps(&mut state, steps, &mut attempt)?;
                 attempt.contended |= commit.is_none() && !unasked;
                 Ok(commit.map(|commit| (commit, state)))
@@ -901,22 +911,8 @@ impl<S: KvStore> KvBackend<S> {
             let unknown = legacy.iter().map(|(route, _)| route);
             let unknown = unknown.filter(|route| state.table().get(&route.spec).is_none());
             let adopted: Vec<_> = unknown.map(|route| Change::from(route.clone())).collect();
-            let mut legacy: HashMap<RouteSpec, Transaction> = (legacy.into_iter())
-                .map(|(route, transaction)| (route.spec, transaction))
-                .collect();
-            for mut step in state.apply(&adopted)? {
-                for spec in &step.specs {
-                    if let Some(mut gone) = legacy.remove(spec) {
-                        gone.then(std::mem::take(&mut step.transaction));
-                        step.transaction = gone;
-                    }
-                }
-                steps.push(step);
-            }
-            steps.extend(legacy.into_iter().map(|(spec, transaction)| Step {
-                specs: vec![spec],
-                transaction,
-            }));
+            steps.extend(state.apply(&adopted)?);
+            steps.extend(legacy.into_iter().map(|(_, gone)| Step::of(gone)));
             let changes = edit(state.table(), stored);
             routes |= !changes.is_empty();
             steps.extend(self.apply(state, &changes)?);

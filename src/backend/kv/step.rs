@@ -19,9 +19,4 @@ impl Step {
             transaction,
         }
     }
-
-    pub(super) fn then(&mut self, next: Self) {
-        self.specs.extend(next.specs);
-        self.transaction.then(next.transaction);
-    }
 }

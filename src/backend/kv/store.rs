@@ -166,8 +166,6 @@ pub struct Transaction {
     pub delete: BTreeSet<String>,
     /// Prefixes whose keys to delete, none of which is set as well.
     pub delete_trees: BTreeSet<String>,
-    /// Keys in `set` that were not there before: to delete one of them leaves nothing to do.
-    pub(super) fresh: BTreeSet<String>,
 }
 
 impl fmt::Debug for Transaction {
@@ -213,14 +211,29 @@ impl Transaction {
         for key in next.set.keys() {
             self.delete.remove(key);
         }
-        for key in next.delete {
-            self.set.remove(&key);
-            if !self.fresh.remove(&key) {
-                self.delete.insert(key);
-            }
+        for key in &next.delete {
+            self.set.remove(key);
         }
         self.set.extend(next.set);
-        self.fresh.extend(next.fresh);
+        self.delete.extend(next.delete);
         self.delete_trees.extend(next.delete_trees);
+    }
+
+    /// Deletes the `old` keys that are not among the `new` ones, and sets these. `all` says whether to set
+    /// those as well that are as they were.
+    pub(super) fn replace(
+        &mut self,
+        old: BTreeMap<String, String>,
+        mut new: BTreeMap<String, String>,
+        all: bool,
+    ) {
+        for (key, value) in old {
+            match new.get(&key) {
+                Some(same) if !all && *same == value => drop(new.remove(&key)),
+                Some(_) => {}
+                None => drop(self.delete.insert(key)),
+            }
+        }
+        self.set.extend(new);
     }
 }

@@ -12,20 +12,21 @@ use super::store::{Entry, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
 use crate::config::dynamic::{
-    Place, entries, has_default_certificate, marker, parent, router, service,
+    Entrance, Place, entries, has_default_certificate, marker, parent, router, service,
 };
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Change, Group, Layout, Parent, Route, RouteSpec, Table, Target, fallback_name, marker_name,
-    parent_name, router_name, service_name,
+    Behind, Change, Group, Layout, Route, RouteSpec, Table, Target, marker_name, router_name,
+    service_name,
 };
 
-/// The keys of a router that say where it gets its requests from; it has one of them.
-const ENTRYPOINT: &str = "entryPoints/0";
+/// The key of a router that says below which parent it stands.
 const PARENT: &str = "parentRefs/0";
 /// The key of a router at the entrypoint that serves TLS.
 const TLS: &str = "tls";
+/// All keys that a parent may have.
+const PARENT_KEYS: [&str; 6] = ["rule", "priority", "service", "entryPoints/0", PARENT, TLS];
 /// The way in which [`Layout`] lays tables out; another number than that of a stored table means
 /// that its routers stand elsewhere.
 const LAYOUT: u8 = 2;
@@ -160,46 +161,54 @@ pub(super) struct TableKeys {
     header: Header,
     table: Table,
     layout: Layout,
+    /// How large a transaction may be; see [`KvStore::max_bytes`](super::KvStore::max_bytes).
+    max_bytes: usize,
     /// How many routes use a service.
     users: HashMap<String, usize>,
-    /// The keys of new services, which are set before a router leads to them.
-    new_services: HashMap<String, BTreeMap<String, String>>,
-    /// Services that no router uses any more, to be deleted.
-    stale_services: Transaction,
     /// The routers of the parents that may be there, if a writer ended while it laid routers out.
     torn: Option<Vec<String>>,
 }
 
-/// What a commit does behind one gate.
-#[derive(Default)]
-struct GatePlan {
-    /// First of all, routes that are new or changed.
-    own: Vec<Step>,
-    /// The gate itself, the parents behind it, and the routes that come or go.
-    step: Step,
+/// A table, and where its routers stand.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    table: &'a Table,
+    layout: &'a Layout,
+    entrance: Entrance<'a>,
 }
 
-/// What a commit does behind gates: those that it opens up first, then those that there are.
+/// The services that a change begins to use, with their keys, and the keys of each that it no longer uses.
 #[derive(Default)]
-struct GatePlans {
-    opened: BTreeMap<Group, GatePlan>,
-    there: BTreeMap<Group, GatePlan>,
+struct Services {
+    new: HashMap<String, BTreeMap<String, String>>,
+    unused: Vec<Transaction>,
 }
 
-impl GatePlans {
-    /// The steps for the routers that stand behind this gate now.
-    fn of(&mut self, gate: &Group) -> &mut GatePlan {
-        let plans = match self.opened.contains_key(gate) {
-            true => &mut self.opened,
-            false => &mut self.there,
-        };
-        plans.entry(Group::clone(gate)).or_default()
+impl Services {
+    fn bytes(&self) -> usize {
+        let pairs = self.new.values().flatten();
+        let new: usize = pairs.map(|(key, value)| key.len() + value.len() + 24).sum();
+        new + self.unused.iter().map(Transaction::bytes).sum::<usize>()
+    }
+
+    /// Sets each new service with the first router that leads to it.
+    fn set_with(&mut self, transaction: &mut Transaction) {
+        let led = transaction.set.iter();
+        let led = led.filter(|(key, _)| key.ends_with("/service"));
+        let new: Vec<_> = led
+            .filter_map(|(_, service)| self.new.remove(service))
+            .collect();
+        transaction.set.extend(new.into_iter().flatten());
     }
 }
 
 impl TableKeys {
     /// Reads what is below [`Keys::own_tree`].
-    pub(super) fn parse(keys: &Keys, tree: &BTreeMap<String, Entry>) -> Result<Self> {
+    pub(super) fn parse(
+        keys: &Keys,
+        tree: &BTreeMap<String, Entry>,
+        max_bytes: usize,
+    ) -> Result<Self> {
         let at = |key: &str, error: Error| error.context(format!("key {key}"));
         let header_key = keys.header();
         let stored = tree.get(&header_key).cloned();
@@ -235,9 +244,8 @@ impl TableKeys {
                 LAYOUT => Layout::of(&table, header.nested()),
                 _ => Layout::default(),
             },
-            new_services: HashMap::new(),
-            stale_services: Transaction::new(),
             torn,
+            max_bytes,
             keys: keys.clone(),
             stored,
             header,
@@ -292,294 +300,256 @@ impl TableKeys {
 
     /// Makes changes, one to a routespec, and says what they do to the keys.
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<Vec<Step>> {
-        let mut changed = BTreeMap::new();
+        let mut table = self.table.clone();
         for change in changes {
-            let spec = change.spec();
-            let is_new = self.table.get(spec).is_none();
-            let mut transaction = self.change(change)?;
-            if is_new && matches!(change, Change::Set(_)) {
-                let router = router_name(self.keys.namespace(), spec);
-                let mut place = Transaction::new();
-                self.place(&router, None, false, &mut place);
-                place.fresh = place.set.keys().cloned().collect();
-                transaction.then(place);
-            }
-            changed.insert(spec.clone(), transaction);
+            table.apply(change);
         }
-        self.lay_out(changed)
+        let changed = changes.iter().map(Change::spec).collect();
+        let header = self.header.clone();
+        self.become_table(table, &changed, header.entrance())
     }
 
-    /// Gives each router its place after a change of the table. New routes are at the entrypoint until then.
+    /// Becomes a table in which the routes of the `changed` routespecs are other ones. `entrance` is where
+    /// routers have stood until now that stand below no other.
     ///
-    /// The steps may need several transactions, and no request goes astray between two of them. A router at
-    /// the entrypoint matches what it should, so a router is there while its gate changes. One transaction
-    /// changes a gate and the routers behind it.
-    fn lay_out(&mut self, mut changed: BTreeMap<RouteSpec, Transaction>) -> Result<Vec<Step>> {
-        let next = Layout::of(&self.table, self.header.nested());
-        let last = std::mem::replace(&mut self.layout, next);
-        let mut steps = self.mend(&mut changed);
-        let mut plans = self.opened(&last);
-        self.move_routes(&last, &mut plans);
-        self.move_parents(&last, &mut plans)?;
-        let mut beside = Vec::new();
-        for (spec, transaction) in changed {
-            let is_there = self.table.get(&spec).is_some();
-            let layout = if is_there { &self.layout } else { &last };
-            let step = Step {
-                specs: vec![spec],
-                transaction,
-            };
-            match layout.gate(&step.specs[0]) {
-                None => beside.push(step),
-                Some(gate) if is_there => {
-                    let there = plans.there.entry(Group::clone(gate));
-                    there.or_default().own.push(step);
-                }
-                Some(gate) => plans.of(gate).step.then(step),
-            }
+    /// Where one transaction has room for all of it, that is the difference between the two tables. Where not,
+    /// no request goes astray between two transactions, since a router at the entrypoint matches what it
+    /// should. Gates that change are taken down first, then routes change, then the new gates are set up. One
+    /// transaction takes down or sets up a gate and moves all routes behind it.
+    fn become_table(
+        &mut self,
+        table: Table,
+        changed: &BTreeSet<&RouteSpec>,
+        entrance: Entrance<'_>,
+    ) -> Result<Vec<Step>> {
+        let mut steps = self.mend(entrance);
+        let mut services = self.change_services(&table, changed)?;
+        let layout = Layout::of(&table, self.header.nested());
+        let last_layout = std::mem::replace(&mut self.layout, layout);
+        let last_table = std::mem::replace(&mut self.table, table);
+        let from = View {
+            table: &last_table,
+            layout: &last_layout,
+            entrance,
+        };
+        let whole = self.whole(from, changed);
+        let bytes = self.header_bytes() + whole.transaction.bytes() + services.bytes();
+        match bytes <= self.max_bytes {
+            true => steps.push(whole),
+            false => steps.extend(self.parts(from, changed)),
         }
-        steps.extend(plans.opened.into_values().map(|work| work.step));
-        steps.append(&mut beside);
-        for work in plans.there.into_values() {
-            steps.extend(work.own);
-            steps.push(work.step);
+        for step in &mut steps {
+            services.set_with(&mut step.transaction);
         }
-        self.set_services(&mut steps);
-        // Services last: until then a router may still lead to them.
-        let mut left: BTreeMap<String, Transaction> = BTreeMap::new();
-        for key in std::mem::take(&mut self.stale_services).delete {
-            let service = left.entry(self.entry_of(&key).into()).or_default();
-            service.delete.insert(key);
-        }
-        steps.extend(left.into_values().map(Step::of));
+        // Until then a router may still lead to them.
+        steps.extend(services.unused.into_iter().map(Step::of));
         steps.retain(|step| step.transaction.operations() > 0);
         Ok(steps)
     }
 
+    fn view(&self) -> View<'_> {
+        View {
+            table: &self.table,
+            layout: &self.layout,
+            entrance: self.header.entrance(),
+        }
+    }
+
+    /// The difference as one step.
+    fn whole(&self, from: View<'_>, changed: &BTreeSet<&RouteSpec>) -> Step {
+        let to = self.view();
+        let mut specs = changed.clone();
+        match from.entrance == to.entrance {
+            true => specs.extend(from.layout.moved(to.layout)),
+            false => specs.extend(from.table.iter().map(|route| &route.spec)),
+        }
+        let mut transaction = Transaction::new();
+        for spec in specs {
+            self.replace_route(from, to, spec, &mut transaction);
+        }
+        let gone = from.layout.parents().keys();
+        for group in gone.chain(to.layout.parents().keys()) {
+            self.replace_parent(from, to, group, &mut transaction);
+        }
+        Step {
+            specs: changed.iter().copied().cloned().collect(),
+            transaction,
+        }
+    }
+
+    /// The difference in steps of which each may be a transaction of its own.
+    fn parts(&self, from: View<'_>, changed: &BTreeSet<&RouteSpec>) -> Vec<Step> {
+        let to = self.view();
+        let flat = from.layout.common(to.layout);
+        let open = View {
+            layout: &flat,
+            ..from
+        };
+        let opened = View {
+            layout: &flat,
+            ..to
+        };
+        let move_all = |from: View<'_>, to: View<'_>, gates: BTreeMap<&Group, Behind<'_>>| {
+            let step = |behind: Behind<'_>| {
+                let mut transaction = Transaction::new();
+                for spec in behind.routes {
+                    self.replace_route(from, to, spec, &mut transaction);
+                }
+                for group in behind.parents {
+                    self.replace_parent(from, to, group, &mut transaction);
+                }
+                Step::of(transaction)
+            };
+            gates.into_values().map(step).collect::<Vec<_>>()
+        };
+        let mut steps = move_all(from, open, from.layout.beside(&flat));
+        let mut specs = changed.clone();
+        if from.entrance != to.entrance {
+            specs.extend(from.table.iter().map(|route| &route.spec));
+            let parents = flat.parents().keys();
+            steps.extend(parents.map(|group| {
+                let mut transaction = Transaction::new();
+                self.replace_parent(open, opened, group, &mut transaction);
+                Step::of(transaction)
+            }));
+        }
+        steps.extend(specs.into_iter().map(|spec| {
+            let stored = changed.get(spec).map(|spec| RouteSpec::clone(spec));
+            let mut step = Step {
+                specs: stored.into_iter().collect(),
+                transaction: Transaction::new(),
+            };
+            self.replace_route(open, opened, spec, &mut step.transaction);
+            step
+        }));
+        steps.extend(move_all(opened, to, to.layout.beside(&flat)));
+        steps
+    }
+
     /// After a writer that ended while it laid routers out: all of them begin at the entrypoint, and
     /// then the parents that may be there are taken down.
-    fn mend(&mut self, changed: &mut BTreeMap<RouteSpec, Transaction>) -> Vec<Step> {
+    fn mend(&mut self, entrance: Entrance<'_>) -> Vec<Step> {
         let Some(parents) = self.torn.take() else {
             return Vec::new();
         };
         let mut steps = Vec::new();
+        let place = Place::Entrypoint(entrance);
         for route in &self.table {
-            let router = router_name(self.keys.namespace(), &route.spec);
-            let mut step = Step::default();
-            let own = changed.get_mut(&route.spec);
-            let transaction = own.unwrap_or(&mut step.transaction);
-            self.place(&router, None, true, transaction);
-            steps.push(step);
+            let name = router_name(self.keys.namespace(), &route.spec);
+            let key = self.keys.http("routers", &name);
+            let mut transaction = Transaction::new();
+            flatten_fields(&key, place.fields(), &mut transaction.set);
+            transaction.delete.insert(format!("{key}/{PARENT}"));
+            if !entrance.tls {
+                transaction.delete.insert(format!("{key}/{TLS}"));
+            }
+            steps.push(Step::of(transaction));
         }
-        for router in parents {
-            let mut step = Step::default();
-            self.delete_parent(&router, &mut step.transaction);
-            steps.push(step);
+        for name in parents {
+            let key = self.keys.http("routers", &name);
+            let mut transaction = Transaction::new();
+            let keys = PARENT_KEYS.iter().map(|part| format!("{key}/{part}"));
+            transaction.delete = keys.chain([self.keys.parent(&name)]).collect();
+            steps.push(Step::of(transaction));
         }
         steps
     }
 
-    /// The gates that are opened: those of the last layout that are no more, those that a route or a parent
-    /// leaves, and those that get a route which, at the entrypoint, would take requests of the routes there.
-    fn opened(&self, last: &Layout) -> GatePlans {
-        let stays = |spec: &&RouteSpec| self.table.get(spec).is_some();
-        let moved = last.moved(&self.layout);
-        let routes = moved.iter().copied().filter(stays);
-        let routes = routes.filter_map(|spec| {
-            let gate = last.gate(spec)?;
-            (self.layout.gate(spec) != Some(gate)).then_some(gate)
-        });
-        let new = moved.iter().filter(|spec| last.place(spec).is_none());
-        let new = new.filter_map(|spec| {
-            let gate = self.layout.gate(spec)?;
-            let mut below = self.table.below(spec);
-            below
-                .any(|other| last.gate(other) == Some(gate))
-                .then_some(gate)
-        });
-        let parents = last.parents().keys().filter_map(|group| {
-            let gate = last.gate_of(group);
-            let leaves = match self.layout.parents().contains_key(group) {
-                true => self.layout.gate_of(group) != gate,
-                false => group == gate,
-            };
-            leaves.then_some(gate)
-        });
-        let opened = routes.chain(new).chain(parents).map(Group::clone);
-        GatePlans {
-            opened: opened.map(|gate| (gate, GatePlan::default())).collect(),
-            there: BTreeMap::new(),
+    /// Makes the keys of a route those that it has in another view. All keys of a changed route are written,
+    /// since another program may have changed some of them.
+    fn replace_route(
+        &self,
+        from: View<'_>,
+        to: View<'_>,
+        spec: &RouteSpec,
+        into: &mut Transaction,
+    ) {
+        let is_changed = from.table.get(spec) != to.table.get(spec);
+        let [old, new] = [from, to].map(|view| self.route_keys(view, spec));
+        into.replace(old, new, is_changed);
+    }
+
+    /// Makes the keys of a parent those that it has in another view.
+    fn replace_parent(&self, from: View<'_>, to: View<'_>, group: &Group, into: &mut Transaction) {
+        let [old, new] = [from, to].map(|view| view.layout.parents().get(group));
+        if old != new || from.entrance != to.entrance {
+            let [old, new] = [from, to].map(|view| self.parent_keys(view, group));
+            into.replace(old, new, false);
         }
     }
 
-    /// Moves routes to the entrypoint from behind gates that are opened, and behind those that are
-    /// there.
-    fn move_routes(&self, last: &Layout, plans: &mut GatePlans) {
-        let opened =
-            |(_, parent): &&(RouteSpec, Group)| plans.opened.contains_key(last.gate_of(parent));
-        let opened = last.places().iter().filter(opened);
-        let moved: BTreeSet<&RouteSpec> = last
-            .moved(&self.layout)
-            .into_iter()
-            .chain(opened.map(|(spec, _)| spec))
-            .filter(|spec| self.table.get(spec).is_some())
-            .collect();
-        for spec in moved {
-            let router = router_name(self.keys.namespace(), spec);
-            let out = last.gate(spec).and_then(|gate| plans.opened.get_mut(gate));
-            if let Some(work) = out {
-                self.place(&router, None, true, &mut work.step.transaction);
-            }
-            if let Some(gate) = self.layout.gate(spec) {
-                let there = plans.there.entry(Group::clone(gate)).or_default();
-                let place = self.layout.place(spec);
-                self.place(&router, place, true, &mut there.step.transaction);
-            }
-        }
-    }
-
-    /// Takes down parents and sets up others.
-    fn move_parents(&self, last: &Layout, plans: &mut GatePlans) -> Result<()> {
-        let namespace = self.keys.namespace();
-        for (group, parent) in last.parents() {
-            let gate = last.gate_of(group);
-            let next = self.layout.parents().get(group);
-            let next = next.filter(|_| !plans.opened.contains_key(gate));
-            if next == Some(parent) {
-                continue;
-            }
-            let transaction = &mut plans.of(gate).step.transaction;
-            if next.is_none() {
-                self.delete_parent(&parent_name(namespace, group), transaction);
-            }
-            if parent.fallback.is_some() && next.is_none_or(|next| next.fallback.is_none()) {
-                self.delete_parent(&fallback_name(namespace, group), transaction);
-            }
-        }
-        for (group, parent) in self.layout.parents() {
-            let before = last.parents().get(group);
-            let before = before.filter(|_| !plans.opened.contains_key(last.gate_of(group)));
-            if before != Some(parent) {
-                let gate = Group::clone(self.layout.gate_of(group));
-                let there = plans.there.entry(gate).or_default();
-                self.set_parent(group, parent, &mut there.step.transaction);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets each new service with the first router that leads to it.
-    fn set_services(&mut self, steps: &mut [Step]) {
-        let mut come = std::mem::take(&mut self.new_services);
-        for set in steps.iter_mut().map(|step| &mut step.transaction.set) {
-            let led = set.iter().filter(|(key, _)| key.ends_with("/service"));
-            let new: Vec<_> = led
-                .filter_map(|(_, service)| come.remove(service))
-                .collect();
-            set.extend(new.into_iter().flatten());
-        }
-    }
-
-    /// Has a router get its requests from the entrypoint, or from a parent.
-    fn place(&self, router: &str, parent: Option<&Group>, moved: bool, into: &mut Transaction) {
-        let router = self.keys.http("routers", router);
-        let place = Place::new(self.keys.namespace(), self.header.entrance(), parent);
-        let mut next = Transaction::new();
-        flatten_fields(&router, place.fields(), &mut next.set);
-        if moved {
-            let others: &[_] = match place {
-                Place::Entrypoint(_) => &[PARENT],
-                Place::Below(_) if self.header.tls => &[ENTRYPOINT, TLS],
-                Place::Below(_) => &[ENTRYPOINT],
-            };
-            let others = others.iter().map(|other| format!("{router}/{other}"));
-            next.delete.extend(others);
-        }
-        into.then(next);
-    }
-
-    fn set_parent(&self, group: &Group, this: &Parent, into: &mut Transaction) {
-        let mut next = Transaction::new();
-        let (namespace, entrance) = (self.keys.namespace(), self.header.entrance());
-        for (router, place) in parent(namespace, entrance, group, this) {
+    /// The keys of a route: its record and its router.
+    fn route_keys(&self, view: View<'_>, spec: &RouteSpec) -> BTreeMap<String, String> {
+        let mut keys = BTreeMap::new();
+        if let Some(route) = view.table.get(spec) {
+            let namespace = self.keys.namespace();
+            let service = service_name(namespace, &route.target);
+            let router = router(namespace, spec, &service);
+            let place = Place::new(namespace, view.entrance, view.layout.place(spec));
             let key = self.keys.http("routers", &router.name);
-            flatten_fields(&key, router.fields_at(&place), &mut next.set);
-            next.set
-                .insert(self.keys.parent(&router.name), group.to_string());
+            flatten_fields(&key, router.fields_at(&place), &mut keys);
+            keys.insert(self.keys.route(&router.name), json_line(&**route));
         }
-        into.then(next);
+        keys
     }
 
-    fn delete_parent(&self, name: &str, from: &mut Transaction) {
-        self.delete_router(name, from);
-        from.delete.insert(self.keys.parent(name));
+    /// The keys of a parent, and of the router for what its others leave.
+    fn parent_keys(&self, view: View<'_>, group: &Group) -> BTreeMap<String, String> {
+        let mut keys = BTreeMap::new();
+        let this = view.layout.parents().get(group);
+        let routers = this.map(|this| parent(self.keys.namespace(), view.entrance, group, this));
+        for (router, place) in routers.into_iter().flatten() {
+            let key = self.keys.http("routers", &router.name);
+            flatten_fields(&key, router.fields_at(&place), &mut keys);
+            keys.insert(self.keys.parent(&router.name), group.to_string());
+        }
+        keys
     }
 
-    fn delete_router(&self, name: &str, from: &mut Transaction) {
-        let router = self.keys.http("routers", name);
-        let parts = ["rule", "priority", "service", ENTRYPOINT, PARENT];
-        let tls = self.header.tls.then_some(TLS);
-        for part in parts.into_iter().chain(tls) {
-            from.delete.insert(format!("{router}/{part}"));
+    /// Counts how many routes use each service once the table is this one.
+    fn change_services(
+        &mut self,
+        table: &Table,
+        changed: &BTreeSet<&RouteSpec>,
+    ) -> Result<Services> {
+        let mut touched: BTreeMap<String, (bool, &Target)> = BTreeMap::new();
+        let last = self.table.clone();
+        for spec in changed {
+            let [old, new] = [&last, table].map(|table| table.get(spec));
+            for (route, is_new) in [(new, true), (old, false)] {
+                let Some(route) = route else { continue };
+                let name = service_name(self.keys.namespace(), &route.target);
+                let users = self.users.entry(name.clone()).or_default();
+                touched.entry(name).or_insert((*users > 0, &route.target));
+                match is_new {
+                    true => *users += 1,
+                    false => *users -= 1,
+                }
+            }
         }
-    }
-
-    /// Makes a change to all but the router's place.
-    fn change(&mut self, change: &Change) -> Result<Transaction> {
-        let mut transaction = Transaction::new();
-        let old = self.table.get(change.spec()).cloned();
-        if let Change::Set(route) = change {
-            let service = service_name(self.keys.namespace(), &route.target);
-            let config = router(self.keys.namespace(), &route.spec, &service);
-            let key = self.keys.http("routers", &config.name);
-            flatten_fields(&key, config.fields(), &mut transaction.set);
-            self.use_service(&service, &route.target)?;
-            transaction
-                .set
-                .insert(self.keys.route(&config.name), json_line(&**route));
-        } else if let Some(old) = &old {
-            let name = router_name(self.keys.namespace(), &old.spec);
-            self.delete_router(&name, &mut transaction);
-            transaction.delete.insert(self.keys.route(&name));
-        }
-        if let Some(old) = old {
-            self.leave_service(&old.target)?;
-        }
-        self.table.apply(change);
-        Ok(transaction)
-    }
-
-    fn use_service(&mut self, name: &str, target: &Target) -> Result<()> {
-        let users = self.users.entry(name.into()).or_default();
-        *users += 1;
-        if *users == 1 {
-            let key = self.keys.http("services", name);
+        let mut services = Services::default();
+        for (name, (was_used, target)) in touched {
+            let is_used = self.users.get(&name).is_some_and(|users| *users > 0);
             let mut keys = BTreeMap::new();
-            flatten(&key, &service(target, &self.header.service), &mut keys)?;
-            self.stale_services
-                .delete
-                .retain(|key| !keys.contains_key(key));
-            self.new_services.insert(name.into(), keys);
+            let config = service(target, &self.header.service);
+            flatten(&self.keys.http("services", &name), &config, &mut keys)?;
+            match (was_used, is_used) {
+                (false, true) => drop(services.new.insert(name, keys)),
+                (_, false) => {
+                    self.users.remove(&name);
+                    let mut transaction = Transaction::new();
+                    transaction.delete.extend(keys.into_keys());
+                    services.unused.push(transaction);
+                }
+                (true, true) => {}
+            }
         }
-        Ok(())
+        Ok(services)
     }
 
-    fn leave_service(&mut self, target: &Target) -> Result<()> {
-        let name = service_name(self.keys.namespace(), target);
-        let users = self.users.entry(name.clone()).or_default();
-        *users = users.saturating_sub(1);
-        if *users == 0 {
-            self.users.remove(&name);
-            self.new_services.remove(&name);
-            let mut gone = BTreeMap::new();
-            flatten(
-                &self.keys.http("services", &name),
-                &service(target, &self.header.service),
-                &mut gone,
-            )?;
-            self.stale_services.delete.extend(gone.into_keys());
-        }
-        Ok(())
+    /// Whether a writer ended while it wrote the table in several transactions.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn.is_some()
     }
 
     /// Whether the table is not there.
@@ -664,32 +634,8 @@ impl TableKeys {
         if self.header.service != before.service {
             steps.extend(self.replace_services(&before.service)?);
         }
-        if (&self.header.entrypoint, self.header.tls) != (&before.entrypoint, before.tls) {
-            steps.extend(self.replace_entrance(before.tls));
-        }
-        steps.extend(self.lay_out(BTreeMap::new())?);
+        steps.extend(self.become_table(self.table.clone(), &BTreeSet::new(), before.entrance())?);
         Ok(steps)
-    }
-
-    /// Gives the routers at the entrypoint another one, or another way to serve TLS.
-    fn replace_entrance(&self, had_tls: bool) -> Vec<Step> {
-        let namespace = self.keys.namespace();
-        let below = |spec: &RouteSpec| self.layout.place(spec).is_some();
-        let routes = self.table.iter().filter(|route| !below(&route.spec));
-        let routes = routes.map(|route| router_name(namespace, &route.spec));
-        let parents = self.layout.parents().iter();
-        let gates = parents.filter(|(_, parent)| parent.above.is_none());
-        let gates = gates.map(|(group, _)| parent_name(namespace, group));
-        let entrance = |name: String| {
-            let mut step = Step::default();
-            self.place(&name, None, false, &mut step.transaction);
-            if had_tls && !self.header.tls {
-                let router = self.keys.http("routers", &name);
-                step.transaction.delete.insert(format!("{router}/{TLS}"));
-            }
-            step
-        };
-        routes.chain(gates).map(entrance).collect()
     }
 
     /// Gives every service another configuration beside its server.

@@ -996,16 +996,16 @@ proptest! {
         }
     }
 
-    /// Whatever a writer that was cut off has left: the next commit leaves what a new table has.
+    /// Whatever a writer that was cut off has left: the next one leaves what a new table has.
     #[test]
     fn who_finds_a_torn_table_mends_it(
-        first in (any_table(30), any_layout()),
-        second in (any_table(30), any_layout()),
+        first in (any_table(30), any_setup()),
+        second in (any_table(30), any_setup()),
         cut in 1..40_usize,
-        third in (any_table(30), any_layout()),
+        third in (any_table(30), any_setup()),
     ) {
         let store = MemoryStore::new();
-        let write = |(specs, nested): (Vec<(String, bool)>, Nested), fault: Option<usize>| {
+        let write = |(specs, setup): (Vec<(String, bool)>, Setup), fault: Option<usize>| {
             let mut backend = KvBackend::new(Faulty {
                 store: store.clone(),
                 max_bytes: fault.map(|_| 1),
@@ -1014,24 +1014,52 @@ proptest! {
             });
             // Nobody has to wait for the turn of the one that was cut off.
             backend.writer = "writer".into();
-            commit(&backend, specs, nested)
+            open(&backend, specs, &setup)
         };
         write(first, None).unwrap();
         write(second, Some(cut)).ok();
         write(third.clone(), None).unwrap();
-        let mut fresh = faulty(None, None);
-        fresh.writer = "writer".into();
-        commit(&fresh, third.0, third.1).unwrap();
+        let fresh = faulty(None, None);
+        open(&fresh, third.0, &third.1).unwrap();
         let [mended, fresh] = [store.dump(), fresh.store().store.dump()].map(|keys| {
             // Each table has a marker of its own.
-            let is_marker = |key: &String| key.contains("traefik-router-generation");
-            let is_router = |key: &String| {
-                !is_marker(key) && (key.contains("/routers/") || key.contains("/parents/"))
-            };
-            keys.into_iter().filter(|(key, _)| is_router(key)).collect::<State>()
+            let is_own = |key: &str| key.contains("traefik-router-generation") || key.ends_with("/header");
+            keys.into_iter().filter(|(key, _)| !is_own(key)).collect::<State>()
         });
         prop_assert_eq!(mended, fresh);
     }
+}
+
+fn any_setup() -> impl Strategy<Value = Setup> {
+    let entrypoint = prop::sample::select(vec!["web", "other"]);
+    (entrypoint, any::<bool>(), any_layout(), any::<bool>()).prop_map(
+        |(entrypoint, tls, nested, pass_host_header)| Setup {
+            entrypoint: Some(entrypoint.into()),
+            tls: Some(tls),
+            nested: Some(nested),
+            service: Some(json!({"passHostHeader": pass_host_header})),
+            ..Setup::new(entrypoint)
+        },
+    )
+}
+
+fn table_of(specs: impl IntoIterator<Item = (String, bool)>) -> Table {
+    let target = |changed| match changed {
+        true => "http://one",
+        false => "http://other",
+    };
+    let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed)).unwrap();
+    specs.into_iter().map(route).collect()
+}
+
+/// Opens a store, and makes its table this one.
+fn open(
+    backend: &KvBackend<Faulty>,
+    specs: impl IntoIterator<Item = (String, bool)>,
+    setup: &Setup,
+) -> Result<Commit> {
+    let table = table_of(specs);
+    backend.open(setup, &mut |now, _| now.changes_to(&table))
 }
 
 fn commit(
@@ -1039,15 +1067,7 @@ fn commit(
     specs: impl IntoIterator<Item = (String, bool)>,
     nested: Nested,
 ) -> Result<Commit> {
-    let target = |changed| {
-        if changed {
-            "http://one"
-        } else {
-            "http://other"
-        }
-    };
-    let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed)).unwrap();
-    let table: Table = specs.into_iter().map(route).collect();
+    let table = table_of(specs);
     let nested = Some(nested);
     let setup = Setup {
         nested,
@@ -1055,6 +1075,66 @@ fn commit(
     };
     backend.open(&setup, &mut |_, _| Vec::new())?;
     backend.commit(&mut |now, _| now.changes_to(&table))
+}
+
+#[test]
+fn an_error_names_the_routes_that_are_stored_and_no_others() {
+    let specs = |changed| ["/a/", "/b/", "/c/"].map(|spec| (spec.to_string(), changed));
+    for cut in 1..12 {
+        let store = MemoryStore::new();
+        let write = |fault, entrypoint, changed| {
+            let backend = KvBackend::new(Faulty {
+                store: store.clone(),
+                max_bytes: Some(1),
+                fault,
+                ..Faulty::default()
+            });
+            open(&backend, specs(changed), &Setup::new(entrypoint))
+        };
+        write(None, "web", false).unwrap();
+        let entrypoint = Some((cut, Fault::Refused));
+        let Err(error) = write(entrypoint, "other", true) else {
+            continue;
+        };
+        let now = KvBackend::new(store.clone()).read().unwrap();
+        let new = now
+            .iter()
+            .filter(|route| route.target.as_str() == "http://one");
+        let new: BTreeSet<_> = new.map(|route| route.spec.to_string()).collect();
+        let named = match error.stored() {
+            Stored::Some(named) => named.iter().cloned().collect(),
+            _ => BTreeSet::new(),
+        };
+        assert_eq!(named, new, "{error}");
+    }
+}
+
+/// jupyterhub-traefik-proxy takes them for two.
+#[test]
+fn two_old_entries_for_one_routespec_become_one_route() {
+    let store = MemoryStore::new();
+    let mut old = Transaction::new();
+    for (alias, spec) in [("_2Fa", "/a"), ("_2Fa_2F", "/a/")] {
+        for (key, value) in [
+            ("routespec", spec),
+            ("target", "http://t"),
+            ("router", alias),
+            ("service", alias),
+        ] {
+            let key = format!("jupyterhub/routes/{alias}/{key}");
+            old.set.insert(key, value.into());
+        }
+    }
+    store.transact(&old).unwrap();
+    let backend = KvBackend::new(store.clone());
+    backend
+        .open(&Setup::new("web"), &mut |_, _| Vec::new())
+        .unwrap();
+    let change = Change::delete("/a/").unwrap();
+    backend.commit(&mut |_, _| vec![change.clone()]).unwrap();
+    let keys = store.dump();
+    let left = keys.keys().find(|key| key.contains("/services/"));
+    assert_eq!(left, None);
 }
 
 #[test]

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::TableKeys;
-use crate::backend::kv::flatten::{flatten, flatten_fields};
+use crate::backend::kv::flatten::flatten;
 use crate::backend::kv::step::Step;
 use crate::backend::kv::{KvBackend, KvStore, Transaction};
-use crate::config::dynamic::{Place, marker, router, service};
-use crate::config::text::json_line;
+use crate::config::dynamic::{marker, service};
 use crate::error::Result;
 use crate::route::{Group, Route, RouteSpec, Target, is_like_a_name, router_name, service_name};
 
@@ -76,44 +75,37 @@ impl TableKeys {
         Ok(keys)
     }
 
-    /// The keys of a route: its record, its router and its service.
+    /// The keys of a route and its service.
     fn keys_of(&self, route: &Route, into: &mut BTreeMap<String, String>) -> Result<()> {
-        let namespace = self.keys.namespace();
-        let service = service_name(namespace, &route.target);
-        let config = router(namespace, &route.spec, &service);
-        let place = self.layout.place(&route.spec);
-        let place = Place::new(namespace, self.header.entrance(), place);
-        let key = self.keys.http("routers", &config.name);
-        flatten_fields(&key, config.fields_at(&place), into);
-        into.insert(self.keys.route(&config.name), json_line(route));
+        into.extend(self.route_keys(self.view(), &route.spec));
         self.keys_of_service(&route.target, into)
+    }
+
+    /// The keys of a parent and of those that it stands below.
+    fn keys_of_parents(
+        &self,
+        group: Option<&Group>,
+        into: &mut BTreeMap<String, String>,
+    ) -> Result<()> {
+        let parents = self.layout.parents();
+        let mut next = group.and_then(|group| parents.get_key_value(group));
+        while let Some((group, parent)) = next {
+            into.extend(self.parent_keys(self.view(), group));
+            if let Some(target) = &parent.fallback {
+                self.keys_of_service(target, into)?;
+            }
+            next = parent
+                .above
+                .as_ref()
+                .and_then(|above| parents.get_key_value(above));
+        }
+        Ok(())
     }
 
     fn keys_of_service(&self, target: &Target, into: &mut BTreeMap<String, String>) -> Result<()> {
         let name = service_name(self.keys.namespace(), target);
         let config = service(target, &self.header.service);
         flatten(&self.keys.http("services", &name), &config, into)
-    }
-
-    /// The keys of a parent and of those that it stands below.
-    fn keys_of_parents<'a>(
-        &'a self,
-        mut group: Option<&'a Group>,
-        into: &mut BTreeMap<String, String>,
-    ) -> Result<()> {
-        while let Some((name, parent)) = group.and_then(|name| {
-            let parent = self.layout.parents().get(name);
-            Some((name, parent?))
-        }) {
-            let mut routers = Transaction::new();
-            self.set_parent(name, parent, &mut routers);
-            into.extend(routers.set);
-            if let Some(target) = &parent.fallback {
-                self.keys_of_service(target, into)?;
-            }
-            group = parent.above.as_ref();
-        }
-        Ok(())
     }
 
     /// The router, service, middleware or record that a key belongs to; of a deeper key elsewhere the
