@@ -205,6 +205,7 @@ mod logging;
 mod random;
 mod route;
 mod router;
+mod sync;
 pub mod traefik;
 
 pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};

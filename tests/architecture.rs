@@ -16,35 +16,37 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("finding", &[]),
     ("logging", &[]),
     ("random", &["error"]),
+    ("sync", &[]),
     ("atomic", &["error", "fault", "random"]),
     ("lock", &["atomic", "error", "fault"]),
     ("route", &["error"]),
     ("config", &["error", "route"]),
     ("http", &["config", "error"]),
-    ("etcd", &["error", "http"]),
-    ("traefik", &["config", "error", "http"]),
+    ("etcd", &["error", "http", "sync"]),
+    ("traefik", &["config", "error", "http", "sync"]),
     (
         "backend",
         &[
             "atomic", "config", "error", "etcd", "fault", "finding", "http", "lock", "random",
-            "route",
+            "route", "sync",
         ],
     ),
     (
         "router",
         &[
             "atomic", "backend", "config", "error", "finding", "http", "lock", "random", "route",
-            "traefik",
+            "sync", "traefik",
         ],
     ),
     ("guide", &[]),
 ];
 /// The same for the program.
 const PROGRAM: &[(&str, &[&str])] = &[
+    ("sync", &[]),
     ("store", &[]),
     ("wording", &[]),
     ("shell", &["store", "wording"]),
-    ("chp", &["store", "wording"]),
+    ("chp", &["store", "sync", "wording"]),
 ];
 
 /// A crate, and the only files or folders that name it.
@@ -212,14 +214,32 @@ fn every_dependency_has_its_place() {
 
 /// The module right below the root that a file belongs to.
 fn top(path: &str, root: &str) -> String {
-    let path = path.strip_prefix(root).unwrap().trim_start_matches('/');
-    let first = path.split('/').next().unwrap();
+    let first = below(path, root).split('/').next().unwrap();
     first.trim_end_matches(".rs").to_string()
+}
+
+/// The path from the root on. Files of the library that the program compiles too are modules right below
+/// its root.
+fn below<'a>(path: &'a str, root: &str) -> &'a str {
+    let path = path.strip_prefix(root).or(path.strip_prefix("src"));
+    path.unwrap().trim_start_matches('/')
+}
+
+/// Files of the library that the program compiles too.
+fn shared() -> Vec<String> {
+    let main = fs::read_to_string("src/bin/traefik-router/main.rs").unwrap();
+    let paths = main
+        .lines()
+        .filter_map(|line| line.strip_prefix("#[path = \"../../")?.strip_suffix("\"]"));
+    paths.map(|path| format!("src/{path}")).collect()
 }
 
 /// Which file uses which other one of the same root, and by which name.
 fn uses(root: &str) -> Vec<(String, String, String)> {
-    let files = files(root);
+    let mut files = files(root);
+    if root != "src" {
+        files.extend(shared().into_iter().map(|path| read(path, root)));
+    }
     let by_module: BTreeMap<Vec<String>, &File> = files
         .iter()
         .map(|file| (module(&file.path, root), file))
@@ -259,8 +279,7 @@ fn resolve(
 }
 
 fn module(path: &str, root: &str) -> Vec<String> {
-    let path = path.strip_prefix(root).unwrap().trim_start_matches('/');
-    let mut parts: Vec<String> = path
+    let mut parts: Vec<String> = below(path, root)
         .trim_end_matches(".rs")
         .split('/')
         .map(Into::into)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use super::record::Header;
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::error::Result;
 use crate::route::Table;
+use crate::sync::unpoisoned;
 
 /// A [`Backend`] that no Traefik can read. Clones share one table.
 #[derive(Clone)]
@@ -23,7 +24,7 @@ impl MemoryBackend {
     }
 
     fn state(&self) -> MutexGuard<'_, (Header, Table)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.0.lock())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The token: the first call logs in, all threads share it, and it is replaced when etcd refuses it.
 
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use super::exchange::{post, to_json};
 use super::fault::{Failure, Remedy};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Bounds, Http};
+use crate::sync::unpoisoned;
 
 const PATH: &str = "/v3/auth/authenticate";
 
@@ -109,7 +110,7 @@ impl Auth {
                 break;
             }
             let waited = self.fetched.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = unpoisoned(waited).0;
         }
         match (&state.token, &state.failure) {
             (Some(token), _) => Ok(token.clone()),
@@ -126,8 +127,7 @@ impl Auth {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic leaves no invalid state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.state.lock())
     }
 }
 

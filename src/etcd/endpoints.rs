@@ -1,7 +1,7 @@
 //! Which endpoint to ask: the one that answered last, and none that has just failed.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::exchange::post;
@@ -9,6 +9,7 @@ use super::fault::Failure;
 use super::wire::{Headed, Header};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Bounds, Http, Tls};
+use crate::sync::unpoisoned;
 
 pub(super) const STATUS_PATH: &str = "/v3/maintenance/status";
 
@@ -113,8 +114,7 @@ impl Endpoints {
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
-        // A panic leaves no invalid state.
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.health.lock())
     }
 }
 

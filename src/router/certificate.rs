@@ -1,13 +1,14 @@
 //! The certificate and key that the user gave, in files that are renewed from time to time.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::atomic::FileId;
 use crate::config::certificate::{check, to_pem};
 use crate::config::dynamic::Certificate;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::unpoisoned;
 
 #[derive(Debug)]
 pub(super) struct CertificateFiles {
@@ -119,7 +120,7 @@ impl CertificateFiles {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.seen.lock())
     }
 }
 

@@ -1,13 +1,14 @@
 //! Calls that arrive during a commit share the next one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Applied, Verified};
 use crate::backend::{Commit, Edit};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Effect, Route, RouteSpec, Table};
+use crate::sync::unpoisoned;
 
 /// What a caller asks for.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ struct Job {
 
 impl Job {
     fn outcome(&self) -> MutexGuard<'_, Option<Result<Applied>>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.outcome.lock())
     }
 }
 
@@ -142,13 +143,11 @@ impl CommitQueue {
     }
 
     fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.done
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.done.wait(queue))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.queue.lock())
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::config::dynamic::Certificate;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Lock;
+use crate::sync::unpoisoned;
 use crate::traefik::process::{Launch, Process};
 
 const FIRST_LINE: &str =
@@ -158,7 +159,7 @@ impl Managed {
     /// Traefik serves. Returns whether it had to. A caller waits for the one before it: nobody
     /// ends a Traefik for which another caller waits.
     pub(super) fn revive(&self, wait: impl FnOnce() -> Result<()>) -> Result<bool> {
-        let _one_at_a_time = self.reviving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = unpoisoned(self.reviving.lock());
         let is_needed = self.restart()?;
         if is_needed {
             wait()?;
@@ -244,7 +245,7 @@ impl Managed {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.process.lock())
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -402,7 +403,7 @@ impl OwnFiles {
     }
 
     fn replace(&self, file: &Path, text: String) -> Result<()> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = unpoisoned(self.written.lock());
         atomic::replace(file, &text, true)?;
         written.insert(file.into(), text);
         Ok(())
@@ -410,11 +411,11 @@ impl OwnFiles {
 
     /// Writes those again that others have removed, and claims the path again if its lock is gone.
     fn restore(&self) -> Result<()> {
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lock = unpoisoned(self.lock.lock());
         if lock.as_ref().is_some_and(|lock| !lock.is_met()) {
             *lock = Some(claimed(&self.static_file)?);
         }
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = unpoisoned(self.written.lock());
         for (file, text) in &*written {
             if FileId::of(file)?.is_none() {
                 log::warn!("{} is gone; it is written again", file.display());
@@ -443,11 +444,7 @@ impl OwnFiles {
     }
 
     fn unlock(&self) {
-        let lock = self
-            .lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let lock = unpoisoned(self.lock.lock()).take();
         match lock.map(|lock| lock.remove()) {
             Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => log::warn!(
                 "can't remove the lock of {}: {error}",
@@ -460,11 +457,7 @@ impl OwnFiles {
 
 impl Drop for OwnFiles {
     fn drop(&mut self) {
-        let held = self
-            .lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some();
+        let held = unpoisoned(self.lock.lock()).is_some();
         // Files that are no longer locked may be another's.
         if held {
             if let Err(error) = self.remove() {

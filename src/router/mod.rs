@@ -10,7 +10,7 @@ mod status;
 mod verify;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -22,6 +22,7 @@ use crate::backend::{Backend, Commit, Edit, Setup};
 use crate::config::dynamic::Own;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Route, RouteSpec, Table};
+use crate::sync::unpoisoned;
 
 pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
@@ -272,7 +273,7 @@ impl Router {
     }
 
     fn last(&self) -> MutexGuard<'_, Commit> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.last.lock())
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
@@ -283,7 +284,7 @@ impl Router {
 
     /// Stores a commit; with it the setup of an offline Router, or a certificate that was renewed.
     fn store_with_setup(&self, edit: &mut Edit<'_>) -> Result<Commit> {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = unpoisoned(self.first.lock());
         if let Some(setup) = &*first {
             let commit = self.backend.open(setup, edit)?;
             *first = None;
@@ -375,7 +376,7 @@ impl Drop for Router {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::backend::MemoryBackend;
@@ -389,7 +390,7 @@ mod tests {
 
         fn log(&self, record: &log::Record<'_>) {
             if self.enabled(record.metadata()) {
-                let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut lines = unpoisoned(self.0.lock());
                 lines.push(record.args().to_string());
             }
         }

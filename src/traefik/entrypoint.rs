@@ -1,12 +1,13 @@
 //! Which generation requests meet where they come in.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::config::dynamic::{GENERATION_HEADER, generation_path};
 use crate::error::Result;
 use crate::http::{Http, Tls};
+use crate::sync::unpoisoned;
 
 /// Asks an entrypoint for the generation that it serves. The entrypoint may be out of our reach, or
 /// belong to another Traefik than the one whose API we ask.
@@ -106,7 +107,7 @@ impl EntrypointProbe {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.state.lock())
     }
 }
 

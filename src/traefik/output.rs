@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use serde_json::Value;
+
+use crate::sync::unpoisoned;
 
 const KEPT_LINES: usize = 30;
 /// Of a longer line of Traefik's log only the beginning is read.
@@ -57,11 +59,11 @@ impl fmt::Debug for Log {
 
 impl Log {
     pub(super) fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.lines.lock())
     }
 
     pub(super) fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.report.lock())
     }
 
     pub(super) fn last_words(&self) -> String {

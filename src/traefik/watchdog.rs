@@ -223,9 +223,10 @@ mod other {
     use std::io;
     use std::path::Path;
     use std::process::{Child, Command};
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::Mutex;
     use std::time::Duration;
 
+    use crate::sync::unpoisoned;
     use crate::traefik::output::Log;
 
     /// There is no watchdog: the program outlives an owner that is killed.
@@ -252,7 +253,7 @@ mod other {
         }
 
         pub(in crate::traefik) fn end(&self, _log: &Log) -> Option<String> {
-            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut program = unpoisoned(self.program.lock());
             let status = program.try_wait().ok()?;
             status.map(|status| status.to_string())
         }
@@ -262,7 +263,7 @@ mod other {
         }
 
         pub(in crate::traefik) fn kill(&self) -> io::Result<()> {
-            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut program = unpoisoned(self.program.lock());
             program.kill()
         }
     }

@@ -13,7 +13,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ use crate::finding::Finding;
 use crate::lock::{Lock, Share};
 use crate::random;
 use crate::route::{Change, RouteSpec, Table, slug};
+use crate::sync::unpoisoned;
 
 /// A [`Backend`] that keeps the routes in a file, `.toml`, `.yaml` or `.yml` (the latter two with
 /// the feature `yaml`).
@@ -164,11 +165,11 @@ impl FileBackend {
     }
 
     fn opened(&self) -> MutexGuard<'_, Opened> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.opened.lock())
     }
 
     fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.state.lock())
     }
 
     /// Runs `job` on the file as it is now, with nobody else writing to it.
@@ -176,7 +177,7 @@ impl FileBackend {
         // Before anything is written, the lock included.
         Syntax::of(&self.path)?;
         let path = atomic::resolve(&self.path)?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = unpoisoned(self.turn.lock());
         let lock = Lock::acquire(&path, self.lock_timeout)?;
         // Readers must not wait for the lock.
         let mut state = self.state();
@@ -294,7 +295,7 @@ impl FileBackend {
     }
 
     fn publish(&self, state: &State) {
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = unpoisoned(self.seen.write());
         *seen = state.id().map(|id| (id, state.file.routes.clone()));
     }
 }
@@ -394,7 +395,7 @@ impl Backend for FileBackend {
     }
 
     fn read(&self) -> Result<Table> {
-        if let Some((id, table)) = &*self.seen.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some((id, table)) = &*unpoisoned(self.seen.read()) {
             if FileId::of(&self.path)?.is_none_or(|now| now == *id) {
                 return Ok(table.clone());
             }
@@ -555,7 +556,7 @@ impl FileBackend {
             return Ok(Some(state.file.header.commit()));
         }
         // Or else the change would be made on a copy of the whole table.
-        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *unpoisoned(self.seen.write()) = None;
         let applied = state.file.apply(changes);
         applied.map_err(|error| error.context(state.path.display()))?;
         state.advance();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchRange, Watcher};
 use crate::finding::Finding;
 use crate::http::Tls;
+use crate::sync::unpoisoned;
 
 const ENDPOINTS: &str = "endpoints";
 
@@ -154,7 +155,7 @@ impl Etcd {
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<String, i64>> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.leases.lock())
     }
 }
 
@@ -304,7 +305,7 @@ impl KvStore for Etcd {
     fn wait(&self, key: &str, version: u64, timeout: Duration) -> Result<()> {
         let from = revision(version) + 1;
         // Others who wait meanwhile open watches of their own.
-        let slot = || self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = || unpoisoned(self.watch.lock());
         let kept = slot()
             .take()
             .filter(|(watched, watch)| watched == key && watch.revision() <= from);

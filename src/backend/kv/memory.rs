@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Entry, KvStore, Transaction};
 use crate::error::Result;
+use crate::sync::unpoisoned;
 
 /// A [`KvStore`] that no Traefik can read. Clones share their keys.
 #[derive(Clone, Default)]
@@ -48,7 +49,7 @@ impl MemoryStore {
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.0.lock())
     }
 }
 

@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -36,6 +36,7 @@ use crate::config::dynamic::{ApiAccess, api_routers, has_default_certificate};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
+use crate::sync::unpoisoned;
 
 pub use etcd::Etcd;
 pub use memory::MemoryStore;
@@ -159,11 +160,11 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.seen.lock())
     }
 
     fn writing(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.writing.lock())
     }
 
     /// The table as it is stored now, given what a writer knows of it, and whether that is an
@@ -235,13 +236,11 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     fn heart(&self) -> MutexGuard<'_, Option<Heartbeat>> {
-        self.heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.heartbeat.lock())
     }
 
     fn serving(&self) -> MutexGuard<'_, Serving> {
-        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.serving.lock())
     }
 
     /// Begins a table anew that was there when this handle opened the store. Takes over an earlier

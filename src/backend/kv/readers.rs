@@ -1,9 +1,10 @@
 //! Readers that come together share one question to the store. Does no I/O itself.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Table;
+use crate::sync::unpoisoned;
 
 /// One reader at a time asks the store for all that wait.
 #[derive(Default)]
@@ -37,7 +38,7 @@ impl Readers {
         while rounds.begun != rounds.ended {
             let before = rounds.ended;
             while rounds.ended == before {
-                rounds = (self.ended.wait(rounds)).unwrap_or_else(PoisonError::into_inner);
+                rounds = unpoisoned(self.ended.wait(rounds));
             }
             if is_ours(&rounds) {
                 return rounds.outcome.clone().unwrap_or_else(|| Ok(Table::new()));
@@ -54,7 +55,7 @@ impl Readers {
     }
 
     fn rounds(&self) -> MutexGuard<'_, Rounds> {
-        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.rounds.lock())
     }
 }
 

@@ -5,6 +5,10 @@ mod shell;
 mod store;
 mod wording;
 
+// Files of the library that the program compiles too, since they are not in the library's interface.
+#[path = "../../sync.rs"]
+mod sync;
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ mod schedule;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::applied::Verified;
@@ -24,6 +24,7 @@ use super::managed::Managed;
 use crate::backend::{Backend, Commit};
 use crate::error::{Error, Result};
 use crate::route::RouteSpec;
+use crate::sync::unpoisoned;
 use crate::traefik::Api;
 
 use self::loading::wait_until_loaded;
@@ -267,7 +268,7 @@ impl Verifier {
     }
 
     fn estimate(&self) -> MutexGuard<'_, ReloadEstimate> {
-        self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.estimate.lock())
     }
 }
 

@@ -4,14 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use traefik_router::{ProcessStatus, RouteSpec, Router, Table, Target};
 
 use super::sockets::{self, Connection};
+use crate::sync::unpoisoned;
 
 /// The interval between two readings of the counters.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
@@ -83,9 +84,9 @@ impl Activity {
 
     /// A route begins with its addition; its host name may stand for another address than before.
     pub(super) fn added(&self, spec: &RouteSpec, target: &Target) {
-        lock(&self.last_used).insert(spec.clone(), Timestamp::now());
+        unpoisoned(self.last_used.lock()).insert(spec.clone(), Timestamp::now());
         if let (Host::Name(name), _) = authority(target) {
-            lock(&self.addresses).remove(name);
+            unpoisoned(self.addresses.lock()).remove(name);
             // If the channel is full, the thread is about to look anyway.
             self.new_name.try_send(()).ok();
         }
@@ -97,7 +98,7 @@ impl Activity {
         if !self.look(router, table) {
             return HashMap::new();
         }
-        lock(&self.last_used).clone()
+        unpoisoned(self.last_used.lock()).clone()
     }
 
     /// Finds out what the new host names stand for. This may take long.
@@ -109,22 +110,22 @@ impl Activity {
                 _ => None,
             });
         let names: HashSet<_> = names.collect();
-        lock(&self.addresses).retain(|name, _| names.contains(&**name));
+        unpoisoned(self.addresses.lock()).retain(|name, _| names.contains(&**name));
         for name in names {
-            if lock(&self.addresses).contains_key(name) {
+            if unpoisoned(self.addresses.lock()).contains_key(name) {
                 continue;
             }
             // A name that stands for nothing now may do so later.
             if let Ok(found) = (name, 0).to_socket_addrs() {
                 let found = found.map(|one| one.ip().to_canonical()).collect();
-                lock(&self.addresses).insert(name.into(), found);
+                unpoisoned(self.addresses.lock()).insert(name.into(), found);
             }
         }
     }
 
     /// Compares the counters with those of the last reading. Whether Traefik has ever shown some.
     fn look(&self, router: &Router, table: &Table) -> bool {
-        let mut last = lock(&self.last_look);
+        let mut last = unpoisoned(self.last_look.lock());
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {
             return last.has_told;
         }
@@ -153,7 +154,7 @@ impl Activity {
         };
         last.has_told = true;
         let now = Timestamp::now();
-        let mut last_used = lock(&self.last_used);
+        let mut last_used = unpoisoned(self.last_used.lock());
         // A route that was just added may not be in this table yet.
         last_used.retain(|spec, then| table.get(spec).is_some() || *then >= now - INTERVAL);
         for route in table {
@@ -208,7 +209,7 @@ impl Activity {
         // Somebody who is refused again and again does not use a server, yet moves bytes.
         let refused = std::mem::replace(&mut last.failing, failing);
         let is_refused = |target| refused.contains(target) || last.failing.contains(target);
-        let names = lock(&self.addresses);
+        let names = unpoisoned(self.addresses.lock());
         let open = quiet.into_iter().filter(|route| {
             !is_refused(&route.target)
                 && addresses(&route.target, &names).any(|address| busy.contains(&address))
@@ -317,10 +318,6 @@ fn addresses(
         Host::Name(name) => names.get(name).cloned().unwrap_or_default(),
     };
     ips.into_iter().map(move |ip| SocketAddr::new(ip, port))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::sync::unpoisoned;
 
 const PREFIX: &str = "traefik-router-chp-";
 /// The file in it that is locked for as long as its program lives.
@@ -53,7 +55,7 @@ impl Folder {
     /// # Errors
     /// If it can't be made, or something else has its path: that may be another user's.
     pub(super) fn restore(&self) -> Result<(), String> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = unpoisoned(self.made.lock());
         let restored = made.as_mut().map_or(Ok(()), |made| self.restore_as(made));
         restored.map_err(|error| {
             format!(
@@ -84,9 +86,7 @@ impl Folder {
 
     /// Removes it, unless others have put something else in its place.
     fn remove(&self) {
-        let made = (self.made.lock())
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let made = unpoisoned(self.made.lock()).take();
         let Some(made) = made else {
             return;
         };

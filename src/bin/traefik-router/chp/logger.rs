@@ -3,12 +3,14 @@
 //! One thread writes them, so that only this thread waits for whoever reads them.
 
 use std::io::{self, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::wording::for_chp;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use traefik_router::may_hold_secrets;
+
+use crate::sync::unpoisoned;
+use crate::wording::for_chp;
 
 /// Further lines are dropped while so many bytes wait to be written.
 const MAX_WAITING: usize = 1 << 20;
@@ -127,7 +129,7 @@ impl Queue {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.waiting.lock())
     }
 
     /// Adds a line, or counts it if there is no room. After a dropped line all are dropped until the
@@ -151,7 +153,7 @@ impl Queue {
             let waiting = self
                 .changed
                 .wait_while(waiting, |waiting| waiting.lines.is_empty());
-            let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = unpoisoned(waiting);
             waiting.is_writing = true;
             waiting.bytes = 0;
             let lines = std::mem::take(&mut waiting.lines);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use traefik_router::Applied;
+
+use crate::sync::unpoisoned;
 
 /// The upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [
@@ -35,7 +37,7 @@ impl Metrics {
         // Any other method would make as many series as a client likes.
         let known = ["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH"];
         let method = known.into_iter().find(|known| *known == method);
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = unpoisoned(self.requests.lock());
         *requests
             .entry((method.unwrap_or("other"), status))
             .or_default() += 1;
@@ -49,7 +51,7 @@ impl Metrics {
             (&self.served, applied.served_after),
         ] {
             if let Some(took) = took {
-                let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut histogram = unpoisoned(histogram.lock());
                 histogram.observe(took);
             }
         }
@@ -69,11 +71,7 @@ impl Metrics {
         };
         line("# HELP traefik_router_chp_api_requests_total Requests to the REST API.");
         line("# TYPE traefik_router_chp_api_requests_total counter");
-        let requests = self
-            .requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let requests = unpoisoned(self.requests.lock()).clone();
         for ((method, code), count) in requests {
             line(&format!(
                 "traefik_router_chp_api_requests_total{{method=\"{method}\",code=\"{code}\"}} {count}"
@@ -92,10 +90,7 @@ impl Metrics {
             ("served", &self.served),
         ];
         for (stage, histogram) in stages {
-            let histogram = histogram
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let histogram = unpoisoned(histogram.lock()).clone();
             line(histogram.render(stage).trim_end());
         }
         line("# HELP traefik_router_chp_traefik_restarts_total Times that Traefik had ended.");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, BufReader, copy_buf, split};
@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
 use super::server::{ConnectionLimit, Listener, Stream, accept, at_most};
+use crate::sync::unpoisoned;
 
 /// The connections that relays to Traefik carry at a time, and those that relays to targets do; others wait.
 /// Each has a limit of its own: clients wait for targets, and must not take the targets' permits.
@@ -46,7 +47,7 @@ impl Relays {
     /// # Errors
     /// If no port can be listened on.
     pub(super) fn to(&self, socket: PathBuf) -> io::Result<SocketAddr> {
-        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ports = unpoisoned(self.ports.lock());
         if let Some(address) = ports.get(&socket) {
             return Ok(*address);
         }

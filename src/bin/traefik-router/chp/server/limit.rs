@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
+
+use crate::sync::unpoisoned;
 
 /// A new connection is not closed for another one before this, so that its client can send a request.
 const TO_ASK: Duration = Duration::from_millis(250);
@@ -62,7 +64,7 @@ impl ConnectionLimit {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.open.lock())
     }
 
     /// A permit for a connection. At the limit, the connection that has been idle longest is closed; if
