@@ -99,6 +99,11 @@ impl Error {
         Self::new(ErrorKind::InvalidConfig, message)
     }
 
+    /// This program or the operating system failed.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
     /// Keeps the cause, whose text is appended to the message.
     pub(crate) fn with_source(
         mut self,

@@ -15,7 +15,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("finding", &[]),
     ("logging", &[]),
-    ("random", &["error"]),
+    ("random", &[]),
     ("sync", &[]),
     ("atomic", &["error", "fault", "random"]),
     ("lock", &["atomic", "error", "fault"]),
@@ -42,11 +42,12 @@ const LIBRARY: &[(&str, &[&str])] = &[
 ];
 /// The same for the program.
 const PROGRAM: &[(&str, &[&str])] = &[
+    ("random", &[]),
     ("sync", &[]),
     ("store", &[]),
     ("wording", &[]),
     ("shell", &["store", "wording"]),
-    ("chp", &["store", "sync", "wording"]),
+    ("chp", &["random", "store", "sync", "wording"]),
 ];
 
 /// A crate, and the only files or folders that name it.
@@ -92,7 +93,6 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/config/dynamic.rs",
             "src/random.rs",
             "src/route/names.rs",
-            "src/bin/traefik-router/chp/proxy.rs",
         ],
     ),
     (

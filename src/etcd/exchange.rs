@@ -10,7 +10,7 @@ use crate::http::{Bounds, Http};
 pub(super) fn to_json(path: &str, request: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(request).map_err(|error| {
         let message = format!("{path}: the request can't be written as JSON");
-        Error::new(ErrorKind::Internal, message).with_source(error)
+        Error::internal(message).with_source(error)
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::atomic::FileId;
 use crate::config::certificate::{check, to_pem};
 use crate::config::dynamic::Certificate;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sync::unpoisoned;
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl CertificateFiles {
     /// Reads both files, which must fit each other.
     ///
     /// # Errors
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) that says which file is wrong, and how.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) that says which file is wrong, and how.
     pub(super) fn load(cert: &Path, key: &Path) -> Result<(Self, Certificate)> {
         let files = Self::new(cert, key);
         files.seen().used = files.now();
@@ -133,9 +133,8 @@ fn has_expired(expires: i64) -> bool {
 /// A certificate that no client trusts: without one Traefik makes a new key at every reload.
 pub(super) fn made_up() -> Result<Certificate> {
     let made = rcgen::generate_simple_self_signed(vec!["traefik-router.invalid".into()]);
-    let made = made.map_err(|error| {
-        Error::new(ErrorKind::Internal, "can't make a certificate").with_source(error)
-    })?;
+    let made =
+        made.map_err(|error| Error::internal("can't make a certificate").with_source(error))?;
     let cert = to_pem("CERTIFICATE", made.cert.der());
     let key = to_pem("PRIVATE KEY", made.signing_key.serialized_der());
     Ok(Certificate::new(&cert, &key, true))

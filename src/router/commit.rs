@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Applied, Verified};
 use crate::backend::{Commit, Edit};
-use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::error::{Error, Result, Stored};
 use crate::route::{Change, Effect, Route, RouteSpec, Table};
 use crate::sync::unpoisoned;
 
@@ -217,7 +217,7 @@ impl Drop for Leader<'_> {
 
 fn abandoned() -> Error {
     let message = "the thread that committed this change for others has panicked";
-    Error::new(ErrorKind::Internal, message).with_stored(Stored::Unknown)
+    Error::internal(message).with_stored(Stored::Unknown)
 }
 
 impl Job {

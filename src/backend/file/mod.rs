@@ -272,7 +272,7 @@ impl FileBackend {
         let syntax = Syntax::of(&self.path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Other files may have the same name, and Traefik may load several.
-        let namespace = random::hex::<5>()?;
+        let namespace = random::hex::<5>().map_err(Error::internal)?;
         let marker = format!("traefik-router-generation-{}-{namespace}", slug(&name));
         let mut fresh = Header::new(&namespace, marker);
         let (known, file) = match atomic::read(&path)? {

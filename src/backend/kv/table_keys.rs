@@ -215,7 +215,7 @@ impl TableKeys {
         let mut header = match &stored {
             None => {
                 // Another table may have been here, which a Traefik still shows.
-                let unique = crate::random::hex::<8>()?;
+                let unique = crate::random::hex::<8>().map_err(Error::internal)?;
                 Header::new(keys.namespace(), marker_name(&unique))
             }
             Some(entry) => Header::parse(&entry.value).map_err(|error| at(&header_key, error))?,

@@ -61,7 +61,7 @@ impl Builder {
         };
         let password = match &self.api_password {
             Some(password) => password.clone(),
-            None => crate::random::hex::<32>()?,
+            None => crate::random::hex::<32>().map_err(Error::internal)?,
         };
         let (files, certificate) = self.certificate()?;
         let own = Own {

@@ -103,7 +103,7 @@ impl Proxy {
             .collect::<Result<Vec<_>, _>>()?;
         let pages = Pages {
             source: error_pages(options, &rules)?,
-            secret: secret()?,
+            secret: crate::random::hex::<16>()?,
         };
         let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
         let router = start_traefik(
@@ -507,12 +507,4 @@ fn loopback() -> Result<(TcpListener, SocketAddr), String> {
 
 fn free_port() -> Result<u16, String> {
     Ok(loopback()?.1.port())
-}
-
-/// What nobody can guess.
-fn secret() -> Result<String, String> {
-    let mut bytes = [0; 16];
-    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    filled.map_err(|_| "the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
