@@ -110,6 +110,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls_pki_types", &["src/config/certificate.rs"]),
     ("saphyr_parser", &["src/config/text/yaml.rs"]),
     ("signal_hook", &["src/bin/traefik-router/chp/mod.rs"]),
+    ("subtle", &["src/bin/traefik-router/chp/api.rs"]),
     ("tempfile", &["src/bin/traefik-router/chp/folder.rs"]),
     ("tokio", &["src/bin/traefik-router/chp"]),
     ("tokio_rustls", &["src/bin/traefik-router/chp/server"]),

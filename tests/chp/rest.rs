@@ -175,7 +175,17 @@ fn what_is_wrong_is_told_by_its_status() {
     }
     let answer = proxy.rest("POST", "/x", "{}");
     assert_eq!(answer.body, "Must specify 'target' as string");
-    for as_whom in ["", "token", "token wrong", TOKEN, "Bearer x"] {
+    let longer = format!("token {TOKEN}x");
+    let shorter = &longer[..longer.len() - 2];
+    for as_whom in [
+        "",
+        "token",
+        "token wrong",
+        TOKEN,
+        "Bearer x",
+        &longer,
+        shorter,
+    ] {
         for method in ["GET", "POST", "DELETE"] {
             let answer = proxy.rest_as(as_whom, method, "/api/routes/x", "{}");
             assert_eq!(
