@@ -207,6 +207,7 @@ mod route;
 mod router;
 mod sync;
 pub mod traefik;
+mod url;
 
 pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};

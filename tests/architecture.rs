@@ -17,13 +17,14 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("logging", &[]),
     ("random", &[]),
     ("sync", &[]),
+    ("url", &[]),
     ("atomic", &["error", "fault", "random"]),
     ("lock", &["atomic", "error", "fault"]),
     ("route", &["error"]),
     ("config", &["error", "route"]),
     ("http", &["config", "error"]),
     ("etcd", &["error", "http", "sync"]),
-    ("traefik", &["config", "error", "http", "sync"]),
+    ("traefik", &["config", "error", "http", "sync", "url"]),
     (
         "backend",
         &[
@@ -44,10 +45,11 @@ const LIBRARY: &[(&str, &[&str])] = &[
 const PROGRAM: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("sync", &[]),
+    ("url", &[]),
     ("store", &[]),
     ("wording", &[]),
     ("shell", &["store", "wording"]),
-    ("chp", &["random", "store", "sync", "wording"]),
+    ("chp", &["random", "store", "sync", "url", "wording"]),
 ];
 
 /// A crate, and the only files or folders that name it.
@@ -86,6 +88,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("netlink_sys", &["src/bin/traefik-router/chp/sockets.rs"]),
     ("nix", &["src/bin/traefik-router/chp/mod.rs"]),
+    (
+        "percent_encoding",
+        &["src/url.rs", "src/bin/traefik-router/chp/routes.rs"],
+    ),
     ("rcgen", &["src/router/certificate.rs"]),
     (
         "ring",

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::config::dynamic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Answer, Http, Tls};
+use crate::url;
 
 /// A blocking client of one Traefik's API. Connections are kept; cloning shares them.
 ///
@@ -277,7 +278,7 @@ impl Api {
         name: &str,
         deadline: Option<Instant>,
     ) -> Result<Option<T>> {
-        let path = format!("/api/http/{kind}/{}", encoded(name));
+        let path = format!("/api/http/{kind}/{}", url::encode(name));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(self.timeout, |left| left.min(self.timeout));
         let answer = self.http.get(&path, timeout)?;
@@ -355,25 +356,4 @@ impl fmt::Debug for Api {
 
 fn generation(marker: Option<Middleware>) -> Option<u64> {
     dynamic::generation(&marker?.settings.into())
-}
-
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.bytes()
-        .map(|byte| {
-            if plain(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn names_are_encoded() {
-        assert_eq!(super::encoded("a-b@file/é"), "a-b%40file%2F%C3%A9");
-    }
 }

@@ -10,6 +10,8 @@ mod wording;
 mod random;
 #[path = "../../sync.rs"]
 mod sync;
+#[path = "../../url.rs"]
+mod url;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -11,6 +11,7 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 use super::options::Options;
 use super::routes::decode;
 use super::server::{Request, Response, reason};
+use crate::url;
 
 pub(super) const HEALTH: &str = "/_chp_healthz";
 /// How long the server of error pages may take.
@@ -81,7 +82,7 @@ impl Pages {
                     log::error!("--error-target is slow: a page is plain");
                     return plain();
                 };
-                let asked = format!("{server}{status}?url={}", encode(url));
+                let asked = format!("{server}{status}?url={}", url::encode(url));
                 fetch(agent, &asked, status).unwrap_or_else(|error| {
                     log::error!("Failed to get custom error page: {error}");
                     plain()
@@ -161,22 +162,9 @@ fn path_of(url: &str) -> &str {
     }
 }
 
-/// Percent-encodes what a query's value can't have.
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{encode, path_of};
+    use super::path_of;
 
     #[test]
     fn a_url_without_its_host() {
@@ -187,10 +175,5 @@ mod tests {
         ] {
             assert_eq!(path_of(url), path);
         }
-    }
-
-    #[test]
-    fn a_url_within_a_query() {
-        assert_eq!(encode("/a?b=1&c=é"), "%2Fa%3Fb%3D1%26c%3D%C3%A9");
     }
 }
