@@ -54,6 +54,8 @@ const PROGRAM: &[(&str, &[&str])] = &[
 
 /// A crate, and the only files or folders that name it.
 const CRATES: &[(&str, &[&str])] = &[
+    ("anstream", &["src/bin/traefik-router/shell/output.rs"]),
+    ("anstyle", &["src/bin/traefik-router/shell/output.rs"]),
     (
         "base64",
         &[

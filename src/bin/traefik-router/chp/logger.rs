@@ -4,8 +4,9 @@
 
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use traefik_router::may_hold_secrets;
 
@@ -97,7 +98,9 @@ fn line(source: &str, level: Level, message: &str) -> String {
         Level::Info => "info",
         Level::Debug | Level::Trace => "debug",
     };
-    format!("{} [{source}] {level}: {message}\n", clock())
+    // The time of day, UTC.
+    let clock = Timestamp::now().strftime("%H:%M:%S%.3f");
+    format!("{clock} [{source}] {level}: {message}\n")
 }
 
 /// The lines that wait to be written.
@@ -194,16 +197,6 @@ fn in_one_record(message: &str) -> String {
         }
     }
     out
-}
-
-/// The time of day, UTC.
-fn clock() -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let (seconds, millis) = (now.as_secs() % 86_400, now.subsec_millis());
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 use traefik_router::{Finding, Level};
 
 use super::failure::{FAILED, Failure};
-use super::output::{Output, Progress, Style, shown};
+use super::output::{GREEN, Output, Progress, RED, YELLOW, shown};
 use super::resolved::Resolved;
 use super::settings::Common;
 use crate::wording::for_shell;
@@ -62,9 +62,9 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
 fn lines(output: &Output, finding: &Finding) -> String {
     let level = format!("{:<7}", finding.level);
     let level = match finding.level {
-        Level::Ok => output.styled(&level, Style::Green),
-        Level::Warning => output.styled(&level, Style::Yellow),
-        Level::Problem => output.styled(&level, Style::Red),
+        Level::Ok => output.styled(&level, GREEN),
+        Level::Warning => output.styled(&level, YELLOW),
+        Level::Problem => output.styled(&level, RED),
         _ => level,
     };
     let mut lines = format!(

@@ -3,26 +3,25 @@
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+
+const BOLD: Style = Style::new().bold();
+pub(super) const GREEN: Style = AnsiColor::Green.on_default();
+pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(super) const RED: Style = AnsiColor::Red.on_default();
 
 /// Standard output.
 pub(super) struct Output {
     colour: bool,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Style {
-    Bold,
-    Green,
-    Yellow,
-    Red,
-}
-
 impl Output {
     /// Coloured on a terminal, unless the environment says otherwise.
     pub(super) fn new() -> Self {
         Self {
-            colour: io::stdout().is_terminal() && wants_colour(),
+            colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
         }
     }
 
@@ -56,14 +55,8 @@ impl Output {
     }
 
     pub(super) fn styled(&self, text: &str, style: Style) -> String {
-        let code = match style {
-            Style::Bold => 1,
-            Style::Green => 32,
-            Style::Yellow => 33,
-            Style::Red => 31,
-        };
         match self.colour {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            true => format!("{style}{text}{style:#}"),
             false => text.into(),
         }
     }
@@ -91,7 +84,7 @@ impl Output {
             cells.join("  ").trim_end().to_string()
         };
         let header = padded(&header.map(str::to_string));
-        let mut text = self.styled(&header, Style::Bold) + "\n";
+        let mut text = self.styled(&header, BOLD) + "\n";
         for row in &rows {
             text.push_str(&padded(row));
             text.push('\n');
@@ -114,24 +107,20 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
-fn wants_colour() -> bool {
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
 /// Tells what went wrong. There is nobody to tell that this did not work either.
 pub(super) fn complain(message: &str) {
-    let colour = io::stderr().is_terminal() && wants_colour();
-    let error = Output { colour }.styled("error:", Style::Red);
     let lines: Vec<_> = message.lines().map(shown).collect();
-    drop(writeln!(io::stderr(), "{error} {}", lines.join("\n")));
+    let lines = lines.join("\n");
+    drop(writeln!(anstream::stderr(), "{RED}error:{RED:#} {lines}"));
 }
 
 /// Prints what the user may want to change, on standard error.
 pub(super) fn warn(message: &str) {
-    let colour = io::stderr().is_terminal() && wants_colour();
-    let warning = Output { colour }.styled("warning:", Style::Yellow);
-    drop(writeln!(io::stderr(), "{warning} {}", shown(message)));
+    let message = shown(message);
+    drop(writeln!(
+        anstream::stderr(),
+        "{YELLOW}warning:{YELLOW:#} {message}"
+    ));
 }
 
 /// A line on the terminal for as long as something lasts.
