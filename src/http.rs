@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+#[cfg(feature = "tls")]
+use crate::client_tls;
+#[cfg(feature = "tls")]
+use crate::config::certificate::{certificates, check_client};
 use crate::error::{Error, ErrorKind, Result, Stored};
 
 /// How TLS is done towards a server.
@@ -531,42 +535,18 @@ type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
 #[cfg(feature = "tls")]
 fn with_tls(agent: Config, _base: &str, tls: &Tls) -> Result<Config> {
-    use crate::config::certificate::check_client;
-    use ureq::tls::{
-        Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
-    };
-
-    let bad = |what: &str| Error::new(ErrorKind::InvalidConfig, format!("{what} is not PEM"));
-    let certificates = |pem: &[u8], what: &str| -> Result<Vec<Certificate<'static>>> {
-        let mut found = Vec::new();
-        for item in parse_pem(pem) {
-            if let PemItem::Certificate(certificate) = item.map_err(|_| bad(what))? {
-                found.push(certificate);
-            }
-        }
-        if found.is_empty() {
-            Err(bad(what))
-        } else {
-            Ok(found)
-        }
-    };
-    let mut config = TlsConfig::builder().disable_verification(tls.skip_validation);
-    if let Some(pem) = &tls.ca_pem {
-        let roots = certificates(pem, "the CA certificate")?;
-        config = config.root_certs(RootCerts::new_with_certs(&roots));
-    }
-    if let Some((certificate, key)) = &tls.client_pem {
-        check_client(certificate, key).map_err(|why| {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                format!("the client certificate: {why}"),
-            )
-        })?;
-        let chain = certificates(certificate, "the client certificate")?;
-        let key = PrivateKey::from_pem(key).map_err(|_| bad("the client's private key"))?;
-        config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
-    }
-    Ok(agent.tls_config(config.build()))
+    let no_pem = |what: &str| Error::invalid(format!("{what} is not PEM"));
+    let no_ca = || no_pem("the CA certificate");
+    let roots = tls.ca().map(|pem| certificates(pem).ok_or_else(no_ca));
+    let own = tls
+        .client()
+        .map(|(cert, key)| match check_client(cert, key) {
+            Ok(chain) => Ok((chain, key)),
+            Err(why) => Err(Error::invalid(format!("the client certificate: {why}"))),
+        });
+    let config = client_tls::config(roots.transpose()?, own.transpose()?, tls.skip_validation);
+    let config = config.map_err(|_| no_pem("the client's private key"))?;
+    Ok(agent.tls_config(config))
 }
 
 #[cfg(not(feature = "tls"))]

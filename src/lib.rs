@@ -193,6 +193,8 @@
 
 mod atomic;
 pub mod backend;
+#[cfg(feature = "tls")]
+mod client_tls;
 mod config;
 mod error;
 pub mod etcd;

@@ -11,6 +11,7 @@ use regex::Regex;
 
 /// The modules of the library, from the bottom up, each with those that it may use.
 const LIBRARY: &[(&str, &[&str])] = &[
+    ("client_tls", &[]),
     ("error", &[]),
     ("fault", &[]),
     ("finding", &[]),
@@ -22,7 +23,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("lock", &["atomic", "error", "fault"]),
     ("route", &["error"]),
     ("config", &["error", "route"]),
-    ("http", &["config", "error"]),
+    ("http", &["client_tls", "config", "error"]),
     ("etcd", &["error", "http", "sync"]),
     ("traefik", &["config", "error", "http", "sync", "url"]),
     (
@@ -43,13 +44,17 @@ const LIBRARY: &[(&str, &[&str])] = &[
 ];
 /// The same for the program.
 const PROGRAM: &[(&str, &[&str])] = &[
+    ("client_tls", &[]),
     ("random", &[]),
     ("sync", &[]),
     ("url", &[]),
     ("store", &[]),
     ("wording", &[]),
     ("shell", &["store", "wording"]),
-    ("chp", &["random", "store", "sync", "url", "wording"]),
+    (
+        "chp",
+        &["client_tls", "random", "store", "sync", "url", "wording"],
+    ),
 ];
 
 /// A crate, and the only files or folders that name it.
@@ -115,7 +120,10 @@ const CRATES: &[(&str, &[&str])] = &[
         "rustls",
         &["src/config/certificate.rs", "src/bin/traefik-router/chp"],
     ),
-    ("rustls_pki_types", &["src/config/certificate.rs"]),
+    (
+        "rustls_pki_types",
+        &["src/client_tls.rs", "src/config/certificate.rs"],
+    ),
     ("saphyr_parser", &["src/config/text/yaml.rs"]),
     ("signal_hook", &["src/bin/traefik-router/chp/mod.rs"]),
     ("subtle", &["src/bin/traefik-router/chp/api.rs"]),
@@ -129,7 +137,14 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/bin/traefik-router/shell/settings.rs",
         ],
     ),
-    ("ureq", &["src/http.rs", "src/bin/traefik-router/chp"]),
+    (
+        "ureq",
+        &[
+            "src/client_tls.rs",
+            "src/http.rs",
+            "src/bin/traefik-router/chp",
+        ],
+    ),
     ("yasna", &["src/config/certificate.rs"]),
 ];
 

@@ -24,18 +24,22 @@ struct Parsed {
 /// # Errors
 /// Says what is wrong, without anything of the key.
 pub(crate) fn check(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64), String> {
-    let (certificate, expires, _) = fit(cert, key)?;
-    Ok((certificate, expires))
+    let (cert, key) = (text(cert, "certificate")?, text(key, "private key")?);
+    let (_, expires, _) = fit(cert, key)?;
+    Ok((Certificate::new(cert, key, false), expires))
 }
 
-/// Checks a certificate and a key that this program shows to a server.
+/// The chain of a certificate that this program shows to a server with this key.
 ///
 /// # Errors
 /// As [`check`]; and if TLS does not sign with a key of this kind here.
 #[cfg(feature = "tls")]
-pub(crate) fn check_client(cert: &[u8], key: &[u8]) -> Result<(), String> {
-    match fit(cert, key)? {
-        (_, _, true) => Ok(()),
+pub(crate) fn check_client(
+    cert: &[u8],
+    key: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    match fit(text(cert, "certificate")?, text(key, "private key")?)? {
+        (chain, _, true) => Ok(chain),
         (_, _, false) => Err(
             "the private key is on the curve P-521, with which this program does not sign: make one on \
              P-256 or P-384, or an RSA key"
@@ -44,21 +48,26 @@ pub(crate) fn check_client(cert: &[u8], key: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The same as [`check`], and whether the key is of a kind that ring knows.
-fn fit(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64, bool), String> {
-    let cert_text = text(cert, "certificate")?;
-    let key_text = text(key, "private key")?;
-    let chain = sections::<CertificateDer<'_>>(cert_text, "certificate")?;
-    let chain: Vec<Parsed> = (chain.iter())
+/// The certificates of CAs. `None` if the text is not PEM or has none.
+#[cfg(feature = "tls")]
+pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found = sections(pem, "certificate").ok()?;
+    (!found.is_empty()).then_some(found)
+}
+
+/// The chain of a certificate that fits its key, when it ends, and whether the key is of a kind that ring
+/// knows.
+fn fit(cert: &str, key: &str) -> Result<(Vec<CertificateDer<'static>>, i64, bool), String> {
+    let chain = sections::<CertificateDer<'_>>(cert.as_bytes(), "certificate")?;
+    let parsed: Vec<Parsed> = (chain.iter())
         .map(|one| parse(one).map_err(|_| "the certificate is damaged".to_string()))
         .collect::<Result<_, _>>()?;
-    let Some(own) = chain.first() else {
+    let Some(own) = parsed.first() else {
         return Err("there is no certificate in the certificate's file".into());
     };
-    let key = private_key(key_text)?;
-    let public = public_key(&key)?;
+    let public = public_key(&private_key(key)?)?;
     if let Some(public) = &public {
-        match chain.iter().position(|one| one.key == *public) {
+        match parsed.iter().position(|one| one.key == *public) {
             Some(0) => {}
             Some(_) => {
                 return Err(
@@ -70,8 +79,7 @@ fn fit(cert: &[u8], key: &[u8]) -> Result<(Certificate, i64, bool), String> {
             None => return Err("the private key does not fit the certificate".into()),
         }
     }
-    let certificate = Certificate::new(cert_text, key_text, false);
-    Ok((certificate, own.expires, public.is_some()))
+    Ok((chain, own.expires, public.is_some()))
 }
 
 fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
@@ -80,9 +88,9 @@ fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
 }
 
 /// The sections of one kind. Text around sections, and sections of other kinds, are passed over.
-fn sections<T: PemObject>(pem: &str, what: &str) -> Result<Vec<T>, String> {
+fn sections<T: PemObject>(pem: &[u8], what: &str) -> Result<Vec<T>, String> {
     let mut found = Vec::new();
-    for section in T::pem_slice_iter(pem.as_bytes()) {
+    for section in T::pem_slice_iter(pem) {
         match section {
             Ok(section) => found.push(section),
             // Without its end it is none.
@@ -111,7 +119,7 @@ fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
         None | Some("PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY") => {}
         Some(_) => return Err(UNKNOWN_KEY.into()),
     }
-    let mut keys = sections(pem, "private key")?.into_iter();
+    let mut keys = sections(pem.as_bytes(), "private key")?.into_iter();
     (keys.next()).ok_or_else(|| "there is no private key in the private key's file".into())
 }
 

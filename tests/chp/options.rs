@@ -142,11 +142,17 @@ fn a_traefik_that_is_too_old_is_told_with_what_to_do() {
 #[test]
 fn keys_on_p521_are_told_with_what_to_do() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/p521.pem");
-    let mut command = ours();
-    command.arg("chp");
-    let mut proxy = Proxy::spawn(command, &["--api-ssl-cert", file, "--api-ssl-key", file]);
-    assert!(!proxy.wait_for_end().success());
-    eventually("the cure", || proxy.log().contains("on the curve P-521"));
+    let shown = ["--client-ssl-cert", file, "--client-ssl-key", file];
+    for arguments in [
+        &["--api-ssl-cert", file, "--api-ssl-key", file],
+        &[&shown[..], &["--error-target", "https://127.0.0.1:1/"]].concat()[..],
+    ] {
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, arguments);
+        assert!(!proxy.wait_for_end().success());
+        eventually("the cure", || proxy.log().contains("on the curve P-521"));
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod store;
 mod wording;
 
 // Files of the library that the program compiles too, since they are not in the library's interface.
+#[path = "../../client_tls.rs"]
+mod client_tls;
 #[path = "../../random.rs"]
 mod random;
 #[path = "../../sync.rs"]

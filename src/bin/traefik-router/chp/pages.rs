@@ -1,17 +1,16 @@
 //! What Traefik has no page for: the health check and the error pages.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::Semaphore;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::options::Options;
 use super::routes::decode;
-use super::server::{Request, Response, reason};
-use crate::url;
+use super::server::{Request, Response, reason, tls};
+use crate::{client_tls, url};
 
 pub(super) const HEALTH: &str = "/_chp_healthz";
 /// How long the server of error pages may take.
@@ -110,47 +109,37 @@ fn fetch(agent: &ureq::Agent, url: &str, status: u16) -> Result<Response, ureq::
     })
 }
 
-/// The client for the server of error pages; it shows the certificate that targets are shown.
+/// The client for the server of error pages at `url`; it shows the certificate that targets are shown.
 ///
 /// # Errors
 /// Says which file is wrong.
-pub(super) fn agent(options: &Options) -> Result<ureq::Agent, String> {
-    let mut tls = TlsConfig::builder().disable_verification(options.insecure);
-    if let Some(ca) = &options.client_ssl_ca {
-        let roots = certificates(ca)?;
-        tls = tls.root_certs(RootCerts::new_with_certs(&roots));
-    }
-    if let (Some(cert), Some(key)) = (&options.client_ssl_cert, &options.client_ssl_key) {
-        let chain = certificates(cert)?;
-        let key = PrivateKey::from_pem(&read(key)?).map_err(|error| failed(key, &error))?;
-        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
-    }
-    let config = ureq::Agent::config_builder()
+pub(super) fn agent(url: &str, options: &Options) -> Result<ureq::Agent, String> {
+    let mut config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .tls_config(tls.build());
+        .timeout_global(Some(TIMEOUT));
+    if !url.starts_with("http://") {
+        let roots = options.client_ssl_ca.as_deref().map(tls::certificates);
+        let own = match (&options.client_ssl_cert, &options.client_ssl_key) {
+            (Some(cert), Some(key)) => {
+                let files = tls::Files {
+                    cert,
+                    key,
+                    client_ca: None,
+                };
+                // ureq panics at the first page where this fails.
+                tls::config(&files)?;
+                let pem = fs::read(key).map_err(|error| format!("{}: {error}", key.display()))?;
+                Some((tls::certificates(cert)?, pem))
+            }
+            _ => None,
+        };
+        let tls = client_tls::config(roots.transpose()?, own, options.insecure);
+        config = config.tls_config(tls.map_err(|error| error.to_string())?);
+    }
     Ok(config.build().new_agent())
-}
-
-fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    let pem = read(file)?;
-    let items = parse_pem(&pem).map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Ok(Some(certificate)),
-        Ok(_) => Ok(None),
-        Err(error) => Err(failed(file, &error)),
-    });
-    items.filter_map(Result::transpose).collect()
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| failed(file, &error))
-}
-
-fn failed(file: &Path, error: &dyn std::error::Error) -> String {
-    format!("{}: {error}", file.display())
 }
 
 /// The path and the query of a URL, which Traefik tells as a whole.

@@ -384,7 +384,7 @@ fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
     if !url.ends_with('/') {
         url.push('/');
     }
-    let agent = pages::agent(options)?;
+    let agent = pages::agent(&url, options)?;
     Ok(Source::Server {
         url,
         agent,

@@ -54,7 +54,8 @@ pub(crate) fn config(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
     Ok(Arc::new(config))
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates in a file, of which there is at least one.
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let failed = |error| format!("{}: {error}", file.display());
     let certificates = CertificateDer::pem_file_iter(file).map_err(failed)?;
     let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(failed)?;
