@@ -1,4 +1,4 @@
-//! Parts of URLs. The program compiles this file too.
+//! Parts of URLs, as they are written: nothing is checked or decoded. The program compiles this file too.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -14,9 +14,76 @@ pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
+/// The scheme if there is one, the authority, and the rest from `/`, `?` or `#` on.
+pub(crate) fn split(url: &str) -> (Option<&str>, &str, &str) {
+    let end = |text: &str| text.find(['/', '?', '#']).unwrap_or(text.len());
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) if end(scheme) == scheme.len() => (Some(scheme), rest),
+        _ => (None, url),
+    };
+    let (authority, path) = rest.split_at(end(rest));
+    (scheme, authority, path)
+}
+
+/// The host of an authority, and the port if there is one.
+pub(crate) fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let end = match authority.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    match authority[end..].strip_prefix(':') {
+        Some(port) => (&authority[..end], Some(port)),
+        None => (authority, None),
+    }
+}
+
+/// The number of a port.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok()?;
+    (is_number && number > 0).then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_are_split() {
+        for (url, parts) in [
+            ("http://h:1/a?b=c://d", (Some("http"), "h:1", "/a?b=c://d")),
+            ("https://u:p@[::1]", (Some("https"), "u:p@[::1]", "")),
+            ("http://h?b", (Some("http"), "h", "?b")),
+            ("h/a", (None, "h", "/a")),
+            ("h/a?b=http://c/d", (None, "h", "/a?b=http://c/d")),
+            ("/a?b=http://c/d", (None, "", "/a?b=http://c/d")),
+            ("", (None, "", "")),
+        ] {
+            assert_eq!(split(url), parts, "{url}");
+        }
+    }
+
+    #[test]
+    fn ports_are_split_off() {
+        for (authority, parts) in [
+            ("h", ("h", None)),
+            ("h:80", ("h", Some("80"))),
+            ("h:1:2", ("h", Some("1:2"))),
+            (":80", ("", Some("80"))),
+            ("[::1]", ("[::1]", None)),
+            ("[::1]:80", ("[::1]", Some("80"))),
+            ("[::1]x", ("[::1]x", None)),
+            ("::1", ("", Some(":1"))),
+        ] {
+            assert_eq!(split_port(authority), parts, "{authority}");
+        }
+        for (text, number) in [("1", Some(1)), ("65535", Some(65535)), ("080", Some(80))] {
+            assert_eq!(port(text), number, "{text}");
+        }
+        for text in ["", "0", "+1", "65536", "x"] {
+            assert_eq!(port(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn texts_are_encoded() {

@@ -21,7 +21,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("url", &[]),
     ("atomic", &["error", "fault", "random"]),
     ("lock", &["atomic", "error", "fault"]),
-    ("route", &["error"]),
+    ("route", &["error", "url"]),
     ("config", &["error", "route"]),
     ("http", &["client_tls", "config", "error"]),
     ("etcd", &["error", "http", "sync"]),
@@ -30,14 +30,14 @@ const LIBRARY: &[(&str, &[&str])] = &[
         "backend",
         &[
             "atomic", "config", "error", "etcd", "fault", "finding", "http", "lock", "random",
-            "route", "sync",
+            "route", "sync", "url",
         ],
     ),
     (
         "router",
         &[
             "atomic", "backend", "config", "error", "finding", "http", "lock", "random", "route",
-            "sync", "traefik",
+            "sync", "traefik", "url",
         ],
     ),
     ("guide", &[]),
@@ -50,7 +50,7 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("url", &[]),
     ("store", &[]),
     ("wording", &[]),
-    ("shell", &["store", "wording"]),
+    ("shell", &["store", "url", "wording"]),
     (
         "chp",
         &["client_tls", "random", "store", "sync", "url", "wording"],

@@ -208,10 +208,7 @@ fn without_url_parts(url: &str) -> String {
     }
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let (host, path) = url.split_at(url.find('/').unwrap_or(url.len()));
-    let host = match host.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => host,
-    };
+    let (host, _) = crate::url::split_port(host);
     let path = if path.is_empty() { "/" } else { path };
     format!("{host}{path}")
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::url;
 
 /// The URL of the server that a route leads to: `http://host:port`, `https://host:port`, or `h2c:`
 /// for HTTP/2 without TLS.
@@ -42,19 +43,17 @@ impl Target {
     }
 
     fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or("it must be a URL such as \"http://127.0.0.1:8888\"")?;
+        let (scheme, authority, path) = url::split(url);
+        let scheme = scheme.ok_or("it must be a URL such as \"http://127.0.0.1:8888\"")?;
         let scheme = scheme.to_ascii_lowercase();
         if !matches!(&*scheme, "http" | "https" | "h2c") {
             return Err(format!(
                 "Traefik can't proxy to {scheme:?}; use http, https or h2c"
             ));
         }
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let place = canonical_place(authority);
         // A password may have a slash in it: what is before that is no port to tell.
-        if authority.contains('@') || place.is_err() && rest.contains('@') {
+        if authority.contains('@') || place.is_err() && path.contains('@') {
             return Err("Traefik does not send a user name or password to a target".into());
         }
         let place = place?;
@@ -79,35 +78,22 @@ impl Target {
 
     /// Whether the URL has a path. Traefik needs a middleware to keep it.
     pub(crate) fn has_path(&self) -> bool {
-        self.0.splitn(4, '/').nth(3).is_some()
+        let (_, _, path) = url::split(&self.0);
+        !path.is_empty()
     }
 }
 
 /// The host and the port in the form in which targets are compared.
 fn canonical_place(authority: &str) -> Result<String, String> {
-    let (host, port) = split_port(authority)?;
+    let (host, port) = url::split_port(authority);
     let host = super::spec::canonical_host(host)?;
     if host.is_empty() {
         return Err("it has no host".into());
     }
-    match port.map(|port| (port, port.parse::<u16>())) {
+    match port.map(|port| (port, url::port(port))) {
         None => Ok(host),
-        Some((port, Ok(number))) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => {
-            Ok(format!("{host}:{number}"))
-        }
-        Some((port, _)) => Err(format!("{port:?} is not a port number")),
-    }
-}
-
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
-    let host_end = match authority.rfind(']') {
-        Some(bracket) => bracket + 1,
-        None => authority.find(':').unwrap_or(authority.len()),
-    };
-    match authority[host_end..].strip_prefix(':') {
-        Some(port) => Ok((&authority[..host_end], Some(port))),
-        None if host_end == authority.len() => Ok((authority, None)),
-        None => Err(format!("{authority:?} is not a host and a port")),
+        Some((_, Some(number))) => Ok(format!("{host}:{number}")),
+        Some((port, None)) => Err(format!("{port:?} is not a port number")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::static_config::Entrypoint;
 use crate::error::{Error, ErrorKind, Result};
+use crate::url;
 
 /// Where an entrypoint listens, taken from a URL.
 #[derive(Debug)]
@@ -21,20 +22,16 @@ impl Listen {
                 "`{option}` must look like http://127.0.0.1:8000 or https://127.0.0.1:8443"
             ))
         };
-        let (tls, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
+        let (scheme, authority, path) = url::split(url);
+        let (tls, default) = match scheme {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
             _ => return Err(refuse()),
         };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().map_err(|_| refuse())?)
-            }
-            _ => (authority, if tls { 443 } else { 80 }),
-        };
+        let (host, port) = url::split_port(authority);
+        let port = port.map_or(Some(default), url::port).ok_or_else(refuse)?;
         let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-        if port == 0 || !host.bytes().all(is_host) {
+        if !["", "/"].contains(&path) || !host.bytes().all(is_host) {
             return Err(refuse());
         }
         Ok(Self {
@@ -109,6 +106,35 @@ impl Listen {
                 ));
             }
             std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_to_listen_at() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8000", Some("http://127.0.0.1:8000")),
+            ("http://:8000/", Some("http://127.0.0.1:8000")),
+            ("https://h", Some("https://h:443")),
+            ("https://[::]:8443", Some("https://[::1]:8443")),
+            ("ftp://h", None),
+            ("h:80", None),
+            ("http://u:p@h", None),
+            ("http://h/path", None),
+            ("http://h?query", None),
+            ("http://h:", None),
+            ("http://h:0", None),
+            ("http://h:+80", None),
+            ("http://h:65536", None),
+            ("http://h:1:2", None),
+            ("http://::1:80", None),
+        ] {
+            let url_there = Listen::parse("public_url", url).map(|listen| listen.url());
+            assert_eq!(url_there.ok().as_deref(), expected, "{url}");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchR
 use crate::finding::Finding;
 use crate::http::Tls;
 use crate::sync::unpoisoned;
+use crate::url;
 
 const ENDPOINTS: &str = "endpoints";
 
@@ -166,8 +167,8 @@ impl KvStore for Etcd {
 
     fn static_config(&self, root: &str) -> Result<Value> {
         let bare = |url: &String| {
-            let rest = url.split_once("://").map_or(&**url, |(_, rest)| rest);
-            rest.trim_end_matches('/').to_string()
+            let (_, authority, path) = url::split(url);
+            format!("{authority}{}", path.trim_end_matches('/'))
         };
         let endpoints: Vec<_> = self.urls.iter().map(bare).collect();
         let mut etcd = json!({"endpoints": endpoints, "rootKey": root});

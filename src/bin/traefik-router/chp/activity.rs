@@ -13,6 +13,7 @@ use traefik_router::{ProcessStatus, RouteSpec, Router, Table, Target};
 
 use super::sockets::{self, Connection};
 use crate::sync::unpoisoned;
+use crate::url;
 
 /// The interval between two readings of the counters.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
@@ -292,13 +293,10 @@ enum Host<'a> {
 }
 
 fn authority(target: &Target) -> (Host<'_>, u16) {
-    let (scheme, rest) = target.as_str().split_once("://").unwrap_or_default();
-    let authority = rest.split('/').next().unwrap_or_default();
-    let default = if scheme == "https" { 443 } else { 80 };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(default)),
-        _ => (authority, default),
-    };
+    let (scheme, authority, _) = url::split(target.as_str());
+    let (host, port) = url::split_port(authority);
+    let default = if scheme == Some("https") { 443 } else { 80 };
+    let port = port.and_then(url::port).unwrap_or(default);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let host = match bare.parse::<IpAddr>() {
         Ok(address) => Host::Address(address.to_canonical()),

@@ -144,10 +144,10 @@ pub(super) fn agent(url: &str, options: &Options) -> Result<ureq::Agent, String>
 
 /// The path and the query of a URL, which Traefik tells as a whole.
 fn path_of(url: &str) -> &str {
-    let rest = url.split_once("://").map(|(_, rest)| rest);
-    match rest.filter(|_| !url.starts_with('/')) {
-        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => url,
+    match url::split(url) {
+        (None, ..) => url,
+        (Some(_), _, path) if path.starts_with('/') => path,
+        _ => "/",
     }
 }
 

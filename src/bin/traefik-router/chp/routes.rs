@@ -12,6 +12,7 @@ use traefik_router::{Applied, Change, ErrorKind, Result, Route, RouteSpec, Route
 use super::activity::Activity;
 use super::folder::Folder;
 use super::relay::Relays;
+use crate::url;
 
 pub(super) struct Routes {
     pub(super) router: Router,
@@ -148,8 +149,10 @@ impl Rules {
             if target.contains('@') {
                 return "http://***@***".into();
             }
-            let end = target.match_indices('/').nth(2).map(|(at, _)| at);
-            return target[..end.unwrap_or(target.len())].to_string().into();
+            let (_, _, path) = url::split(&target);
+            if path.starts_with('/') {
+                return target[..target.len() - path.len()].to_string().into();
+            }
         }
         target
     }
@@ -181,11 +184,9 @@ impl Rules {
 
 /// The path of the Unix socket that a URL names, and the path behind it.
 pub(super) fn socket_of(url: &str) -> Option<(PathBuf, &str)> {
-    let rest = url
-        .strip_prefix("http+unix://")
-        .or(url.strip_prefix("unix+http://"))?;
-    let (socket, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    Some((decode(socket).into(), path))
+    let (scheme, socket, path) = url::split(url);
+    let is_socket = ["http+unix", "unix+http"].contains(&scheme?);
+    is_socket.then(|| (decode(socket).into(), path))
 }
 
 /// A target without what may be a secret in it and leads nowhere.

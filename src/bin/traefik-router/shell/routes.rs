@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::output::{Output, Progress, warn};
 use super::resolved::Resolved;
 use super::settings::Common;
+use crate::url;
 
 #[derive(Subcommand)]
 pub(crate) enum RoutesCommand {
@@ -204,8 +205,7 @@ fn parse(data: Option<&str>) -> Result<Value, Failure> {
 
 /// The `Host` header and the path of a request for this URL.
 fn request(url: &str) -> (&str, &str) {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (_, authority, path) = url::split(url);
     let host = authority.rsplit('@').next().unwrap_or_default();
     (host, if path.starts_with('/') { path } else { "/" })
 }
@@ -364,6 +364,7 @@ mod tests {
             ("http://h.x:8000/a/b", ("h.x:8000", "/a/b")),
             ("wss://u:p@h.x", ("h.x", "/")),
             ("h.x/a", ("h.x", "/a")),
+            ("h.x/a?next=http://b/", ("h.x", "/a?next=http://b/")),
             ("https://h.x?q=/a", ("h.x", "/")),
         ] {
             assert_eq!(request(url), expected, "{url}");
