@@ -6,11 +6,11 @@
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
-#[doc = "[etcd]: crate::guide::etcd\n"]
+#[doc = "[etcd]: crate::guide::etcd\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
 
-#[doc = "[etcd]: crate::guide::etcd\n"]
+#[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n"]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 

@@ -50,10 +50,13 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("url", &[]),
     ("store", &[]),
     ("wording", &[]),
-    ("shell", &["store", "url", "wording"]),
+    ("settings", &["store"]),
+    ("shell", &["settings", "url", "wording"]),
     (
         "chp",
-        &["client_tls", "random", "store", "sync", "url", "wording"],
+        &[
+            "client_tls", "random", "settings", "store", "sync", "url", "wording",
+        ],
     ),
 ];
 
@@ -134,7 +137,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "toml_edit",
         &[
             "src/config/text/toml.rs",
-            "src/bin/traefik-router/shell/settings.rs",
+            "src/bin/traefik-router/settings/file.rs",
         ],
     ),
     (

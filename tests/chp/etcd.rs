@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::proxy::{find, ours, signal};
 use crate::support::{Echo, Proxy, eventually, ports};
+use crate::tls::Ca;
 
 /// Killed when it is dropped.
 struct Etcd {
@@ -17,10 +18,14 @@ struct Etcd {
 
 impl Etcd {
     fn start() -> Self {
+        Self::start_with("http", &[])
+    }
+
+    fn start_with(scheme: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [port, peer] = [(); 2].map(|()| ports::free());
         let mut etcd = Self {
-            process: Self::spawn(&folder.path().join("data"), port, peer),
+            process: Self::spawn(&folder.path().join("data"), port, peer, scheme, arguments),
             port,
             peer,
             folder,
@@ -29,12 +34,13 @@ impl Etcd {
         etcd
     }
 
-    fn spawn(data: &Path, port: u16, peer: u16) -> Child {
+    fn spawn(data: &Path, port: u16, peer: u16, scheme: &str, arguments: &[&str]) -> Child {
         let program = find("ETCD_BIN", "etcd", "target/tools/etcd-3.5/etcd")
             .expect("etcd was not found: run `cargo xtask tools`, or set ETCD_BIN");
-        let [url, peer] = [port, peer].map(|port| format!("http://127.0.0.1:{port}"));
+        let url = format!("{scheme}://127.0.0.1:{port}");
+        let peer = format!("http://127.0.0.1:{peer}");
         let mut command = Command::new(program);
-        command.arg("--data-dir").arg(data);
+        command.arg("--data-dir").arg(data).args(arguments);
         for (option, url) in [
             ("--listen-client-urls", &url),
             ("--advertise-client-urls", &url),
@@ -63,7 +69,7 @@ impl Etcd {
         let copied = Command::new("cp").arg("-r").args([from, to]).status();
         assert!(copied.unwrap().success());
         let data = self.folder.path().join("data");
-        self.process = Self::spawn(&data, self.port, self.peer);
+        self.process = Self::spawn(&data, self.port, self.peer, "http", &[]);
         self.wait();
     }
 }
@@ -293,6 +299,46 @@ fn private_files_for_a_traefik_on_etcd_are_written_again() {
         proxy.add(name, &echo.url());
         assert_eq!(proxy.through(name).landed(), Some(echo.port));
     }
+}
+
+#[test]
+fn etcd_with_tls_and_prefixes_of_ones_own() {
+    let (ca, echo) = (Ca::new(), Echo::start());
+    let [[cert, key], [client_cert, client_key]] = ["etcd", "client"].map(|name| ca.sign(name));
+    let authority = ca.path("ca.crt");
+    let etcd = Etcd::start_with(
+        "https",
+        &[
+            "--cert-file",
+            &cert,
+            "--key-file",
+            &key,
+            "--trusted-ca-file",
+            &authority,
+            "--client-cert-auth",
+        ],
+    );
+    let store = format!("etcd:https://127.0.0.1:{}", etcd.port);
+    let tls = [
+        "--backend",
+        &store,
+        "--etcd-ca-file",
+        &authority,
+        "--etcd-cert-file",
+        &client_cert,
+        "--etcd-key-file",
+        &client_key,
+    ];
+    let first = Proxy::start(&tls);
+    first.add("/x", &echo.url());
+    // Another table: nothing of the first is in its way.
+    let prefixes = ["--traefik-prefix=/other/", "--jupyterhub-prefix=/hub/"];
+    let other = Proxy::start(&[&tls[..], &prefixes].concat());
+    assert_eq!(other.get("").body, "{}");
+    other.add("/y", &echo.url());
+    assert_eq!(first.through("/x").landed(), Some(echo.port));
+    assert_eq!(other.through("/x").landed(), None);
+    assert_eq!(other.through("/y").landed(), Some(echo.port));
 }
 
 #[test]

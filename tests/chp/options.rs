@@ -99,10 +99,24 @@ fn what_has_no_equal_is_told() {
             &["--storage-backend", "x"],
             "--storage-backend is not supported",
         ),
-        (&["--redirect-port", "80"], "--redirect-port needs"),
+        (&["--redirect-port", "80"], "--ssl-key <FILE>"),
+        (&["--ssl-cert", "x"], "--ssl-key <FILE>"),
+        (&["--api-ssl-key", "x"], "--api-ssl-cert <FILE>"),
+        (&["--client-ssl-key", "x"], "--client-ssl-cert <FILE>"),
+        (&["--ssl-request-cert"], "--ssl-ca <FILE>"),
+        (&["--keep-routes"], "--backend <STORE>"),
+        (&["--replace-served-routes"], "--backend <STORE>"),
+        (
+            &["--etcd-user", "x"],
+            "no effect without --backend etcd:URL",
+        ),
+        (
+            &["--lock-timeout", "1"],
+            "no effect without --backend toml:FILE",
+        ),
         (&["--custom-header", "none"], "--custom-header"),
         (&["--backend", "mysql:x"], "--backend"),
-        (&["--backend", "toml:routes.yaml"], "another ending"),
+        (&["--backend", "toml:routes.yaml"], "does not end in .toml"),
         (&["--default-target", "ftp://h"], "--default-target"),
     ] {
         let mut command = ours();
@@ -124,6 +138,61 @@ fn what_has_no_equal_is_told() {
         let told = |line: &&str| line.contains(option) && line.contains("has no effect");
         assert_eq!(log.lines().filter(told).count(), 1, "{log}");
     }
+}
+
+#[test]
+fn an_option_that_others_leave_without_effect_is_told() {
+    let proxy = Proxy::start(&[
+        "--ssl-ca=x",
+        "--redirect-to=443",
+        "--metrics-ip=127.0.0.1",
+        "--api-ssl-reject-unauthorized",
+        "--insecure",
+        "--client-ssl-reject-unauthorized",
+    ]);
+    for (option, why) in [
+        ("--ssl-ca", "--ssl-request-cert is not given"),
+        ("--redirect-to", "--redirect-port is not given"),
+        ("--metrics-ip", "--metrics-port is not given"),
+        (
+            "--api-ssl-reject-unauthorized",
+            "--api-ssl-request-cert is not given",
+        ),
+        ("--client-ssl-reject-unauthorized", "--insecure is given"),
+    ] {
+        let line = format!("{option}: {why}; the option has no effect");
+        assert!(proxy.log().contains(&line), "{}", proxy.log());
+    }
+}
+
+/// The keys that only other commands use are there as well.
+#[test]
+fn the_store_comes_from_the_configuration_file() {
+    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let file = folder.path().join("mine.toml");
+    let text = "backend = \"toml:routes.toml\"\nnested-routers = \"never\"\nlock-timeout = 3\n\
+                timeout = 1\nlog-level = \"ERROR\"\nentrypoint = \"web\"\napi-url = [\"http://t\"]\n\
+                traefik-bin = \"none\"\n";
+    std::fs::write(&file, text).unwrap();
+    let proxy = Proxy::start(&["--config", file.to_str().unwrap()]);
+    proxy.add("/x", &echo.url());
+    let stored = std::fs::read_to_string(folder.path().join("routes.toml")).unwrap();
+    assert!(stored.contains("/x"), "beside the configuration: {stored}");
+    drop(proxy);
+    let by_variable = |command: &mut std::process::Command| {
+        command.env("TRAEFIK_ROUTER_CONFIG", &file);
+    };
+    let proxy = Proxy::start_with(by_variable, &["--keep-routes"]);
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+    assert!(proxy.log().contains("Proxying"), "{}", proxy.log());
+    std::fs::write(&file, "backend = \"toml:routes.toml\"\nport = 80\n").unwrap();
+    let mut command = ours();
+    command.arg("chp");
+    let mut proxy = Proxy::spawn(command, &["--config", file.to_str().unwrap()]);
+    assert!(!proxy.wait_for_end().success());
+    eventually("the line", || {
+        proxy.log().contains("line 2: unknown field `port`")
+    });
 }
 
 #[test]

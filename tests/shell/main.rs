@@ -122,7 +122,7 @@ fn bad_input_exits_with_2_and_changes_nothing() {
         ("routes delete *.x.org/", "wildcard"),
         ("routes add /a/ http://t --data {", "--data is not JSON"),
         ("routes add /a/ http://t --entrypoint a.b", "a.b"),
-        ("routes list --timeout soon", "soon"),
+        ("routes add /a/ http://t --timeout soon", "soon"),
     ] {
         place.run(&format!("{command} {STORE}")).failed(2, says);
     }

@@ -30,6 +30,28 @@ fn options_come_from_a_file_and_the_command_line_wins() {
 }
 
 #[test]
+fn each_option_of_the_command_line_wins_over_its_key() {
+    let place = Place::new();
+    place.write(
+        "traefik-router.toml",
+        "backend = \"toml:r.toml\"\napi-url = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]\n\
+         log-level = \"WARN\"\nentrypoint = \"web\"\n",
+    );
+    let text = place
+        .run("config static --api-url http://127.0.0.1:3 --log-level=INFO")
+        .done();
+    for (shown, is_there) in [
+        ("127.0.0.1:3", true),
+        ("127.0.0.1:1", false),
+        ("INFO", true),
+        ("WARN", false),
+        ("entryPoints.web", true),
+    ] {
+        assert_eq!(text.contains(shown), is_there, "{shown}: {text}");
+    }
+}
+
+#[test]
 fn a_bad_configuration_file_is_refused_by_key_and_line() {
     let place = Place::new();
     for (text, says) in [
@@ -50,7 +72,7 @@ fn a_bad_configuration_file_is_refused_by_key_and_line() {
             "go together",
         ),
         (
-            "backend = \"toml:r.toml\"\napi-password-file = \"none\"\n",
+            "backend = \"toml:r.toml\"\napi-url = [\"http://a\"]\napi-password-file = \"none\"\n",
             "can't read none",
         ),
         (
@@ -62,6 +84,166 @@ fn a_bad_configuration_file_is_refused_by_key_and_line() {
         let said = place.run("status");
         said.failed(2, says);
     }
+}
+
+/// On the command line.
+#[test]
+fn an_option_without_effect_is_refused() {
+    let place = Place::new();
+    place
+        .run("routes add /a/ http://t --backend toml:r.toml")
+        .done();
+    let before = place.text("r.toml");
+    let refused = |command: &str, option: &str| {
+        let said = place.run(&format!("{command} --backend toml:r.toml {option}"));
+        let option = option.split(' ').next().unwrap();
+        said.failed(2, option);
+    };
+    let of_traefik = ["--api-url http://t", "--api-user u", "--api-timeout 1"];
+    let of_changes = [
+        "--quorum 1",
+        "--timeout 1",
+        "--lock-timeout 1",
+        "--nested-routers never",
+        "--entrypoint e",
+        "--public-url http://t",
+    ];
+    let of_traefiks_start = ["--api-entrypoint e", "--throttle 1", "--log-level INFO"];
+    for option in of_traefik
+        .iter()
+        .chain(&of_changes)
+        .chain(&of_traefiks_start)
+    {
+        for command in ["routes list", "routes get /a/", "routes resolve /a/"] {
+            refused(command, option);
+        }
+    }
+    for option in of_changes.iter().chain(&of_traefiks_start) {
+        refused("status", option);
+    }
+    for option in of_changes[..5].iter().chain(&of_traefiks_start) {
+        refused("doctor", option);
+    }
+    for option in of_traefiks_start.iter().chain(&["--traefik-bin x"]) {
+        refused("routes add /b/ http://t", option);
+        refused("routes delete /a/", option);
+    }
+    for option in [
+        "--api-user u",
+        "--quorum 1",
+        "--nested-routers never",
+        "--lock-timeout 1",
+    ] {
+        refused("config static", option);
+    }
+    place
+        .run("config static a.toml --syntax yaml --backend toml:r.toml")
+        .failed(2, "--syntax");
+    // What they belong to is missing.
+    for option in [
+        "--quorum 1",
+        "--timeout 1",
+        "--api-timeout 1",
+        "--api-ca-file x",
+    ] {
+        let add = format!("routes add /b/ http://t --backend toml:r.toml {option}");
+        place.run(&add).failed(2, "--api-url");
+    }
+    place
+        .run("config static --backend toml:r.toml --timeout 1")
+        .failed(2, "--throttle");
+    place
+        .run("doctor --backend toml:r.toml --public-url http://t")
+        .failed(2, "--api-url");
+    let user = "status --backend toml:r.toml --api-url http://t --api-user u";
+    place.run(user).failed(2, "TRAEFIK_API_PASSWORD");
+    for option in ["--etcd-user u", "--etcd-ca-file x", "--traefik-prefix /t/"] {
+        let list = format!("routes list --backend toml:r.toml {option}");
+        place
+            .run(&list)
+            .failed(2, "no effect without --backend etcd:URL");
+    }
+    for key in ["--etcd-cert-file x", "--etcd-password-file x"] {
+        let list = format!("routes list --backend etcd:http://127.0.0.1:1 {key}");
+        place.run(&list).failed(2, "required");
+    }
+    let add = "routes add /b/ http://t --backend etcd:http://127.0.0.1:1 --lock-timeout 1";
+    place
+        .run(add)
+        .failed(2, "no effect without --backend toml:FILE");
+    let no_wait = "routes add /b/ http://t --backend toml:r.toml --no-wait --api-url http://t";
+    place.run(no_wait).failed(2, "--no-wait");
+    assert_eq!(place.text("r.toml"), before);
+}
+
+/// In the file that all commands share.
+#[test]
+fn a_key_is_passed_over_where_only_other_commands_use_it() {
+    let place = Place::new();
+    let all = "backend = \"toml:r.toml\"\napi-url = [\"http://127.0.0.1:1\"]\napi-timeout = 1\n\
+               quorum = 1\ntimeout = 5\nlock-timeout = 2\nnested-routers = \"never\"\n\
+               entrypoint = \"web\"\npublic-url = \"http://127.0.0.1:2\"\napi-entrypoint = \"a\"\n\
+               throttle = 1\nlog-level = \"INFO\"\ntraefik-bin = \"none\"\n";
+    place.write("traefik-router.toml", all);
+    // It knows that the store has only to be written.
+    place.run("routes add /a/ http://t --no-wait").done();
+    place.run("routes list").done();
+    place.run("config static").done();
+    place
+        .run("routes add /b/ http://t")
+        .failed(1, "127.0.0.1:1");
+    for (keys, says) in [
+        ("api-user = \"u\"\n", "--api-url"),
+        ("quorum = 1\n", "--api-url"),
+    ] {
+        place.write(
+            "traefik-router.toml",
+            &format!("backend = \"toml:r.toml\"\n{keys}"),
+        );
+        let said = place.run("routes add /b/ http://t");
+        said.failed(2, says);
+        said.failed(2, "traefik-router.toml: its keys go together");
+        place.run("routes list").done();
+    }
+    // `doctor` and `config static` use these without an API.
+    place.write(
+        "traefik-router.toml",
+        "backend = \"toml:r.toml\"\napi-timeout = 1\ntimeout = 5\n",
+    );
+    place.run("routes add /b/ http://t").done();
+    for key in ["etcd-user = \"u\"\n", "traefik-prefix = \"/t/\"\n"] {
+        place.write(
+            "traefik-router.toml",
+            &format!("backend = \"toml:r.toml\"\n{key}"),
+        );
+        place.run("routes list").failed(2, "line 2: ");
+    }
+    // The command line names another store than the one that a key is for.
+    place.write(
+        "traefik-router.toml",
+        "backend = \"etcd:http://127.0.0.1:1\"\netcd-user = \"u\"\n",
+    );
+    place.run("routes list --backend toml:r.toml").done();
+}
+
+#[test]
+fn the_user_of_etcd_comes_from_the_environment_too() {
+    let place = Place::new();
+    let args = ["routes", "list", "--backend", "etcd:http://127.0.0.1:1"];
+    let user = ("ETCD_USERNAME", "hub");
+    place
+        .run_with(&args, &[user])
+        .failed(2, "ETCD_USERNAME needs ETCD_PASSWORD beside it");
+    place
+        .run_with(&args, &[user, ("ETCD_PASSWORD", PASSWORD)])
+        .failed(1, "127.0.0.1:1");
+    // It is there for other programs as well.
+    place
+        .run("routes add /a/ http://t --backend toml:r.toml")
+        .done();
+    place
+        .run_with(&["routes", "list", "--backend", "toml:r.toml"], &[user])
+        .done();
 }
 
 #[test]

@@ -80,6 +80,7 @@ impl Place {
             .env_remove("TRAEFIK_ROUTER_CONFIG")
             .env_remove("TRAEFIK_API_PASSWORD")
             .env_remove("ETCD_PASSWORD")
+            .env_remove("ETCD_USERNAME")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .output()

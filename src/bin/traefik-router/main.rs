@@ -1,6 +1,7 @@
 //! The single binary: a stand-in for configurable-http-proxy, and a shell for routes.
 
 mod chp;
+mod settings;
 mod shell;
 mod store;
 mod wording;
@@ -19,7 +20,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use self::settings::ChpOptions;
 
 /// Change a running Traefik's routes, and know when they are served.
 #[derive(Parser)]
@@ -32,16 +35,23 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Stand in for configurable-http-proxy.
-    Chp(Box<chp::Options>),
+    Chp(Box<ChpOptions>),
     #[command(flatten)]
     Shell(shell::Command),
 }
 
 fn main() -> ExitCode {
-    match Cli::parse_from(arguments(std::env::args_os())).command {
-        Command::Chp(options) => chp::run(*options),
-        Command::Shell(command) => shell::run(command, Cli::command),
+    let parsed = settings::parse(&program(), &arguments(std::env::args_os()));
+    let command = |(matches, settings)| Ok((Cli::from_arg_matches(&matches)?.command, settings));
+    match parsed.and_then(command) {
+        Ok((Command::Chp(options), settings)) => chp::run(*options, settings),
+        Ok((Command::Shell(command), settings)) => shell::run(command, settings, program()),
+        Err(error) => error.exit(),
     }
+}
+
+fn program() -> clap::Command {
+    settings::shared_by(Cli::command())
 }
 
 /// The command line; a program that is called `configurable-http-proxy` is `chp`.

@@ -4,44 +4,27 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
-use serde::Deserialize;
-use traefik_router::{Backend, Etcd, FileBackend, KvBackend, Nested, Result, Tls};
+use traefik_router::{Backend, Etcd, FileBackend, KvBackend, Result, Tls};
 
 /// What the option `--backend` takes.
 pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE or etcd:URL[,URL…]";
-
-/// Whether routers stand below others, as a command line or a configuration file names it.
-#[derive(Debug, Clone, Copy, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Nesting {
-    /// Where it gains something.
-    Auto,
-    /// Wherever it can be.
-    Always,
-    /// Nowhere.
-    Never,
-}
-
-impl From<Nesting> for Nested {
-    fn from(nesting: Nesting) -> Self {
-        match nesting {
-            Nesting::Auto => Self::Auto,
-            Nesting::Always => Self::Always,
-            Nesting::Never => Self::Never,
-        }
-    }
-}
 
 /// A store of routes that is not opened yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     place: Place,
-    user: Option<Credentials>,
-    tls: Tls,
-    traefik_prefix: Option<String>,
-    jupyterhub_prefix: Option<String>,
-    lock_timeout: Option<Duration>,
+    /// The user of etcd.
+    pub(crate) user: Option<Credentials>,
+    /// How TLS is done towards etcd.
+    pub(crate) tls: Tls,
+    /// Below which keys Traefik looks in etcd.
+    pub(crate) traefik_prefix: Option<String>,
+    /// Below which keys of etcd only we look.
+    pub(crate) jupyterhub_prefix: Option<String>,
+    /// How long to wait for another writer of the file.
+    pub(crate) lock_timeout: Option<Duration>,
+    /// Whether a loss of power may take the file with it.
+    temporary: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -51,16 +34,16 @@ enum Place {
 }
 
 #[derive(Clone)]
-struct Credentials {
-    name: String,
-    password: String,
+pub(crate) struct Credentials {
+    pub(crate) name: String,
+    pub(crate) password: String,
 }
 
 impl Store {
     /// Reads what `--backend` was given. The error says what is wrong without repeating what may
     /// be a secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let refuse = |why: &str| Err(format!("backend: {why}; use {SYNTAX}"));
+        let refuse = |why: &str| Err(format!("{why}; use {SYNTAX}"));
         let (kind, rest) = text.split_once(':').unwrap_or(("", ""));
         let endings: &[_] = match kind {
             "toml" => &["toml"],
@@ -88,6 +71,14 @@ impl Store {
         Ok(Self::at(Place::File(path.into())))
     }
 
+    /// A TOML file that need not outlast a loss of power.
+    pub(crate) fn temporary(path: PathBuf) -> Self {
+        Self {
+            temporary: true,
+            ..Self::at(Place::File(path))
+        }
+    }
+
     fn at(place: Place) -> Self {
         Self {
             place,
@@ -96,52 +87,15 @@ impl Store {
             traefik_prefix: None,
             jupyterhub_prefix: None,
             lock_timeout: None,
+            temporary: false,
         }
-    }
-
-    /// The user of etcd.
-    pub(crate) fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        self.user = Some(Credentials {
-            name: name.into(),
-            password: password.into(),
-        });
-        self
-    }
-
-    /// How TLS is done towards etcd.
-    pub(crate) fn tls(mut self, tls: Tls) -> Self {
-        self.tls = tls;
-        self
-    }
-
-    /// Below which keys Traefik looks in etcd.
-    pub(crate) fn traefik_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.traefik_prefix = Some(prefix.into());
-        self
-    }
-
-    /// Below which keys of etcd only we look.
-    pub(crate) fn jupyterhub_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.jupyterhub_prefix = Some(prefix.into());
-        self
-    }
-
-    /// How long to wait for another writer of the file.
-    pub(crate) fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = Some(timeout);
-        self
-    }
-
-    /// Whether it is etcd.
-    pub(crate) fn is_etcd(&self) -> bool {
-        matches!(self.place, Place::Etcd(_))
     }
 
     /// The backend. Nothing is read or written yet.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match &self.place {
             Place::File(path) => {
-                let mut file = FileBackend::new(path);
+                let mut file = FileBackend::new(path).durable(!self.temporary);
                 if let Some(timeout) = self.lock_timeout {
                     file = file.lock_timeout(timeout);
                 }
@@ -210,9 +164,11 @@ mod tests {
             assert!(error.contains(why), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
-        let store = Store::parse("etcd:http://a:1")
-            .unwrap()
-            .user("me", "hunter2");
+        let mut store = Store::parse("etcd:http://a:1").unwrap();
+        store.user = Some(Credentials {
+            name: "me".into(),
+            password: "hunter2".into(),
+        });
         assert!(!format!("{store:?}").contains("hunter2"));
     }
 }

@@ -29,19 +29,8 @@ struct Logger;
 /// the others would wait for it for ever. Traefik ends with the program.
 ///
 /// # Errors
-/// If there is no such level, or no thread for the log.
-pub(super) fn start(level: &str) -> Result<(), String> {
-    let filter = match &*level.to_lowercase() {
-        "debug" | "silly" | "verbose" => LevelFilter::Debug,
-        "info" | "http" => LevelFilter::Info,
-        "warn" => LevelFilter::Warn,
-        "error" => LevelFilter::Error,
-        _ => {
-            return Err(format!(
-                "--log-level {level:?}: use debug, info, warn or error"
-            ));
-        }
-    };
+/// If there is no thread for the log.
+pub(super) fn start(level: LevelFilter) -> Result<(), String> {
     std::thread::Builder::new()
         .name("log".into())
         .spawn(|| {
@@ -51,7 +40,7 @@ pub(super) fn start(level: &str) -> Result<(), String> {
         })
         .map_err(|error| format!("no thread for the log: {error}"))?;
     log::set_logger(&Logger).map_err(|error| error.to_string())?;
-    log::set_max_level(filter);
+    log::set_max_level(level);
     // The usual hook writes to standard error, where it may wait for a reader.
     std::panic::set_hook(Box::new(|panic| {
         log::error!("{panic}");
@@ -206,7 +195,7 @@ mod tests {
     #[test]
     #[ignore = "it ends the program: the next test runs it in another one"]
     fn one_thread_panics() {
-        start("info").unwrap();
+        start(LevelFilter::Info).unwrap();
         drop(std::thread::spawn(|| panic!("one thread")).join());
     }
 

@@ -2,16 +2,15 @@
 
 mod activity;
 mod api;
+mod config;
 mod folder;
 mod logger;
 mod metrics;
-mod options;
 mod pages;
 mod proxy;
 mod relay;
 mod routes;
 mod server;
-mod settings;
 mod sockets;
 
 use std::path::PathBuf;
@@ -24,20 +23,19 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::folder::{Folder, RemovedAtEnd};
-pub(crate) use self::options::Options;
 use self::proxy::{Event, Proxy};
-use crate::wording::for_chp;
+use crate::settings::{ChpOptions, Settings};
 
-pub(crate) fn run(options: Options) -> ExitCode {
+pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
     let unblocked = unblock_signals();
-    if let Err(error) = logger::start(&options.log_level) {
-        return complain(&error);
+    if let Err(error) = logger::start(options.log_level) {
+        clap::Error::raw(clap::error::ErrorKind::Io, error + "\n").exit();
     }
     if let Err(error) = unblocked {
         log::warn!("SIGTERM and SIGINT may be blocked: {error}");
     }
     lift_file_limit();
-    let code = match serve(options) {
+    let code = match serve(options, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -49,7 +47,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
 }
 
 /// Serves until a signal ends the program.
-fn serve(options: Options) -> Result<(), String> {
+fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
     let (tell, events) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
     let told = tell.clone();
@@ -65,7 +63,7 @@ fn serve(options: Options) -> Result<(), String> {
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
     let place = Arc::clone(&folder.0);
     std::thread::spawn(move || {
-        let event = match Proxy::start(&options, place, tell.clone()) {
+        let event = match Proxy::start(&options, settings, place, tell.clone()) {
             Ok(proxy) => Event::Started(Box::new(proxy)),
             Err(error) => Event::Failed(error),
         };
@@ -113,15 +111,6 @@ fn lift_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, lifted) {
         log::debug!("the limit of open files stays: {error}");
     }
-}
-
-/// Before there is a log.
-fn complain(error: &str) -> ExitCode {
-    clap::Error::raw(
-        clap::error::ErrorKind::InvalidValue,
-        format!("{}\n", for_chp(error)),
-    )
-    .exit()
 }
 
 /// The file with the process id; it goes when this does.

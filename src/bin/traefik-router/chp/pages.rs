@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::options::Options;
 use super::routes::decode;
 use super::server::{Request, Response, reason, tls};
+use crate::settings::ChpOptions;
 use crate::{client_tls, url};
 
 pub(super) const HEALTH: &str = "/_chp_healthz";
@@ -113,7 +113,7 @@ fn fetch(agent: &ureq::Agent, url: &str, status: u16) -> Result<Response, ureq::
 ///
 /// # Errors
 /// Says which file is wrong.
-pub(super) fn agent(url: &str, options: &Options) -> Result<ureq::Agent, String> {
+pub(super) fn agent(url: &str, options: &ChpOptions) -> Result<ureq::Agent, String> {
     let mut config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)

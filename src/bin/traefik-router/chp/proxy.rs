@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use traefik_router::backend::Backend;
-use traefik_router::{ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
+use traefik_router::{Backend as _, ErrorKind, Route, Router};
 
 use super::activity::{self, Activity};
 use super::api::{self, Api};
+use super::config::{Config, Place, metrics_path, shared_service_config};
 use super::folder::Folder;
 use super::metrics::Metrics;
-use super::options::Options;
 use super::pages::{self, Pages, Source};
 use super::relay::{self, Relays};
 use super::routes::{Routes, Rules, socket_of, without_query};
 use super::server::{Handler, Listener, Response, at_most, serve, threads, tls};
-use super::settings::{Place, Settings, metrics_path, shared_service_config};
+use crate::settings::{ChpOptions, Resolved, Settings};
+use crate::store::Store;
 
 /// How many connections each of our servers keeps open.
 const API_CONNECTIONS: usize = 512;
@@ -60,32 +60,21 @@ impl Proxy {
     /// # Errors
     /// Says what can't be started, and why.
     pub(super) fn start(
-        options: &Options,
+        options: &ChpOptions,
+        settings: Settings,
         folder: Arc<Folder>,
         events: Sender<Event>,
     ) -> Result<Self, String> {
-        if let Some(refusal) = options.refusal() {
-            return Err(refusal.into());
+        for line in &settings.remarks {
+            log::warn!("{line}");
         }
-        for line in options.without_effect() {
-            log::warn!("{line}; the option has no effect");
-        }
-        for name in [
-            "CONFIGPROXY_SSL_KEY_PASSPHRASE",
-            "CONFIGPROXY_API_SSL_KEY_PASSPHRASE",
-        ] {
-            if std::env::var_os(name).is_some() {
-                return Err(format!(
-                    "{name} is not supported: give keys without a passphrase"
-                ));
-            }
-        }
-        let token = std::env::var("CONFIGPROXY_AUTH_TOKEN")
-            .ok()
-            .filter(|token| !token.is_empty());
+        let token = ChpOptions::auth_token()?;
         if token.is_none() {
             log::warn!("REST API is not authenticated.");
         }
+        // It goes with us, so that there is nothing to keep through a loss of power.
+        let private = Store::temporary(folder.path().join("routes.toml"));
+        let resolved = settings.resolve(Some(private))?;
         let front = Front::listen(options)?;
         let threads = threads().map_err(|error| format!("no threads for connections: {error}"))?;
         let rules = Rules {
@@ -108,6 +97,7 @@ impl Proxy {
         let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
         let router = start_traefik(
             options,
+            &resolved,
             folder.path(),
             &front,
             &traefik_api,
@@ -173,7 +163,7 @@ struct Front {
 }
 
 impl Front {
-    fn listen(options: &Options) -> Result<Self, String> {
+    fn listen(options: &ChpOptions) -> Result<Self, String> {
         let api = match &options.api_socket {
             Some(path) => vec![listen_on_socket("--api-socket", path)?],
             None => listen_on_port("--api-port", &options.api_ip, options.api_port())?,
@@ -266,22 +256,22 @@ impl Front {
 
 /// Starts Traefik with the routes that there are to begin with.
 fn start_traefik(
-    options: &Options,
+    options: &ChpOptions,
+    resolved: &Resolved,
     folder: &Path,
     front: &Front,
     traefik_api: &str,
     pages: &Pages,
     default: Vec<Route>,
 ) -> Result<Router, String> {
-    let store = options.backend.as_deref();
     let failed = |error: traefik_router::Error| error.to_string();
-    let backend = backend(store, folder)?;
+    let backend = resolved.store.open().map_err(failed)?;
     let stored = backend.inspect().map_err(failed)?;
     let shared = options.keep_routes && backend.is_served().map_err(failed)?;
     if let Some(stored) = stored.as_ref().filter(|_| shared) {
         shared_service_config(options, &stored.service)?;
     }
-    let settings = Settings::new(
+    let config = Config::new(
         options,
         &Place {
             listen: (&front.public.0, front.public.1),
@@ -291,14 +281,14 @@ fn start_traefik(
             api_entrypoint: API_ENTRYPOINT,
         },
     )?;
-    let mut builder = Router::builder(backend)
-        .public_url(settings.public_url)
+    let mut builder = resolved
+        .router(backend)
+        .public_url(config.public_url)
         .traefik_api_url(traefik_api)
         .traefik_api_entrypoint(API_ENTRYPOINT)
-        .extra_static_config(settings.static_config)
-        .extra_dynamic_config(settings.dynamic_config)
+        .extra_static_config(config.static_config)
+        .extra_dynamic_config(config.dynamic_config)
         .static_config_file(folder.join("traefik.toml"))
-        .traefik_bin(&options.traefik_bin)
         .traefik_log_level(if log::log_enabled!(log::Level::Debug) {
             "INFO"
         } else {
@@ -306,13 +296,10 @@ fn start_traefik(
         })
         .stop_timeout(GRACE);
     if !shared {
-        builder = builder.extra_service_config(settings.service_config);
+        builder = builder.extra_service_config(config.service_config);
     }
     if let (Some(cert), Some(key)) = (&options.ssl_cert, &options.ssl_key) {
         builder = builder.ssl(cert, key);
-    }
-    if let Some(nested) = options.nested_routers {
-        builder = builder.nested_routers(nested.into());
     }
     if options.keep_routes {
         let router = builder.start().map_err(failed)?;
@@ -333,40 +320,7 @@ fn start_traefik(
     })
 }
 
-/// The store that `--backend` names.
-fn backend(store: Option<&str>, folder: &Path) -> Result<Box<dyn Backend>, String> {
-    let Some(store) = store else {
-        // It goes with us, so that there is nothing to keep through a loss of power.
-        let file = FileBackend::new(folder.join("routes.toml")).durable(false);
-        return Ok(Box::new(file));
-    };
-    let refuse = || "--backend: give toml:FILE, yaml:FILE or etcd:URL".to_string();
-    let (kind, place) = store.split_once(':').ok_or_else(refuse)?;
-    match kind {
-        "toml" | "yaml" => {
-            let ending = Path::new(place).extension().unwrap_or_default();
-            if (kind == "toml") != (ending == "toml") {
-                return Err(format!(
-                    "--backend {store:?}: a {kind} file has another ending"
-                ));
-            }
-            Ok(Box::new(FileBackend::new(place)))
-        }
-        "etcd" => {
-            let etcd = Etcd::new(place.split(',')).map_err(|error| error.to_string())?;
-            let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-            let etcd = match (given("ETCD_USERNAME"), given("ETCD_PASSWORD")) {
-                (Some(user), Some(password)) => etcd.user(user, password),
-                (Some(_), None) => return Err("ETCD_USERNAME needs ETCD_PASSWORD beside it".into()),
-                (None, _) => etcd,
-            };
-            Ok(Box::new(KvBackend::new(etcd)))
-        }
-        _ => Err(refuse()),
-    }
-}
-
-fn error_pages(options: &Options, rules: &Rules) -> Result<Source, String> {
+fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
     if let Some(folder) = &options.error_path {
         return Ok(Source::Folder(folder.clone()));
     }
@@ -466,7 +420,7 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
     });
 }
 
-fn report(options: &Options) {
+fn report(options: &ChpOptions) {
     let scheme = |tls| if tls { "https" } else { "http" };
     let place = |socket: &Option<PathBuf>, ip: &str, port: u16| match socket {
         Some(path) => path.display().to_string(),

@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::failure::Failure;
 use super::output::Output;
-use super::settings::Settings;
+use crate::settings::Resolved;
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -22,13 +22,11 @@ Examples:
         /// written.
         file: Option<PathBuf>,
         /// The syntax. Defaults to what FILE ends in, else to toml.
-        #[arg(long, value_name = "SYNTAX")]
+        #[arg(long, value_name = "SYNTAX", conflicts_with = "file")]
         syntax: Option<Syntax>,
         /// Print the store's password and private key as well, and not REDACTED for them.
         #[arg(long)]
         with_secrets: bool,
-        #[command(flatten)]
-        settings: Box<Settings>,
     },
 }
 
@@ -38,21 +36,19 @@ pub(crate) enum Syntax {
     Yaml,
 }
 
-pub(super) fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
+pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCode, Failure> {
     let ConfigCommand::Static {
         file,
         syntax,
         with_secrets,
-        settings,
     } = command;
-    let resolved = settings.resolve()?;
     let name = match (syntax, &file) {
         (Some(Syntax::Yaml), _) => Path::new("traefik.yaml"),
-        (None, Some(file)) => file,
+        (_, Some(file)) => file,
         _ => Path::new("traefik.toml"),
     };
     let mut builder = resolved.builder()?.static_config_file(name);
-    if resolved.api_urls().is_empty() {
+    if resolved.settings.api_url.is_empty() {
         builder = builder.traefik_api_url("http://127.0.0.1:8099");
     }
     Output::plain().text(&builder.static_config_text(with_secrets)?)?;

@@ -9,8 +9,7 @@ use traefik_router::{Finding, Level};
 
 use super::failure::{FAILED, Failure};
 use super::output::{GREEN, Output, Progress, RED, YELLOW, shown};
-use super::resolved::Resolved;
-use super::settings::Common;
+use crate::settings::Resolved;
 use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\
@@ -20,8 +19,7 @@ Examples:
 
 Changes nothing. Exits with 1 if something is a problem; warnings are none.";
 
-pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
-    let resolved = common.settings.resolve()?;
+pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
     let progress = Progress::show("looking");
     let mut findings: Vec<_> = resolved
         .secret_files
@@ -34,12 +32,12 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
         finding
     };
     findings.extend(resolved.builder()?.diagnose().into_iter().map(worded));
-    findings.extend(unasked(&resolved));
+    findings.extend(unasked(resolved));
     drop(progress);
     let count = |level| findings.iter().filter(|one| one.level == level).count();
     let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
     let output = Output::new();
-    if common.json {
+    if resolved.json {
         output.json(&json!({
             "findings": findings,
             "problems": problems,
@@ -109,7 +107,7 @@ fn readable_by_others(_: &fs::Metadata) -> bool {
 }
 
 fn unasked(resolved: &Resolved) -> Option<Finding> {
-    resolved.api_urls().is_empty().then(|| {
+    resolved.settings.api_url.is_empty().then(|| {
         let message = "no Traefik was asked: no --api-url was given";
         Finding::new(Level::Note, "api", message)
             .advice("give it to see whether what is stored is served")

@@ -4,20 +4,18 @@ mod config;
 mod doctor;
 mod failure;
 mod output;
-mod resolved;
 mod routes;
-mod settings;
 mod status;
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Command as Program, Subcommand};
 
 use self::config::ConfigCommand;
 use self::failure::Failure;
 use self::output::{Output, complain};
 use self::routes::RoutesCommand;
-use self::settings::Common;
+use crate::settings::Settings;
 use crate::wording::for_shell;
 
 /// What stands below the program's own help.
@@ -46,10 +44,10 @@ pub(crate) enum Command {
     Routes(RoutesCommand),
     /// Which Traefiks answer, and whether they serve what is stored.
     #[command(after_help = status::HELP)]
-    Status(Common),
+    Status,
     /// Check everything that has to be right, and say what to do.
     #[command(after_help = doctor::HELP)]
-    Doctor(Common),
+    Doctor,
     /// The configuration that Traefik is given.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -62,8 +60,8 @@ pub(crate) enum Command {
 }
 
 /// Runs a command of `program`.
-pub(crate) fn run(command: Command, program: fn() -> clap::Command) -> ExitCode {
-    match execute(command, program) {
+pub(crate) fn run(command: Command, settings: Settings, program: Program) -> ExitCode {
+    match execute(command, settings, program) {
         Ok(code) => code,
         Err(failure) => {
             if let Some(message) = &failure.message {
@@ -74,16 +72,17 @@ pub(crate) fn run(command: Command, program: fn() -> clap::Command) -> ExitCode 
     }
 }
 
-fn execute(command: Command, program: fn() -> clap::Command) -> Result<ExitCode, Failure> {
+fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
+    let resolve = || all.resolve(None).map_err(Failure::usage);
     match command {
-        Command::Routes(command) => routes::run(command),
-        Command::Status(common) => status::run(common),
-        Command::Doctor(common) => doctor::run(common),
-        Command::Config(command) => config::run(command),
+        Command::Routes(command) => routes::run(command, &resolve()?),
+        Command::Status => status::run(&resolve()?),
+        Command::Doctor => doctor::run(&resolve()?),
+        Command::Config(command) => config::run(command, &resolve()?),
         Command::Completions { shell } => {
             // The generator panics where it can't write.
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut program(), "traefik-router", &mut script);
+            clap_complete::generate(shell, &mut program, "traefik-router", &mut script);
             Output::plain().text(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }

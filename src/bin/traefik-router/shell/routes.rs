@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 use traefik_router::backend::Contents;
 use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
 
 use super::failure::Failure;
 use super::output::{Output, Progress, warn};
-use super::resolved::Resolved;
-use super::settings::Common;
+use crate::settings::Resolved;
 use crate::url;
 
 #[derive(Subcommand)]
@@ -21,7 +20,7 @@ pub(crate) enum RoutesCommand {
 Examples:
   traefik-router routes list --backend toml:rules.toml
   traefik-router routes list --json | jq -r '.[].target'")]
-    List(Common),
+    List,
     /// One route, by its routespec.
     #[command(after_help = "\
 Examples:
@@ -32,8 +31,6 @@ Exits with 3 if there is none.")]
     Get {
         /// `[host]/path/`.
         routespec: String,
-        #[command(flatten)]
-        common: Common,
     },
     /// Add a route, or replace the one that has the same routespec. With --api-url it returns when
     /// Traefik serves it.
@@ -51,8 +48,6 @@ Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
         /// JSON to keep with the route.
         #[arg(long, value_name = "JSON")]
         data: Option<String>,
-        #[command(flatten)]
-        change: ChangeOptions,
     },
     /// Delete a route. With --api-url it returns when Traefik no longer serves it.
     #[command(after_help = "\
@@ -64,8 +59,6 @@ stop serving it.")]
     Delete {
         /// `[host]/path/`.
         routespec: String,
-        #[command(flatten)]
-        change: ChangeOptions,
     },
     /// The route that a request for this URL takes.
     #[command(after_help = "\
@@ -77,67 +70,51 @@ Asks the store, not Traefik. Exits with 3 if no route is for it.")]
     Resolve {
         /// A URL, or the path of one.
         url: String,
-        #[command(flatten)]
-        common: Common,
     },
 }
 
-#[derive(Args)]
-pub(crate) struct ChangeOptions {
-    /// Store the change, and ask no Traefik whether it serves it.
-    #[arg(long)]
-    no_wait: bool,
-    #[command(flatten)]
-    common: Common,
-}
-
-pub(super) fn run(command: RoutesCommand) -> Result<ExitCode, Failure> {
+pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCode, Failure> {
     match command {
-        RoutesCommand::List(common) => list(common)?,
-        RoutesCommand::Get { routespec, common } => {
+        RoutesCommand::List => list(resolved)?,
+        RoutesCommand::Get { routespec } => {
             let spec = RouteSpec::new(routespec)?;
-            let (json, contents) = look(common)?;
+            let contents = stored(resolved)?;
             let route = contents.routes.get(&spec);
-            show(json, route, || format!("there is no route {spec}"))?;
+            show(resolved, route, || format!("there is no route {spec}"))?;
         }
-        RoutesCommand::Resolve { url, common } => {
+        RoutesCommand::Resolve { url } => {
             let (host, path) = request(&url);
-            let (json, contents) = look(common)?;
+            let contents = stored(resolved)?;
             let route = contents.routes.resolve(host, path)?;
-            show(json, route, || format!("no route is for {url}"))?;
+            show(resolved, route, || format!("no route is for {url}"))?;
         }
         RoutesCommand::Add {
             routespec,
             target,
             data,
-            change,
         } => {
             let data = parse(data.as_deref())?;
             let route = Route::new(routespec, target)?.data(data);
-            let resolved = change.common.settings.resolve()?;
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
-            make(&resolved, route.into(), change.no_wait, change.common.json)?;
+            make(resolved, route.into())?;
         }
-        RoutesCommand::Delete { routespec, change } => {
+        RoutesCommand::Delete { routespec } => {
             let spec = RouteSpec::new(routespec)?;
-            let resolved = change.common.settings.resolve()?;
-            let stored = stored(&resolved)?;
-            if stored.routes.get(&spec).is_none() {
+            if stored(resolved)?.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
-            let change_of = Change::Delete(spec);
-            make(&resolved, change_of, change.no_wait, change.common.json)?;
+            make(resolved, Change::Delete(spec))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(common: Common) -> Result<(), Failure> {
-    let (json, contents) = look(common)?;
+fn list(resolved: &Resolved) -> Result<(), Failure> {
+    let contents = stored(resolved)?;
     let output = Output::new();
-    if json {
+    if resolved.json {
         let routes: Vec<_> = contents.routes.iter().map(|route| as_json(route)).collect();
         output.json(&routes)?;
         return Ok(());
@@ -146,11 +123,6 @@ fn list(common: Common) -> Result<(), Failure> {
 }
 
 /// What is stored, without a change to it.
-fn look(common: Common) -> Result<(bool, Contents), Failure> {
-    let resolved = common.settings.resolve()?;
-    Ok((common.json, stored(&resolved)?))
-}
-
 fn stored(resolved: &Resolved) -> Result<Contents, Failure> {
     let store = &resolved.store;
     store.open()?.inspect()?.ok_or_else(|| {
@@ -161,13 +133,13 @@ fn stored(resolved: &Resolved) -> Result<Contents, Failure> {
 }
 
 fn show(
-    json: bool,
+    resolved: &Resolved,
     route: Option<&std::sync::Arc<Route>>,
     none: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     let output = Output::new();
     match route {
-        Some(route) if json => output.json(&as_json(route))?,
+        Some(route) if resolved.json => output.json(&as_json(route))?,
         Some(route) => table(&output, std::iter::once(&**route))?,
         None => return Err(Failure::no_route(none())),
     }
@@ -211,8 +183,8 @@ fn request(url: &str) -> (&str, &str) {
 }
 
 /// Makes a change and prints the result.
-fn make(resolved: &Resolved, change: Change, no_wait: bool, json: bool) -> Result<(), Failure> {
-    let waits = !no_wait && !resolved.api_urls().is_empty();
+fn make(resolved: &Resolved, change: Change) -> Result<(), Failure> {
+    let waits = !resolved.settings.api_url.is_empty();
     let progress = Progress::show(match waits {
         true => "waiting for Traefik",
         false => "storing",
@@ -224,7 +196,7 @@ fn make(resolved: &Resolved, change: Change, no_wait: bool, json: bool) -> Resul
     let now = || Entrance::of(resolved).ok().flatten();
     let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
     let applied = applied.map_err(|error| moved.told_with(Failure::of_change(&error)))?;
-    report(&applied, moved, json)
+    report(&applied, moved, resolved.json)
 }
 
 /// Where requests for all routes of a table come in.
@@ -236,7 +208,8 @@ struct Entrance {
 impl Entrance {
     /// `None` if no option can change it, or there are no routes.
     fn of(resolved: &Resolved) -> Result<Option<Self>, Failure> {
-        if !resolved.may_move_routes() {
+        let settings = &resolved.settings;
+        if settings.entrypoint.is_none() && settings.public_url.is_none() {
             return Ok(None);
         }
         let stored = resolved.store.open()?.inspect()?;

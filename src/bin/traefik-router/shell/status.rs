@@ -9,7 +9,7 @@ use traefik_router::traefik::{Api, RouterInfo, Version};
 
 use super::failure::{FAILED, Failure};
 use super::output::Output;
-use super::settings::Common;
+use crate::settings::Resolved;
 use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\
@@ -35,8 +35,7 @@ struct Said {
     refused: Vec<RouterInfo>,
 }
 
-pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
-    let resolved = common.settings.resolve()?;
+pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
     let backend = resolved.store.open()?;
     let stored = backend.inspect()?;
     let marker = stored.as_ref().and_then(|stored| stored.commit.as_ref());
@@ -69,7 +68,7 @@ pub(super) fn run(common: Common) -> Result<ExitCode, Failure> {
     let answers: Vec<_> = resolved.apis()?.iter().map(ask).collect();
     let healthy = stored.is_some() && answers.iter().all(Answer::is_well);
     let output = Output::new();
-    if common.json {
+    if resolved.json {
         let traefiks: Vec<_> = answers.iter().map(Answer::to_json).collect();
         output.json(&json!({
             "store": {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::options::Options;
 use super::pages::HEALTH;
+use crate::settings::ChpOptions;
 
 /// The names of what is ours in Traefik beside the routes.
 const TRANSPORT: &str = "chp-targets";
@@ -18,8 +18,7 @@ const METRICS: &str = "chp-metrics";
 const FIRST: i64 = i64::MAX - 1000;
 
 /// The configuration for a Traefik that stands in for configurable-http-proxy.
-#[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct Config {
     pub(super) public_url: String,
     pub(super) static_config: Value,
     pub(super) dynamic_config: Value,
@@ -39,10 +38,10 @@ pub(super) struct Place<'a> {
     pub(super) api_entrypoint: &'a str,
 }
 
-impl Settings {
+impl Config {
     /// # Errors
     /// Says which option is wrong.
-    pub(super) fn new(options: &Options, place: &Place<'_>) -> Result<Self, String> {
+    pub(super) fn new(options: &ChpOptions, place: &Place<'_>) -> Result<Self, String> {
         let headers = custom_headers(&options.custom_header)?;
         let scheme = if options.is_https() { "https" } else { "http" };
         let stored = place.entrypoint.filter(|name| !name.is_empty());
@@ -118,7 +117,7 @@ fn named(ours: &str) -> String {
 
 /// What services have beside their servers, where another program serves them with what is `stored`:
 /// that stays. The error names the option that would change it.
-pub(super) fn shared_service_config(options: &Options, stored: &Value) -> Result<(), String> {
+pub(super) fn shared_service_config(options: &ChpOptions, stored: &Value) -> Result<(), String> {
     let refuse = |option: &str| {
         Err(format!(
             "{option}: another program serves the routes in the store without it; what the services \
@@ -151,7 +150,7 @@ fn encoded_characters() -> Value {
     })
 }
 
-fn entrypoint(options: &Options) -> Value {
+fn entrypoint(options: &ChpOptions) -> Value {
     let mut middlewares = vec![named(ERRORS)];
     if !options.custom_header.is_empty() {
         middlewares.push(named(HEADERS));
@@ -201,7 +200,7 @@ fn pages(entrypoint: &str, place: &Place<'_>) -> Value {
 }
 
 /// How Traefik talks to targets, where that is not its default.
-fn transport(options: &Options) -> Result<Option<Value>, String> {
+fn transport(options: &ChpOptions) -> Result<Option<Value>, String> {
     let mut transport = json!({});
     if options.insecure {
         transport["insecureSkipVerify"] = true.into();

@@ -1,0 +1,268 @@
+//! configurable-http-proxy's options and variables, and those that only `chp` has beside them.
+
+use std::env;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command};
+use log::LevelFilter;
+
+/// Stand in for configurable-http-proxy: JupyterHub's REST API for routes, served by Traefik.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(crate) struct Options {
+    /// Address to listen on for requests; '' means all.
+    #[arg(long, default_value = "")]
+    pub(crate) ip: String,
+    /// Port to listen on for requests.
+    #[arg(long, default_value_t = 8000)]
+    pub(crate) port: u16,
+    /// Unix socket to listen on instead, through a relay.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Private key for HTTPS (PEM).
+    #[arg(long, value_name = "FILE", requires = "ssl_cert")]
+    pub(crate) ssl_key: Option<PathBuf>,
+    /// Certificate for HTTPS (PEM).
+    #[arg(long, value_name = "FILE", requires = "ssl_key")]
+    pub(crate) ssl_cert: Option<PathBuf>,
+    /// CA of the clients' certificates (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssl_ca: Option<PathBuf>,
+    /// Require certificates of clients.
+    #[arg(long, requires_all = ["ssl_ca", "ssl_key"])]
+    pub(crate) ssl_request_cert: bool,
+    /// Refuse clients whose certificate is not signed by the CA; always so with --ssl-request-cert.
+    #[arg(long)]
+    pub(crate) ssl_reject_unauthorized: bool,
+    #[arg(long, hide = true)]
+    pub(crate) ssl_protocol: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) ssl_ciphers: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) ssl_allow_rc4: bool,
+    #[arg(long, hide = true)]
+    pub(crate) ssl_dhparam: Option<PathBuf>,
+
+    /// Address to listen on for the REST API; '' means all.
+    #[arg(long, default_value = "localhost")]
+    pub(crate) api_ip: String,
+    /// Port to listen on for the REST API [default: --port plus 1].
+    #[arg(long)]
+    pub(crate) api_port: Option<u16>,
+    /// Unix socket to listen on for the REST API instead.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) api_socket: Option<PathBuf>,
+    /// Private key for the REST API (PEM).
+    #[arg(long, value_name = "FILE", requires = "api_ssl_cert")]
+    pub(crate) api_ssl_key: Option<PathBuf>,
+    /// Certificate for the REST API (PEM).
+    #[arg(long, value_name = "FILE", requires = "api_ssl_key")]
+    pub(crate) api_ssl_cert: Option<PathBuf>,
+    /// CA of the certificates of the REST API's clients (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_ssl_ca: Option<PathBuf>,
+    /// Require certificates of the REST API's clients.
+    #[arg(long, requires_all = ["api_ssl_ca", "api_ssl_key"])]
+    pub(crate) api_ssl_request_cert: bool,
+    /// Refuse clients whose certificate is not signed by the CA; always so with
+    /// --api-ssl-request-cert.
+    #[arg(long)]
+    pub(crate) api_ssl_reject_unauthorized: bool,
+
+    /// Private key to show to targets (PEM).
+    #[arg(long, value_name = "FILE", requires = "client_ssl_cert")]
+    pub(crate) client_ssl_key: Option<PathBuf>,
+    /// Certificate to show to targets (PEM).
+    #[arg(long, value_name = "FILE", requires = "client_ssl_key")]
+    pub(crate) client_ssl_cert: Option<PathBuf>,
+    /// CA of the targets' certificates (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ssl_ca: Option<PathBuf>,
+    /// Has no effect: a TLS client always checks the server.
+    #[arg(long)]
+    pub(crate) client_ssl_request_cert: bool,
+    /// Has no effect: a TLS client always checks the server, unless --insecure is given.
+    #[arg(long)]
+    pub(crate) client_ssl_reject_unauthorized: bool,
+
+    /// Where requests go that no other route is for.
+    #[arg(long, value_name = "URL")]
+    pub(crate) default_target: Option<String>,
+    /// Server of error pages: asked for /404?url=… and /503?url=….
+    #[arg(long, value_name = "URL", conflicts_with = "error_path")]
+    pub(crate) error_target: Option<String>,
+    /// Folder of error pages: 404.html, 503.html, error.html.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) error_path: Option<PathBuf>,
+    /// Port on which HTTP is redirected to HTTPS.
+    #[arg(long, value_name = "PORT", requires = "ssl_key")]
+    pub(crate) redirect_port: Option<u16>,
+    /// Port that --redirect-port redirects to [default: --port].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) redirect_to: Option<u16>,
+    /// Take the first part of a route's path as its host.
+    #[arg(long)]
+    pub(crate) host_routing: bool,
+    /// Write the process id to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// What to log: debug, info, warn or error.
+    #[arg(
+        id = "chp_log_level",
+        long = "log-level",
+        value_parser = level, default_value = "info",
+        value_name = "LEVEL"
+    )]
+    pub(crate) log_level: LevelFilter,
+
+    #[arg(long, hide = true)]
+    pub(crate) no_x_forward: bool,
+    /// Do not put a target's path in front of the request's.
+    #[arg(long)]
+    pub(crate) no_prepend_path: bool,
+    #[arg(long, hide = true)]
+    pub(crate) no_include_prefix: bool,
+    #[arg(long, hide = true)]
+    pub(crate) auto_rewrite: bool,
+    /// Send the target's host in the Host header instead of the request's.
+    #[arg(long)]
+    pub(crate) change_origin: bool,
+    #[arg(long, hide = true)]
+    pub(crate) protocol_rewrite: Option<String>,
+    /// Header to add to requests, NAME:VALUE; may be given several times.
+    #[arg(long, value_name = "HEADER", action = clap::ArgAction::Append)]
+    pub(crate) custom_header: Vec<String>,
+    /// Do not check the certificates of targets.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    #[arg(id = "chp_timeout", long = "timeout", hide = true)]
+    pub(crate) timeout: Option<u64>,
+    /// How long a target may take to begin its answer, in milliseconds [default: for ever].
+    #[arg(long, value_name = "MS")]
+    pub(crate) proxy_timeout: Option<u64>,
+    /// How long a connection without a request stays open, in milliseconds [default: 180000].
+    #[arg(long, value_name = "MS")]
+    pub(crate) keep_alive_timeout: Option<u64>,
+    #[arg(long, hide = true)]
+    pub(crate) storage_backend: Option<String>,
+
+    /// Address to listen on for metrics; '' means all.
+    #[arg(long, default_value = "")]
+    pub(crate) metrics_ip: String,
+    /// Port to serve Prometheus metrics on [default: none].
+    #[arg(long)]
+    pub(crate) metrics_port: Option<u16>,
+    /// Unix socket to serve metrics on.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metrics_socket: Option<PathBuf>,
+
+    /// Begin with the routes in the store instead of none.
+    #[arg(long, requires = "backend")]
+    pub(crate) keep_routes: bool,
+    /// Begin with no routes even where another program serves those in the store.
+    #[arg(long, requires = "backend", conflicts_with = "keep_routes")]
+    pub(crate) replace_served_routes: bool,
+}
+
+/// Options that have no effect, and why.
+const NO_EQUAL: [(&str, &str); 6] = [
+    ("ssl-protocol", "Traefik accepts TLS 1.2 and later"),
+    ("ssl-ciphers", "Traefik chooses the ciphers"),
+    ("ssl-allow-rc4", "Traefik has no RC4"),
+    ("ssl-dhparam", "Traefik has no finite-field Diffie-Hellman"),
+    ("no-x-forward", "Traefik always sets X-Forwarded headers"),
+    ("timeout", "Traefik has no bound on a client's silence"),
+];
+/// Options that have no effect if another one is given, or is not given.
+const DEPENDENT: [(&str, bool, &str); 11] = [
+    ("ssl-ca", false, "ssl-request-cert"),
+    ("ssl-reject-unauthorized", false, "ssl-request-cert"),
+    ("api-ssl-ca", false, "api-ssl-request-cert"),
+    ("api-ssl-reject-unauthorized", false, "api-ssl-request-cert"),
+    ("redirect-to", false, "redirect-port"),
+    ("metrics-ip", false, "metrics-port"),
+    ("ip", true, "socket"),
+    ("api-ip", true, "api-socket"),
+    ("api-port", true, "api-socket"),
+    ("metrics-port", true, "metrics-socket"),
+    ("client-ssl-reject-unauthorized", true, "insecure"),
+];
+/// Options that are refused, and why.
+const NOT_SUPPORTED: [(&str, &str); 4] = [
+    ("no-include-prefix", "targets get the whole path"),
+    ("auto-rewrite", NO_REWRITE),
+    ("protocol-rewrite", NO_REWRITE),
+    (
+        "storage-backend",
+        "it names a JavaScript class; use --backend",
+    ),
+];
+const NO_REWRITE: &str = "Traefik does not rewrite Location headers";
+
+/// A line for each of configurable-http-proxy's options that is given and has no effect.
+///
+/// # Errors
+/// Names an option that is not supported.
+pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<String>, String> {
+    let is_given = |long: &str| {
+        let mut options = command.get_arguments();
+        let option = options.find(|option| option.get_long() == Some(long));
+        let source = option.and_then(|option| given.value_source(option.get_id().as_str()));
+        source == Some(ValueSource::CommandLine)
+    };
+    if let Some((option, why)) = NOT_SUPPORTED.iter().find(|(option, _)| is_given(option)) {
+        return Err(format!("--{option} is not supported: {why}"));
+    }
+    let no_equal = NO_EQUAL.map(|(option, why)| (option, why.to_string()));
+    let dependent = DEPENDENT
+        .iter()
+        .filter(|(_, is_idle_with, other)| is_given(other) == *is_idle_with);
+    let dependent = dependent.map(|(option, is_idle_with, other)| {
+        let not = if *is_idle_with { "" } else { "not " };
+        (*option, format!("--{other} is {not}given"))
+    });
+    let idle = no_equal
+        .into_iter()
+        .chain(dependent)
+        .filter(|(option, _)| is_given(option));
+    Ok(idle
+        .map(|(option, why)| format!("--{option}: {why}; the option has no effect"))
+        .collect())
+}
+
+fn level(name: &str) -> Result<LevelFilter, &'static str> {
+    match &*name.to_lowercase() {
+        "debug" | "silly" | "verbose" => Ok(LevelFilter::Debug),
+        "info" | "http" => Ok(LevelFilter::Info),
+        "warn" => Ok(LevelFilter::Warn),
+        "error" => Ok(LevelFilter::Error),
+        _ => Err("use debug, info, warn or error"),
+    }
+}
+
+impl Options {
+    /// The token for the REST API, if one is set.
+    ///
+    /// # Errors
+    /// Names a variable that is not supported.
+    pub(crate) fn auth_token() -> Result<Option<String>, String> {
+        let passphrases =
+            ["SSL_KEY", "API_SSL_KEY"].map(|key| format!("CONFIGPROXY_{key}_PASSPHRASE"));
+        if let Some(name) = passphrases.iter().find(|name| env::var_os(name).is_some()) {
+            return Err(format!(
+                "{name} is not supported: give keys without a passphrase"
+            ));
+        }
+        let token = env::var("CONFIGPROXY_AUTH_TOKEN").ok();
+        Ok(token.filter(|token| !token.is_empty()))
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.ssl_key.is_some()
+    }
+
+    pub(crate) fn api_port(&self) -> u16 {
+        self.api_port.unwrap_or(self.port.saturating_add(1))
+    }
+}

@@ -1,0 +1,189 @@
+//! The configuration file. Its keys are options without their dashes.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args as _, Command};
+use toml_edit::{Document, TomlError, Value};
+
+use super::options::{Settings, keys, needed_store};
+use crate::store::Store;
+
+/// The file that is read where none is named.
+const DEFAULT: &str = "traefik-router.toml";
+
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// The values of each option, by its id.
+    values: BTreeMap<String, Vec<OsString>>,
+}
+
+impl File {
+    /// Reads the file that is named, or the default one if it is there. Names of files in it are
+    /// relative to its folder.
+    pub(super) fn read(named: Option<PathBuf>) -> Result<Self, String> {
+        let is_named = named.is_some();
+        let path = named.unwrap_or_else(|| DEFAULT.into());
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if !is_named && error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                let path = path.display();
+                return Err(format!("can't read the configuration file {path}: {error}"));
+            }
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let values =
+            parse(&text, folder).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { path, values })
+    }
+
+    pub(super) fn values(&self, option: &str) -> &[OsString] {
+        self.values.get(option).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Reads a configuration file. The error names the line, and never shows it: a password may stand there
+/// by mistake.
+fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Vec<OsString>>, String> {
+    let in_line = |start: usize, why: &str| {
+        let line = text[..start.min(text.len())].matches('\n').count() + 1;
+        format!("line {line}: {}", why.trim_end())
+    };
+    let document = Document::parse(text).map_err(|error: TomlError| {
+        let start = error.span().map_or(0, |span| span.start);
+        in_line(start, error.message())
+    })?;
+    let options = keys();
+    let backend = document.get("backend").and_then(|item| item.as_str());
+    let mut values = BTreeMap::new();
+    for (key, item) in document.iter() {
+        let span = document.key(key).and_then(|key| key.span());
+        let fail = |why: &str| in_line(span.clone().map_or(0, |span| span.start), why);
+        let option = options.iter().find(|option| option.get_long() == Some(key));
+        let Some(option) = option else {
+            return Err(fail(&format!("unknown field `{}`", key.escape_debug())));
+        };
+        let found: Option<Vec<_>> = match (item.as_value(), option.get_action()) {
+            (Some(Value::Array(list)), ArgAction::Append) => {
+                list.iter().map(|value| scalar(option, value)).collect()
+            }
+            (Some(value), ArgAction::Set) => scalar(option, value).map(|text| vec![text]),
+            _ => None,
+        };
+        let found = found.ok_or_else(|| fail(&format!("invalid type of `{key}`")))?;
+        if let Some(why) = found.iter().find_map(|value| refusal(option, value)) {
+            return Err(fail(&why));
+        }
+        if let (Some(store), true) = (needed_store(option, backend), backend.is_some()) {
+            let why = format!("`{key}` has no effect without `backend = \"{store}\"`");
+            return Err(fail(&why));
+        }
+        let found = found
+            .into_iter()
+            .map(|value| rebased(option, value, folder));
+        values.insert(option.get_id().to_string(), found.collect());
+    }
+    Ok(values)
+}
+
+/// A value as it would stand on the command line, if it has the right type.
+fn scalar(option: &Arg, value: &Value) -> Option<String> {
+    let is_number = (option.get_value_names().unwrap_or_default().iter())
+        .any(|name| ["COUNT", "SECONDS"].contains(&name.as_str()));
+    match value {
+        Value::String(text) if !is_number => Some(text.value().clone()),
+        Value::Integer(number) if is_number => Some(number.value().to_string()),
+        Value::Float(number) if is_number => Some(number.value().to_string()),
+        _ => None,
+    }
+}
+
+/// Why an option does not take a value, without the value.
+fn refusal(option: &Arg, value: &str) -> Option<String> {
+    if option.get_id() == "backend" {
+        return Store::parse(value).err();
+    }
+    let line = format!("--{}={value}", option.get_long().unwrap_or_default());
+    let command = Settings::augment_args(Command::new(""));
+    let error = command.try_get_matches_from(["", &line]).err()?;
+    // What else has to be given is checked together with the command line.
+    let is_wrong = error.kind() != ErrorKind::MissingRequiredArgument;
+    let why = error.source().map(ToString::to_string);
+    is_wrong.then(|| why.unwrap_or("no value is given".into()))
+}
+
+fn rebased(option: &Arg, value: String, folder: &Path) -> OsString {
+    let is_file = option.get_value_names().unwrap_or_default() == ["FILE"];
+    // A program's bare name is looked for on PATH.
+    let is_bare = option.get_id() == "traefik_bin" && Path::new(&value).components().count() == 1;
+    match value.split_once(':') {
+        Some((kind, file)) if option.get_id() == "backend" && kind != "etcd" => {
+            let mut store = OsString::from(format!("{kind}:"));
+            store.push(folder.join(file));
+            store
+        }
+        _ if is_file && !is_bare => folder.join(value).into(),
+        _ => value.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_line_is_named_and_not_shown() {
+        for (text, expected) in [
+            (
+                "backend = \"toml:x.toml\"\npassword = \"hunter2\"\n",
+                "line 2: unknown field `password`",
+            ),
+            ("\n\nhunter2\n", "line 3: "),
+            ("timeout = -1\n", "line 1: -1 is no number of seconds"),
+            ("timeout = \"soon\"\n", "line 1: invalid type"),
+            ("api-url = \"http://x\"\n", "line 1: invalid type"),
+            ("config = \"x\"\n", "line 1: unknown field `config`"),
+            ("json = true\n", "line 1: unknown field `json`"),
+            ("[api-url]\nx = 1\n", "line 1: invalid type"),
+            (
+                "nested-routers = \"hunter2\"\n",
+                "line 1: give auto, always or never",
+            ),
+            (
+                "backend = \"etcd:http://u:hunter2@h\"\n",
+                "line 1: user name and password ",
+            ),
+            (
+                "etcd-user = \"hunter2\"\nbackend = \"yaml:x.yml\"\n",
+                "line 1: `etcd-user` has no effect without `backend = \"etcd:URL\"`",
+            ),
+        ] {
+            let error = parse(text, Path::new("")).err().unwrap();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_are_found_beside_the_configuration() {
+        let text = "backend = \"toml:rules.toml\"\napi-user = \"a\"\ntimeout = 5\n\
+                    traefik-bin = \"traefik\"\napi-ca-file = \"ca.pem\"\napi-url = [\"b\", \"c\"]\n";
+        let values = parse(text, Path::new("/etc/x")).unwrap();
+        for (option, expected) in [
+            ("backend", &["toml:/etc/x/rules.toml"][..]),
+            ("api_user", &["a"]),
+            ("timeout", &["5"]),
+            ("traefik_bin", &["traefik"]),
+            ("api_ca_file", &["/etc/x/ca.pem"]),
+            ("api_url", &["b", "c"]),
+        ] {
+            assert_eq!(values[option], expected, "{option}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The settings of all commands. They are parsed once, from the command line, the environment and the
+//! configuration file, and resolved once.
+
+mod chp;
+mod file;
+mod options;
+mod resolved;
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ErrorKind, Result};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, Error, FromArgMatches as _};
+
+pub(crate) use self::chp::Options as ChpOptions;
+use self::file::File;
+pub(crate) use self::options::{Settings, shared_by};
+use self::options::{keys, needed_store, partner};
+pub(crate) use self::resolved::Resolved;
+
+/// Parses a command line. What the environment and the configuration file say is put before the options
+/// on it, where it does not say the same: so clap checks all of it.
+pub(crate) fn parse(program: &Command, arguments: &[OsString]) -> Result<(ArgMatches, Settings)> {
+    let lenient = program.clone().ignore_errors(true);
+    let given = lenient.try_get_matches_from(arguments)?;
+    let (depth, command, given) = innermost(program, &given);
+    let mut all = arguments.to_vec();
+    let mut file = None;
+    if command.get_arguments().any(|arg| arg.get_id() == "config") {
+        let named = given.get_one::<PathBuf>("config").cloned();
+        let read = File::read(named.or_else(|| variable("TRAEFIK_ROUTER_CONFIG").map(Into::into)));
+        let read = file.insert(read.map_err(refused)?);
+        all.splice(depth..depth, added(command, given, read)?);
+    }
+    let matches = program.clone().try_get_matches_from(all).map_err(|error| {
+        let is_from_file = error.kind() == ErrorKind::MissingRequiredArgument
+            && program.clone().try_get_matches_from(arguments).is_ok();
+        match (file, error.get(ContextKind::InvalidArg)) {
+            (Some(file), Some(missing)) if is_from_file => refused(format!(
+                "{}: its keys go together with {missing}, which is not given",
+                file.path.display()
+            )),
+            _ => error,
+        }
+    })?;
+    let mut settings = Settings::from_arg_matches(innermost(program, &matches).2)?;
+    if command.get_name() == "chp" {
+        settings.remarks = chp::remarks(command, given).map_err(refused)?;
+    }
+    Ok((matches, settings))
+}
+
+/// The command that was called, and the place of its options on the command line.
+fn innermost<'a>(
+    program: &'a Command,
+    given: &'a ArgMatches,
+) -> (usize, &'a Command, &'a ArgMatches) {
+    let (mut depth, mut innermost, mut matches) = (1, program, given);
+    while let Some((name, below)) = matches.subcommand() {
+        innermost = innermost.find_subcommand(name).unwrap_or(innermost);
+        (depth, matches) = (depth + 1, below);
+    }
+    (depth, innermost, matches)
+}
+
+/// The options that are not on the command line, and have an effect beside those that are.
+fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<OsString>> {
+    let source = |id: &str| given.value_source(id);
+    let excluded: Vec<_> = (command.get_arguments())
+        .filter(|option| source(option.get_id().as_str()) == Some(ValueSource::CommandLine))
+        .flat_map(|option| command.get_arg_conflicts_with(option))
+        .map(Arg::get_id)
+        .collect();
+    let backend = given.get_one::<String>("backend").map(String::as_str);
+    let backend = backend.or_else(|| file.values("backend").first()?.to_str());
+    let mut added = Vec::new();
+    for option in keys() {
+        let id = option.get_id().as_str();
+        let name = option.get_long().unwrap_or_default();
+        if !command.get_arguments().any(|taken| taken.get_id() == id) {
+            continue;
+        }
+        match (source(id), needed_store(&option, backend)) {
+            (Some(ValueSource::CommandLine), Some(store)) => {
+                let message = format!("--{name} has no effect without --backend {store}");
+                return Err(refused(message));
+            }
+            (None, None) => {}
+            _ => continue,
+        }
+        let lacks_partner = partner(command.get_name(), id)
+            .is_some_and(|partner| source(partner).is_none() && file.values(partner).is_empty());
+        let values = match (id, variable_of(id).and_then(variable)) {
+            _ if lacks_partner || excluded.contains(&option.get_id()) => Vec::new(),
+            // A password in the environment comes before the file that the configuration names.
+            ("etcd_password_file" | "api_password_file", Some(_)) => Vec::new(),
+            (_, Some(value)) => vec![value],
+            (_, None) => file.values(id).to_vec(),
+        };
+        for value in values {
+            let mut argument = OsString::from(format!("--{name}="));
+            argument.push(value);
+            added.push(argument);
+        }
+    }
+    Ok(added)
+}
+
+fn variable_of(option: &str) -> Option<&'static str> {
+    match option {
+        "etcd_user" => Some("ETCD_USERNAME"),
+        "etcd_password_file" => Some("ETCD_PASSWORD"),
+        "api_password_file" => Some("TRAEFIK_API_PASSWORD"),
+        "traefik_bin" => Some("TRAEFIK_BIN"),
+        _ => None,
+    }
+}
+
+/// The environment's variable, unless it is empty.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn refused(message: String) -> Error {
+    Error::raw(ErrorKind::InvalidValue, message + "\n")
+}

@@ -1,0 +1,252 @@
+//! The options that commands share. They are the configuration file's keys as well.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgGroup, Args, Command};
+use traefik_router::Nested;
+
+const ETCD: &str = "etcd";
+const TRAEFIK: &str = "Traefik";
+const LIMITS: &str = "Time limits";
+const STARTED: &str = "A Traefik that is started";
+
+/// The ids of options that go together, separated by spaces.
+const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
+                     etcd_key_file traefik_prefix";
+const API: &str =
+    "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
+const SERVING: &str = "quorum timeout";
+
+/// The options that have an effect for a command.
+fn taken_by(command: &str) -> &'static [&'static str] {
+    match command {
+        "list" | "get" | "resolve" => &[STORE, "jupyterhub_prefix json"],
+        "status" => &[STORE, API, "jupyterhub_prefix json"],
+        "doctor" => &[STORE, API, "jupyterhub_prefix json public_url traefik_bin"],
+        "add" | "delete" => &[
+            STORE,
+            API,
+            SERVING,
+            "jupyterhub_prefix json no_wait entrypoint public_url nested_routers lock_timeout",
+        ],
+        "static" => &[
+            STORE,
+            "api_url entrypoint public_url api_entrypoint throttle timeout log_level",
+        ],
+        "chp" => &[
+            STORE,
+            "jupyterhub_prefix nested_routers lock_timeout traefik_bin",
+        ],
+        _ => &[],
+    }
+}
+
+fn contains(options: &[&str], id: &str) -> bool {
+    options
+        .iter()
+        .any(|options| options.split(' ').any(|option| option == id))
+}
+
+/// The option without which another one has no effect for a command, where that differs by command.
+pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
+    match (command, option) {
+        ("static", "timeout") => Some("throttle"),
+        ("doctor", "public_url") | ("add" | "delete", "timeout") => Some("api_url"),
+        ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
+        _ => None,
+    }
+}
+
+/// A program with the options that its commands share.
+pub(crate) fn shared_by(program: Command) -> Command {
+    program.mut_subcommands(|command| match command.has_subcommands() {
+        true => shared_by(command),
+        false => complete(command),
+    })
+}
+
+fn complete(command: Command) -> Command {
+    let name = command.get_name().to_string();
+    let all = Settings::augment_args(Command::new(""));
+    all.get_arguments().fold(command, |command, arg| {
+        let id = arg.get_id().as_str();
+        match (contains(taken_by(&name), id), partner(&name, id)) {
+            // A command must know the ids of all options, or clap panics where the settings are read.
+            (false, _) => command.group(ArgGroup::new(arg.get_id())),
+            (true, Some(partner)) => command.arg(arg.clone().requires(partner)),
+            (true, None) => command.arg(arg),
+        }
+    })
+}
+
+/// The keys that a configuration file may have.
+pub(super) fn keys() -> Vec<Arg> {
+    let all = Settings::augment_args(Command::new(""));
+    let is_key = |arg: &&Arg| arg.get_action().takes_values() && arg.get_id() != "config";
+    all.get_arguments().filter(is_key).cloned().collect()
+}
+
+/// The store that an option needs, where `backend` is none that it has an effect for.
+pub(super) fn needed_store(option: &Arg, backend: Option<&str>) -> Option<&'static str> {
+    let (needed, kinds): (_, &[_]) = match (option.get_id().as_str(), option.get_help_heading()) {
+        (_, Some(ETCD)) => ("etcd:URL", &["etcd:"]),
+        ("lock_timeout", _) => ("toml:FILE or yaml:FILE", &["toml:", "yaml:"]),
+        _ => return None,
+    };
+    let is_one = |backend: &str| kinds.iter().any(|kind| backend.starts_with(kind));
+    (!backend.is_some_and(is_one)).then_some(needed)
+}
+
+/// The options that commands share.
+#[derive(Args, Default)]
+pub(crate) struct Settings {
+    /// Store the change, and ask no Traefik whether it serves it.
+    #[arg(long, action = ArgAction::SetTrue, conflicts_with_all = API.split(' ').chain(SERVING.split(' ')))]
+    pub(crate) no_wait: Option<bool>,
+    /// Print JSON, for programs.
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(crate) json: Option<bool>,
+    /// A TOML file with further options. Defaults to $TRAEFIK_ROUTER_CONFIG, then to
+    /// traefik-router.toml if that is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What to say about options that have no effect.
+    #[arg(skip)]
+    pub(crate) remarks: Vec<String>,
+
+    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]. `chp` has a private file where
+    /// none is named.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) backend: Option<String>,
+    /// The user of etcd. Defaults to $ETCD_USERNAME.
+    #[arg(long, value_name = "NAME", help_heading = ETCD, hide_short_help = true)]
+    pub(crate) etcd_user: Option<String>,
+    /// A file with the password of etcd's user. Defaults to $ETCD_PASSWORD.
+    #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_user", hide_short_help = true)]
+    pub(crate) etcd_password_file: Option<PathBuf>,
+    /// The CA that etcd's certificate is from, in PEM. Defaults to the usual ones.
+    #[arg(long, value_name = "FILE", help_heading = ETCD, hide_short_help = true)]
+    pub(crate) etcd_ca_file: Option<PathBuf>,
+    /// The certificate to show to etcd, in PEM.
+    #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_key_file", hide_short_help = true)]
+    pub(crate) etcd_cert_file: Option<PathBuf>,
+    /// The private key for it, in PEM.
+    #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_cert_file", hide_short_help = true)]
+    pub(crate) etcd_key_file: Option<PathBuf>,
+    /// Below which keys Traefik looks. Defaults to /traefik/.
+    #[arg(long, value_name = "PREFIX", help_heading = ETCD, hide_short_help = true)]
+    pub(crate) traefik_prefix: Option<String>,
+    /// Below which keys only we look. Defaults to /jupyterhub/.
+    #[arg(long, value_name = "PREFIX", help_heading = ETCD, hide_short_help = true)]
+    pub(crate) jupyterhub_prefix: Option<String>,
+
+    /// Where Traefik's API is; several times for several Traefiks. Without it changes are stored,
+    /// and no Traefik is asked.
+    #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
+    pub(crate) api_url: Vec<String>,
+    /// How many of several Traefiks have to serve a change. Defaults to all.
+    #[arg(long, value_name = "COUNT", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
+    pub(crate) quorum: Option<usize>,
+    /// The user name for the API. Defaults to jupyterhub.
+    #[arg(long, value_name = "NAME", help_heading = TRAEFIK, requires = "api_url")]
+    pub(crate) api_user: Option<String>,
+    /// A file with the password for the API. Defaults to $TRAEFIK_API_PASSWORD.
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires = "api_url")]
+    pub(crate) api_password_file: Option<PathBuf>,
+    /// The CA that the API's certificate is from, in PEM. Defaults to the usual ones.
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
+    pub(crate) api_ca_file: Option<PathBuf>,
+    /// The certificate to show to the API, in PEM.
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires = "api_key_file", hide_short_help = true)]
+    pub(crate) api_cert_file: Option<PathBuf>,
+    /// The private key for it, in PEM.
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires_all = ["api_url", "api_cert_file"], hide_short_help = true)]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// The entrypoint that routes are served on. All routes of a store are served on one: another
+    /// name moves them all. Defaults to the stored one, else to http or https as the public URL
+    /// begins.
+    #[arg(long, value_name = "NAME", help_heading = TRAEFIK)]
+    pub(crate) entrypoint: Option<String>,
+    /// Whether routers stand below others: auto, always, or never for Traefik before 3.6. It holds for
+    /// the whole table. Defaults to what is stored.
+    #[arg(long, value_name = "WHEN", value_parser = nested, help_heading = TRAEFIK, hide_short_help = true)]
+    pub(crate) nested_routers: Option<Nested>,
+    /// The program. Defaults to $TRAEFIK_BIN, then to traefik on PATH.
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK, hide_short_help = true)]
+    pub(crate) traefik_bin: Option<PathBuf>,
+
+    /// How many seconds Traefik may take to serve a change, once it is stored. A change of a file takes
+    /// --lock-timeout at most until it is stored. One in etcd takes several requests of 10 seconds at most.
+    /// Defaults to 30.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS)]
+    pub(crate) timeout: Option<Duration>,
+    /// How many seconds one request to the API may take. Defaults to 5.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
+    pub(crate) api_timeout: Option<Duration>,
+    /// How many seconds to wait for another writer of the file. etcd has none. Defaults to 10.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
+    pub(crate) lock_timeout: Option<Duration>,
+
+    /// Where Traefik listens for requests. Where it is given, a change is served only once requests to
+    /// this URL meet it. Defaults to http://127.0.0.1:8000, which is not asked.
+    #[arg(long, value_name = "URL", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) public_url: Option<String>,
+    /// The entrypoint that the API is served on. Defaults to auth_api.
+    #[arg(long, value_name = "NAME", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) api_entrypoint: Option<String>,
+    /// How many seconds Traefik waits between two changes. Defaults to 0.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = STARTED, hide_short_help = true)]
+    pub(crate) throttle: Option<Duration>,
+    /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
+    #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) log_level: Option<String>,
+}
+
+fn nested(when: &str) -> Result<Nested, &'static str> {
+    match when {
+        "auto" => Ok(Nested::Auto),
+        "always" => Ok(Nested::Always),
+        "never" => Ok(Nested::Never),
+        _ => Err("give auto, always or never"),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
+    let time = Duration::try_from_secs_f64(seconds);
+    time.map_err(|_| format!("{seconds} is no number of seconds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_option_is_in_the_guide() {
+        let guide = include_str!("../../../../docs/shell.md");
+        for option in keys() {
+            let option = option.get_long().unwrap();
+            assert!(guide.contains(&format!("`{option}`")), "{option}");
+        }
+    }
+
+    #[test]
+    fn every_option_is_taken_by_a_command() {
+        let all = Settings::augment_args(Command::new(""));
+        let known: BTreeSet<_> = all
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+            .collect();
+        let commands = ["list", "add", "status", "doctor", "static", "chp"];
+        let taken = commands.iter().flat_map(|command| taken_by(command));
+        assert_eq!(
+            taken
+                .flat_map(|options| options.split(' '))
+                .collect::<BTreeSet<_>>(),
+            known
+        );
+    }
+}

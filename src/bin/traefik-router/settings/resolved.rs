@@ -1,0 +1,188 @@
+//! The settings of a command, with what is in the files that they name.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use traefik_router::traefik::Api;
+use traefik_router::{Backend, Builder, Router, Tls};
+
+use super::options::Settings;
+use crate::store::{Credentials, SYNTAX, Store};
+
+/// The resolved settings.
+pub(crate) struct Resolved {
+    pub(crate) settings: Settings,
+    pub(crate) json: bool,
+    pub(crate) store: Store,
+    api_password: Option<String>,
+    api_tls: Tls,
+    /// The files that passwords were read from, and those with private keys.
+    pub(crate) secret_files: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the files that the settings name. Routes are kept in `default` where no store is named.
+    ///
+    /// # Errors
+    /// Says which setting or file is wrong, without what is in it.
+    pub(crate) fn resolve(self, default: Option<Store>) -> Result<Resolved, String> {
+        let api_password = match self.api_url.is_empty() {
+            true => None,
+            false => password(self.api_password_file.as_deref(), "TRAEFIK_API_PASSWORD")?,
+        };
+        if self.api_user.is_some() && api_password.is_none() {
+            let needed = "TRAEFIK_API_PASSWORD beside it, or --api-password-file";
+            return Err(format!("--api-user needs {needed}"));
+        }
+        let files = [
+            &self.etcd_password_file,
+            &self.api_password_file,
+            &self.etcd_key_file,
+            &self.api_key_file,
+        ];
+        Ok(Resolved {
+            json: self.json.unwrap_or_default(),
+            store: self.store(default)?,
+            api_password,
+            api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?,
+            secret_files: files.into_iter().flatten().cloned().collect(),
+            settings: self,
+        })
+    }
+
+    fn store(&self, default: Option<Store>) -> Result<Store, String> {
+        let mut store = match (&self.backend, default) {
+            (Some(text), _) => Store::parse(text).map_err(|why| format!("--backend: {why}"))?,
+            (None, Some(default)) => default,
+            (None, None) => {
+                return Err(format!(
+                    "say where routes are kept: --backend {SYNTAX}, or `backend` in the \
+                     configuration file"
+                ));
+            }
+        };
+        if let Some(name) = &self.etcd_user {
+            let password = password(self.etcd_password_file.as_deref(), "ETCD_PASSWORD")?;
+            store.user = Some(Credentials {
+                name: name.clone(),
+                password: password.ok_or(
+                    "--etcd-user or ETCD_USERNAME needs ETCD_PASSWORD beside it, or \
+                     --etcd-password-file",
+                )?,
+            });
+        }
+        store.tls = tls(
+            &self.etcd_ca_file,
+            &self.etcd_cert_file,
+            &self.etcd_key_file,
+        )?;
+        store.traefik_prefix.clone_from(&self.traefik_prefix);
+        store.jupyterhub_prefix.clone_from(&self.jupyterhub_prefix);
+        store.lock_timeout = self.lock_timeout;
+        Ok(store)
+    }
+}
+
+impl Resolved {
+    /// The API at each URL.
+    pub(crate) fn apis(&self) -> traefik_router::Result<Vec<Api>> {
+        let api = |url| {
+            let mut api = Api::with_tls(url, &self.api_tls)?;
+            if let Some(timeout) = self.settings.api_timeout {
+                api = api.timeout(timeout);
+            }
+            if let Some(password) = &self.api_password {
+                let user = self.settings.api_user.as_deref().unwrap_or("jupyterhub");
+                api = api.basic_auth(user, password);
+            }
+            Ok(api)
+        };
+        self.settings.api_url.iter().map(api).collect()
+    }
+
+    /// A Router's builder with the options that all commands give to one.
+    pub(crate) fn router(&self, backend: Box<dyn Backend>) -> Builder {
+        let nested = self.settings.nested_routers;
+        let to = with(Router::builder(backend), nested, Builder::nested_routers);
+        with(to, self.settings.traefik_bin.as_ref(), Builder::traefik_bin)
+    }
+
+    /// A builder for Traefiks that run already.
+    pub(crate) fn builder(&self) -> traefik_router::Result<Builder> {
+        let from = &self.settings;
+        let to = self
+            .router(self.store.open()?)
+            .traefik_api_urls(&from.api_url)
+            .traefik_api_tls(self.api_tls.clone())
+            .enable_setup_dynamic_config(false);
+        let to = with(to, from.quorum, Builder::traefik_quorum);
+        let to = with(to, from.api_user.as_ref(), Builder::traefik_api_username);
+        let to = with(
+            to,
+            self.api_password.as_ref(),
+            Builder::traefik_api_password,
+        );
+        let to = with(to, from.entrypoint.as_ref(), Builder::traefik_entrypoint);
+        let to = with(to, from.timeout, Builder::check_route_timeout);
+        let to = with(to, from.api_timeout, Builder::traefik_api_timeout);
+        let to = with(to, from.public_url.as_ref(), Builder::public_url);
+        let to = with(
+            to,
+            from.api_entrypoint.as_ref(),
+            Builder::traefik_api_entrypoint,
+        );
+        let to = with(
+            to,
+            from.throttle,
+            Builder::traefik_providers_throttle_duration,
+        );
+        Ok(with(
+            to,
+            from.log_level.as_ref(),
+            Builder::traefik_log_level,
+        ))
+    }
+}
+
+fn with<T>(builder: Builder, value: Option<T>, set: fn(Builder, T) -> Builder) -> Builder {
+    match value {
+        Some(value) => set(builder, value),
+        None => builder,
+    }
+}
+
+/// The password in a file, else in a variable.
+fn password(file: Option<&Path>, variable: &str) -> Result<Option<String>, String> {
+    let Some(path) = file else {
+        return match env::var(variable) {
+            // Its own text shows the value.
+            Err(env::VarError::NotUnicode(_)) => Err(format!("${variable} is not UTF-8")),
+            password => Ok(password.ok().filter(|password| !password.is_empty())),
+        };
+    };
+    let text = read(path)?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    match password.is_empty() || password.contains('\n') {
+        true => Err(format!(
+            "{} must hold one line, the password",
+            path.display()
+        )),
+        false => Ok(Some(password.into())),
+    }
+}
+
+fn tls(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Result<Tls, String> {
+    let mut tls = Tls::new();
+    if let Some(ca) = ca {
+        tls = tls.ca_pem(read(ca)?);
+    }
+    if let (Some(cert), Some(key)) = (cert, key) {
+        tls = tls.client_pem(read(cert)?, read(key)?);
+    }
+    Ok(tls)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))
+}
