@@ -55,7 +55,13 @@ const PROGRAM: &[(&str, &[&str])] = &[
     (
         "chp",
         &[
-            "client_tls", "random", "settings", "store", "sync", "url", "wording",
+            "client_tls",
+            "random",
+            "settings",
+            "store",
+            "sync",
+            "url",
+            "wording",
         ],
     ),
 ];

@@ -35,7 +35,7 @@ impl PublicUrl {
             return Ok(None);
         }
         // The other half of the time is for the API.
-        let bound = (pending.timeout / 2).min(polls.proof_patience());
+        let bound = (pending.timeout / 2).min(polls.entrypoint_patience());
         let left = || bound.saturating_sub(pending.stored_at.elapsed());
         while !left().is_zero() && !pending.is_rejected() {
             // A shorter time would cut off an entrypoint that is far away, again and again.

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+/// Below this, Traefik reloads so fast that polling often finds the end of a reload soonest. Above it, each
+/// poll takes CPU time from the reload and delays it.
+const SLOW: Duration = Duration::from_millis(20);
+/// Above this, a poll costs nothing beside the reload.
+const VERY_SLOW: Duration = Duration::from_millis(200);
+
 /// The shortest and the longest pause between two polls.
 const MIN_PAUSE: Duration = Duration::from_micros(50);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 /// Grace period for the entrypoint after twice the estimate.
-const PROOF_GRACE: Duration = Duration::from_millis(20);
+const ENTRYPOINT_GRACE: Duration = Duration::from_millis(20);
 
 /// Without routes Traefik takes about as long to reload as with so many.
 const BASE_ROUTES: usize = 15;
@@ -60,23 +66,42 @@ impl PollSchedule {
         }
     }
 
-    /// How long the entrypoint is waited for before the API is asked.
-    pub(super) fn proof_patience(&self) -> Duration {
-        PROOF_GRACE + 2 * self.estimate
+    /// The number of the first part of the estimate after which to poll, and the number of all parts.
+    fn parts(&self) -> (u32, u32) {
+        match self.estimate {
+            fast if fast < SLOW => (5, 8),
+            slow if slow < VERY_SLOW => (7, 8),
+            _ => (20, 32),
+        }
     }
 
-    /// The pause before the first poll, `elapsed` after the reload could begin. The poll comes after three
-    /// quarters of the estimate.
+    /// The times of polls up to the estimated end.
+    fn planned(&self) -> impl Iterator<Item = Duration> {
+        let (first, all) = self.parts();
+        (first..=all).map(move |part| self.estimate * part / all)
+    }
+
+    /// How long the entrypoint is waited for before the API is asked.
+    pub(super) fn entrypoint_patience(&self) -> Duration {
+        ENTRYPOINT_GRACE + 2 * self.estimate
+    }
+
+    /// The pause before the first poll, `elapsed` after the reload could begin.
     pub(super) fn first_pause(&mut self, elapsed: Duration) -> Duration {
-        let pause = (self.estimate * 3 / 4).saturating_sub(elapsed);
+        let first = self.planned().next().unwrap_or_default();
+        let pause = first.saturating_sub(elapsed);
         self.waited = !pause.is_zero();
         pause
     }
 
-    /// The pause after a poll that came too early: a sixteenth of the time that has passed.
+    /// The pause after a poll that came too early. Beyond the estimate it is half a part of the time that has
+    /// passed.
     pub(super) fn next_pause(&mut self, elapsed: Duration) -> Duration {
         self.polled_early = true;
-        (elapsed / 16).clamp(MIN_PAUSE, MAX_PAUSE)
+        let next = self.planned().find(|at| *at > elapsed);
+        let (_, all) = self.parts();
+        let pause = next.map_or(elapsed / (2 * all), |at| at - elapsed);
+        pause.clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
     /// Notes that a poll failed.
@@ -118,7 +143,7 @@ mod tests {
         polls.set_failed();
         assert_eq!(polls.took(ms(5)), None);
         let mut polls = PollSchedule::new(ms(160));
-        assert_eq!(polls.first_pause(ms(10)), ms(110));
+        assert_eq!(polls.first_pause(ms(10)), ms(130));
         assert_eq!(polls.took(ms(160)), Some(ms(140)));
         // Far longer than the estimate.
         let mut delayed = PollSchedule::new(ms(20));
@@ -131,17 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn polls_begin_shortly_before_the_end_and_get_rarer() {
-        for estimate in [ms(8), ms(80), ms(800)] {
-            let mut polls = PollSchedule::new(estimate);
-            assert_eq!(polls.first_pause(Duration::ZERO), estimate * 3 / 4);
-            for elapsed in [estimate * 3 / 4, estimate, 2 * estimate] {
-                assert_eq!(polls.next_pause(elapsed), elapsed / 16);
-            }
+    fn polls_come_where_they_cost_little() {
+        for (estimate, first, polls) in [
+            (ms(8), ms(5), 4),
+            (ms(80), ms(70), 2),
+            (ms(800), ms(500), 13),
+        ] {
+            let schedule = PollSchedule::new(estimate);
+            let planned: Vec<_> = schedule.planned().collect();
+            assert_eq!((planned[0], planned.len()), (first, polls));
+            assert_eq!(planned.last(), Some(&estimate));
         }
-        let mut polls = PollSchedule::new(ms(8));
-        assert_eq!(polls.next_pause(Duration::ZERO), MIN_PAUSE);
-        assert_eq!(polls.next_pause(ms(60_000)), MAX_PAUSE);
     }
 
     #[test]
