@@ -13,7 +13,7 @@ use crate::config::dynamic::{
 };
 use crate::config::merge;
 use crate::config::text::{
-    Field, Node, Piece, Section, Syntax, cut, filled, json_line, outside, unmarked,
+    Field, Node, Piece, Section, Syntax, cut, filled, json_line, outside, push_line, unmarked,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
@@ -79,7 +79,7 @@ enum Part {
 }
 
 impl TableFile {
-    /// A file that has nothing of ours yet but will have this header.
+    /// A file with what others wrote into it, and with this header.
     pub(super) fn new(syntax: Syntax, header: Header, foreign: String) -> Result<Self> {
         let tree = syntax.parse(&foreign).map_err(corrupt)?;
         Ok(Self {
@@ -415,23 +415,19 @@ impl TableFile {
     fn write(&self, pieces: &[Piece<Part>], sample: Option<&str>, out: &mut String) {
         let limit = if sample.is_some() { 0 } else { usize::MAX };
         let syntax = self.syntax;
-        let line = |indent: usize, line: &str, out: &mut String| {
-            out.extend(std::iter::repeat_n(' ', indent));
-            out.push_str(line);
-        };
         for piece in pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Part { part, indent } => match part {
-                    Part::Line(text) => line(*indent, text, out),
+                    Part::Line(text) => push_line(text, *indent, out),
                     Part::Marker => {
                         let value = marker(self.header.generation);
-                        line(*indent, &syntax.entry(&self.header.marker, &value), out);
+                        push_line(&syntax.entry(&self.header.marker, &value), *indent, out);
                     }
                     Part::Routers => {
                         if let Some(name) = sample {
                             let fields = [("rule", Field::Text("x"))];
-                            line(*indent, &syntax.map_entry(name, fields.into_iter()), out);
+                            push_line(&syntax.map_entry(name, fields.into_iter()), *indent, out);
                         }
                         let parents = self.parents.values().take(limit).flatten();
                         let parents = parents.map(|(_, parent)| &**parent);
@@ -441,7 +437,7 @@ impl TableFile {
                     }
                     Part::Services => {
                         if let Some(name) = sample {
-                            line(*indent, &syntax.entry(name, &json!({"x": {"y": 1}})), out);
+                            push_line(&syntax.entry(name, &json!({"x": {"y": 1}})), *indent, out);
                         }
                         let services = self.services.values().take(limit);
                         let services = services.map(|(_, service)| &**service);
@@ -449,13 +445,13 @@ impl TableFile {
                     }
                     Part::Records => {
                         let (open, close) = syntax.long_text("routes");
-                        line(*indent, &open, out);
-                        line(indent + 2, &json_line(&self.header), out);
+                        push_line(&open, *indent, out);
+                        push_line(&json_line(&self.header), indent + 2, out);
                         out.push('\n');
                         for lines in self.lines.values().take(limit) {
-                            line(indent + 2, &lines.record, out);
+                            push_line(&lines.record, indent + 2, out);
                         }
-                        line(0, close, out);
+                        out.push_str(close);
                     }
                 },
             }
@@ -627,9 +623,10 @@ impl TableFile {
         }
     }
 
-    /// Drops entries outside of our marks that have a name of ours: an edit by hand has torn or moved a
-    /// mark, or deleted a record. Traefik refuses a file that has a name twice. `routers` are those of
-    /// routes, and `config` is our configuration beside the table, where that is known by name.
+    /// Drops entries outside of our marks that have the name of one that we write. They are left where an
+    /// edit by hand has torn or moved a mark, or deleted a record. Traefik refuses a file that has a name
+    /// twice. `routers` are those of routes, and `config` is our configuration beside the table, where that
+    /// is known by name.
     fn drop_named(&mut self, mut routers: HashSet<String>, config: &Value) -> Result<()> {
         let parents = self.parents.values().flatten();
         routers.extend(parents.map(|(name, _)| name.clone()));

@@ -177,18 +177,17 @@ struct View<'a> {
     entrance: Entrance<'a>,
 }
 
-/// The services that a change begins to use, with their keys, and the keys of each that it no longer uses.
+/// What sets each service that a change begins to use, by name, and what deletes each that it no longer uses.
 #[derive(Default)]
 struct Services {
-    new: HashMap<String, BTreeMap<String, String>>,
+    new: HashMap<String, Transaction>,
     unused: Vec<Transaction>,
 }
 
 impl Services {
     fn bytes(&self) -> usize {
-        let pairs = self.new.values().flatten();
-        let new: usize = pairs.map(|(key, value)| key.len() + value.len() + 24).sum();
-        new + self.unused.iter().map(Transaction::bytes).sum::<usize>()
+        let all = self.new.values().chain(&self.unused);
+        all.map(Transaction::bytes).sum()
     }
 
     /// Sets each new service with the first router that leads to it.
@@ -198,7 +197,8 @@ impl Services {
         let new: Vec<_> = led
             .filter_map(|(_, service)| self.new.remove(service))
             .collect();
-        transaction.set.extend(new.into_iter().flatten());
+        new.into_iter()
+            .for_each(|service| transaction.then(service));
     }
 }
 
@@ -305,8 +305,12 @@ impl TableKeys {
             table.apply(change);
         }
         let changed = changes.iter().map(Change::spec).collect();
-        let header = self.header.clone();
-        self.become_table(table, &changed, header.entrance())
+        let entrypoint = self.header.entrypoint.clone();
+        let entrance = Entrance {
+            entrypoint: &entrypoint,
+            ..self.header.entrance()
+        };
+        self.become_table(table, &changed, entrance)
     }
 
     /// Becomes a table in which the routes of the `changed` routespecs are other ones. `entrance` is where
@@ -367,8 +371,10 @@ impl TableKeys {
         for spec in specs {
             self.replace_route(from, to, spec, &mut transaction);
         }
+        let now = to.layout.parents();
         let gone = from.layout.parents().keys();
-        for group in gone.chain(to.layout.parents().keys()) {
+        let gone = gone.filter(|group| !now.contains_key(*group));
+        for group in gone.chain(now.keys()) {
             self.replace_parent(from, to, group, &mut transaction);
         }
         Step {
@@ -506,6 +512,13 @@ impl TableKeys {
         keys
     }
 
+    /// The keys of the service of a target.
+    fn keys_of_service(&self, target: &Target, into: &mut BTreeMap<String, String>) -> Result<()> {
+        let name = service_name(self.keys.namespace(), target);
+        let config = service(target, &self.header.service);
+        flatten(&self.keys.http("services", &name), &config, into)
+    }
+
     /// Counts how many routes use each service once the table is this one.
     fn change_services(
         &mut self,
@@ -530,18 +543,18 @@ impl TableKeys {
         let mut services = Services::default();
         for (name, (was_used, target)) in touched {
             let is_used = self.users.get(&name).is_some_and(|users| *users > 0);
-            let mut keys = BTreeMap::new();
-            let config = service(target, &self.header.service);
-            flatten(&self.keys.http("services", &name), &config, &mut keys)?;
-            match (was_used, is_used) {
-                (false, true) => drop(services.new.insert(name, keys)),
-                (_, false) => {
-                    self.users.remove(&name);
-                    let mut transaction = Transaction::new();
-                    transaction.delete.extend(keys.into_keys());
-                    services.unused.push(transaction);
-                }
-                (true, true) => {}
+            if was_used && is_used {
+                continue;
+            }
+            let mut transaction = Transaction::new();
+            self.keys_of_service(target, &mut transaction.set)?;
+            if is_used {
+                services.new.insert(name, transaction);
+            } else {
+                self.users.remove(&name);
+                let keys = std::mem::take(&mut transaction.set);
+                transaction.delete = keys.into_keys().collect();
+                services.unused.push(transaction);
             }
         }
         Ok(services)
@@ -640,7 +653,6 @@ impl TableKeys {
 
     /// Gives every service another configuration beside its server.
     fn replace_services(&self, old: &Value) -> Result<Vec<Step>> {
-        let more = &self.header.service;
         let mut done = HashSet::new();
         let mut steps = Vec::new();
         for route in &self.table {
@@ -649,12 +661,11 @@ impl TableKeys {
             if !done.insert(name) {
                 continue;
             }
-            let (mut gone, mut transaction) = (BTreeMap::new(), Transaction::new());
-            flatten(&key, &service(&route.target, old), &mut gone)?;
-            let value = service(&route.target, more);
-            flatten(&key, &value, &mut transaction.set)?;
-            gone.retain(|key, _| !transaction.set.contains_key(key));
-            transaction.delete = gone.into_keys().collect();
+            let [mut before, mut now] = [BTreeMap::new(), BTreeMap::new()];
+            flatten(&key, &service(&route.target, old), &mut before)?;
+            self.keys_of_service(&route.target, &mut now)?;
+            let mut transaction = Transaction::new();
+            transaction.replace(before, now, true);
             steps.push(Step::of(transaction));
         }
         Ok(steps)

@@ -996,7 +996,7 @@ proptest! {
         }
     }
 
-    /// Whatever a writer that was cut off has left: the next one leaves what a new table has.
+    /// A writer is cut off between two transactions. The next writer leaves the keys of a new table.
     #[test]
     fn who_finds_a_torn_table_mends_it(
         first in (any_table(30), any_setup()),

@@ -14,6 +14,12 @@ pub(crate) enum Field<'a> {
     Defaults,
 }
 
+/// Adds a text behind this many spaces.
+pub(crate) fn push_line(line: &str, indent: usize, out: &mut String) {
+    out.extend(std::iter::repeat_n(' ', indent));
+    out.push_str(line);
+}
+
 /// A piece of a file: text that others wrote, or a part that we write.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Piece<P> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::pieces::{Field, Piece};
+use super::pieces::{Field, Piece, push_line};
 use super::toml;
 use super::tree::Node;
 #[cfg(feature = "yaml")]
@@ -86,7 +86,7 @@ impl Syntax {
         out: &mut String,
     ) {
         match self {
-            Self::Toml => toml::push_entries(lines, indent, out),
+            Self::Toml => lines.for_each(|line| push_line(line, indent, out)),
             #[cfg(feature = "yaml")]
             Self::Yaml => yaml::push_entries(lines, indent, out),
         }

@@ -136,17 +136,6 @@ fn to_toml(value: &Value) -> Option<toml_edit::Value> {
     })
 }
 
-pub(super) fn push_entries<'a>(
-    lines: impl Iterator<Item = &'a str>,
-    indent: usize,
-    out: &mut String,
-) {
-    for line in lines {
-        out.extend(std::iter::repeat_n(' ', indent));
-        out.push_str(line);
-    }
-}
-
 pub(super) fn document(value: &Value) -> String {
     let empty = Map::new();
     let mut document = DocumentMut::new();

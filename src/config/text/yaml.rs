@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::json::push_flow_line;
-use super::pieces::{Field, LINE, Piece};
+use super::pieces::{Field, LINE, Piece, push_line};
 use super::tree::{Kind, Node, Place, bom_len, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
@@ -288,7 +288,6 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Where a span's text ends, without the line breaks and blanks behind it.
     /// Whether a collection begins with this bracket, behind its anchor and tag.
     fn is_flow(&self, start: Span, bracket: char) -> bool {
         let mut rest = &self.text[self.offset(start.start)..];
@@ -300,6 +299,7 @@ impl<'t> Reader<'t> {
         rest.starts_with(bracket)
     }
 
+    /// Where a span's text ends, without the line breaks and blanks behind it.
     fn content_end(&self, span: Span) -> usize {
         let (start, end) = (self.offset(span.start), self.offset(span.end));
         let trimmed = self.text[start..end.max(start)].trim_end_matches([' ', '\n', '\r']);
@@ -363,13 +363,13 @@ fn flow_line(value: &(impl Serialize + ?Sized)) -> String {
     line
 }
 
-/// How many entries of ours one map has. Traefik compares each key of a map with all others of it: of 10,000
-/// routes in one map, that took two thirds of the time of a reload.
+/// The size of the maps that entries are written into. Traefik compares each key of a map with all others: with
+/// 10,000 routes in one map, that took two thirds of the time of a reload.
 const MAP: usize = 128;
 
-/// Entries for more than one such map are written as a merge of maps, which Traefik reads as one map. The first
-/// map has those that are left over as well: a map of one entry would be null, which Traefik refuses to merge,
-/// once somebody deletes its line by hand.
+/// Writes entries as one map. Twice [`MAP`] or more become a merge of maps, which Traefik reads as one. The
+/// remainder goes into the first map. A map of one entry would become null if its line were deleted by hand,
+/// and Traefik refuses to merge null.
 pub(super) fn push_entries<'a>(
     lines: impl Iterator<Item = &'a str> + Clone,
     indent: usize,
@@ -377,20 +377,16 @@ pub(super) fn push_entries<'a>(
 ) {
     let count = lines.clone().count();
     let (is_merge, left) = (count >= 2 * MAP, count % MAP);
-    let blanks = " ".repeat(indent);
     if is_merge {
-        out.push_str(&format!("{blanks}<<:\n"));
+        push_line("<<:\n", indent, out);
     }
+    let entry_indent = if is_merge { indent + 2 } else { indent };
     for (n, line) in lines.enumerate() {
         if is_merge && (n == 0 || n > left && (n - left) % MAP == 0) {
             // On a line of its own, so that an entry is a line that an edit by hand can delete.
-            out.push_str(&format!("{blanks}-\n"));
+            push_line("-\n", indent, out);
         }
-        out.push_str(&blanks);
-        if is_merge {
-            out.push_str("  ");
-        }
-        out.push_str(line);
+        push_line(line, entry_indent, out);
     }
 }
 

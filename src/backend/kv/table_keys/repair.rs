@@ -6,7 +6,7 @@ use super::TableKeys;
 use crate::backend::kv::flatten::flatten;
 use crate::backend::kv::step::Step;
 use crate::backend::kv::{KvBackend, KvStore, Transaction};
-use crate::config::dynamic::{marker, service};
+use crate::config::dynamic::marker;
 use crate::error::Result;
 use crate::route::{Group, Route, RouteSpec, Target, is_like_a_name, router_name, service_name};
 
@@ -100,12 +100,6 @@ impl TableKeys {
                 .and_then(|above| parents.get_key_value(above));
         }
         Ok(())
-    }
-
-    fn keys_of_service(&self, target: &Target, into: &mut BTreeMap<String, String>) -> Result<()> {
-        let name = service_name(self.keys.namespace(), target);
-        let config = service(target, &self.header.service);
-        flatten(&self.keys.http("services", &name), &config, into)
     }
 
     /// The router, service, middleware or record that a key belongs to; of a deeper key elsewhere the
