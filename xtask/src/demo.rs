@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use traefik_router::{Applied, Builder, Change, FileBackend, ProcessStatus, Route, Router};
 
-use crate::terminal::{bold, dim, green, human};
 use crate::{Result, tools};
+use kit::terminal::{bold, dim, green, human};
 
 pub(crate) fn run() -> Result {
     let traefik = tools::traefik()?;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::terminal::{green, red};
 use crate::{Result, tools};
+use kit::terminal::{green, red};
 
 pub(crate) fn run(options: &[&str]) -> Result {
     let has_to_reach = match options {

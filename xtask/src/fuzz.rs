@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use crate::terminal::{bold, green, red};
 use crate::{Result, tools};
+use kit::terminal::{bold, green, red};
 
 const TARGETS: [&str; 6] = [
     "rule",

@@ -13,7 +13,6 @@ mod fuzz;
 mod jupyterhub;
 mod soak;
 mod suite;
-mod terminal;
 mod tools;
 
 use std::process::ExitCode;
@@ -87,7 +86,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{} {error}", terminal::red("error:"));
+            eprintln!("{} {error}", kit::terminal::red("error:"));
             ExitCode::FAILURE
         }
     }

@@ -16,8 +16,8 @@ pub(crate) use self::faults::write_until_killed;
 use self::usage::Usage;
 use crate::demo::etcd::Server;
 use crate::demo::{Folder, Proxy, backend, ensure};
-use crate::terminal::{bold, green};
 use crate::{Result, tools};
+use kit::terminal::{bold, green};
 
 /// What `xtask` is called with to be a writer that is going to be killed.
 pub(crate) const WRITER: &str = "soak-writer";

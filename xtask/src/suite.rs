@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::terminal::{bold, green, human, red};
 use crate::{Result, tools};
+use kit::terminal::{bold, green, human, red};
 
 const MAX_CRATES: usize = 52;
 /// The tests that kill a program at each step of a commit.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::terminal::{dim, human};
+use kit::terminal::{dim, human};
 
 /// A program that is there, and how it came to be used.
 pub(crate) struct Tool {

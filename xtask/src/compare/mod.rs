@@ -25,8 +25,8 @@ use self::child::Child;
 use self::floor::Floor;
 use self::peer::Peer;
 use self::programs::{Etcd, Folder, free_port};
-use crate::terminal::human;
 use crate::{Result, tools};
+use kit::terminal::human;
 
 pub(crate) use self::ours::run as run_ours;
 pub(crate) use self::serving::target::{COMMAND as TARGET, run as run_target};

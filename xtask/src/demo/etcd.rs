@@ -8,8 +8,8 @@ use traefik_router::etcd::Client;
 use traefik_router::{Builder, Change, Etcd, KvBackend, Route, Router};
 
 use super::{Folder, NOBODY, Proxy, backend, ensure, listen, n_of, served, step, title};
-use crate::terminal::{green, human};
 use crate::{Result, tools};
+use kit::terminal::{green, human};
 
 const PASSWORD: &str = "for-this-demo-only";
 

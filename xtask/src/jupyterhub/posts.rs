@@ -10,7 +10,7 @@ use crate::Result;
 use crate::compare::http::Connection;
 use crate::compare::programs::{Folder, Program, free_port, wait_for};
 use crate::compare::stats::quantile;
-use crate::terminal::{bold, green};
+use kit::terminal::{bold, green};
 
 const ROUTES: usize = 200;
 const ROUNDS: usize = 5;

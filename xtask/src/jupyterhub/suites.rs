@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{Side, write_scripts};
 use crate::compare::programs::{Folder, Program};
-use crate::terminal::{bold, dim, green, red};
 use crate::{Result, tools};
+use kit::terminal::{bold, dim, green, red};
 
 /// A name, the modules, and whether JupyterHub speaks TLS to its proxy and servers.
 const SUITES: [(&str, &[&str], bool); 2] = [

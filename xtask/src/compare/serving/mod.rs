@@ -18,8 +18,8 @@ use self::sides::{ALL, CHP, FLAT, Side, TREE, Table, Traefik};
 use super::http::Connection;
 use super::programs::{Folder, Program, free_port, wait_for};
 use super::{cpu, in_release};
-use crate::terminal::human;
 use crate::{Result, tools};
+use kit::terminal::human;
 
 pub(super) fn run(arguments: &[&str]) -> Result {
     let options = Options::parse(arguments)?;

@@ -3,19 +3,23 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-pub(crate) fn bold(text: &str) -> String {
+/// Bold, for titles.
+pub fn bold(text: &str) -> String {
     painted("1", text)
 }
 
-pub(crate) fn red(text: &str) -> String {
+/// Red, for what failed.
+pub fn red(text: &str) -> String {
     painted("31", text)
 }
 
-pub(crate) fn green(text: &str) -> String {
+/// Green, for what is well.
+pub fn green(text: &str) -> String {
     painted("32", text)
 }
 
-pub(crate) fn dim(text: &str) -> String {
+/// Dim, for what matters less.
+pub fn dim(text: &str) -> String {
     painted("2", text)
 }
 
@@ -29,7 +33,7 @@ fn painted(code: &str, text: &str) -> String {
 }
 
 /// A duration as a person reads it: `4.2 ms`, `12 s`.
-pub(crate) fn human(duration: Duration) -> String {
+pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
         s if s >= 10.0 => format!("{s:.0} s"),

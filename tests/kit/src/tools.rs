@@ -1,0 +1,118 @@
+//! Where Traefik, etcd and the other programs are: named by a variable, on PATH, or in `target/tools`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Traefik.
+pub const TRAEFIK: Program = Program {
+    variable: "TRAEFIK_BIN",
+    name: "traefik",
+    fetched: "traefik",
+    get: "cargo xtask tools",
+};
+/// Traefik 3.5, which does not know `parentRefs`.
+pub const TRAEFIK_3_5: Program = Program {
+    variable: "TRAEFIK_3_5_BIN",
+    name: "traefik-3.5",
+    fetched: "traefik-3.5",
+    get: "cargo xtask tools --all",
+};
+/// etcd 3.4, which has an older gateway and forgets tokens sooner; or the etcd that the user has.
+pub const ETCD_3_4: Program = Program {
+    fetched: "etcd-3.4/etcd",
+    ..ETCD
+};
+/// etcd 3.5, or the etcd that the user has.
+pub const ETCD: Program = Program {
+    variable: "ETCD_BIN",
+    name: "etcd",
+    fetched: "etcd-3.5/etcd",
+    get: "cargo xtask tools --all",
+};
+/// What JupyterHub's routes are served by if nobody chooses another.
+pub const CONFIGURABLE_HTTP_PROXY: Program = Program {
+    variable: "CHP_BIN",
+    name: "configurable-http-proxy",
+    fetched: "configurable-http-proxy/node_modules/.bin/configurable-http-proxy",
+    get: "cargo xtask tools --hub",
+};
+/// The load generator wrk.
+pub const WRK: Program = Program {
+    variable: "WRK_BIN",
+    name: "wrk",
+    fetched: "wrk/wrk",
+    get: "cargo xtask tools --serving",
+};
+
+/// A program that tests or benchmarks run.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// The environment variable that names it.
+    pub variable: &'static str,
+    /// Its name on PATH.
+    pub name: &'static str,
+    /// Where it is put below `target/tools`.
+    fetched: &'static str,
+    /// The command that puts it there.
+    get: &'static str,
+}
+
+impl Program {
+    /// Where it is.
+    ///
+    /// # Panics
+    ///
+    /// If it is nowhere; the message says how to get it.
+    #[track_caller]
+    pub fn path(&self) -> PathBuf {
+        let found = self.named().or_else(|| self.on_path());
+        let found = found.or_else(|| Some(self.fetched()).filter(|file| file.is_file()));
+        found.unwrap_or_else(|| {
+            let (name, get, variable) = (self.name, self.get, self.variable);
+            panic!("{name} was not found: run `{get}`, or set {variable}")
+        })
+    }
+
+    /// What its variable says.
+    pub fn named(&self) -> Option<PathBuf> {
+        std::env::var_os(self.variable)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    }
+
+    /// The first file of its name on PATH.
+    pub fn on_path(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut files = std::env::split_paths(&path).map(|folder| folder.join(self.name));
+        files.find(|file| file.is_file())
+    }
+
+    /// Where `cargo xtask tools` puts it.
+    pub fn fetched(&self) -> PathBuf {
+        folder().join(self.fetched)
+    }
+}
+
+/// Both series of etcd that are supported; the user's own alone, if there is one.
+pub fn etcds() -> Vec<PathBuf> {
+    let mut both = vec![ETCD_3_4.path(), ETCD.path()];
+    both.dedup();
+    both
+}
+
+/// The workspace's `target/tools`, wherever cargo builds to.
+pub fn folder() -> PathBuf {
+    workspace().join("target/tools")
+}
+
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    tests.and_then(Path::parent).unwrap_or(Path::new("."))
+}
+
+/// The cargo that runs this program.
+pub fn cargo() -> std::process::Command {
+    let cargo = std::env::var_os("CARGO");
+    std::process::Command::new(cargo.as_deref().unwrap_or(OsStr::new("cargo")))
+}
