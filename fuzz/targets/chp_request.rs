@@ -9,10 +9,12 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 
-// Of the program's modules only the server is tried here.
+// Of the program's modules only the server is tried here; it locks with `sync`.
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/bin/traefik-router/chp/server/mod.rs"]
 mod server;
+#[path = "../../src/sync.rs"]
+mod sync;
 
 use server::{Handler, Listener, Request, Response};
 
