@@ -227,6 +227,27 @@ impl Http {
         answer.map_err(|error| self.post_error(path, error, unsent))
     }
 
+    /// Puts JSON. The body of the answer is thrown away where it says that all is well.
+    ///
+    /// The error says [`Stored::Unknown`] where the server may have got the whole request.
+    pub(crate) fn put(&self, path: &str, body: &[u8], timeout: Duration) -> Result<Answer> {
+        let mut unsent = body;
+        let timeout = timeout.max(MIN_TIMEOUT);
+        let request = self.agent.put(format!("{}{path}", self.base));
+        let bounds = Bounds {
+            connect: timeout,
+            total: timeout,
+        };
+        let request = self.json_request(request, unsent.len(), None);
+        self.bounded(request, bounds)
+            .send(ureq::SendBody::from_reader(&mut unsent))
+            .and_then(|answer| match answer.status().as_u16() {
+                200 => self.skim(answer),
+                _ => self.read(answer),
+            })
+            .map_err(|error| self.post_error(path, error, unsent))
+    }
+
     /// A server can't act on JSON whose last byte ureq has not even asked for: what it has not is
     /// left in `unsent`.
     fn try_post(
@@ -236,15 +257,8 @@ impl Http {
         authorization: Option<&str>,
         bounds: Bounds,
     ) -> Result<Answer, ureq::Error> {
-        self.post_request(path, unsent, authorization)
-            .config()
-            .timeout_global(self.unless_address(bounds.total))
-            .timeout_connect(Some(bounds.connect))
-            .timeout_send_request(Some(bounds.total))
-            .timeout_send_body(Some(bounds.total))
-            .timeout_recv_response(Some(bounds.total))
-            .timeout_recv_body(Some(bounds.total))
-            .build()
+        let request = self.post_request(path, unsent, authorization);
+        self.bounded(request, bounds)
             .send(ureq::SendBody::from_reader(unsent))
             .and_then(|answer| self.read(answer))
     }
@@ -300,15 +314,51 @@ impl Http {
         body: &[u8],
         authorization: Option<&str>,
     ) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
-        let request = self
-            .agent
-            .post(format!("{}{path}", self.base))
+        let request = self.agent.post(format!("{}{path}", self.base));
+        self.json_request(request, body.len(), authorization)
+    }
+
+    fn json_request(
+        &self,
+        request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        bytes: usize,
+        authorization: Option<&str>,
+    ) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        let request = request
             .content_type("application/json")
-            .header("content-length", body.len());
+            .header("content-length", bytes);
         match authorization.or(self.authorization.as_deref()) {
             Some(authorization) => request.header("authorization", authorization),
             None => request,
         }
+    }
+
+    fn bounded(
+        &self,
+        request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        bounds: Bounds,
+    ) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        request
+            .config()
+            .timeout_global(self.unless_address(bounds.total))
+            .timeout_connect(Some(bounds.connect))
+            .timeout_send_request(Some(bounds.total))
+            .timeout_send_body(Some(bounds.total))
+            .timeout_recv_response(Some(bounds.total))
+            .timeout_recv_body(Some(bounds.total))
+            .build()
+    }
+
+    /// Reads an answer to its end, so that its connection can be used again, and keeps nothing of its body.
+    fn skim(&self, answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
+        self.answered.store(true, Relaxed);
+        let (head, body) = answer.into_parts();
+        std::io::copy(&mut body.into_reader(), &mut std::io::sink())?;
+        Ok(Answer {
+            status: head.status.as_u16(),
+            body: Vec::new(),
+            headers: head.headers,
+        })
     }
 
     fn read(&self, answer: ureq::http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {

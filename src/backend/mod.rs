@@ -2,13 +2,15 @@
 //!
 //! A [`Backend`] stores a table of routes in a form that Traefik reads, and tells Traefik where.
 //! [`FileBackend`] keeps it in a TOML or YAML file, [`KvBackend`] in a key-value store such as
-//! etcd, [`MemoryBackend`] nowhere but in memory.
+//! etcd. [`MemoryBackend`] keeps it in memory, and a Router sends it to Traefik.
 //! Whoever writes another one runs [`conformance::check`] on it.
 
 pub mod conformance;
 mod contents;
+mod document;
 mod file;
 mod kv;
+mod lines;
 mod memory;
 mod record;
 
@@ -20,6 +22,7 @@ use serde_json::Value;
 
 pub use crate::config::dynamic::Setup;
 pub use contents::Contents;
+pub use document::{Document, Pushed};
 pub use file::FileBackend;
 pub use kv::{Entry, Etcd, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
@@ -33,7 +36,7 @@ use crate::route::{Change, RouteSpec, Table};
 /// leaves the table as it is asks the backend to check what Traefik reads of that route.
 pub type Edit<'a> = dyn FnMut(&Table, &BTreeSet<RouteSpec>) -> Vec<Change> + 'a;
 
-/// A store of routes that Traefik watches.
+/// A store of routes that Traefik watches, or whose content a Router sends to Traefik.
 ///
 /// All methods may be called from many threads at once, and other processes may write to the same
 /// store at any time. What others wrote there stays.
@@ -47,6 +50,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If the store's place can't be told to Traefik.
     fn static_config(&self) -> Result<Value>;
+
+    /// How to get what a Router has to send to its Traefiks. `None` where Traefik reads the store by
+    /// itself, which is the default.
+    fn pushed(&self) -> Option<&dyn Pushed> {
+        None
+    }
 
     /// Makes the store ready for Traefik to read, stores what `setup` sets, takes over the routes that
     /// jupyterhub-traefik-proxy left, and makes the changes of `edit`, all in one
@@ -160,6 +169,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn static_config(&self) -> Result<Value> {
         (**self).static_config()
+    }
+
+    fn pushed(&self) -> Option<&dyn Pushed> {
+        (**self).pushed()
     }
 
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {

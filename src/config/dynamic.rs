@@ -18,6 +18,7 @@ use crate::route::{
 
 /// The router of Traefik's API that we set up, and the middleware that guards it.
 const API_ROUTER: &str = "traefik-router-api";
+const REST_ROUTER: &str = "traefik-router-rest";
 const API_AUTH: &str = "traefik-router-api-auth";
 /// The same names as jupyterhub-traefik-proxy has them, and this crate had them before 0.1.
 const OLD_API_ROUTER: &str = "route_api";
@@ -129,6 +130,17 @@ impl ApiAccess {
     /// end in `ending`.
     pub(crate) fn config(&self, ending: &str) -> Value {
         self.config_at(API_PRIORITY, ending)
+    }
+
+    /// The router of the REST provider, behind the same guard, beside [`config`](Self::config).
+    pub(crate) fn rest_config(&self) -> Value {
+        json!({"http": {"routers": {REST_ROUTER: {
+            "rule": "Path(\"/api/providers/rest\") && Method(\"PUT\")",
+            "priority": API_PRIORITY + 1,
+            "entryPoints": [self.entrypoint],
+            "service": REST_SERVICE,
+            "middlewares": [API_AUTH],
+        }}}})
     }
 
     /// The same for a Traefik of others. Routers that they have on that entrypoint come first.
@@ -487,12 +499,17 @@ pub(crate) fn generation(middleware: &Value) -> Option<u64> {
 
 pub(crate) const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
 
+/// The middleware that carries what we keep for ourselves of a table that is pushed.
+pub(crate) const RECORDS: &str = "traefik-router-records";
+
 /// Above all routes.
 const GENERATION_PRIORITY: u64 = 1_000_000_000;
 /// Above all routers of others on the API's entrypoint.
 const API_PRIORITY: u64 = 2_000_000_000;
 /// What Traefik calls its API.
 pub(crate) const API_SERVICE: &str = "api@internal";
+/// What Traefik calls its REST provider, which takes a table that is pushed.
+pub(crate) const REST_SERVICE: &str = "rest@internal";
 
 #[cfg(test)]
 mod tests {

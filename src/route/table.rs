@@ -105,12 +105,6 @@ impl Table {
         }
     }
 
-    /// Makes changes; says whether they made a difference.
-    pub(crate) fn apply_all(&mut self, changes: &[Change]) -> bool {
-        let apply = |changed, change| changed | (self.apply(change) != Effect::None);
-        changes.iter().fold(false, apply)
-    }
-
     /// The changes that turn this table into `desired`.
     pub(crate) fn changes_to(&self, desired: &Self) -> Vec<Change> {
         let stale = self.0.keys().filter(|spec| !desired.0.contains_key(*spec));

@@ -7,6 +7,7 @@ mod start;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,10 +16,10 @@ use super::listen::Listen;
 use super::verify::{PublicUrl, Verifier};
 use super::{NotAsked, Router};
 use crate::backend::{Backend, Contents, Setup};
-use crate::config::MAX_WAIT;
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
 use crate::config::text::Syntax;
+use crate::config::{MAX_WAIT, merge};
 use crate::error::{Error, Result, Stored};
 use crate::http::Tls;
 use crate::route::{Nested, Route, Table};
@@ -38,7 +39,7 @@ const DEFAULT_PUBLIC_URL: &str = "http://127.0.0.1:8000";
 /// Options bear the names that jupyterhub-traefik-proxy documents.
 #[must_use = "a Router is made by `start`, `attach` or `offline`"]
 pub struct Builder {
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     public_url: Option<String>,
     entrypoint: Option<String>,
     api_entrypoint: String,
@@ -64,6 +65,9 @@ pub struct Builder {
     extra_static_config: Value,
     nested: Option<Nested>,
     throttle: Duration,
+    dynamic_config_file: PathBuf,
+    keeper_interval: Duration,
+    replace_pushed: bool,
     log_level: String,
     env: Vec<(OsString, OsString)>,
     stop_timeout: Duration,
@@ -72,12 +76,12 @@ pub struct Builder {
 impl Router {
     /// Starts to set up a Router that keeps its routes in `backend`.
     pub fn builder(backend: impl Backend) -> Builder {
-        Builder::new(Box::new(backend))
+        Builder::new(Arc::new(backend))
     }
 }
 
 impl Builder {
-    pub(super) fn new(backend: Box<dyn Backend>) -> Self {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             backend,
             public_url: None,
@@ -105,6 +109,9 @@ impl Builder {
             extra_static_config: json!({}),
             nested: None,
             throttle: Duration::ZERO,
+            dynamic_config_file: "dynamic.toml".into(),
+            keeper_interval: Duration::from_secs(1),
+            replace_pushed: false,
             log_level: "ERROR".into(),
             env: collector(),
             stop_timeout: Duration::from_secs(5),
@@ -310,6 +317,15 @@ impl Builder {
         self
     }
 
+    /// Where a Traefik that somebody else starts is to find
+    /// [`dynamic_config_text`](Self::dynamic_config_text), `.toml` or (with the feature `yaml`) `.yaml`:
+    /// [`static_config_text`](Self::static_config_text) names it for a store that is pushed. Defaults to
+    /// `dynamic.toml`.
+    pub fn dynamic_config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.dynamic_config_file = path.into();
+        self
+    }
+
     /// More static configuration, as Traefik documents it, merged over ours. Defaults to none.
     pub fn extra_static_config(mut self, config: Value) -> Self {
         self.extra_static_config = config;
@@ -322,6 +338,23 @@ impl Builder {
     /// [`check_route_timeout`](Self::check_route_timeout).
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
         self.throttle = throttle.min(MAX_WAIT);
+        self
+    }
+
+    /// How often a Router whose store is pushed ([`MemoryBackend`](crate::MemoryBackend)) asks its Traefiks
+    /// whether they still have the table. One that was restarted, or was away, is given it then, before
+    /// anyone asks. This takes one thread, which ends with the Router, and one small request each time.
+    /// Defaults to 1 second.
+    pub fn keeper_interval(mut self, interval: Duration) -> Self {
+        self.keeper_interval = interval.clamp(Duration::from_millis(10), MAX_WAIT);
+        self
+    }
+
+    /// Whether [`attach`](Self::attach) may replace what another program has pushed to a Traefik's REST
+    /// provider: the table of another name, or configuration of a program of another kind. A Router that
+    /// finds its table replaced refuses changes. Defaults to `false`.
+    pub fn replace_pushed_table(mut self, replace: bool) -> Self {
+        self.replace_pushed = replace;
         self
     }
 
@@ -392,7 +425,12 @@ impl Builder {
         let (public, api) = self.listens()?;
         let entrypoint = self.default_entrypoint(&public)?;
         self.check_entrypoints(&entrypoint)?;
-        let provider = self.backend.static_config()?;
+        let mut provider = self.backend.static_config()?;
+        if self.backend.pushed().is_some() {
+            let file = crate::atomic::utf8(&self.dynamic_config_file)?;
+            let file = json!({"filename": file, "watch": true});
+            merge(&mut provider, &json!({"providers": {"file": file}}));
+        }
         let mut config = self.static_config(&public, &api, &entrypoint, provider);
         let provider = format!("/providers/{}", self.backend.provider());
         for secret in ["/password", "/tls/key"] {
@@ -401,6 +439,42 @@ impl Builder {
                     *value = json!("REDACTED");
                 }
             }
+        }
+        Ok(syntax.document(&config))
+    }
+
+    /// The dynamic configuration by which a Traefik that somebody else starts takes a table that is pushed:
+    /// routers for its API and its REST provider, guarded by
+    /// [`traefik_api_password`](Self::traefik_api_password), and
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config). It is for the file that
+    /// [`dynamic_config_file`](Self::dynamic_config_file) names. Unless `with_secrets`, `REDACTED` stands
+    /// for the password's hash.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable, if there is no
+    /// password, or if Traefik reads the store by itself.
+    pub fn dynamic_config_text(&self, with_secrets: bool) -> Result<String> {
+        self.check_options()?;
+        let syntax = Syntax::of(&self.dynamic_config_file)?;
+        if self.backend.pushed().is_none() {
+            return Err(Error::invalid(
+                "Traefik reads its dynamic configuration from this store; only a table that is pushed needs \
+                 a file beside it",
+            ));
+        }
+        let Some(password) = &self.api_password else {
+            return Err(Error::invalid(
+                "whoever may push a table controls Traefik: set a password (`traefik_api_password`)",
+            ));
+        };
+        let mut api = self.api_access(password)?;
+        if !with_secrets {
+            api.password_hash = "REDACTED".into();
+        }
+        let mut config = api.config("");
+        merge(&mut config, &api.rest_config());
+        if let Some(extra) = &self.extra_dynamic_config {
+            merge(&mut config, extra);
         }
         Ok(syntax.document(&config))
     }
@@ -606,6 +680,7 @@ impl Builder {
             self.quorum,
             public,
         )
+        .delivering(&self.backend)
     }
 
     /// Takes back what was stored for a Router that can't be set up.

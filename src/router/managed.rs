@@ -14,6 +14,7 @@ use super::certificate::CertificateFiles;
 use super::listen::Listen;
 use crate::atomic::{self, FileId, Folder};
 use crate::config::dynamic::Certificate;
+use crate::config::text::Entries as _;
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Lock;

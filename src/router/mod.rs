@@ -4,6 +4,7 @@ mod applied;
 mod builder;
 mod certificate;
 mod commit;
+mod delivery;
 mod listen;
 mod managed;
 mod status;
@@ -11,11 +12,12 @@ mod verify;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use self::commit::{CommitQueue, Committer, Confirmed, Expected, Request, Scope};
+use self::delivery::Keeper;
 use self::managed::Managed;
 use self::verify::{Serving, Verifier};
 use crate::backend::{Backend, Commit, Edit, Setup};
@@ -39,7 +41,7 @@ pub use watch::{RouteEvent, Watch};
 /// Dropping a Router that has [started](Builder::start) a Traefik ends that Traefik.
 #[derive(Debug)]
 pub struct Router {
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     verifier: Verifier,
     commits: CommitQueue,
     managed: Option<Managed>,
@@ -49,10 +51,12 @@ pub struct Router {
     own: Option<Own>,
     /// The last commit: its marker and namespace are what to ask Traefik for.
     last: Mutex<Commit>,
+    /// Looks after the Traefiks that the table is sent to.
+    keeper: Mutex<Option<Keeper>>,
 }
 
 impl Router {
-    fn new(backend: Box<dyn Backend>, verifier: Verifier) -> Self {
+    fn new(backend: Arc<dyn Backend>, verifier: Verifier) -> Self {
         Self {
             backend,
             verifier,
@@ -61,6 +65,7 @@ impl Router {
             first: Mutex::new(None),
             own: None,
             last: Mutex::new(Commit::new("", 0)),
+            keeper: Mutex::new(None),
         }
     }
 
@@ -75,6 +80,15 @@ impl Router {
         self.managed = Some(managed);
         self.own = own;
         self
+    }
+
+    /// This Router, which looks after the Traefiks that it sends the table to.
+    fn keeping(self, interval: Duration) -> Result<Self> {
+        if let Some(delivery) = self.verifier.delivery() {
+            let keeper = Keeper::start(Arc::clone(delivery), interval)?;
+            *unpoisoned(self.keeper.lock()) = Some(keeper);
+        }
+        Ok(self)
     }
 
     /// This Router, whose first change stores a setup.
@@ -260,6 +274,7 @@ impl Router {
         };
         // A commit that is under way fails now; none begins after it.
         managed.end()?;
+        *unpoisoned(self.keeper.lock()) = None;
         self.commits
             .alone(|| managed.clean_up(|| self.backend.close()))
     }
@@ -336,6 +351,12 @@ impl Committer for Router {
                 "this Router has stopped its Traefik; start another one",
             ));
         }
+        if let Some(delivery) = self.verifier.delivery() {
+            match scope {
+                Scope::Table => delivery.send_again(),
+                Scope::Routes => delivery.check()?,
+            }
+        }
         if scope == Scope::Table {
             self.backend.repair()?;
         }
@@ -363,6 +384,7 @@ fn warn_of_likely_mistakes<'a>(specs: impl IntoIterator<Item = &'a RouteSpec>) {
 
 impl Drop for Router {
     fn drop(&mut self) {
+        *unpoisoned(self.keeper.lock()) = None;
         let ended = match &self.managed {
             Some(_) => self.stop(),
             None if self.verifier.apis().next().is_some() => self.backend.close(),

@@ -1,5 +1,6 @@
 //! Traefik's API: whether it has loaded a configuration, and what it made of it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::dynamic;
+use crate::config::dynamic::{self, RECORDS, REST_SERVICE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Answer, Http, Tls};
 use crate::url;
@@ -114,6 +115,16 @@ pub struct Service {
     /// The routers that use it.
     #[serde(default)]
     pub used_by: Vec<String>,
+}
+
+/// What Traefik's REST provider has loaded.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    Nothing,
+    /// A table, with the records of its [`Document`](crate::backend::Document) by their names.
+    Table(HashMap<String, String>),
+    /// Something that is not of this crate.
+    Other,
 }
 
 /// A middleware as Traefik runs it.
@@ -253,6 +264,68 @@ impl Api {
         self.named("middlewares", name, None)
     }
 
+    /// Gives the REST provider a dynamic configuration, whole, as JSON. Traefik has taken it then, and loads
+    /// it afterwards.
+    pub(crate) fn push(&self, document: &[u8], timeout: Duration) -> Result<()> {
+        const PATH: &str = "/api/providers/rest";
+        let answer = self.http.put(PATH, document, timeout)?;
+        match answer.status {
+            200 => Ok(()),
+            400 => {
+                let why = String::from_utf8_lossy(&answer.body);
+                let message = format!("{}{PATH} refuses the table: {}", self.url(), why.trim());
+                Err(Error::new(ErrorKind::Refused, message))
+            }
+            404 => Err(no_rest_router(self.url(), PATH)),
+            _ => self.read::<Value>(PATH, answer).map(drop),
+        }
+    }
+
+    /// Fails unless Traefik takes a table from us, and from nobody without the API's password.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) with what to change, and as [`version`](Self::version).
+    pub(crate) fn check_rest(&self) -> Result<()> {
+        let is_there = |kind: &str| Ok(self.named::<Value>(kind, REST_SERVICE, None)?.is_some());
+        if !is_there("services")? {
+            return Err(Error::invalid(format!(
+                "Traefik at {} has no REST provider: add `providers.rest` to its static configuration \
+                 (`traefik-router config static` prints one)",
+                self.url()
+            )));
+        }
+        if is_there("routers")? {
+            return Err(Error::invalid(format!(
+                "Traefik at {} takes a table from anybody: take `insecure` out of `providers.rest` in its \
+                 static configuration, and give {REST_SERVICE} a router behind a password \
+                 (`traefik-router config dynamic` prints one)",
+                self.url()
+            )));
+        }
+        // It is skipped, and so changes nothing.
+        self.push(b"{}", self.timeout)
+    }
+
+    /// What the REST provider has loaded.
+    pub(crate) fn pushed(&self) -> Result<Pushed> {
+        let records = format!("{RECORDS}@rest");
+        if let Some(middleware) = self.named::<Middleware>("middlewares", &records, None)? {
+            let settings = Value::from(middleware.settings);
+            let records = settings["headers"]["customRequestHeaders"].as_object();
+            let text =
+                |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.into()));
+            let records = records.into_iter().flatten();
+            return Ok(Pushed::Table(records.filter_map(text).collect()));
+        }
+        for kind in ["routers", "services", "middlewares"] {
+            let path = format!("/api/http/{kind}?search=@rest&per_page=1");
+            if !self.one::<Vec<Value>>(&path)?.is_empty() {
+                return Ok(Pushed::Other);
+            }
+        }
+        Ok(Pushed::Nothing)
+    }
+
     /// The generation that Traefik has loaded of a store; `None` if it has loaded nothing of it.
     /// `marker` is the [`Commit::marker`](crate::backend::Commit::marker) with its provider, such as
     /// `…@file`.
@@ -352,6 +425,15 @@ impl fmt::Debug for Api {
             .field("timeout", &self.timeout)
             .finish()
     }
+}
+
+fn no_rest_router(url: &str, path: &str) -> Error {
+    let message = format!(
+        "{url}{path} answers 404: Traefik has no REST provider (`providers.rest` in its static \
+         configuration), or the API's entrypoint has no router for {REST_SERVICE} \
+         (`traefik-router config dynamic` prints one)"
+    );
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 fn generation(marker: Option<Middleware>) -> Option<u64> {

@@ -7,4 +7,5 @@ pub(crate) mod process;
 pub(crate) mod version;
 mod watchdog;
 
+pub(crate) use api::Pushed;
 pub use api::{Api, EntryPoint, Middleware, RouterInfo, Service, Version};

@@ -23,6 +23,7 @@ mod nesting;
 mod ownership;
 mod processes;
 mod protocols;
+mod pushing;
 mod regressions;
 mod repairs;
 mod reviving;

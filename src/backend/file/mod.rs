@@ -296,7 +296,7 @@ impl FileBackend {
 
     fn publish(&self, state: &State) {
         let mut seen = unpoisoned(self.seen.write());
-        *seen = state.id().map(|id| (id, state.file.routes.clone()));
+        *seen = state.id().map(|id| (id, state.file.routes().clone()));
     }
 }
 
@@ -402,7 +402,7 @@ impl Backend for FileBackend {
         }
         let path = atomic::resolve(&self.path)?;
         let mut state = self.state();
-        Ok(self.refresh(&mut state, path)?.file.routes.clone())
+        Ok(self.refresh(&mut state, path)?.file.routes().clone())
     }
 
     fn inspect(&self) -> Result<Option<Contents>> {
@@ -421,12 +421,12 @@ impl Backend for FileBackend {
         let opened = &mut *self.opened();
         opened.before = None;
         self.kept(|state, lock, stored| {
-            let changes = edit(&state.file.routes, stored);
+            let changes = edit(state.file.routes(), stored);
             if !changes.is_empty() {
                 let explicit = opened.explicit.check(&state.file.header);
                 explicit.map_err(|error| error.context(state.path.display()))?;
             }
-            let routes = &state.file.routes;
+            let routes = state.file.routes();
             let is_needed = opened.restore_certificate(&state.path)?
                 || changes.iter().any(|change| routes.is_changed_by(change))
                 || !changes.is_empty() && state.is_edited()
@@ -516,8 +516,10 @@ impl Backend for FileBackend {
                 remove_certificate(&pem_of(&state.path))?;
             }
             let header = &state.file.header;
-            let goes =
-                share.is_alone()? && !attached && header.temporary && state.file.routes.is_empty();
+            let goes = share.is_alone()?
+                && !attached
+                && header.temporary
+                && state.file.routes().is_empty();
             let created = header.created;
             let text = match goes {
                 true => state.file.foreign(),
@@ -632,8 +634,8 @@ impl FileBackend {
         if fresh {
             state.file.header.created &= setup.started;
         }
-        let changes = edit(&state.file.routes);
-        let routes = &state.file.routes;
+        let changes = edit(state.file.routes());
+        let routes = state.file.routes();
         let has_changes = changes.iter().any(|change| routes.is_changed_by(change));
         state.file.apply(&changes).map_err(at)?;
         let text = atomic::read(&state.path)?.map(|(text, _)| text);

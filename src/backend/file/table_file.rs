@@ -1,24 +1,24 @@
 //! The text of a file with our table in it: read, changed, and written again with everything else
 //! in its place. Does no I/O.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
+use crate::backend::lines::Lines;
 use crate::backend::record::{Header, parse};
 use crate::backend::{Contents, Setup};
 use crate::config::dynamic::{
-    self, ApiAccess, Own, Place, RouterConfig, api_part, api_routers, entries,
-    has_default_certificate, is_api_name, marker, parent, router, service, without_api,
+    self, ApiAccess, Own, api_part, api_routers, entries, has_default_certificate, is_api_name,
+    marker, without_api,
 };
 use crate::config::merge;
 use crate::config::text::{
-    Field, Node, Piece, Section, Syntax, cut, filled, json_line, outside, push_line, unmarked,
+    Entries as _, Field, Node, Piece, Section, Syntax, cut, filled, json_line, outside, push_line,
+    unmarked,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{
-    Change, Effect, Group, Layout, Parent, Route, RouteSpec, Table, router_name, service_name,
-};
+use crate::route::{Change, Route, Table, router_name};
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
 /// top of a file.
@@ -34,8 +34,8 @@ pub(super) struct TableFile {
     pub(super) inherited: bool,
     /// Whether the file's text is the one that we would write.
     pub(super) is_written: bool,
-    pub(super) routes: Table,
-    /// How many of them jupyterhub-traefik-proxy had written into the text that was parsed.
+    pub(super) table: Lines<Syntax>,
+    /// How many of its routes jupyterhub-traefik-proxy had written into the text that was parsed.
     legacy_routes: usize,
     /// The file without what is ours.
     foreign: String,
@@ -45,27 +45,11 @@ pub(super) struct TableFile {
     pub(super) has_neighbours_certificate: bool,
     /// The ending of our API router's name. It is empty unless Traefik reads other files of ours, too.
     pub(super) ending: String,
-    lines: BTreeMap<RouteSpec, Lines>,
-    layout: Layout,
-    /// Each parent of the layout, and the router for what its others leave: names and lines.
-    parents: BTreeMap<Group, Vec<(String, String)>>,
-    /// The routes whose router has no line yet.
-    unwritten: Vec<RouteSpec>,
-    /// Each service's line, and how many routes use it.
-    services: BTreeMap<String, (usize, String)>,
     /// How the file is put together without routes and with some, with holes for what each commit
     /// changes.
     frames: [Option<Vec<Piece<Part>>>; 2],
     /// The file's text, kept for its memory: to get a large piece anew costs more than to fill it.
     text: String,
-}
-
-/// What a route becomes in the file.
-struct Lines {
-    /// Empty until it is written.
-    router: String,
-    record: String,
-    service: String,
 }
 
 /// What stands in our sections.
@@ -87,17 +71,12 @@ impl TableFile {
             header,
             inherited: false,
             is_written: false,
-            routes: Table::new(),
+            table: Lines::new(syntax),
             legacy_routes: 0,
             has_neighbours_certificate: false,
             foreign,
             tree,
             ending: String::new(),
-            lines: BTreeMap::new(),
-            layout: Layout::default(),
-            parents: BTreeMap::new(),
-            services: BTreeMap::new(),
-            unwritten: Vec::new(),
             frames: [None, None],
             text: String::new(),
         })
@@ -129,21 +108,19 @@ impl TableFile {
             None => (unmarked(syntax, text), header.config()),
         };
         let mut file = Self::new(syntax, header, foreign)?;
-        file.set_routes(routes);
+        file.table.set_routes(routes, &file.header);
         let namespace = &file.header.namespace;
-        let specs = file.routes.iter().map(|route| &route.spec);
+        let specs = file.routes().iter().map(|route| &route.spec);
         let routers = specs.map(|spec| router_name(namespace, spec)).collect();
         file.drop_named(routers, &config)?;
         let legacy = LegacyRoutes::in_file(&tree)?;
         let without_legacy = |path: &[&str]| legacy.owns(path);
         file.set_foreign(file.tree.text_without(&file.foreign, &without_legacy))?;
         file.legacy_routes = legacy.routes.len();
-        for route in legacy.routes {
-            if file.routes.get(&route.spec).is_none() {
-                file.set(&Change::from(route));
-            }
-        }
-        file.lay_out();
+        let new = legacy.routes.into_iter();
+        let new = new.filter(|route| file.routes().get(&route.spec).is_none());
+        let new: Vec<_> = new.map(Change::from).collect();
+        file.table.apply(&new, &file.header);
         // A text of another program may look like our marks.
         file.is_written =
             has_header && file.legacy_routes == 0 && file.render().is_ok_and(|ours| ours == text);
@@ -161,7 +138,7 @@ impl TableFile {
         if file.tree.get(&[LEGACY, "routes"]).is_some() {
             return None;
         }
-        file.set_routes(routes);
+        file.table.set_routes(routes, &file.header);
         file.is_written = file.render().is_ok_and(|ours| ours == text);
         file.is_written.then_some(file)
     }
@@ -187,8 +164,7 @@ impl TableFile {
                 )));
             }
         }
-        self.header
-            .set_up(setup, !self.layout.parents().is_empty())?;
+        self.header.set_up(setup, self.table.has_parents())?;
         if let Some(own) = &setup.own {
             self.header.own =
                 self.own_config(own, &tree, certificate, shared, setup.replace_api)?;
@@ -198,7 +174,7 @@ impl TableFile {
             self.header.base = self.without_theirs(&self.header.base)?;
         }
         if self.header != before || !self.is_written {
-            self.set_routes(self.routes.clone());
+            self.write_table_anew();
             // Whether there is room for routes is to be known before there are any.
             self.frames = [None, None];
             self.weave(true)?;
@@ -330,7 +306,7 @@ impl TableFile {
             own: self.without_theirs(&old.own)?,
             ..old.clone()
         };
-        self.set_routes(self.routes.clone());
+        self.write_table_anew();
         self.frames = [None, None];
         self.weave(true)?;
         Ok(())
@@ -339,7 +315,7 @@ impl TableFile {
     /// Takes back what a setup has made of the header.
     pub(super) fn take_back(&mut self, before: &Header, made: &Header) -> Result<()> {
         self.header.take_back(before, made);
-        self.set_routes(self.routes.clone());
+        self.write_table_anew();
         self.frames = [None, None];
         self.weave(true)?;
         Ok(())
@@ -364,7 +340,7 @@ impl TableFile {
         Ok(Contents {
             legacy_routes: self.legacy_routes,
             config,
-            ..self.header.contents(self.routes.clone())
+            ..self.header.contents(self.routes().clone())
         })
     }
 
@@ -374,16 +350,7 @@ impl TableFile {
     }
 
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<()> {
-        let mut stay = true;
-        for change in changes {
-            let effect = self.set(change);
-            stay &= !matches!(effect, Effect::Added | Effect::Deleted);
-        }
-        if stay {
-            self.retarget(changes);
-        } else {
-            self.lay_out();
-        }
+        self.table.apply(changes, &self.header);
         if self.tree.get(&["http"]).is_none() {
             return Ok(());
         }
@@ -397,7 +364,7 @@ impl TableFile {
 
     /// The text of the file.
     pub(super) fn render(&mut self) -> Result<&str> {
-        let has_routes = !self.routes.is_empty();
+        let has_routes = !self.routes().is_empty();
         let slot = usize::from(has_routes);
         let pieces = match self.frames[slot].take() {
             Some(pieces) => pieces,
@@ -429,18 +396,14 @@ impl TableFile {
                             let fields = [("rule", Field::Text("x"))];
                             push_line(&syntax.map_entry(name, fields.into_iter()), *indent, out);
                         }
-                        let parents = self.parents.values().take(limit).flatten();
-                        let parents = parents.map(|(_, parent)| &**parent);
-                        let routers = self.lines.values().take(limit);
-                        let routers = routers.map(|lines| &*lines.router);
-                        syntax.push_entries(parents.chain(routers), *indent, out);
+                        let routers = self.table.routers().take(limit);
+                        syntax.push_entries(routers, *indent, out);
                     }
                     Part::Services => {
                         if let Some(name) = sample {
                             push_line(&syntax.entry(name, &json!({"x": {"y": 1}})), *indent, out);
                         }
-                        let services = self.services.values().take(limit);
-                        let services = services.map(|(_, service)| &**service);
+                        let services = self.table.services().take(limit);
                         syntax.push_entries(services, *indent, out);
                     }
                     Part::Records => {
@@ -448,8 +411,9 @@ impl TableFile {
                         push_line(&open, *indent, out);
                         push_line(&json_line(&self.header), indent + 2, out);
                         out.push('\n');
-                        for lines in self.lines.values().take(limit) {
-                            push_line(&lines.record, indent + 2, out);
+                        for record in self.table.records().take(limit) {
+                            push_line(record, indent + 2, out);
+                            out.push('\n');
                         }
                         out.push_str(close);
                     }
@@ -517,110 +481,13 @@ impl TableFile {
         Ok(())
     }
 
-    fn set_routes(&mut self, routes: Table) {
-        self.lines.clear();
-        self.layout = Layout::default();
-        self.parents.clear();
-        self.services.clear();
-        for route in &routes {
-            self.set_lines(&Change::Set(route.clone()));
-        }
-        self.routes = routes;
-        self.lay_out();
+    pub(super) fn routes(&self) -> &Table {
+        self.table.routes()
     }
 
-    /// Lays the routers out anew. Those whose place is another one now are written again, and so are
-    /// the parents that are.
-    fn lay_out(&mut self) {
-        let next = Layout::of(&self.routes, self.header.nested());
-        let last = std::mem::replace(&mut self.layout, next);
-        for spec in last.moved(&self.layout) {
-            if let Some(lines) = self.lines.get_mut(spec) {
-                lines.router.clear();
-                self.unwritten.push(spec.clone());
-            }
-        }
-        let now = self.layout.parents();
-        self.parents.retain(|group, _| now.contains_key(group));
-        let is_new =
-            |(group, parent): &(&Group, &Parent)| last.parents().get(*group) != Some(*parent);
-        let new = now.iter().filter(is_new);
-        let new = new.map(|(group, _)| Group::clone(group)).collect();
-        self.write_routers(new);
-    }
-
-    /// What [`lay_out`](Self::lay_out) comes to where no route has come or gone.
-    fn retarget(&mut self, changes: &[Change]) {
-        let set = changes.iter().filter_map(|change| match change {
-            Change::Set(route) => Some(route),
-            Change::Delete(_) => None,
-        });
-        let parents = set.flat_map(|route| self.layout.retarget(route)).collect();
-        self.write_routers(parents);
-    }
-
-    /// Writes these parents, and the routers that have no line.
-    fn write_routers(&mut self, parents: Vec<Group>) {
-        let (namespace, entrance) = (&self.header.namespace, self.header.entrance());
-        let line = |router: &RouterConfig<'_>, place: &Place<'_>| {
-            self.syntax.map_entry(&router.name, router.fields_at(place))
-        };
-        let mut places = HashMap::new();
-        for spec in std::mem::take(&mut self.unwritten) {
-            let lines = self.lines.get_mut(&spec);
-            let Some(lines) = lines.filter(|lines| lines.router.is_empty()) else {
-                continue;
-            };
-            let group = self.layout.place(&spec);
-            let place =
-                (places.entry(group)).or_insert_with(|| Place::new(namespace, entrance, group));
-            lines.router = line(&router(namespace, &spec, &lines.service), place);
-        }
-        for group in parents {
-            if let Some(this) = self.layout.parents().get(&group) {
-                let routers = parent(namespace, entrance, &group, this);
-                let named = routers.map(|(router, place)| {
-                    let line = line(&router, &place);
-                    (router.name, line)
-                });
-                let lines = named.collect();
-                self.parents.insert(group, lines);
-            }
-        }
-    }
-
-    /// Makes one change to the table and the lines for it, but the router's.
-    fn set(&mut self, change: &Change) -> Effect {
-        self.set_lines(change);
-        self.routes.apply(change)
-    }
-
-    fn set_lines(&mut self, change: &Change) {
-        let old = self.lines.remove(change.spec());
-        if let Change::Set(route) = change {
-            let name = service_name(&self.header.namespace, &route.target);
-            let service_line = || {
-                let value = service(&route.target, &self.header.service);
-                self.syntax.entry(&name, &value)
-            };
-            let users = self.services.entry(name.clone());
-            users.or_insert_with(|| (0, service_line())).0 += 1;
-            let lines = Lines {
-                router: String::new(),
-                record: json_line(&**route) + "\n",
-                service: name,
-            };
-            self.lines.insert(route.spec.clone(), lines);
-            self.unwritten.push(route.spec.clone());
-        }
-        if let Some(old) = old {
-            if let Some((users, _)) = self.services.get_mut(&old.service) {
-                *users -= 1;
-                if *users == 0 {
-                    self.services.remove(&old.service);
-                }
-            }
-        }
+    fn write_table_anew(&mut self) {
+        let routes = self.routes().clone();
+        self.table.set_routes(routes, &self.header);
     }
 
     /// Drops entries outside of our marks that have the name of one that we write. They are left where an
@@ -628,11 +495,10 @@ impl TableFile {
     /// twice. `routers` are those of routes, and `config` is our configuration beside the table, where that
     /// is known by name.
     fn drop_named(&mut self, mut routers: HashSet<String>, config: &Value) -> Result<()> {
-        let parents = self.parents.values().flatten();
-        routers.extend(parents.map(|(name, _)| name.clone()));
+        routers.extend(self.table.parent_names().map(String::from));
         let is_named = |section: &str, name: &str| match section {
             "routers" => routers.contains(name) || name == self.header.marker,
-            "services" => self.services.contains_key(name),
+            "services" => self.table.has_service(name),
             "middlewares" => name == self.header.marker,
             _ => false,
         };

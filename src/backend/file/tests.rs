@@ -9,7 +9,7 @@ use super::table_file::TableFile;
 use crate::backend::Setup;
 use crate::backend::record::Header;
 use crate::config::dynamic::{ApiAccess, Certificate, Own};
-use crate::config::text::{Syntax, unmarked};
+use crate::config::text::{Entries as _, Syntax, unmarked};
 use crate::error::ErrorKind;
 use crate::route::{Change, Nested, Route, Target, service_name};
 
@@ -152,11 +152,14 @@ fn what_others_wrote_stays() {
         );
 
         let mut again = parse(syntax, &written, "other").unwrap();
-        assert_eq!((&again.routes, &again.header), (&file.routes, &file.header));
+        assert_eq!(
+            (again.routes(), &again.header),
+            (file.routes(), &file.header)
+        );
         assert_eq!(again.render().unwrap().to_string(), written);
 
         let deletions: Vec<_> = again
-            .routes
+            .routes()
             .iter()
             .map(|route| Change::Delete(route.spec.clone()))
             .collect();
@@ -176,8 +179,8 @@ fn our_entries_are_known_by_name_where_the_marks_are_lost() {
         let unmarked = unmarked(syntax, file.render().unwrap());
         let mut again = parse(syntax, &unmarked, "other").unwrap();
         assert_eq!(
-            (&again.routes, &again.header),
-            (&file.routes, &file.header),
+            (again.routes(), &again.header),
+            (file.routes(), &file.header),
             "{unmarked}"
         );
         let written = again.render().unwrap().to_string();
@@ -211,7 +214,7 @@ fn many_entries_of_yaml_are_a_merge_of_small_maps() {
             serde_json::to_value(value).unwrap()["http"].clone()
         };
         let now = http(&written);
-        for route in &file.routes {
+        for route in file.routes() {
             let router =
                 &now["routers"][crate::route::router_name(&file.header.namespace, &route.spec)];
             let service = &now["services"][router["service"].as_str().unwrap()];
@@ -280,8 +283,8 @@ fn a_mark_that_was_moved_leaves_no_name_twice() {
             let Ok(mut again) = parse(syntax, &moved, "other") else {
                 continue;
             };
-            let header = (&again.routes, &again.header);
-            assert_eq!(header, (&file.routes, &file.header), "{moved}");
+            let header = (again.routes(), &again.header);
+            assert_eq!(header, (file.routes(), &file.header), "{moved}");
             let whole = again.render().unwrap();
             assert_eq!(names(whole), names(&moved), "{moved}");
             assert_eq!(names(whole), names(&written), "{moved}");
@@ -347,11 +350,11 @@ fn what_is_between_our_marks_is_replaced() {
         }
         for (edited, routes) in cases {
             let mut again = parse(syntax, &edited, "other").unwrap();
-            assert_eq!((again.routes.len(), again.is_written), (routes, false));
+            assert_eq!((again.routes().len(), again.is_written), (routes, false));
             let left = again.foreign().replace("# above\n", "");
             let left = left.replace("# above", "");
             assert_eq!(left.trim_end(), text.trim_end(), "{edited}");
-            let routes: Vec<_> = file.routes.iter().cloned().map(Change::Set).collect();
+            let routes: Vec<_> = file.routes().iter().cloned().map(Change::Set).collect();
             again.apply(&routes).unwrap();
             let whole = again.render().unwrap();
             assert_eq!(value(syntax, whole), value(syntax, &written), "{edited}");
@@ -392,7 +395,7 @@ fn what_follows_our_marks_stays_in_its_table() {
 
     let appended = format!("{written}mine = 1\n[http.routers.mine]\nrule = 'x'\n");
     let mut again = parse(Syntax::Toml, &appended, "other").unwrap();
-    assert_eq!(again.routes, file.routes);
+    assert_eq!(*again.routes(), *file.routes());
     let now = value(Syntax::Toml, again.render().unwrap());
     assert_eq!(
         (
@@ -428,11 +431,11 @@ fn what_looks_like_our_marks_inside_of_a_text_stays() {
         let edited = format!("{written}# by hand\n");
         for (edited, routes) in [(without_record(&edited), 2), (edited, 3)] {
             let mut again = parse(syntax, &edited, "other").unwrap();
-            assert_eq!(again.routes.len(), routes, "{edited}");
+            assert_eq!(again.routes().len(), routes, "{edited}");
             assert_eq!(again.foreign(), format!("{text}# by hand\n"), "{edited}");
             let whole = again.render().unwrap().to_string();
             let again = parse(syntax, &whole, "other").unwrap();
-            assert_eq!((again.routes.len(), again.is_written), (routes, true));
+            assert_eq!((again.routes().len(), again.is_written), (routes, true));
         }
     }
 }
@@ -447,7 +450,7 @@ fn an_entry_of_the_same_name_gives_way() {
         .filter(|line| !line.contains("\"spec\":\"/user/a@b/\""))
         .collect();
     let mut again = parse(Syntax::Toml, &orphaned, "other").unwrap();
-    assert_eq!(again.routes.len(), 2);
+    assert_eq!(again.routes().len(), 2);
     again.apply(&routes()).unwrap();
     assert_eq!(
         value(Syntax::Toml, again.render().unwrap())["http"],
@@ -577,12 +580,12 @@ proptest! {
             let written = file.render().unwrap().to_string();
             if reparse {
                 let again = parse(syntax, &written, "other").unwrap();
-                prop_assert_eq!(&again.routes, &file.routes);
+                prop_assert_eq!(again.routes(), file.routes());
                 file = again;
             }
             let now = value(syntax, &written);
             prop_assert!(holds(&now, &value(syntax, text)));
-            for route in &file.routes {
+            for route in file.routes() {
                 let router = &now["http"]["routers"][crate::route::router_name(&file.header.namespace, &route.spec)];
                 let service = &now["http"]["services"][router["service"].as_str().unwrap()];
                 let url = &service["loadBalancer"]["servers"][0]["url"];
@@ -614,7 +617,7 @@ proptest! {
             }
             file.apply(&changes).unwrap();
             let mut anew = fresh();
-            let all: Vec<_> = file.routes.iter().cloned().map(Change::Set).collect();
+            let all: Vec<_> = file.routes().iter().cloned().map(Change::Set).collect();
             anew.apply(&all).unwrap();
             prop_assert_eq!(file.render().unwrap(), anew.render().unwrap());
         }

@@ -1,11 +1,12 @@
-//! JSON on one line of plain ASCII, fit to stand in other files.
+//! JSON: on one line of plain ASCII, fit to stand in other files, and as entries of a map.
 
 use std::io;
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::ser::Formatter;
 
-use super::pieces::LINE;
+use super::pieces::{Entries, Field, LINE};
 
 /// JSON without non-ASCII characters, control characters, `'`, or a `{` inside of a string: it
 /// stands unchanged in TOML and YAML literals, and never runs as a template in Traefik's file
@@ -76,6 +77,57 @@ impl Formatter for Ascii {
             plain = at + char.len_utf8();
         }
         writer.write_all(&fragment.as_bytes()[plain..])
+    }
+}
+
+/// Entries of a map in JSON, without the commas between them.
+#[derive(Clone, Copy)]
+pub(crate) struct Json;
+
+impl Entries for Json {
+    fn entry(&self, name: &str, value: &Value) -> String {
+        let mut entry = String::with_capacity(LINE);
+        push(name, &mut entry);
+        entry.push(':');
+        push(value, &mut entry);
+        entry
+    }
+
+    fn map_entry<'f>(
+        &self,
+        name: &str,
+        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    ) -> String {
+        let mut entry = String::with_capacity(LINE);
+        push(name, &mut entry);
+        let mut mark = ":{";
+        for (key, field) in fields {
+            entry.push_str(mark);
+            mark = ",";
+            push(key, &mut entry);
+            entry.push(':');
+            match field {
+                Field::Text(text) => push(text, &mut entry),
+                Field::Number(number) => entry.push_str(&number.to_string()),
+                Field::List(text) => push(&[text], &mut entry),
+                Field::Defaults => entry.push_str("{}"),
+            }
+        }
+        entry.push('}');
+        entry
+    }
+
+    fn record(&self, line: String) -> String {
+        let mut text = String::with_capacity(2 * line.len());
+        push(&line, &mut text);
+        text
+    }
+}
+
+fn push(value: &(impl Serialize + ?Sized), out: &mut String) {
+    // Writing to memory can't fail, and none of our types has keys that are not strings.
+    if let Ok(text) = serde_json::to_string(value) {
+        out.push_str(&text);
     }
 }
 

@@ -11,9 +11,9 @@ mod weave;
 #[cfg(feature = "yaml")]
 mod yaml;
 
-pub(crate) use json::json_line;
+pub(crate) use json::{Json, json_line};
 pub(crate) use marks::{cut, outside, unmarked};
-pub(crate) use pieces::{Field, Piece, push_line};
+pub(crate) use pieces::{Entries, Field, Piece, push_line};
 pub(crate) use syntax::Syntax;
 pub(crate) use tree::{Node, filled};
 pub(crate) use weave::Section;

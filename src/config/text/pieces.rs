@@ -1,5 +1,7 @@
 //! What is written into a file.
 
+use serde_json::Value;
+
 /// Bytes reserved for a line. Most are shorter.
 pub(super) const LINE: usize = 256;
 
@@ -12,6 +14,22 @@ pub(crate) enum Field<'a> {
     List(&'a str),
     /// An empty map, which stands for defaults.
     Defaults,
+}
+
+/// How entries of a map are written, each as a text of its own.
+pub(crate) trait Entries {
+    /// A name and its value. In TOML and YAML it is a line, with its line break.
+    fn entry(&self, name: &str, value: &Value) -> String;
+
+    /// [`entry`](Self::entry) for a map of these fields, whose keys are plain words.
+    fn map_entry<'f>(
+        &self,
+        name: &str,
+        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    ) -> String;
+
+    /// One of the lines of JSON that we keep for ourselves, as it stands in the text.
+    fn record(&self, line: String) -> String;
 }
 
 /// Adds a text behind this many spaces.

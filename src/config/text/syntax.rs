@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::pieces::{Field, Piece, push_line};
+use super::pieces::{Entries, Field, Piece, push_line};
 use super::toml;
 use super::tree::Node;
 #[cfg(feature = "yaml")]
@@ -55,29 +55,7 @@ impl Syntax {
         }
     }
 
-    /// `name: value` on one line, with its line break.
-    pub(crate) fn entry(self, name: &str, value: &Value) -> String {
-        match self {
-            Self::Toml => toml::entry(name, value),
-            #[cfg(feature = "yaml")]
-            Self::Yaml => yaml::entry(name, value),
-        }
-    }
-
-    /// [`entry`](Self::entry) for a map of these fields, whose keys are plain words.
-    pub(crate) fn map_entry<'f>(
-        self,
-        name: &str,
-        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
-    ) -> String {
-        match self {
-            Self::Toml => toml::map_entry(name, fields),
-            #[cfg(feature = "yaml")]
-            Self::Yaml => yaml::map_entry(name, fields),
-        }
-    }
-
-    /// Adds lines of [`entry`](Self::entry) to `out`, as entries of one map. The lines are indented by
+    /// Adds lines of [`entry`](Entries::entry) to `out`, as entries of one map. The lines are indented by
     /// so many spaces.
     pub(crate) fn push_entries<'a>(
         self,
@@ -127,5 +105,31 @@ impl Syntax {
             #[cfg(feature = "yaml")]
             Self::Yaml => yaml::nested(sections, indent),
         }
+    }
+}
+
+impl Entries for Syntax {
+    fn entry(&self, name: &str, value: &Value) -> String {
+        match self {
+            Self::Toml => toml::entry(name, value),
+            #[cfg(feature = "yaml")]
+            Self::Yaml => yaml::entry(name, value),
+        }
+    }
+
+    fn map_entry<'f>(
+        &self,
+        name: &str,
+        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    ) -> String {
+        match self {
+            Self::Toml => toml::map_entry(name, fields),
+            #[cfg(feature = "yaml")]
+            Self::Yaml => yaml::map_entry(name, fields),
+        }
+    }
+
+    fn record(&self, line: String) -> String {
+        line
     }
 }

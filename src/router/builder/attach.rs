@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Builder, probe};
-use crate::backend::{Contents, Setup};
+use crate::backend::{Commit, Contents, Document, Pushed, Setup};
 use crate::config::dynamic::api_part;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
@@ -12,13 +12,16 @@ use crate::router::listen::Listen;
 use crate::router::verify::{PublicUrl, Serving, Verifier};
 use crate::router::{NotAsked, Router, Verified};
 use crate::traefik::version::{check_version, has_parents};
-use crate::traefik::{Api, EntryPoint};
+use crate::traefik::{self as api, Api, EntryPoint};
 
 /// For how long an API may answer 404 where something may yet serve it: a Traefik does that until it
 /// has loaded its first configuration.
 const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(3);
 /// The same where we are to set up the API ourselves.
 const SET_UP_AFTER: Duration = Duration::from_secs(1);
+/// A reload that takes longer has waited for a throttle.
+const UNTHROTTLED: Duration = Duration::from_secs(1);
+const UNTHROTTLED_PER_ROUTE: Duration = Duration::from_micros(200);
 /// How often to ask meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -73,8 +76,18 @@ impl Builder {
         let verifier = self.verifier(self.apis(self.api_password.as_deref())?, asked);
         let answers = self.answers(&verifier, &stored)?;
         let served = self.backend.is_served()?;
-        let (mut opened, sets_up) = (false, answers.is_none());
+        let pushed = self.backend.pushed();
+        let (mut opened, sets_up) = (pushed.is_some(), answers.is_none());
         let attached = (|| {
+            let (stored, entrypoint) = match pushed {
+                Some(store) => {
+                    self.take_back(store, &verifier)?;
+                    let stored = self.backend.inspect()?.unwrap_or_default();
+                    let entrypoint = self.entrypoint_over(&stored, &public)?;
+                    (stored, entrypoint)
+                }
+                None => (stored, entrypoint),
+            };
             let answers = match answers {
                 Some(answers) => answers,
                 None => {
@@ -91,6 +104,10 @@ impl Builder {
                 managed: None,
             };
             verifier.confirm_setup(&commit, Instant::now(), serving)?;
+            let commit = match pushed {
+                Some(_) => self.measure_throttle(&verifier, serving, stored.routes.len())?,
+                None => commit,
+            };
             let verified = verifier.confirm_public(&commit, serving)?;
             match (setup.tls, verified) {
                 // Routes would be served without TLS, and nothing would show that.
@@ -103,7 +120,9 @@ impl Builder {
             }
         })();
         match attached {
-            Ok(commit) => Ok(Router::new(self.backend, verifier).opened(commit)),
+            Ok(commit) => {
+                (Router::new(self.backend, verifier).opened(commit)).keeping(self.keeper_interval)
+            }
             Err(error) => {
                 let error = if opened { self.undo(error) } else { error };
                 if sets_up && *error.stored() == Stored::Nothing {
@@ -115,10 +134,63 @@ impl Builder {
         }
     }
 
+    /// Takes the table back that the Traefiks still have, if they would take one from us.
+    fn take_back(&self, store: &dyn Pushed, verifier: &Verifier) -> Result<()> {
+        let found = verifier.ask_quorum("take a table", |traefik, _| {
+            traefik.check_rest()?;
+            traefik.pushed().map(Some)
+        })?;
+        let mut tables = Vec::new();
+        for (traefik, found) in found {
+            match found {
+                api::Pushed::Table(records) => tables.push(Document::records(records)),
+                api::Pushed::Other if !self.replace_pushed => {
+                    let message = format!(
+                        "another program pushes configuration to Traefik at {}, which this table would \
+                         replace; set `replace_pushed_table` if it is to",
+                        traefik.url()
+                    );
+                    return Err(Error::new(ErrorKind::InUse, message));
+                }
+                api::Pushed::Other | api::Pushed::Nothing => {}
+            }
+        }
+        match store.resume(&tables) {
+            Err(error) if error.kind() == ErrorKind::InUse && self.replace_pushed => Ok(()),
+            resumed => resumed,
+        }
+    }
+
+    /// Sends the table once more, and warns if that takes as long as Traefik's own
+    /// `providersThrottleDuration`, which its API does not show.
+    fn measure_throttle(
+        &self,
+        verifier: &Verifier,
+        serving: Serving<'_>,
+        routes: usize,
+    ) -> Result<Commit> {
+        self.backend.repair()?;
+        let commit = self.backend.commit(&mut |_, _| Vec::new())?;
+        let begun = Instant::now();
+        verifier.confirm_setup(&commit, begun, serving)?;
+        let took = begun.elapsed();
+        if took > UNTHROTTLED + UNTHROTTLED_PER_ROUTE * routes as u32 {
+            log::warn!(
+                "Traefik took {} ms to load a table that it had already: set `providersThrottleDuration` to \
+                 0s in its static configuration, or every change may wait that long",
+                took.as_millis()
+            );
+        }
+        Ok(commit)
+    }
+
     /// What the Traefiks say of themselves; `None` if too few have an API, and we may set one up.
     fn answers(&self, verifier: &Verifier, stored: &Contents) -> Result<Option<Vec<Answer>>> {
         let has_api = api_part(&stored.config) != serde_json::json!({});
-        let sets_up = self.setup_dynamic_config && self.api_password.is_some();
+        // What is pushed comes through the API.
+        let sets_up = self.setup_dynamic_config
+            && self.api_password.is_some()
+            && self.backend.pushed().is_none();
         let patience = match (has_api, sets_up) {
             (true, _) => self.check_route_timeout,
             (false, true) => SET_UP_AFTER,

@@ -99,7 +99,7 @@ impl Builder {
             let is_left = stored.config.pointer("/http/routers/chp-health").is_some();
             let has_one =
                 own.certificate.made_up && has_default_certificate(&stored.config) && !is_left;
-            let file = own_files.write_private(&own, !has_one)?;
+            let file = own_files.write_private(&own, !has_one, self.backend.pushed().is_some())?;
             merge(
                 &mut provider,
                 &json!({"providers": {"file": {"filename": file, "watch": true}}}),
@@ -116,8 +116,8 @@ impl Builder {
         let started = self.start_on_store(&mut setup, &verifier, public, own_files, launch, files);
         match started {
             Ok((managed, commit)) => {
-                let router = Router::new(self.backend, verifier);
-                Ok(router.opened(commit).managing(managed, setup.own))
+                let router = Router::new(self.backend, verifier).opened(commit);
+                (router.managing(managed, setup.own)).keeping(self.keeper_interval)
             }
             Err(error) => Err(self.undo(match unsaid {
                 Some(why) if error.kind() == ErrorKind::Process => error.context(why),
@@ -213,8 +213,11 @@ fn is_taken(config: &Value) -> bool {
 
 impl OwnFiles {
     /// Writes what only this Traefik reads; returns the file.
-    fn write_private(&self, own: &Own, with_certificate: bool) -> Result<String> {
+    fn write_private(&self, own: &Own, with_certificate: bool, is_pushed: bool) -> Result<String> {
         let mut config = own.api.config("");
+        if is_pushed {
+            merge(&mut config, &own.api.rest_config());
+        }
         if with_certificate {
             let file = self.write_certificate(&own.certificate)?;
             merge(&mut config, &dynamic::certificate(&file));

@@ -15,11 +15,12 @@ mod schedule;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::applied::Verified;
 use super::commit::{Confirmed, Expected};
+use super::delivery::Delivery;
 use super::managed::Managed;
 use crate::backend::{Backend, Commit};
 use crate::error::{Error, Result};
@@ -29,13 +30,13 @@ use crate::traefik::Api;
 
 use self::loading::wait_until_loaded;
 use self::pending::{Pending, full_router_name};
-use self::quorum::ask_quorum;
 use self::routers::await_routers;
 use self::schedule::{PollSchedule, ReloadEstimate};
 
 pub(super) use self::loading::{UNHEARD, UNREAD, providers};
 pub(super) use self::pending::{Serving, has_loaded};
 pub(super) use self::public_url::PublicUrl;
+pub(super) use self::quorum::ask_quorum;
 
 /// An API that refuses the password is asked again for so long.
 const UNAUTHORIZED_GRACE: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub(super) struct Verifier {
     quorum: Option<usize>,
     public_url: PublicUrl,
     estimate: Mutex<ReloadEstimate>,
+    /// What sends the table to the Traefiks, where they do not read it.
+    delivery: Option<Arc<Delivery>>,
 }
 
 impl Verifier {
@@ -69,7 +72,20 @@ impl Verifier {
             quorum,
             public_url,
             estimate: Mutex::default(),
+            delivery: None,
         }
+    }
+
+    /// This one, for Traefiks that are sent their table.
+    pub(super) fn delivering(mut self, store: &Arc<dyn Backend>) -> Self {
+        let is_pushed = store.pushed().is_some() && !self.apis.is_empty();
+        let delivery = is_pushed.then(|| Delivery::new(Arc::clone(store), &self.apis, self.quorum));
+        self.delivery = delivery.map(Arc::new);
+        self
+    }
+
+    pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
+        self.delivery.as_ref()
     }
 
     pub(super) fn apis(&self) -> impl Iterator<Item = &Api> {
@@ -105,7 +121,7 @@ impl Verifier {
         serving: Serving<'_>,
     ) -> Result<Confirmed> {
         let stored_at = Instant::now();
-        self.confirm_pending(&Pending {
+        self.confirm_pending(Pending {
             commit,
             expected,
             provider: &self.provider,
@@ -127,7 +143,7 @@ impl Verifier {
         serving: Serving<'_>,
     ) -> Result<()> {
         let pending = self.setup(commit, begun, serving);
-        self.confirm_pending(&pending).map(drop)
+        self.confirm_pending(pending).map(drop)
     }
 
     /// Waits until requests meet the commit of a setup that an API has shown.
@@ -186,10 +202,12 @@ impl Verifier {
     }
 
     /// Waits until a quorum of Traefiks serves the commit, and until requests meet it.
-    fn confirm_pending(&self, pending: &Pending<'_>) -> Result<Confirmed> {
+    fn confirm_pending(&self, mut pending: Pending<'_>) -> Result<Confirmed> {
         if self.apis.is_empty() {
             return Ok(Confirmed::default());
         }
+        let sending = self.deliver(&mut pending)?;
+        let pending = &pending;
         let mut polls = self.first_poll(pending);
         let met_after = self.public_url.wait_briefly(pending, &mut polls)?;
         if met_after.is_some() {
@@ -209,9 +227,26 @@ impl Verifier {
         };
         Ok(Confirmed {
             refused,
-            loading: Some(Duration::from_micros(loading.into_inner())),
+            loading: Some(sending + Duration::from_micros(loading.into_inner())),
             verified,
         })
+    }
+
+    /// Sends a commit to Traefiks that do not read it; returns how long that took.
+    fn deliver(&self, pending: &mut Pending<'_>) -> Result<Duration> {
+        let Some(delivery) = &self.delivery else {
+            return Ok(Duration::ZERO);
+        };
+        let begun = Instant::now();
+        if pending.is_setup {
+            delivery.send_again();
+        }
+        let check = || pending.check_process();
+        let sent = delivery.deliver(pending.commit, pending.deadline(), check)?;
+        if sent {
+            pending.visible = Instant::now();
+        }
+        Ok(begun.elapsed())
     }
 
     /// Waits until one Traefik serves the commit. Returns the routes that it refuses, or `None` once

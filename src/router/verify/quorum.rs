@@ -11,7 +11,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// If fewer than a quorum `do_what`: the first error, with how many do it and how many have to.
-pub(super) fn ask_quorum<'a, I: Sync, T: Send>(
+pub(in crate::router) fn ask_quorum<'a, I: Sync, T: Send>(
     traefiks: &'a [I],
     quorum: Option<usize>,
     do_what: &str,

@@ -222,7 +222,7 @@ fn pruned(value: Value) -> Value {
 fn without_ours(mut value: Value, file: &TableFile) -> Value {
     let namespace = &file.header.namespace;
     let mut names = vec![file.header.marker.clone()];
-    for route in &file.routes {
+    for route in file.routes() {
         names.push(router_name(namespace, &route.spec));
         names.push(service_name(namespace, &route.target));
     }
@@ -254,7 +254,7 @@ fn check(syntax: Syntax, file: &mut TableFile, text: &str, same_bytes: bool) -> 
         "{about}"
     );
     let namespace = &file.header.namespace;
-    for route in &file.routes {
+    for route in file.routes() {
         let router = &now["http"]["routers"][router_name(namespace, &route.spec)];
         let service = &now["http"]["services"][router["service"].as_str().expect(&about)];
         let url = &service["loadBalancer"]["servers"][0]["url"];
@@ -263,8 +263,8 @@ fn check(syntax: Syntax, file: &mut TableFile, text: &str, same_bytes: bool) -> 
     let again = parse(syntax, &written, "other").unwrap_or_else(|error| panic!("{error}\n{about}"));
     assert!(again.is_written, "{about}");
     assert_eq!(
-        (&again.routes, &again.header),
-        (&file.routes, &file.header),
+        (again.routes(), &again.header),
+        (file.routes(), &file.header),
         "{about}"
     );
     if same_bytes {

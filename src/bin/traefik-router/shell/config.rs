@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -18,16 +18,35 @@ Examples:
   traefik-router config static --backend toml:rules.toml --public-url http://:8000
   traefik-router config static traefik.yaml --with-secrets > traefik.yaml")]
     Static {
-        /// The name that the file will have, which says in which syntax to print; it is not
-        /// written.
-        file: Option<PathBuf>,
-        /// The syntax. Defaults to what FILE ends in, else to toml.
-        #[arg(long, value_name = "SYNTAX", conflicts_with = "file")]
-        syntax: Option<Syntax>,
-        /// Print the store's password and private key as well, and not REDACTED for them.
-        #[arg(long)]
-        with_secrets: bool,
+        #[command(flatten)]
+        printed: Printed,
+        /// Where Traefik will find what `config dynamic` prints, for --backend push. Defaults to
+        /// dynamic.toml.
+        #[arg(long, value_name = "FILE")]
+        dynamic_config_file: Option<PathBuf>,
     },
+    /// Print the dynamic configuration by which a Traefik that somebody else starts takes a table that
+    /// is pushed (--backend push): routers for its API and its REST provider, behind the API's password.
+    #[command(after_help = "\
+Example:
+  traefik-router config dynamic --backend push --api-password-file password --with-secrets > dynamic.toml")]
+    Dynamic {
+        #[command(flatten)]
+        printed: Printed,
+    },
+}
+
+/// A configuration that is printed.
+#[derive(Args)]
+pub(crate) struct Printed {
+    /// The name that the file will have, which says in which syntax to print; it is not written.
+    file: Option<PathBuf>,
+    /// The syntax. Defaults to what FILE ends in, else to toml.
+    #[arg(long, value_name = "SYNTAX", conflicts_with = "file")]
+    syntax: Option<Syntax>,
+    /// Print passwords, their hashes and private keys as well, and not REDACTED for them.
+    #[arg(long)]
+    with_secrets: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -36,21 +55,37 @@ pub(crate) enum Syntax {
     Yaml,
 }
 
+impl Printed {
+    fn name(&self) -> &Path {
+        match (self.syntax, &self.file) {
+            (Some(Syntax::Yaml), _) => Path::new("traefik.yaml"),
+            (_, Some(file)) => file,
+            _ => Path::new("traefik.toml"),
+        }
+    }
+}
+
 pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCode, Failure> {
-    let ConfigCommand::Static {
-        file,
-        syntax,
-        with_secrets,
-    } = command;
-    let name = match (syntax, &file) {
-        (Some(Syntax::Yaml), _) => Path::new("traefik.yaml"),
-        (_, Some(file)) => file,
-        _ => Path::new("traefik.toml"),
-    };
-    let mut builder = resolved.builder()?.static_config_file(name);
+    let mut builder = resolved.builder()?;
     if resolved.settings.api_url.is_empty() {
         builder = builder.traefik_api_url("http://127.0.0.1:8099");
     }
-    Output::plain().text(&builder.static_config_text(with_secrets)?)?;
+    let text = match command {
+        ConfigCommand::Static {
+            printed,
+            dynamic_config_file,
+        } => {
+            if let Some(file) = dynamic_config_file {
+                builder = builder.dynamic_config_file(file);
+            }
+            let builder = builder.static_config_file(printed.name());
+            builder.static_config_text(printed.with_secrets)?
+        }
+        ConfigCommand::Dynamic { printed } => {
+            let builder = builder.dynamic_config_file(printed.name());
+            builder.dynamic_config_text(printed.with_secrets)?
+        }
+    };
+    Output::plain().text(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,161 @@
+//! A whole table as the dynamic configuration that Traefik's REST provider takes: JSON, made of lines that
+//! are kept.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Commit;
+use super::lines::Lines;
+use super::record::Header;
+use crate::config::dynamic::{RECORDS, entries, marker};
+use crate::config::text::{Entries as _, Json, json_line};
+use crate::error::Result;
+
+/// The record that is not a route's.
+const HEADER: &str = "header";
+
+/// A store that Traefik does not read. A Router sends what it holds to Traefik's REST provider.
+pub trait Pushed {
+    /// What to send, as the last commit left it.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    fn document(&self) -> Result<Document>;
+
+    /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`], the
+    /// header first. The latest of these tables counts; if this store holds a later state of it, it keeps
+    /// that.
+    ///
+    /// # Errors
+    /// - [`InUse`](crate::ErrorKind::InUse) if one is another table than this store is for, or if this
+    ///   store has routes already.
+    /// - [`Corrupt`](crate::ErrorKind::Corrupt) if the records are none.
+    fn resume(&self, found: &[Vec<String>]) -> Result<()>;
+}
+
+/// A dynamic configuration to send, whole.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Document {
+    /// The commit that it brings.
+    pub commit: Commit,
+    /// JSON, as Traefik's REST provider takes it.
+    pub body: Arc<[u8]>,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The body may hold secrets.
+        f.debug_struct("Document")
+            .field("commit", &self.commit)
+            .field("bytes", &self.body.len())
+            .finish()
+    }
+}
+
+impl Document {
+    /// The records of a table, the header first, as a Traefik shows them by their names.
+    pub(crate) fn records(mut shown: HashMap<String, String>) -> Vec<String> {
+        let header = shown.remove(HEADER);
+        header.into_iter().chain(shown.into_values()).collect()
+    }
+}
+
+/// Refuses a header whose configuration can't be sent.
+pub(super) fn check(header: &Header) -> Result<()> {
+    entries(&header.base).map(drop)
+}
+
+impl Document {
+    /// The table of these lines, under this header.
+    pub(super) fn of(header: &Header, lines: &Lines<Json>) -> Self {
+        let all = (lines.routers().chain(lines.services())).chain(lines.records());
+        let bytes: usize = all.map(|line| line.len() + 16).sum();
+        let mut json = Writer(String::with_capacity(bytes + (8 << 10)));
+        let mut config = match header.config() {
+            Value::Object(config) => config,
+            _ => Map::new(),
+        };
+        let mut http = take(&mut config, "http");
+        json.open("");
+        json.open("\"http\":");
+        json.open("\"routers\":");
+        json.values(&take(&mut http, "routers"));
+        lines.routers().for_each(|router| json.entry(router));
+        json.close();
+        if !lines.routes().is_empty() || http.contains_key("services") {
+            json.open("\"services\":");
+            json.values(&take(&mut http, "services"));
+            lines.services().for_each(|service| json.entry(service));
+            json.close();
+        }
+        json.open("\"middlewares\":");
+        json.values(&take(&mut http, "middlewares"));
+        json.entry(&Json.entry(&header.marker, &marker(header.generation)));
+        json.records(header, lines);
+        json.close();
+        json.values(&http);
+        json.close();
+        json.values(&config);
+        json.close();
+        Self {
+            commit: header.commit(),
+            body: json.0.into_bytes().into(),
+        }
+    }
+}
+
+/// Writes maps as JSON.
+struct Writer(String);
+
+impl Writer {
+    /// Begins a map, behind its name and a colon.
+    fn open(&mut self, name: &str) {
+        self.entry(name);
+        self.0.push('{');
+    }
+
+    fn close(&mut self) {
+        self.0.push('}');
+    }
+
+    fn entry(&mut self, entry: &str) {
+        if !self.0.is_empty() && !self.0.ends_with('{') {
+            self.0.push(',');
+        }
+        self.0.push_str(entry);
+    }
+
+    fn values(&mut self, values: &Map<String, Value>) {
+        for (name, value) in values {
+            self.entry(&Json.entry(name, value));
+        }
+    }
+
+    /// What we keep for ourselves, as headers of a middleware that no router uses: Traefik's API shows them.
+    fn records(&mut self, header: &Header, lines: &Lines<Json>) {
+        self.open(&format!("\"{RECORDS}\":"));
+        self.open("\"headers\":");
+        self.open("\"customRequestHeaders\":");
+        self.entry(&format!("\"{HEADER}\":"));
+        self.0.push_str(&Json.record(json_line(header)));
+        for (n, record) in lines.records().enumerate() {
+            self.entry(&format!("\"{n}\":"));
+            self.0.push_str(record);
+        }
+        for _ in 0..3 {
+            self.close();
+        }
+    }
+}
+
+/// Takes a map out of a map.
+fn take(from: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
+    match from.remove(key) {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,176 @@
+//! Tables that are pushed: from memory to Traefiks that read no store.
+
+use std::time::Duration;
+
+use serde_json::json;
+use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Verified};
+
+use crate::support::{Echo, External, Kind, Rig, eventually, rig};
+
+/// A Traefik of others that takes tables, with `extra` in its dynamic configuration.
+fn external(rig: &Rig, name: &str) -> External {
+    let dynamic = rig.path(format!("{name}-dynamic.toml"));
+    let builder = builder(rig, MemoryBackend::new())
+        .static_config_file(rig.path("traefik.toml"))
+        .dynamic_config_file(&dynamic);
+    std::fs::write(&dynamic, builder.dynamic_config_text(true).unwrap()).unwrap();
+    let text = builder.static_config_text(true).unwrap();
+    let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
+    External::start_text(rig, &format!("{name}.toml"), &text, &addresses)
+}
+
+fn builder(rig: &Rig, backend: MemoryBackend) -> Builder {
+    Router::builder(backend)
+        .public_url(rig.web_url())
+        .traefik_api_url(rig.api_url())
+        .traefik_api_password(rig::PASSWORD)
+        .check_route_timeout(Duration::from_secs(20))
+        .keeper_interval(Duration::from_millis(100))
+}
+
+fn attach(rig: &Rig) -> Router {
+    builder(rig, MemoryBackend::new()).attach().unwrap()
+}
+
+#[test]
+fn attached_traefik_serves() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let router = attach(&rig);
+    let applied = router
+        .add_route("/a/", echo.url(), json!({"n": 1}))
+        .unwrap();
+    assert_eq!(applied.verified, Verified::Seen);
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+    router.delete_route("/a/").unwrap();
+    assert_eq!(rig.landed("h", "/a/x"), None);
+    assert!(router.status().is_healthy());
+}
+
+#[test]
+fn restart_of_ours_wipes_nothing() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let router = attach(&rig);
+    let data = json!({"user": "zoe", "odd": "C:\\users\\x \u{1} {{ \u{1f600} '\""});
+    router.add_route("/a/", echo.url(), data.clone()).unwrap();
+    router.add_route("h.example/b/", echo.url(), ()).unwrap();
+    let routes = router.get_all_routes().unwrap();
+    drop(router);
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+    let router = attach(&rig);
+    assert_eq!(router.get_all_routes().unwrap(), routes);
+    assert_eq!(router.get_route("/a/").unwrap().unwrap().data, data);
+    router.delete_route("/a/").unwrap();
+    assert_eq!(rig.landed("h.example", "/b/"), Some(echo.port));
+    assert_eq!(rig.landed("h", "/a/x"), None);
+}
+
+#[test]
+fn restarted_traefik_is_given_the_table() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let traefik = external(&rig, "a");
+    let router = attach(&rig);
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    drop(traefik);
+    let _traefik = external(&rig, "a");
+    eventually("it serves again", || {
+        rig.landed("h", "/a/x") == Some(echo.port)
+    });
+    drop(router);
+}
+
+#[test]
+fn several_traefiks_have_one_table() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let _first = external(&one, "a");
+    let second = external(&two, "a");
+    let both = || {
+        builder(&one, MemoryBackend::new())
+            .traefik_api_urls([one.api_url(), two.api_url()])
+            .check_route_timeout(Duration::from_secs(2))
+    };
+    let router = both().attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    for rig in [&one, &two] {
+        assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+    }
+    drop(second);
+    let error = router.add_route("/b/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotLoaded, "{error}");
+    assert!(error.to_string().contains(&two.api_url()), "{error}");
+    let _second = external(&two, "a");
+    eventually("the second has all", || {
+        two.landed("h", "/b/x") == Some(echo.port)
+    });
+    drop(router);
+    let router = both().traefik_quorum(1).attach().unwrap();
+    assert_eq!(router.get_all_routes().unwrap().len(), 2);
+}
+
+#[test]
+fn one_router_delivers_a_table() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = external(&rig, "a");
+    let memory = MemoryBackend::new();
+    let router = builder(&rig, memory.clone()).attach().unwrap();
+    let error = builder(&rig, memory.clone()).attach().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+    drop(router);
+    builder(&rig, memory).attach().unwrap();
+}
+
+#[test]
+fn tables_of_others_stay() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let theirs = builder(&rig, MemoryBackend::named("theirs"))
+        .attach()
+        .unwrap();
+    theirs.add_route("/a/", echo.url(), ()).unwrap();
+    let refused = |error: Error| {
+        assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+        assert!(error.to_string().contains("another program"), "{error}");
+    };
+    refused(builder(&rig, MemoryBackend::new()).attach().unwrap_err());
+    let full = MemoryBackend::named("theirs");
+    let offline = Router::builder(full.clone()).offline().unwrap();
+    offline.add_route("/b/", echo.url(), ()).unwrap();
+    refused(builder(&rig, full.clone()).attach().unwrap_err());
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+    theirs.add_route("/c/", echo.url(), ()).unwrap();
+
+    let ours = builder(&rig, full)
+        .replace_pushed_table(true)
+        .attach()
+        .unwrap();
+    assert_eq!(rig.landed("h", "/a/x"), None);
+    assert_eq!(rig.landed("h", "/b/x"), Some(echo.port));
+    eventually("the other Router knows", || {
+        theirs.add_route("/c/", echo.url(), ()).is_err()
+    });
+    let error = theirs.add_route("/c/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(rig.landed("h", "/b/x"), Some(echo.port));
+    theirs
+        .reconcile([Route::new("/d/", echo.url()).unwrap()])
+        .unwrap();
+    assert_eq!(rig.landed("h", "/d/x"), Some(echo.port));
+    drop(ours);
+}
+
+#[test]
+fn unsafe_traefiks_are_refused() {
+    let rig = Rig::new(Kind::Toml);
+    for (rest, why) in [
+        (json!(null), "no REST provider"),
+        (json!({"insecure": true}), "anybody"),
+    ] {
+        let file = json!({"filename": rig.path("dynamic.yml"), "watch": true});
+        let config = External::open_config(&rig, &json!({"rest": rest, "file": file}));
+        let _traefik = External::start_with(&rig, "open", &config);
+        let error = builder(&rig, MemoryBackend::new()).attach().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
