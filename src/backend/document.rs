@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Commit;
 use super::lines::Lines;
 use super::record::Header;
-use crate::config::dynamic::{RECORDS, entries, marker};
+use crate::config::dynamic::{READY, RECORDS, entries, marker, ready_router};
 use crate::config::text::{Entries as _, Json, json_line};
 use crate::error::Result;
 
@@ -80,10 +80,13 @@ impl Document {
             _ => Map::new(),
         };
         let mut http = take(&mut config, "http");
+        let mut routers = take(&mut http, "routers");
+        let (router, ready) = ready_router(&header.marker, header.entrance());
+        routers.insert(header.marker.clone(), router);
         json.open("");
         json.open("\"http\":");
         json.open("\"routers\":");
-        json.values(&take(&mut http, "routers"));
+        json.values(&routers);
         lines.routers().for_each(|router| json.entry(router));
         json.close();
         if !lines.routes().is_empty() || http.contains_key("services") {
@@ -95,6 +98,7 @@ impl Document {
         json.open("\"middlewares\":");
         json.values(&take(&mut http, "middlewares"));
         json.entry(&Json.entry(&header.marker, &marker(header.generation)));
+        json.entry(&Json.entry(READY, &ready));
         json.records(header, lines);
         json.close();
         json.values(&http);

@@ -11,6 +11,7 @@ use super::document::{self, Document, Pushed};
 use super::lines::Lines;
 use super::record::{Header, parse};
 use super::{Backend, Commit, Contents, Edit, Setup};
+use crate::config::defaults::{spell_out, spell_out_service};
 use crate::config::text::Json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Table, marker_name};
@@ -149,7 +150,7 @@ impl Backend for MemoryBackend {
         }
         let before = shared.header.clone();
         let mut header = before.clone();
-        header.set_up(setup, shared.lines.has_parents())?;
+        header.set_up(&spelt_out(setup), shared.lines.has_parents())?;
         if begins {
             // A Traefik that shows this marker has it from this Router.
             let unique = crate::random::hex::<8>().map_err(Error::internal)?;
@@ -282,6 +283,18 @@ impl Pushed for MemoryBackend {
         shared.replace(header, table);
         Ok(())
     }
+}
+
+/// A setup without what Traefik fills in only where it reads a file or keys.
+fn spelt_out(setup: &Setup) -> Setup {
+    let mut setup = setup.clone();
+    if let Some(extra) = &mut setup.extra {
+        spell_out(extra);
+    }
+    if let Some(service) = &mut setup.service {
+        spell_out_service(service);
+    }
+    setup
 }
 
 fn theirs(why: String) -> Error {

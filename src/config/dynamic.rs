@@ -484,6 +484,24 @@ pub(crate) fn generation_router(marker: &str, entrance: Entrance<'_>) -> Value {
     router
 }
 
+/// The same for a table that is pushed: the answer has status 200, also at [`READY_PATH`]. The second value
+/// is the middleware that makes it so, which needs Traefik 3.4; an older one ignores it and answers 418.
+pub(crate) fn ready_router(marker: &str, entrance: Entrance<'_>) -> (Value, Value) {
+    let mut router = generation_router(marker, entrance);
+    router["rule"] = json!(format!(
+        "Path(\"{}\") || Path(\"{READY_PATH}\")",
+        generation_path(marker)
+    ));
+    router["middlewares"] = json!([marker, READY]);
+    let errors = json!({
+        "status": ["418"],
+        "statusRewrites": {"418-418": 200},
+        "service": "noop@internal",
+        "query": "/",
+    });
+    (router, json!({"errors": errors}))
+}
+
 /// Where an entrypoint tells its generation. A marker's name is like no other.
 pub(crate) fn generation_path(marker: &str) -> String {
     format!("/.traefik-router/{marker}")
@@ -496,6 +514,11 @@ pub(crate) fn generation(middleware: &Value) -> Option<u64> {
         .parse()
         .ok()
 }
+
+/// Where an entrypoint answers 200 once a table that is pushed is loaded.
+pub(crate) const READY_PATH: &str = "/.traefik-router/ready";
+/// The middleware of the router there.
+pub(crate) const READY: &str = "traefik-router-ready";
 
 pub(crate) const GENERATION_HEADER: &str = "X-Traefik-Router-Generation";
 

@@ -2,6 +2,7 @@
 //! and the static one (entrypoints, providers, API). Trees of JSON values; nothing here does I/O.
 
 pub(crate) mod certificate;
+pub(crate) mod defaults;
 pub(crate) mod dynamic;
 pub(crate) mod static_config;
 pub(crate) mod text;

@@ -174,3 +174,83 @@ fn unsafe_traefiks_are_refused() {
         assert!(error.to_string().contains(why), "{error}");
     }
 }
+
+#[test]
+fn ready_means_loaded() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let traefik = external(&rig, "a");
+    let ready = || rig.get("any.example", "/.traefik-router/ready").status;
+    assert_eq!(ready(), 404);
+    let router = attach(&rig);
+    router.add_route("/", echo.url(), ()).unwrap();
+    assert_eq!(ready(), 200);
+    drop(traefik);
+    let _traefik = external(&rig, "a");
+    eventually("it is ready", || {
+        let (ready, landed) = (ready(), rig.landed("h", "/"));
+        assert!(
+            ready == 404 || landed == Some(echo.port),
+            "{ready} {landed:?}"
+        );
+        ready == 200
+    });
+    drop(router);
+}
+
+/// What Traefik's API shows for configuration that is pushed, and for the same in a file.
+#[test]
+fn defaults_are_those_of_a_file() {
+    let rig = Rig::new(Kind::Toml);
+    let server = json!([{"url": "http://127.0.0.1:9"}]);
+    let config = json!({"http": {
+        "middlewares": {
+            "compress": {"compress": {}},
+            "breaker": {"circuitBreaker": {"expression": "NetworkErrorRatio() > 0.5"}},
+            "forward": {"forwardAuth": {"address": "http://127.0.0.1:9"}},
+            "rate": {"rateLimit": {"average": 10}},
+            "retry": {"retry": {"attempts": 2}},
+        },
+        "services": {
+            "one": {"loadBalancer": {"servers": server, "healthCheck": {"path": "/"}}},
+            "two": {"loadBalancer": {"servers": server, "passiveHealthCheck": {"maxFailedAttempts": 2}}},
+            "weighted": {"weighted": {"services": [{"name": "one"}, {"name": "two"}]}},
+            "mirroring": {"mirroring": {"service": "one", "mirrors": [{"name": "two"}]}},
+            "random": {"highestRandomWeight": {"services": [{"name": "one"}]}},
+        },
+    }});
+    let dynamic = rig.path("a-dynamic.toml");
+    let described = builder(&rig, MemoryBackend::new())
+        .static_config_file(rig.path("traefik.toml"))
+        .dynamic_config_file(&dynamic)
+        .extra_dynamic_config(config.clone());
+    std::fs::write(&dynamic, described.dynamic_config_text(true).unwrap()).unwrap();
+    let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
+    let text = described.static_config_text(true).unwrap();
+    let _traefik = External::start_text(&rig, "a.toml", &text, &addresses);
+    let router = builder(&rig, MemoryBackend::new()).extra_dynamic_config(config.clone());
+    let _router = router.attach().unwrap();
+    let api = rig.api();
+    let named = |name: &str| (format!("{name}@file"), format!("{name}@rest"));
+    for name in config["http"]["middlewares"].as_object().unwrap().keys() {
+        let (file, rest) = named(name);
+        let [file, rest] = [file, rest].map(|name| api.middleware(&name).unwrap().unwrap());
+        let type_of = |shown: &traefik_router::traefik::Middleware| {
+            let mut settings = shown.settings.clone();
+            settings.remove("provider");
+            settings
+        };
+        assert_eq!(type_of(&file), type_of(&rest), "{name}");
+        assert_eq!(rest.status, "enabled");
+    }
+    let services = api.services().unwrap();
+    for name in config["http"]["services"].as_object().unwrap().keys() {
+        let (file, rest) = named(name);
+        let [file, rest] =
+            [file, rest].map(|name| services.iter().find(|one| one.name == name).unwrap());
+        assert_eq!(
+            (&file.load_balancer, &file.status),
+            (&rest.load_balancer, &rest.status),
+            "{name}"
+        );
+    }
+}
