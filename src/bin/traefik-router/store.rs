@@ -1,13 +1,13 @@
-//! Where routes are kept, as a command line names it: `toml:FILE`, `yaml:FILE`, `etcd:URL[,URL…]`.
+//! Where routes are kept, as a command line names it: `toml:FILE`, `yaml:FILE`, `etcd:URL[,URL…]`, or `push`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use traefik_router::{Backend, Etcd, FileBackend, KvBackend, Result, Tls};
+use traefik_router::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend, Result, Tls};
 
 /// What the option `--backend` takes.
-pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE or etcd:URL[,URL…]";
+pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE, etcd:URL[,URL…] or push";
 
 /// A store of routes that is not opened yet.
 #[derive(Debug, Clone)]
@@ -23,12 +23,12 @@ pub(crate) struct Store {
     pub(crate) jupyterhub_prefix: Option<String>,
     /// How long to wait for another writer of the file.
     pub(crate) lock_timeout: Option<Duration>,
-    /// Whether a loss of power may take the file with it.
-    temporary: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Place {
+    /// In the memory of the program that pushes them.
+    Memory,
     File(PathBuf),
     Etcd(Vec<String>),
 }
@@ -44,6 +44,9 @@ impl Store {
     /// be a secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("{why}; use {SYNTAX}"));
+        if text == "push" {
+            return Ok(Self::pushed());
+        }
         let (kind, rest) = text.split_once(':').unwrap_or(("", ""));
         let endings: &[_] = match kind {
             "toml" => &["toml"],
@@ -58,7 +61,7 @@ impl Store {
                 }
                 return Ok(Self::at(Place::Etcd(urls)));
             }
-            _ => return refuse("it does not begin with toml:, yaml: or etcd:"),
+            _ => return refuse("it does not begin with toml:, yaml: or etcd:, and is not push"),
         };
         let path = Path::new(rest);
         let ending = path.extension().and_then(|ending| ending.to_str());
@@ -71,12 +74,14 @@ impl Store {
         Ok(Self::at(Place::File(path.into())))
     }
 
-    /// A TOML file that need not outlast a loss of power.
-    pub(crate) fn temporary(path: PathBuf) -> Self {
-        Self {
-            temporary: true,
-            ..Self::at(Place::File(path))
-        }
+    /// A table that its program pushes to Traefik.
+    pub(crate) fn pushed() -> Self {
+        Self::at(Place::Memory)
+    }
+
+    /// Whether only the program that pushes the table has it.
+    pub(crate) fn is_pushed(&self) -> bool {
+        matches!(self.place, Place::Memory)
     }
 
     fn at(place: Place) -> Self {
@@ -87,15 +92,15 @@ impl Store {
             traefik_prefix: None,
             jupyterhub_prefix: None,
             lock_timeout: None,
-            temporary: false,
         }
     }
 
     /// The backend. Nothing is read or written yet.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match &self.place {
+            Place::Memory => Ok(Box::new(MemoryBackend::new())),
             Place::File(path) => {
-                let mut file = FileBackend::new(path).durable(!self.temporary);
+                let mut file = FileBackend::new(path);
                 if let Some(timeout) = self.lock_timeout {
                     file = file.lock_timeout(timeout);
                 }
@@ -122,6 +127,7 @@ impl Store {
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
+            Place::Memory => f.write_str("memory"),
             Place::File(path) => write!(f, "{}", path.display()),
             Place::Etcd(urls) => write!(f, "etcd at {}", urls.join(", ")),
         }
@@ -144,6 +150,7 @@ mod tests {
             ("toml:rules.toml", "rules.toml"),
             ("toml:/srv/rules.toml", "/srv/rules.toml"),
             ("yaml:a/rules.yml", "a/rules.yml"),
+            ("push", "memory"),
             (
                 "etcd:http://a:2379, http://b:2379",
                 "etcd at http://a:2379, http://b:2379",

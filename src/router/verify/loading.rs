@@ -110,11 +110,7 @@ fn not_loaded(api: &Api, pending: &Pending<'_>, seen: LastAnswer) -> Error {
         api.url(),
         pending.stored_at.elapsed().as_millis()
     );
-    let managed = pending.serving.managed;
-    let complaints = managed.map(|managed| managed.complaints_since(pending.begun));
-    if let Some(complaints) = complaints.filter(|complaints| !complaints.is_empty()) {
-        message.push_str(&format!("; its log says: {}", complaints.join(" | ")));
-    }
+    message.push_str(&pending.complaints());
     Error::new(ErrorKind::NotLoaded, message)
 }
 

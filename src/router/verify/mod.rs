@@ -23,7 +23,7 @@ use super::commit::{Confirmed, Expected};
 use super::delivery::Delivery;
 use super::managed::Managed;
 use crate::backend::{Backend, Commit};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::route::RouteSpec;
 use crate::sync::unpoisoned;
 use crate::traefik::Api;
@@ -241,7 +241,14 @@ impl Verifier {
         if pending.is_setup {
             delivery.send_again();
         }
-        let check = || pending.check_process();
+        let check = || match pending.check_process() {
+            Ok(()) if pending.is_rejected() => {
+                let what = "Traefik can't take the table";
+                let message = format!("{}{what}{}", pending.message_start(), pending.complaints());
+                Err(Error::new(ErrorKind::NotLoaded, message))
+            }
+            checked => checked,
+        };
         let sent = delivery.deliver(pending.commit, pending.deadline(), check)?;
         if sent {
             pending.visible = Instant::now();

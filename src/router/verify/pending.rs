@@ -82,6 +82,16 @@ impl Pending<'_> {
         }
     }
 
+    /// What a Traefik of ours has logged since then, as the end of a message.
+    pub(super) fn complaints(&self) -> String {
+        let managed = self.serving.managed;
+        let complaints = managed.map(|managed| managed.complaints_since(self.begun));
+        match complaints.filter(|complaints| !complaints.is_empty()) {
+            Some(complaints) => format!("; its log says: {}", complaints.join(" | ")),
+            None => String::new(),
+        }
+    }
+
     /// How a message begins. A setup is taken back, so that nothing of it is stored.
     pub(super) fn message_start(&self) -> &'static str {
         if self.is_setup { "" } else { "stored, but " }

@@ -72,9 +72,13 @@ impl Proxy {
         if token.is_none() {
             log::warn!("REST API is not authenticated.");
         }
-        // It goes with us, so that there is nothing to keep through a loss of power.
-        let private = Store::temporary(folder.path().join("routes.toml"));
-        let resolved = settings.resolve(Some(private))?;
+        let resolved = settings.resolve(Some(Store::pushed()))?;
+        if resolved.store.is_pushed() && (options.keep_routes || options.replace_served_routes) {
+            let why = "routes that are pushed end with this program, and no other one serves them";
+            return Err(format!(
+                "--keep-routes and --replace-served-routes need another --backend: {why}"
+            ));
+        }
         let front = Front::listen(options)?;
         let threads = threads().map_err(|error| format!("no threads for connections: {error}"))?;
         let rules = Rules {

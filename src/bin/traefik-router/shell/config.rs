@@ -29,7 +29,8 @@ Examples:
     /// is pushed (--backend push): routers for its API and its REST provider, behind the API's password.
     #[command(after_help = "\
 Example:
-  traefik-router config dynamic --backend push --api-password-file password --with-secrets > dynamic.toml")]
+  traefik-router config dynamic --backend push --api-url http://:8099 --api-password-file password \
+    --with-secrets > dynamic.toml")]
     Dynamic {
         #[command(flatten)]
         printed: Printed,

@@ -15,7 +15,7 @@ use self::config::ConfigCommand;
 use self::failure::Failure;
 use self::output::{Output, complain};
 use self::routes::RoutesCommand;
-use crate::settings::Settings;
+use crate::settings::{Resolved, Settings};
 use crate::wording::for_shell;
 
 /// What stands below the program's own help.
@@ -74,6 +74,17 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
 
 fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
     let resolve = || all.resolve(None).map_err(Failure::usage);
+    let asks_store = matches!(
+        command,
+        Command::Routes(_) | Command::Status | Command::Doctor
+    );
+    let check = |resolved: Resolved| match resolved.store.is_pushed() && asks_store {
+        true => Err(Failure::usage(
+            "--backend push: only the program that pushes a table has it; ask that program",
+        )),
+        false => Ok(resolved),
+    };
+    let resolve = || check(resolve()?);
     match command {
         Command::Routes(command) => routes::run(command, &resolve()?),
         Command::Status => status::run(&resolve()?),
