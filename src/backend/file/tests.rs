@@ -1,5 +1,8 @@
 //! Files that people wrote, with our table in and out of them.
 
+#[cfg(target_os = "linux")]
+mod access;
+mod crash;
 mod odd_files;
 
 use proptest::prelude::*;

@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use serde_json::json;
 
-use super::FileBackend;
+use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;
-use crate::fault::{Step, observer::observed};
+use crate::fault::{Step, observed};
 use crate::route::{Change, Route, Table};
 
 const COMMITS: usize = 40;

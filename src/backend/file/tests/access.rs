@@ -10,10 +10,10 @@ use std::process::Command;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 
-use super::FileBackend;
+use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::{ErrorKind, Stored};
-use crate::fault::{Step, observer::observed};
+use crate::fault::{Step, observed};
 use crate::route::Change;
 
 const ACCESS: &str = "system.posix_acl_access";
@@ -198,8 +198,7 @@ fn a_file_whose_owner_cannot_be_kept_is_refused_before_a_write() {
         fs::remove_file(crate::lock::path_of(&place.rules)).unwrap();
         let text = fs::read(&place.rules).unwrap();
         let before = access(&place.rules);
-        let name =
-            "backend::file::access::a_file_whose_owner_cannot_be_kept_is_refused_before_a_write";
+        let name = "backend::file::tests::access::a_file_whose_owner_cannot_be_kept_is_refused_before_a_write";
         let test = std::env::current_exe().unwrap();
         let output = Command::new(&test)
             .args(["--exact", name, "--nocapture"])
