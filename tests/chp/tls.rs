@@ -120,7 +120,7 @@ fn both_ports_ask_for_certificates() {
 }
 
 #[test]
-fn targets_are_shown_our_certificate_and_have_to_show_theirs() {
+fn targets_use_mutual_tls() {
     let ca = Ca::new();
     let [server, client] = [ca.sign("server"), ca.sign("client")];
     let authority = ca.path("ca.crt");

@@ -9,13 +9,13 @@ use crate::support::pem::{cert_pem, key_pem};
 use crate::support::{Echo, Kind, Request, Rig, on_each_backend};
 
 on_each_backend! {
-    a_websocket_passes_through_a_route,
-    host_origin_and_body_reach_the_target_as_they_were,
-    https_works_with_a_certificate_that_is_made_up,
-    https_is_served_with_the_certificate_that_was_given,
+    websocket_passes_through,
+    request_reaches_target_unchanged,
+    https_works_with_made_certificate,
+    https_uses_the_given_certificate,
 }
 
-fn a_websocket_passes_through_a_route(kind: Kind) {
+fn websocket_passes_through(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::websocket());
     router
@@ -39,7 +39,7 @@ fn a_websocket_passes_through_a_route(kind: Kind) {
     );
 }
 
-fn host_origin_and_body_reach_the_target_as_they_were(kind: Kind) {
+fn request_reaches_target_unchanged(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/up/", echo.url(), json!(null)).unwrap();
@@ -108,7 +108,7 @@ fn add_secure(router: &Router, echo: &Echo) {
         .unwrap();
 }
 
-fn https_works_with_a_certificate_that_is_made_up(kind: Kind) {
+fn https_works_with_made_certificate(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (https(&rig).start().unwrap(), Echo::start());
     add_secure(&router, &echo);
@@ -120,7 +120,7 @@ fn https_works_with_a_certificate_that_is_made_up(kind: Kind) {
     assert_eq!(received["headers"]["x-forwarded-proto"], "https");
 }
 
-fn https_is_served_with_the_certificate_that_was_given(kind: Kind) {
+fn https_uses_the_given_certificate(kind: Kind) {
     let rig = Rig::new(kind);
     let ((cert, key), pem) = own_certificate(&rig);
     let (router, echo) = (https(&rig).ssl(cert, key).start().unwrap(), Echo::start());
@@ -132,7 +132,7 @@ fn https_is_served_with_the_certificate_that_was_given(kind: Kind) {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_told_before_anything_starts() {
+fn missing_certificate_prevents_the_start() {
     let rig = Rig::new(Kind::Toml);
     let error = https(&rig)
         .ssl(rig.path("no.crt"), rig.path("no.key"))

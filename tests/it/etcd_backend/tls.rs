@@ -32,7 +32,7 @@ pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, pki: &Pki, args: &[&str]) 
 }
 
 #[test]
-fn traefik_reads_through_tls_with_the_same_certificates_and_password() {
+fn traefik_gets_certificates_and_password() {
     let pki = Pki::new();
     // With a Common Name etcd would take it for a user.
     let (cert, key) = pki.sign(None);

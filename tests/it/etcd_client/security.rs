@@ -11,7 +11,7 @@ use crate::etcd_server::{enable_auth, forget_tokens, free_port};
 use crate::support::Proxy;
 
 #[test]
-fn authentication() {
+fn authentication_failures_bring_advice() {
     on_each(|cluster| {
         let plain = cluster.client();
         let root = plain.clone().user("root", "pw-root");
@@ -74,7 +74,7 @@ fn authentication() {
 }
 
 #[test]
-fn many_threads_log_in_once() {
+fn threads_share_one_login() {
     on_each(|cluster| {
         enable_auth(cluster.url());
         let proxy = Proxy::new(cluster.url());
@@ -122,7 +122,7 @@ impl log::Log for Log {
 }
 
 #[test]
-fn secrets_stay_out_of_logs_errors_and_debug_output() {
+fn output_holds_no_secrets() {
     static LOG: Log = Log(Mutex::new(String::new()));
     log::set_logger(&LOG).unwrap();
     log::set_max_level(log::LevelFilter::Debug);

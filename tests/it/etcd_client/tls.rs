@@ -66,7 +66,7 @@ impl Pki {
 }
 
 #[test]
-fn tls_with_a_ca_of_ones_own() {
+fn own_authority_is_trusted() {
     let pki = Pki::new();
     let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
     for binary in binaries() {
@@ -128,7 +128,7 @@ fn tls_with_a_ca_of_ones_own() {
 }
 
 #[test]
-fn tls_with_client_certificates() {
+fn client_certificates_are_accepted() {
     let pki = Pki::new();
     let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
     let (cert, key) = pki.sign(None);
@@ -153,7 +153,7 @@ fn tls_with_client_certificates() {
 const P521: &str = include_str!("../../data/p521.pem");
 
 #[test]
-fn keys_on_p521_are_told_with_what_to_do() {
+fn p521_keys_bring_advice() {
     let pki = Pki::new();
     let file = pki.folder.path().join("p521.pem");
     std::fs::write(&file, P521).unwrap();
@@ -178,7 +178,7 @@ fn keys_on_p521_are_told_with_what_to_do() {
 }
 
 #[test]
-fn a_certificate_that_is_its_own_ca_is_told_with_what_to_do() {
+fn certificate_as_authority_brings_advice() {
     let key = rcgen::KeyPair::generate().unwrap();
     let pki = Pki::new();
     let own = |is_ca| {
