@@ -52,6 +52,7 @@ fn stored(kind: Kind) -> [(&'static str, [&'static str; 2], Value); 5] {
 /// What is stored, as the rig writes it, with these targets in place of its own.
 fn legacy(rig: &Rig, echoes: &[Echo]) -> String {
     let text: String = match rig.kind {
+        Kind::Push => unreachable!("nobody else's"),
         Kind::Toml => include_str!("../data/legacy.toml").into(),
         #[cfg(feature = "yaml")]
         Kind::Yaml => include_str!("../data/legacy.yaml").into(),

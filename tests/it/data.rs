@@ -3,9 +3,15 @@
 use serde_json::{Value, json};
 use traefik_router::{ErrorKind, Route};
 
-use crate::support::{Echo, Kind, Rig, on_each_backend};
+use crate::support::{Echo, Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
+    every_shape_round_trips,
+    adding_again_replaces_data,
+    too_deep_data_is_refused,
+}
+
+on_push! {
     every_shape_round_trips,
     adding_again_replaces_data,
     too_deep_data_is_refused,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router, Stored, Tls};
 
 use crate::protocols::own_certificate;
-use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
+use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend, on_push};
 
 const SHORT: Duration = Duration::from_millis(1500);
 
@@ -21,6 +21,13 @@ on_each_backend! {
     traefik_explains_refused_router,
     unknown_entrypoint_lists_known_ones,
     several_traefiks_must_all_serve,
+}
+
+on_push! {
+    wrong_password_is_reported,
+    dead_traefik_is_named,
+    unknown_entrypoint_lists_known_ones,
+    traefik_explains_refused_router,
 }
 
 /// The error of an outcome, which is of this kind and says all of these.
@@ -170,6 +177,7 @@ fn traefik_explains_unknown_key(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let unknown = match kind {
+        Kind::Push => unreachable!("not for others to write"),
         Kind::Toml => "[udp]\nnonsense = 1\n",
         #[cfg(feature = "yaml")]
         Kind::Yaml => "udp:\n  nonsense: 1\n",

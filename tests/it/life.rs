@@ -12,13 +12,20 @@ use traefik_router::{Builder, ErrorKind, ProcessStatus, Router};
 use crate::support::child::{Actor, say, wait_to_be_told};
 use crate::support::rig::{PASSWORD, traefik_bin};
 use crate::support::{
-    Echo, External, Kind, Rig, eventually, on_each_backend, ports, processes_naming,
+    Echo, External, Kind, Rig, eventually, on_each_backend, on_push, ports, processes_naming,
 };
 
 on_each_backend! {
     stop_leaves_nothing_behind,
     stop_is_the_last_write,
     next_start_finds_the_routes,
+    ended_traefik_revives_with_routes,
+    every_service_gets_extra_configuration,
+}
+
+on_push! {
+    stop_leaves_nothing_behind,
+    stop_is_the_last_write,
     ended_traefik_revives_with_routes,
     every_service_gets_extra_configuration,
 }

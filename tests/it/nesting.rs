@@ -11,7 +11,7 @@ use serde_json::json;
 use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
 use crate::routing::{request, spec};
-use crate::support::{Echo, Kind, Rig, client, eventually, on_each_backend};
+use crate::support::{Echo, Kind, Rig, client, eventually, on_each_backend, on_push};
 
 on_each_backend! {
     both_layouts_reach_same_target,
@@ -20,6 +20,13 @@ on_each_backend! {
     handwritten_routers_keep_their_rank,
     invalid_bytes_are_no_characters,
     doctor_knows_parents,
+    nested_routers_keep_their_names,
+}
+
+on_push! {
+    both_layouts_reach_same_target,
+    resized_table_loses_no_request,
+    invalid_bytes_are_no_characters,
     nested_routers_keep_their_names,
 }
 

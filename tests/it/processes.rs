@@ -10,7 +10,7 @@ use traefik_router::traefik::Middleware;
 use traefik_router::{Backend as _, Change, Route, RouteEvent};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend};
+use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend, on_push};
 
 const ROUTES_EACH: usize = 200;
 
@@ -21,6 +21,11 @@ on_each_backend! {
     killed_writer_leaves_store_whole,
     watch_reports_changes_of_others,
     earlier_router_proves_nothing,
+    early_deletion_delays_nobody,
+}
+
+on_push! {
+    threads_share_commits,
     early_deletion_delays_nobody,
 }
 

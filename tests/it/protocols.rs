@@ -6,9 +6,16 @@ use serde_json::json;
 use traefik_router::{ErrorKind, Router};
 
 use crate::support::pem::{cert_pem, key_pem};
-use crate::support::{Echo, Kind, Request, Rig, on_each_backend};
+use crate::support::{Echo, Kind, Request, Rig, on_each_backend, on_push};
 
 on_each_backend! {
+    websocket_passes_through,
+    request_reaches_target_unchanged,
+    https_works_with_made_certificate,
+    https_uses_the_given_certificate,
+}
+
+on_push! {
     websocket_passes_through,
     request_reaches_target_unchanged,
     https_works_with_made_certificate,

@@ -67,7 +67,7 @@ fn restart_of_ours_wipes_nothing() {
 }
 
 #[test]
-fn restarted_traefik_is_given_the_table() {
+fn restarted_traefik_gets_table_back() {
     let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
     let traefik = external(&rig, "a");
     let router = attach(&rig);

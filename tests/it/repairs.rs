@@ -393,6 +393,7 @@ fn rejecting_traefik_is_unhealthy(kind: Kind) {
     let before = rig.rules_text();
     // Somebody else's, and no field of Traefik's.
     let bad = match kind {
+        Kind::Push => unreachable!("not for others to write"),
         Kind::Etcd => format!("{}/tcp/routers/bad/nonsense \"1\"\n", rig.prefixes()[0]),
         Kind::Toml => "[tcp.routers.bad]\nnonsense = 1\n".into(),
         #[cfg(feature = "yaml")]

@@ -7,17 +7,19 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::json;
 use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
-use crate::support::{Echo, Kind, Rig, on_each_backend};
+use crate::support::{Echo, Kind, Rig, on_each_backend, on_push};
 
 /// Makes the tests twice: with routers side by side, and below others wherever that can be.
 macro_rules! on_both_layouts {
     ($($name:ident),* $(,)?) => {
         on_each_backend!($($name),*);
+        on_push!($($name),*);
         mod nested {
             use super::{LAYOUT, Nested};
             use crate::support::Kind;
 
             $crate::support::on_each_backend!($($name),*);
+            $crate::support::on_push!($($name),*);
             $(fn $name(kind: Kind) {
                 LAYOUT.set(Nested::Always);
                 super::$name(kind);

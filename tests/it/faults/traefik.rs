@@ -11,11 +11,17 @@ use traefik_router::{
 };
 
 use crate::support::{
-    Echo, External, Kind, Mood, Proxy, Rig, eventually, on_each_backend, processes_naming,
+    Echo, External, Kind, Mood, Proxy, Rig, eventually, on_each_backend, on_push, processes_naming,
     send_signal,
 };
 
 on_each_backend! {
+    stopped_traefik_is_reported,
+    restarted_traefik_serves_pending_change,
+    missing_traefik_fails_at_once,
+}
+
+on_push! {
     stopped_traefik_is_reported,
     restarted_traefik_serves_pending_change,
     missing_traefik_fails_at_once,

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::rig::traefik_bin;
-use super::{Rig, eventually};
+use super::{Kind, Rig, eventually};
 use traefik_router::Backend as _;
 
 /// Ends when it is dropped.
@@ -21,7 +21,15 @@ impl External {
 
     /// The static configuration for `rig`'s ports and store.
     pub(crate) fn config(rig: &Rig) -> Value {
-        Self::config_with(rig, &rig.backend().static_config().unwrap()["providers"])
+        let mut providers = rig.backend().static_config().unwrap()["providers"].take();
+        if rig.kind == Kind::Push {
+            // What is pushed comes through the API, which has its router from a file.
+            let dynamic = rig.path("dynamic.toml");
+            let builder = rig.builder().dynamic_config_file(&dynamic);
+            std::fs::write(&dynamic, builder.dynamic_config_text(true).unwrap()).unwrap();
+            providers["file"] = json!({"filename": dynamic, "watch": true});
+        }
+        Self::config_with(rig, &providers)
     }
 
     /// The static configuration for `rig`'s ports and these providers.
@@ -58,7 +66,7 @@ impl External {
             open.unwrap();
         }
         let root = config.pointer("/providers/etcd/rootKey");
-        let root = root.filter(|_| !rig.kind.is_file());
+        let root = root.filter(|_| rig.kind == Kind::Etcd);
         if let Some(root) = root.and_then(Value::as_str) {
             rig.seed(root);
         }

@@ -18,7 +18,7 @@ pub(crate) use echo::Echo;
 pub(crate) use external::External;
 pub(crate) use proxy::{Mood, Proxy};
 pub(crate) use random::Random;
-pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file};
+pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file, on_push};
 pub(crate) use wait::eventually;
 
 /// The processes that have `text` in their command line.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::traefik::Api;
-use traefik_router::{Backend, Builder, Etcd, FileBackend, KvBackend, Router};
+use traefik_router::{Backend, Builder, Etcd, FileBackend, KvBackend, MemoryBackend, Router};
 
 use super::client::{self, Response};
 use super::{ports, shared_etcd};
@@ -18,6 +18,7 @@ pub(crate) enum Kind {
     #[cfg(feature = "yaml")]
     Yaml,
     Etcd,
+    Push,
 }
 
 impl Kind {
@@ -26,12 +27,12 @@ impl Kind {
             Self::Toml => "toml",
             #[cfg(feature = "yaml")]
             Self::Yaml => "yaml",
-            Self::Etcd => panic!("etcd is no file"),
+            Self::Etcd | Self::Push => panic!("{self:?} is no file"),
         }
     }
 
     pub(crate) fn is_file(self) -> bool {
-        self != Self::Etcd
+        !matches!(self, Self::Etcd | Self::Push)
     }
 }
 
@@ -51,6 +52,14 @@ macro_rules! on_each_backend {
     };
 }
 pub(crate) use on_each_backend;
+
+/// The same for a table that is pushed.
+macro_rules! on_push {
+    ($($name:ident),* $(,)?) => {
+        $crate::support::on_each_backend!(push, $crate::support::Kind::Push, $($name)*);
+    };
+}
+pub(crate) use on_push;
 
 /// The same for what only files have.
 macro_rules! on_each_file {
@@ -72,6 +81,7 @@ pub(crate) struct Rig {
     pub(crate) folder: PathBuf,
     /// Where etcd is, and what the names of the two prefixes end with.
     etcd: (String, u16),
+    memory: MemoryBackend,
     /// Removes the folder when the test ends.
     _dir: Option<TempDir>,
 }
@@ -98,6 +108,7 @@ impl Rig {
             api: ports::free(),
             folder,
             etcd,
+            memory: MemoryBackend::new(),
             _dir: None,
         }
     }
@@ -107,6 +118,7 @@ impl Rig {
         Self {
             web: ports::free(),
             api: ports::free(),
+            memory: self.memory.clone(),
             ..Self::told(&self.tell())
         }
     }
@@ -124,6 +136,7 @@ impl Rig {
             #[cfg(feature = "yaml")]
             "Yaml" => Kind::Yaml,
             "Etcd" => Kind::Etcd,
+            "Push" => Kind::Push,
             other => panic!("{other}"),
         };
         Self {
@@ -132,6 +145,7 @@ impl Rig {
             api: port(1),
             folder: rig["folder"].as_str().unwrap().into(),
             etcd: serde_json::from_value(rig["etcd"].clone()).unwrap(),
+            memory: MemoryBackend::new(),
             _dir: None,
         }
     }
@@ -168,9 +182,18 @@ impl Rig {
     pub(crate) fn rules_text(&self) -> String {
         match self.kind {
             Kind::Etcd => shared_etcd::text(&self.etcd.0, &self.prefixes()),
+            Kind::Push => self.pushed_text(),
             _ if !self.rules().exists() => String::new(),
             _ => std::fs::read_to_string(self.rules()).unwrap(),
         }
+    }
+
+    fn pushed_text(&self) -> String {
+        if self.memory.inspect().unwrap().unwrap().commit.is_none() {
+            return String::new();
+        }
+        let document = self.memory.pushed().unwrap().document().unwrap();
+        String::from_utf8_lossy(&document.body).into()
     }
 
     pub(crate) fn write_rules(&self, text: &str) {
@@ -183,10 +206,11 @@ impl Rig {
     }
 
     pub(crate) fn backend(&self) -> Box<dyn Backend> {
-        if self.kind.is_file() {
-            return Box::new(FileBackend::new(self.rules()));
+        match self.kind {
+            Kind::Etcd => Box::new(self.etcd()),
+            Kind::Push => Box::new(self.memory.clone()),
+            _ => Box::new(FileBackend::new(self.rules())),
         }
-        Box::new(self.etcd())
     }
 
     /// The same for a rig of that kind.
