@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Verified};
 
-use crate::support::{Echo, External, Kind, Rig, eventually, rig};
+use crate::support::{Echo, External, Kind, Mood, Proxy, Rig, eventually, rig};
 
 /// A Traefik of others that takes tables, with `extra` in its dynamic configuration.
 fn external(rig: &Rig, name: &str) -> External {
@@ -252,5 +252,37 @@ fn defaults_are_those_of_a_file() {
             (&rest.load_balancer, &rest.status),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn lost_messages_are_made_up_for() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let proxy = Proxy::new(&rig.api_url());
+    let router = builder(&rig, MemoryBackend::new()).traefik_api_url(&proxy.url);
+    let router = router.attach().unwrap();
+    proxy.lose_one_answer();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+    proxy.swallow_one_request();
+    router.add_route("/b/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/b/x"), Some(echo.port));
+    for mood in [
+        Mood::Cut(20),
+        Mood::Rubbish("HTTP/1.1 500 no\r\n\r\n"),
+        Mood::Silent,
+    ] {
+        proxy.mood(mood);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(300));
+                proxy.mood(Mood::Honest);
+            });
+            router
+                .add_route("/c/", echo.url(), json!(format!("{mood:?}")))
+                .unwrap();
+        });
+        assert_eq!(rig.landed("h", "/c/x"), Some(echo.port), "{mood:?}");
     }
 }
