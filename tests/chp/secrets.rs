@@ -5,10 +5,12 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
 
+use kit::process::send_signal;
+use kit::{Echo, eventually, ports};
 use serde_json::json;
 
-use crate::support::proxy::{TOKEN, ours, signal};
-use crate::support::{Echo, Proxy, eventually, ports};
+use crate::support::Proxy;
+use crate::support::proxy::{TOKEN, ours};
 use crate::tls::Ca;
 
 const WRONG_TOKEN: &str = "uN3fGpQ8jLe5WxDaZ6ok";
@@ -147,7 +149,7 @@ fn no_secret_is_written_or_told_to_those_without_the_token() {
         }
     };
     visit();
-    signal(proxy.traefik(), "KILL");
+    send_signal(proxy.traefik(), "KILL");
     eventually("another Traefik serves", || {
         let used = ask(&friend, "GET", &format!("{web}/x?token={IN_A_QUERY}"), "");
         proxy.log().contains("was started again") && used.is_ok_and(|answer| answer.0 == 200)

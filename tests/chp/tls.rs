@@ -5,13 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
+use kit::pem::{cert_pem, key_pem};
+use kit::{Echo, eventually, ports};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-use crate::support::pem::{cert_pem, key_pem};
+use crate::support::Proxy;
 use crate::support::proxy::{TOKEN, ours};
-use crate::support::{Echo, Proxy, eventually};
 
 /// A CA, and what it has signed, as files.
 pub(crate) struct Ca {
@@ -136,9 +137,7 @@ fn targets_are_shown_our_certificate_and_have_to_show_theirs() {
     command.args(["--api-ssl-ca", &authority, "--api-ssl-request-cert"]);
     let target = Proxy::spawn(command, &[]);
     let url = format!("https://127.0.0.1:{}", target.api);
-    eventually("it listens", || {
-        TcpStream::connect(("127.0.0.1", target.api)).is_ok()
-    });
+    eventually("it listens", || ports::is_open(target.api));
     let answer = |arguments: &[&str]| {
         let proxy = Proxy::start(arguments);
         proxy.add("/api", &url);
@@ -163,7 +162,7 @@ fn targets_are_shown_our_certificate_and_have_to_show_theirs() {
 fn http_is_redirected_to_https() {
     let ca = Ca::new();
     let [cert, key] = ca.sign("server");
-    let from = crate::support::ports::free();
+    let from = ports::free();
     let mut command = ours();
     command.args([
         "chp",

@@ -11,11 +11,13 @@ pub(crate) mod tls;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kit::Echo;
+use kit::etcd::{Cluster, shared_url};
+use kit::tools::ETCD;
 use serde_json::json;
 use traefik_router::{Etcd, KvBackend, Route, RouteEvent, Router};
 
-use crate::etcd_server::Cluster;
-use crate::support::{Echo, External, Kind, Rig, shared_etcd};
+use crate::support::{External, Kind, Rig, keys};
 
 /// Routes in all nodes of a cluster, under the prefixes that are documented.
 fn routes_in(cluster: &Cluster) -> Etcd {
@@ -115,7 +117,7 @@ fn a_watch_goes_on_after_a_compaction() {
     let [ours, theirs] = [(); 2].map(|()| rig.builder().offline().unwrap());
     let mut watch = ours.watch().unwrap();
     assert_eq!(watch.next(Duration::from_millis(10)).unwrap(), []);
-    let client = shared_etcd::client(shared_etcd::url());
+    let client = keys::client(shared_url());
     for n in 0..5 {
         let spec = format!("/{n}/");
         theirs.add_route(&spec, "http://h", json!(n)).unwrap();
@@ -175,7 +177,7 @@ fn a_router_that_stops_does_not_take_the_other_ones_api_along() {
 /// A writer with much to write lost to one that writes little and often, every time.
 #[test]
 fn a_large_batch_is_stored_beside_a_busy_writer_and_told_whole() {
-    let cluster = Cluster::start(&crate::etcd_server::binaries().pop().unwrap());
+    let cluster = Cluster::start(&ETCD.path());
     let router = || {
         let backend = KvBackend::new(routes_in(&cluster));
         Router::builder(backend).offline().unwrap()

@@ -1,8 +1,9 @@
 //! What callers hand in is data: it changes no rule, runs as no template, reaches no other route.
 
+use kit::Echo;
 use serde_json::json;
 
-use crate::support::{Echo, Kind, Rig, on_each_backend};
+use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
     hostile_text_does_no_harm_wherever_it_stands,

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use kit::Echo;
+use kit::client::Request;
+use kit::pem::{cert_pem, key_pem};
 use serde_json::json;
 use traefik_router::{ErrorKind, Router};
 
-use crate::support::pem::{cert_pem, key_pem};
-use crate::support::{Echo, Kind, Request, Rig, on_each_backend};
+use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
     a_websocket_passes_through_a_route,

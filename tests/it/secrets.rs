@@ -6,6 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kit::Echo;
+use kit::etcd::Cluster;
+use kit::tools::ETCD;
 use serde_json::{Value, json};
 use traefik_router::backend::{Entry, KvStore, MemoryStore, Transaction};
 use traefik_router::etcd::Client;
@@ -14,9 +17,8 @@ use traefik_router::{Backend as _, Builder, Etcd, KvBackend, Router, Tls, may_ho
 
 use crate::etcd_backend::tls::etcdctl;
 use crate::etcd_client::tls::Pki;
-use crate::etcd_server::{Cluster, binaries};
 use crate::support::child::Actor;
-use crate::support::{Echo, Kind, Rig};
+use crate::support::{Kind, Rig};
 
 const API_PASSWORD: &str = "bH7qzXw2Kd9TmVtR4cYs";
 const WRONG_PASSWORD: &str = "uN3fGpQ8jLe5WxDaZ6ok";
@@ -167,7 +169,7 @@ fn with_a_file() -> String {
 
 fn with_etcd(client_key: &Mutex<String>) -> String {
     let pki = Pki::new();
-    let binary = binaries().pop().unwrap();
+    let binary = ETCD.path();
     let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
     let root = format!("root:{ETCD_PASSWORD}");
     etcdctl(&binary, &cluster, &pki, &["user", "add", &root]);

@@ -5,12 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kit::etcd::Cluster;
+use kit::tools::ETCD;
+use kit::{Echo, eventually};
 use serde_json::json;
 use traefik_router::{Backend as _, Error, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
 
 use super::{check_all_served, providers, routes_in};
-use crate::etcd_server::{Cluster, binaries};
-use crate::support::{Echo, External, Kind, Rig, eventually};
+use crate::support::{Connect as _, External, Kind, Rig};
 
 const THREADS: usize = 4;
 const CHANGES: usize = 500;
@@ -39,7 +41,7 @@ fn after(
 #[test]
 fn a_leader_that_is_killed_costs_no_change_that_was_confirmed() {
     let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
-    let mut cluster = Cluster::with(&binaries().pop().unwrap(), 3, &fast, None);
+    let mut cluster = Cluster::with(&ETCD.path(), 3, &fast, None);
     let [one, two] = [(); 2].map(|()| Rig::new(Kind::Toml));
     let echoes = [(); 2].map(|()| Echo::start());
     let etcd = || routes_in(&cluster).timeout(Duration::from_secs(3));
@@ -141,7 +143,7 @@ fn a_leader_that_is_killed_costs_no_change_that_was_confirmed() {
 
 #[test]
 fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_table_back() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let etcd = routes_in(&cluster).timeout(Duration::from_secs(1));
@@ -191,7 +193,7 @@ fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_tab
 
 #[test]
 fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let etcd = || KvBackend::new(routes_in(&cluster).timeout(Duration::from_secs(1)));
@@ -242,7 +244,7 @@ fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
 
 #[test]
 fn a_traefik_that_no_longer_hears_of_an_etcd_is_to_be_restarted() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let builder = || {
@@ -273,7 +275,7 @@ fn a_traefik_that_no_longer_hears_of_an_etcd_is_to_be_restarted() {
 
 #[test]
 fn how_long_to_make_up_for_the_revisions_of_an_etcd_is_the_callers_to_say() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     for (limit, makes_up) in [(Duration::ZERO, false), (Duration::from_secs(60), true)] {
         let etcd = Etcd::new(cluster.urls()).unwrap().catch_up_timeout(limit);
         let router = Router::builder(KvBackend::new(etcd)).offline().unwrap();

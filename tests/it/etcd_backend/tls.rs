@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::process::Command;
 
+use kit::Echo;
+use kit::etcd::Cluster;
+use kit::tools::etcds;
 use serde_json::json;
 use traefik_router::{ErrorKind, Etcd, KvBackend, Router, Tls};
 
 use super::security::does_not_start;
 use super::{providers, routes_in};
 use crate::etcd_client::tls::Pki;
-use crate::etcd_server::{Cluster, binaries};
 use crate::support::rig::PASSWORD;
-use crate::support::{Echo, External, Kind, Rig};
+use crate::support::{External, Kind, Rig};
 
 /// The gateway can't be asked for this by a raw request that shows no certificate.
 pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, pki: &Pki, args: &[&str]) {
@@ -37,7 +39,7 @@ fn traefik_reads_through_tls_with_the_same_certificates_and_password() {
     // With a Common Name etcd would take it for a user.
     let (cert, key) = pki.sign(None);
     let tls = Tls::new().ca_pem(pki.ca_pem.as_str()).client_pem(cert, key);
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
         let etcd = || routes_in(&cluster).tls(tls.clone()).unwrap();
         etcdctl(&binary, &cluster, &pki, &["user", "add", "root:pw-root"]);

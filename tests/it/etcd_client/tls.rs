@@ -1,11 +1,13 @@
 //! etcd behind TLS, with a CA of its own and with client certificates.
 
+use kit::etcd::{Cluster, TlsFiles};
+use kit::pem::{cert_pem, key_pem};
+use kit::tools::{ETCD, etcds};
 use traefik_router::etcd::{Client, WatchRange};
 use traefik_router::{ErrorKind, Stored, Tls};
 
 use super::{SECOND, fails, kind_and_text};
-use crate::etcd_server::{Cluster, TlsFiles, binaries};
-use crate::support::pem::{cert_pem, key_pem};
+use crate::support::Connect as _;
 
 /// What rcgen makes for a test: a CA, and files signed by it.
 pub(crate) struct Pki {
@@ -69,7 +71,7 @@ impl Pki {
 fn tls_with_a_ca_of_ones_own() {
     let pki = Pki::new();
     let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(false)));
         let url = cluster.url();
         let etcd = cluster.client().tls(&ca).unwrap();
@@ -132,7 +134,7 @@ fn tls_with_client_certificates() {
     let pki = Pki::new();
     let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
     let (cert, key) = pki.sign(None);
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
         let etcd = cluster
             .client()
@@ -162,7 +164,7 @@ fn keys_on_p521_are_told_with_what_to_do() {
         key: file,
         client_ca: None,
     };
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &[], Some(&files));
         let tls = Tls::new().ca_pem(P521);
         let etcd = Client::new([cluster.url()]).unwrap().tls(&tls).unwrap();
@@ -192,7 +194,7 @@ fn a_certificate_that_is_its_own_ca_is_told_with_what_to_do() {
             key: file,
             client_ca: None,
         };
-        let cluster = Cluster::with(&binaries().pop().unwrap(), 1, &[], Some(&files));
+        let cluster = Cluster::with(&ETCD.path(), 1, &[], Some(&files));
         let etcd = Client::new([cluster.url()]).unwrap();
         etcd.tls(&Tls::new().ca_pem(cert)).unwrap().get("a")
     };

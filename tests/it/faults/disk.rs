@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use kit::Echo;
+use kit::process::send_signal;
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Error, ErrorKind, FileBackend, Router, Stored};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Echo, Kind, Rig, on_each_file, send_signal};
+use crate::support::{Kind, Rig, on_each_file};
 
 on_each_file! {
     a_file_that_becomes_a_folder_is_told_and_the_table_outlives_it,

@@ -2,11 +2,13 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-pub(crate) fn cert_pem(cert: &rcgen::Certificate) -> String {
+/// A certificate as PEM.
+pub fn cert_pem(cert: &rcgen::Certificate) -> String {
     pem("CERTIFICATE", cert.der())
 }
 
-pub(crate) fn key_pem(key: &rcgen::KeyPair) -> String {
+/// A private key as PEM.
+pub fn key_pem(key: &rcgen::KeyPair) -> String {
     pem("PRIVATE KEY", key.serialized_der())
 }
 

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::ports;
+use crate::ports;
 
 /// How a proxy treats those who ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub enum Mood {
+    /// Everything passes.
     Honest,
     /// Each piece of an answer comes this much later.
     Slow(Duration),
@@ -27,11 +28,15 @@ pub(crate) enum Mood {
     Cut(usize),
 }
 
-pub(crate) struct Proxy {
-    pub(crate) url: String,
+/// A proxy in front of a server; honest at first.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Its URL, without a path.
+    pub url: String,
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     target: Mutex<String>,
     mood: Mutex<Mood>,
@@ -45,7 +50,8 @@ struct Shared {
 }
 
 impl Proxy {
-    pub(crate) fn new(target: &str) -> Self {
+    /// A proxy to the server at this URL.
+    pub fn new(target: &str) -> Self {
         let listener = ports::listen();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
@@ -76,37 +82,40 @@ impl Proxy {
         proxy
     }
 
-    /// From here on, also for connections that are open.
-    pub(crate) fn mood(&self, mood: Mood) {
+    /// Changes the mood, also for connections that are open.
+    pub fn mood(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
     }
 
     /// Where new connections lead.
-    pub(crate) fn lead_to(&self, target: &str) {
+    pub fn lead_to(&self, target: &str) {
         *self.shared.target.lock().unwrap() = address(target);
     }
 
-    pub(crate) fn lose_one_answer(&self) {
+    /// Closes a connection in place of passing the next answer on.
+    pub fn lose_one_answer(&self) {
         self.shared.lose_one.store(true, SeqCst);
     }
 
-    pub(crate) fn swallow_one_request(&self) {
+    /// Closes a connection in place of passing the next request on.
+    pub fn swallow_one_request(&self) {
         self.shared.swallow_one.store(true, SeqCst);
     }
 
-    pub(crate) fn lose_answers(&self, lose: bool) {
+    /// Whether connections are closed in place of passing answers on.
+    pub fn lose_answers(&self, lose: bool) {
         self.shared.lose_all.store(lose, SeqCst);
     }
 
     /// How often the clients sent this text.
-    pub(crate) fn count(&self, text: &str) -> usize {
+    pub fn count(&self, text: &str) -> usize {
         String::from_utf8_lossy(&self.shared.sent.lock().unwrap())
             .matches(text)
             .count()
     }
 
     /// The tokens that the clients sent.
-    pub(crate) fn tokens(&self) -> Vec<String> {
+    pub fn tokens(&self) -> Vec<String> {
         let sent = self.shared.sent.lock().unwrap();
         let text = String::from_utf8_lossy(&sent);
         text.lines()
@@ -176,7 +185,7 @@ fn address(url: &str) -> String {
     url.rsplit('/').next().unwrap().to_owned()
 }
 
-pub(super) fn pump(
+pub(crate) fn pump(
     mut from: TcpStream,
     mut to: TcpStream,
     pass: impl Fn(&mut TcpStream, &[u8]) -> bool,

@@ -1,4 +1,4 @@
-//! An HTTP client that sends what it is told, byte for byte.
+//! An HTTP client that sends what it is given, byte for byte.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,22 +6,30 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// An answer.
 #[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) body: String,
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// Its body; what is not UTF-8 in it is replaced.
+    pub body: String,
 }
 
+/// A GET, or a POST if there is a body.
 #[derive(Debug)]
-pub(crate) struct Request<'a> {
-    pub(crate) host: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) headers: &'a [(&'a str, &'a str)],
-    pub(crate) body: &'a [u8],
+pub struct Request<'a> {
+    /// The `Host` header.
+    pub host: &'a str,
+    /// The path with the query.
+    pub path: &'a str,
+    /// Further headers.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub body: &'a [u8],
 }
 
 /// A GET of `path` with this `Host` header.
-pub(crate) fn get(port: u16, host: &str, path: &str) -> Response {
+pub fn get(port: u16, host: &str, path: &str) -> Response {
     let request = Request {
         host,
         path,
@@ -32,7 +40,8 @@ pub(crate) fn get(port: u16, host: &str, path: &str) -> Response {
 }
 
 impl Request<'_> {
-    pub(crate) fn send(&self, port: u16) -> Response {
+    /// Sends it to this port of 127.0.0.1.
+    pub fn send(&self, port: u16) -> Response {
         let method = if self.body.is_empty() { "GET" } else { "POST" };
         let mut head = format!(
             "{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
@@ -48,7 +57,7 @@ impl Request<'_> {
 }
 
 /// Sends a whole request, which may be anything.
-pub(crate) fn send(port: u16, request: &[u8]) -> Response {
+pub fn send(port: u16, request: &[u8]) -> Response {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
@@ -58,15 +67,15 @@ pub(crate) fn send(port: u16, request: &[u8]) -> Response {
 }
 
 impl Response {
-    /// What the echo backend received.
-    pub(crate) fn echo(&self) -> Value {
+    /// What the [`Echo`](crate::Echo) received that answered.
+    pub fn echo(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.body);
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// The port of the echo backend that answered; `None` for Traefik's own 404.
+    /// The port of the [`Echo`](crate::Echo) that answered; `None` for Traefik's own 404.
     #[track_caller]
-    pub(crate) fn landed(&self) -> Option<u16> {
+    pub fn landed(&self) -> Option<u16> {
         match self.status {
             404 => None,
             _ => Some(self.echo()["port"].as_u64().unwrap() as u16),

@@ -3,7 +3,7 @@
 //! They lie below 32768, where the system takes none for outgoing connections. A process holds the
 //! first port of each block that it hands out ports of.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 
 const FIRST: u16 = 10_000;
@@ -19,13 +19,18 @@ struct Block {
 
 static BLOCKS: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
-/// A port that nobody listens on.
-pub(crate) fn free() -> u16 {
+/// A port of 127.0.0.1 that nobody listens on.
+pub fn free() -> u16 {
     listen().local_addr().unwrap().port()
 }
 
-/// A listener on 127.0.0.1.
-pub(crate) fn listen() -> TcpListener {
+/// Whether somebody listens on this port of 127.0.0.1.
+pub fn is_open(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// A listener on a free port of 127.0.0.1.
+pub fn listen() -> TcpListener {
     let mut blocks = BLOCKS.lock().unwrap();
     loop {
         if let Some(block) = blocks.last_mut() {

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::ports;
-use super::proxy::pump;
+use crate::ports;
+use crate::proxy::pump;
 
 /// Each node's gate, by its URL.
-pub(crate) struct Network {
-    pub(crate) urls: Vec<String>,
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) urls: Vec<String>,
     cut_off: CutOff,
 }
 
@@ -29,7 +30,7 @@ struct Line {
 
 impl Network {
     /// Gates to the nodes that listen on these ports for their peers.
-    pub(crate) fn new(ports: &[u16]) -> Self {
+    pub(super) fn new(ports: &[u16]) -> Self {
         let cut_off = CutOff::default();
         let gates = ports.iter().enumerate();
         let urls = gates.map(|(node, port)| gate(node, *port, cut_off.clone()));
@@ -40,7 +41,7 @@ impl Network {
     }
 
     /// Cuts a node off that has this ID, or nobody.
-    pub(crate) fn cut_off(&self, node: Option<(usize, u64)>) {
+    pub(super) fn cut_off(&self, node: Option<(usize, u64)>) {
         *self.cut_off.lock().unwrap() = node.map(|(node, id)| (node, format!("{id:x}")));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Waits until `done`; panics with `what` after a generous bound.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "not in 20 s: {what}");

@@ -1,14 +1,16 @@
-//! Chance that can be repeated.
+//! Random numbers that a test can repeat.
 
-/// Tells tests what to begin with; without it each run is another one.
+/// The variable with the seed of a run to repeat; without it each run has another seed.
 const SEED: &str = "TRAEFIK_ROUTER_TEST_SEED";
 
 /// A sequence of numbers that its seed determines (xorshift).
-pub(crate) struct Random(u64);
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
-    /// Begins with a seed that the test's output tells, in case it fails.
-    pub(crate) fn told() -> Self {
+    /// Begins with a seed that is printed, so that a failed test can be repeated.
+    #[allow(clippy::print_stdout, reason = "this is what its output is for")]
+    pub fn told() -> Self {
         let given = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap());
         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap();
         let seed = given.unwrap_or(since_epoch.subsec_nanos().into());
@@ -16,12 +18,13 @@ impl Random {
         Self::new(seed)
     }
 
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Begins with this seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// Less than `limit`.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+    /// The next number, which is less than `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
