@@ -132,11 +132,9 @@ fn no_secret_is_written_or_told_to_those_without_the_token() {
     }
     // Whoever takes the port for one without TLS.
     let mut plain = TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
-    write!(
-        plain,
-        "GET /api/routes HTTP/1.1\r\nAuthorization: token {TOKEN}\r\n\r\n"
-    )
-    .unwrap();
+    // In one piece: the program may close the connection after the first.
+    let request = format!("GET /api/routes HTTP/1.1\r\nAuthorization: token {TOKEN}\r\n\r\n");
+    plain.write_all(request.as_bytes()).unwrap();
 
     let down = json!({"target": nobody, "token": IN_DATA}).to_string();
     let added = ask(&friend, "POST", &format!("{rest}/api/routes/down"), &down);
