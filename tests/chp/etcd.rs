@@ -2,14 +2,13 @@
 
 use std::process::Command;
 
-use kit::etcd::{Cluster, TlsFiles};
+use kit::etcd::Cluster;
 use kit::process::send_signal;
 use kit::tools::ETCD;
-use kit::{Echo, eventually, ports};
+use kit::{Ca, Echo, eventually, ports};
 
 use crate::support::Proxy;
 use crate::support::proxy::ours;
-use crate::tls::Ca;
 
 fn start() -> Cluster {
     Cluster::start(&ETCD.path())
@@ -235,15 +234,10 @@ fn private_files_for_a_traefik_on_etcd_are_written_again() {
 
 #[test]
 fn etcd_with_tls_and_prefixes_of_ones_own() {
-    let (ca, echo) = (Ca::new(), Echo::start());
-    let [[cert, key], [client_cert, client_key]] = ["etcd", "client"].map(|name| ca.sign(name));
-    let authority = ca.path("ca.crt");
-    let files = TlsFiles {
-        cert: cert.into(),
-        key: key.into(),
-        client_ca: Some(authority.clone().into()),
-    };
-    let etcd = Cluster::with(&ETCD.path(), 1, &[], Some(&files));
+    let (ca, echo) = (Ca::generate(), Echo::start());
+    let [client_cert, client_key] = ca.sign_files("client");
+    let authority = ca.path("ca.pem");
+    let etcd = Cluster::with(&ETCD.path(), 1, &[], Some(&ca.sign_for_etcd(true)));
     let store = store(&etcd);
     let tls = [
         "--backend",

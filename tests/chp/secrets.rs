@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use kit::process::send_signal;
-use kit::{Echo, eventually, ports};
+use kit::{Ca, Echo, eventually, ports};
 use serde_json::json;
 
 use crate::support::Proxy;
 use crate::support::proxy::{TOKEN, ours};
-use crate::tls::Ca;
+use crate::tls::trusting;
 
 const WRONG_TOKEN: &str = "uN3fGpQ8jLe5WxDaZ6ok";
 const IN_DATA: &str = "yC5wQbGj9NrXk7DvHt3z";
@@ -50,8 +50,8 @@ fn traefik_gets_nothing_that_is_meant_for_us() {
 
 #[test]
 fn no_secret_is_written_or_told_to_those_without_the_token() {
-    let (ca, echo) = (Ca::new(), Echo::start());
-    let pairs = ["ssl", "api-ssl", "client-ssl"].map(|prefix| (prefix, ca.sign(prefix)));
+    let (ca, echo) = (Ca::generate(), Echo::start());
+    let pairs = ["ssl", "api-ssl", "client-ssl"].map(|prefix| (prefix, ca.sign_files(prefix)));
     let mut command = ours();
     command.args(["chp", "--log-level", "debug"]);
     for (prefix, [cert, key]) in &pairs {
@@ -73,7 +73,7 @@ fn no_secret_is_written_or_told_to_those_without_the_token() {
             &metrics.to_string(),
         ],
     );
-    let agent = ca.client(None);
+    let agent = trusting(&ca, None);
     let [web, rest] = [proxy.port, proxy.api].map(|port| format!("https://127.0.0.1:{port}"));
     // The status of an answer, and all of it.
     let ask = |as_whom: &str, method: &str, url: &str, body: &str| {
@@ -215,8 +215,8 @@ fn an_option_that_is_refused_is_told_without_the_secret_in_it() {
     let key = folder.path().join("key");
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{IN_AN_OPTION}\n-----END PRIVATE KEY-----\n");
     fs::write(&key, pem).unwrap();
-    let ca = Ca::new();
-    let [cert, _] = ca.sign("x");
+    let ca = Ca::generate();
+    let [cert, _] = ca.sign_files("x");
     let url = format!("http://user:{IN_AN_OPTION}@127.0.0.1:1");
     for (arguments, line) in [
         (&["--backend", &url][..], "--backend"),

@@ -3,7 +3,7 @@
 mod faults;
 mod security;
 #[cfg(feature = "tls")]
-pub(crate) mod tls;
+mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -19,15 +19,15 @@ use network::Network;
 pub use shared::shared_url;
 pub use users::{Grant, add_user, enable_auth, forget_tokens};
 
-/// The files that etcd needs to speak TLS.
+/// The paths of the files that etcd needs to speak TLS.
 #[derive(Debug)]
 pub struct TlsFiles {
     /// Its certificate.
-    pub cert: PathBuf,
+    pub cert: String,
     /// The certificate's private key.
-    pub key: PathBuf,
+    pub key: String,
     /// Asks for client certificates by this CA.
-    pub client_ca: Option<PathBuf>,
+    pub client_ca: Option<String>,
 }
 
 /// A running cluster.

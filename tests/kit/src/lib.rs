@@ -6,6 +6,7 @@
     reason = "a test that unwraps ends with the error's own text"
 )]
 
+mod ca;
 pub mod client;
 mod echo;
 pub mod etcd;
@@ -20,6 +21,7 @@ pub mod tools;
 pub mod traefik;
 mod wait;
 
+pub use ca::Ca;
 pub use echo::Echo;
 pub use proxy::{Mood, Proxy};
 pub use random::Random;
