@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_printed_once() {
+    fn cause_is_printed_once() {
         let error = unreadable();
         let text = "add /a/: can't read rules.toml: no such disk";
         assert_eq!(error.to_string(), text);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_is_the_message_and_what_is_stored() {
+    fn debug_shows_what_is_stored() {
         let some = vec!["/a/".into(), "/b/".into()];
         for (stored, suffix) in [
             (Stored::Nothing, ""),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_transient() {
+    fn passing_failures_are_transient() {
         for kind in [
             ErrorKind::Locked,
             ErrorKind::Conflict,

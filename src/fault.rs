@@ -5,6 +5,9 @@
 use std::io;
 use std::path::Path;
 
+#[cfg(test)]
+pub(crate) use tests::observed;
+
 /// A step that changes what is on the disk, or who may change it.
 // Only tests look into it.
 #[cfg_attr(not(test), allow(dead_code))]
@@ -28,7 +31,7 @@ impl Step<'_> {
         #[cfg(traefik_router_fault_points)]
         kill::at_this_point();
         #[cfg(test)]
-        observer::tell(self)?;
+        tests::tell(self)?;
         step()
     }
 }
@@ -56,7 +59,7 @@ mod kill {
 
 /// What a test does at each step of its own thread.
 #[cfg(test)]
-pub(crate) mod observer {
+mod tests {
     use std::cell::RefCell;
     use std::io;
 

@@ -565,7 +565,7 @@ mod tests {
     use super::has_address;
 
     #[test]
-    fn addresses_and_names() {
+    fn addresses_differ_from_names() {
         for (url, expected) in [
             ("http://127.0.0.1:8099", true),
             ("http://[::1]:8099", true),

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_tell_what() {
+    fn verbose_dependencies_may_hold_secrets() {
         for (target, level, expected) in [
             ("ureq_proto::util", Level::Trace, true),
             ("ureq::run", Level::Debug, true),

@@ -167,7 +167,7 @@ struct File {
 }
 
 #[test]
-fn modules_use_those_below_them_only() {
+fn modules_use_only_lower_modules() {
     for (root, layers) in [("src", LIBRARY), ("src/bin/traefik-router", PROGRAM)] {
         let mut above = Vec::new();
         for (user, used, name) in uses(root) {
@@ -208,7 +208,7 @@ fn no_files_use_each_other() {
 }
 
 #[test]
-fn a_crate_is_named_in_its_own_place_only() {
+fn crates_keep_to_their_place() {
     let program = files("src/bin/traefik-router");
     for file in files("src").iter().chain(&program) {
         for name in file.names.iter().chain(&file.hands_on) {

@@ -62,7 +62,7 @@ fn anchors(document: &Path) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn linked_files_and_headings_exist() {
     let mut followed = 0;
     for document in documents_in(home()).chain(documents_in(&home().join("docs"))) {
         for Link { target, .. } in links(&document) {
@@ -81,7 +81,7 @@ fn links_lead_to_files_and_headings_that_exist() {
 }
 
 #[test]
-fn links_between_guides_work_in_rustdoc() {
+fn guide_links_work_in_rustdoc() {
     let guides = read_to_string(home().join("src/guide.rs")).unwrap();
     for document in documents_in(&home().join("docs")) {
         let name = document.file_name().unwrap().to_str().unwrap();

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-#[path = "../../src/route/evaluate.rs"]
+#[path = "../../src/route/tests/evaluate.rs"]
 mod evaluate;
 
 use libfuzzer_sys::fuzz_target;

@@ -178,11 +178,11 @@ mod tests {
 
     /// Root may give files away: it runs this test once more as another user.
     #[test]
-    fn an_owner_that_cannot_be_kept_is_refused() {
+    fn losing_the_owner_is_refused() {
         let temp = tempfile::tempfile().unwrap();
         if temp.metadata().unwrap().uid() == 0 {
             let test = std::env::current_exe().unwrap();
-            let name = "atomic::access::tests::an_owner_that_cannot_be_kept_is_refused";
+            let name = "atomic::access::tests::losing_the_owner_is_refused";
             let output = Command::new(&test)
                 .args(["--exact", name])
                 .uid(NOBODY)

@@ -400,7 +400,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_data_comes_back_and_does_no_harm(data in any_json()) {
+        fn any_data_round_trips_harmlessly(data in any_json()) {
             let route = Route::new("/x/", "http://t").unwrap().data(data);
             let text = line(&route);
             prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn header_then_routes() {
+    fn header_precedes_routes() {
         let mut header = Header::new("", "m".into());
         header.advance();
         let first = header.generation;
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_is_refused_since_it_was_stored_is_named() {
+    fn newly_refused_route_is_named() {
         for spec in ["/user/a@b:c!%EF%BF%BD/", "/a?b/"] {
             let header = line(&Header::new("", "m".into()));
             let text =
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_older_versions_stored_is_told_apart() {
+    fn older_formats_are_told_apart() {
         let old = |base: Value| Header {
             base,
             format: 0,

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_fits_is_taken() {
+    fn fitting_pair_is_accepted() {
         let (cert, key) = made();
         let (other, _) = made();
         for chain in [cert.clone(), format!("{cert}{other}")] {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn pem_has_lines_of_64_characters() {
+    fn pem_lines_have_64_characters() {
         let line = "AAAA".repeat(16);
         for (length, lines) in [
             (0, String::new()),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_is_in_the_files_is_passed_over() {
+    fn other_file_content_is_ignored() {
         let (cert, key) = made();
         let (other, _) = made();
         // So `openssl ecparam -genkey` begins, and so `openssl pkcs12` writes.
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_traefik_would_not_serve_is_refused() {
+    fn unservable_pair_is_refused() {
         let (cert, key) = made();
         let (other, _) = made();
         let der = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();

@@ -509,13 +509,13 @@ mod tests {
     }
 
     #[test]
-    fn hash_is_what_htpasswd_writes() {
+    fn hash_equals_that_of_htpasswd() {
         // htpasswd -nbs user password
         assert_eq!(fast_hash("password"), "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=");
     }
 
     #[test]
-    fn hashes_that_traefik_takes() {
+    fn only_traefiks_hashes_are_accepted() {
         let bcrypt = format!("$2y$05${}", "x".repeat(53));
         for (hash, expected) in [
             ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", true),
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_hash_lets_in_who_has_its_password() {
+    fn stored_hash_admits_its_password() {
         let guarded = |user: &str| json!({"http": {"middlewares": {API_AUTH: {"basicAuth": {"users": [user]}}}}});
         for (user, expected) in [
             ("jupyterhub:$apr1$x$y", true),
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn api_routers_are_found_by_where_they_lead() {
+    fn service_identifies_api_routers() {
         let config = json!({"http": {"routers": {
             "here": {"service": "api@internal", "entryPoints": ["api"]},
             "everywhere": {"service": "api@internal"},
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_taken_out_with_the_maps_around_them() {
+    fn removal_leaves_no_empty_maps() {
         let mut config = certificate("/c.pem");
         assert!(has_default_certificate(&config));
         merge(&mut config, &json!({"http": {"a": 1}}));
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_refuses_what_is_no_configuration() {
+    fn entries_refuses_invalid_configuration() {
         for bad in [json!(1), json!({"http": 1})] {
             assert_eq!(
                 entries(&bad).err().map(|e| e.kind()),

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn merging() {
+    fn merging_goes_into_maps() {
         let mut base = json!({"a": {"b": 1, "c": [1]}, "d": 2});
         merge(
             &mut base,

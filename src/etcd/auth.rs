@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_fetch_once() {
+    fn threads_share_one_fetch() {
         let auth = Auth::new("u".into(), "secret".into());
         let fetches = AtomicUsize::new(0);
         let fetch = || {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_shared_and_not_kept() {
+    fn failure_is_shared_not_kept() {
         let auth = Auth::new("u".into(), "secret".into());
         let fail = || {
             thread::sleep(Duration::from_millis(50));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_keeps_the_password_and_the_token() {
+    fn debug_hides_password_and_token() {
         let auth = Auth::new("zoe".into(), "hunter2".into());
         auth.token(soon(), || Ok("tok3n".into())).expect("a token");
         let text = format!("{auth:?}");

@@ -197,8 +197,9 @@ fn with_doubt(error: Error, in_doubt: bool) -> Error {
 mod tests {
     use super::*;
 
+    /// A change that was sent may use all of it.
     #[test]
-    fn endpoints_share_the_time_but_a_sent_change_may_use_all() {
+    fn endpoints_share_the_time() {
         let deadline = Instant::now() + Duration::from_secs(9);
         assert!(deadline_after(Duration::MAX) > deadline);
         let near = |found: Duration, seconds| {

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_endpoints_come_last_and_back_after_their_back_off() {
+    fn failed_endpoints_come_last() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut health = Health {

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_shapes_and_every_class() {
+    fn error_answers_are_classified() {
         let url = "http://a:1/v3/kv/txn";
         for (status, body, kind, remedy, stored) in [
             // The HTTP status differs between 3.4 and 3.5, so it is ignored.

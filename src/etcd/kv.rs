@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes() {
+    fn prefixes_become_key_ranges() {
         for (prefix, key, end) in [
             (&b""[..], &b"\0"[..], &b"\0"[..]),
             (b"a", b"a", b"b"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_deletion_covers() {
+    fn deletion_covers_its_range() {
         for (request, key, covered) in [
             (DeleteRequest::key(b"a"), &b"a"[..], true),
             (DeleteRequest::key(b"a"), b"ab", false),

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn packing_holds_all_and_keeps_the_limit() {
+    fn packing_respects_the_limit() {
         for (count, max) in [
             (0, 128),
             (1, 128),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_operations_are_deep_than_have_to_be() {
+    fn few_operations_are_deep() {
         for (count, expected) in [
             (128, vec![128]),
             (129, vec![62, 67]),

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_sent_again() {
+    fn repetition_depends_on_guards() {
         let put = || Op::put("k", "v");
         let at = |revision| Compare::mod_revision("k", Is::Equal, revision);
         let pack = |n: u32| {
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateways_json() {
+    fn json_follows_the_gateway() {
         let txn = Txn::new([Op::put_leased("k", "v", 7), Op::delete("d")])
             .when(Compare::mod_revision("k", Is::NotEqual, 0))
             .when(Compare::value("k", Is::Less, [0xff]));

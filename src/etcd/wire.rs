@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_bytes() {
+    fn numbers_and_bytes_are_decoded() {
         let read = |json: &str| serde_json::from_str::<Sample>(json);
         for (json, key, id, revision) in [
             ("{}", &b""[..], 0, 0),

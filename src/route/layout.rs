@@ -573,7 +573,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_request_goes_where_it_went(
+        fn nesting_keeps_every_destination(
             specs in prop::collection::btree_set(any_spec(), 0..80),
             paths in prop::collection::vec((any_path(), "/?[a%]?"), 8),
             foreign in prop::collection::btree_map(10..60_u64, "/(a|b|ab|x@|a/b|a/ab)?/?", 0..4),
@@ -614,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_tell_routes_apart_by_a_few_at_each_level() {
+    fn every_level_has_few_routers() {
         let specs: Vec<_> = (0..10_000).map(|n| format!("/user/n{n}/")).collect();
         let others = ["/", "/user/", "h/user/n1/", "/user/@x/", "/hub/"];
         let table = table(specs.iter().map(String::as_str).chain(others));
@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_kind_need_few_gates() {
+    fn any_names_need_few_gates() {
         let name = |n: usize| match n % 4 {
             0 => format!("/user/student-{n}/"),
             1 => format!("/user/{:x}@example.org/", n * 2_654_435_761),
@@ -650,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_named_and_ranked_by_what_is_behind_it() {
+    fn gates_follow_routes_behind_them() {
         let specs = (0..200).map(|n| format!("/user/{}{n}/", ["al", "zoe"][n % 2]));
         let specs: Vec<_> = specs.chain(["/".into(), "/user/".into()]).collect();
         let table = table(specs.iter().map(String::as_str));
@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_table_has_no_parents() {
+    fn small_table_has_no_parents() {
         let specs: Vec<_> = (0..198).map(|n| format!("/user/n{n}/")).collect();
         let specs = specs.iter().map(String::as_str).chain(["/"]);
         let layout = Layout::of(&table(specs), Nested::Auto);

@@ -1,8 +1,6 @@
 //! The domain: routes, the rules that Traefik matches them by, and the table that holds them.
 //! Nothing in here does any I/O.
 
-#[cfg(test)]
-mod evaluate;
 mod layout;
 mod names;
 mod path;
@@ -29,7 +27,7 @@ pub(crate) use names::{
 pub(crate) use table::Effect;
 
 #[cfg(test)]
-pub(crate) use evaluate::matches;
+pub(crate) use tests::evaluate::matches;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -138,4 +136,9 @@ impl From<Route> for Change {
     fn from(route: Route) -> Self {
         Self::Set(Arc::new(route))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    pub(crate) mod evaluate;
 }

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_readable_and_apart() {
+    fn names_are_readable_and_unique() {
         let name = |spec: &str| router_name("", &RouteSpec::new(spec).unwrap());
         assert!(
             name("/user/Zoë Q/").ends_with("-user-zo-c3-ab-20q"),

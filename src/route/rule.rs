@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn rules() {
+    fn routespecs_become_rules() {
         for (spec, expected) in [
             ("/", r#"PathPrefix("/")"#),
             ("/abc", r#"PathPrefix("/abc/") || Path("/abc")"#),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn priorities() {
+    fn priorities_follow_specificity() {
         let order = ["/", "/a/", "/a/b/", "h/", "h/a/"]
             .map(|spec| priority(&RouteSpec::new(spec).unwrap()));
         assert!(order.is_sorted() && order[0] > 0, "{order:?}");
@@ -278,7 +278,7 @@ mod tests {
         /// Any text is refused, or its rule matches the requests below its
         /// own prefix and no others.
         #[test]
-        fn a_rule_matches_its_own_prefix_only(
+        fn rule_matches_only_its_prefix(
             spec in "(h\\.x|\\[::1\\])?/(\\PC|\u{fffd}|[a-c@:!'`\"{}%\\\\/. \n]){0,12}/?|.*",
             flips in prop::collection::vec(any::<bool>(), 1..8),
             more in "(/?[a-c@:%/. ~-]{0,6}|)",

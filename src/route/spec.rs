@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_begins_without_a_slash_is_likely_a_mistake() {
+    fn missing_slash_brings_advice() {
         for (given, advice) in [
             ("user/zoe", Some("\"/user/zoe/\"")),
             ("User/a%2Fb/", Some("\"/user/a%2Fb/\"")),
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn decoded_keeps_what_would_change_the_meaning() {
+    fn decoding_keeps_the_meaning() {
         let spec = RouteSpec::new("/a%2Fb/50%25/%3F%23/sp%20ace/é/").unwrap();
         assert_eq!(spec.decoded(), "/a%2Fb/50%25/%3F%23/sp ace/é/");
         assert_eq!(RouteSpec::new(spec.decoded()).unwrap(), spec);

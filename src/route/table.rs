@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_match() {
+    fn longest_prefix_matches() {
         let table = table(&[
             "/",
             "/a/",
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_to_another_table() {
+    fn changes_lead_to_desired_table() {
         let mut now = table(&["/a/", "/b/", "/c/"]);
         let mut desired = table(&["/b/", "/d/"]);
         assert_eq!(

@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_counts_the_routes_that_there_will_be() {
+    fn plan_counts_resulting_routes() {
         let add = |spec: &str, target: &str| Change::set(spec, target).unwrap();
         let mut table = Table::new();
         for spec in ["/a/", "/b/", "/c/"] {
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_done_does_not_wait_for_the_next_commit() {
+    fn finished_caller_returns_at_once() {
         for _ in 0..20 {
             let (open, gate) = channel();
             let (commits, gate) = (Arc::default(), Arc::new(Gate(Mutex::new(gate))));

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_to_listen_at() {
+    fn urls_become_listen_addresses() {
         for (url, expected) in [
             ("http://127.0.0.1:8000", Some("http://127.0.0.1:8000")),
             ("http://:8000/", Some("http://127.0.0.1:8000")),

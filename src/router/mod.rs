@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_taken_for_a_host_is_logged_once_when_it_is_added() {
+    fn slashless_path_is_logged_once() {
         static LOG: Log = Log(Mutex::new(Vec::new()));
         log::set_logger(&LOG).unwrap();
         log::set_max_level(log::LevelFilter::Warn);
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offline_router_does_not_say_when_a_change_is_served() {
+    fn offline_changes_have_no_times() {
         let router = Router::builder(MemoryBackend::new()).offline().unwrap();
         let applied = router.add_route("/a/", "http://t", ()).unwrap();
         assert_eq!((applied.loaded_after, applied.served_after), (None, None));
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_whose_committing_thread_panics_fails_as_internal() {
+    fn panicking_commit_fails_as_internal() {
         let router = Router::builder(Panics(MemoryBackend::new()))
             .offline()
             .unwrap();

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_lines() {
+    fn log_lines_are_parsed() {
         for (line, level, text) in [
             (
                 r#"{"level":"error","error":"x","message":"y","time":"z"}"#,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_line_that_is_cut_is_kept() {
+    fn cut_lines_are_dropped() {
         let long = "a-hash ".repeat(LONGEST_LINE as usize / 2);
         let debug = format!(r#"{{"level":"debug","config":"{long}"}}"#);
         let error = r#"{"level":"error","message":"well"}"#;

@@ -287,13 +287,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_program_is_told_with_what_to_do() {
+    fn missing_program_brings_advice() {
         let error = find_program(Path::new("no-such-traefik")).unwrap_err();
         assert!(error.to_string().contains("traefik_bin"), "{error}");
     }
 
     #[test]
-    fn a_missing_shell_is_told_with_what_to_do() {
+    fn missing_shell_brings_advice() {
         let mut command = Command::new("/no/such/sh");
         let error = command.spawn().unwrap_err();
         let text = not_started(&command, Path::new("/bin/true"), error).to_string();
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_no_traefik_is_told_with_what_to_do() {
+    fn wrong_program_brings_advice() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (program, cure) in [
             (Path::new("/bin/true"), "`traefik_bin`"),

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions() {
+    fn parents_depend_on_version() {
         for (version, expected) in [
             ("3.7.15", true),
             ("v3.6.0-rc1", true),

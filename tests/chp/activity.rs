@@ -44,7 +44,7 @@ impl<'a> Witness<'a> {
 }
 
 #[test]
-fn a_request_is_use_and_nothing_else_is() {
+fn only_requests_count_as_use() {
     let proxy = Proxy::start(&[]);
     let (used, idle) = (Echo::start(), Echo::start());
     let witness = Witness::new(&proxy);
@@ -79,7 +79,7 @@ fn a_request_is_use_and_nothing_else_is() {
 }
 
 #[test]
-fn who_is_refused_does_not_use_a_server() {
+fn refused_requests_count_as_nothing() {
     let proxy = Proxy::start(&[]);
     let target = Server::answering(|_| Some(response(403, "", b"Go!\n")));
     proxy.add("/user/x", &target.url());
@@ -93,7 +93,7 @@ fn who_is_refused_does_not_use_a_server() {
 }
 
 #[test]
-fn use_is_counted_on_after_traefik_was_started_again() {
+fn use_survives_traefiks_restart() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     proxy.add("/user/x", &echo.url());
     let witness = Witness::new(&proxy);
@@ -116,7 +116,7 @@ fn use_is_counted_on_after_traefik_was_started_again() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_open_websocket_is_used_while_it_carries_something() {
+fn busy_websocket_counts_as_use() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::websocket());
     proxy.add("/user/x", &echo.url().replace("127.0.0.1", "localhost"));
     let witness = Witness::new(&proxy);

@@ -30,7 +30,7 @@ fn ends_at_once(arguments: &[&str], why: &str) -> String {
 
 /// From a backup that is not empty. JupyterHub adds what lacks by itself.
 #[test]
-fn an_etcd_that_was_restored_is_taken_over_as_it_is() {
+fn restored_etcd_is_taken_over() {
     let (mut etcd, echo) = (start(), Echo::start());
     let proxy = Proxy::start(&["--backend", &store(&etcd)]);
     proxy.add("/kept", &echo.url());
@@ -49,7 +49,7 @@ fn an_etcd_that_was_restored_is_taken_over_as_it_is() {
 
 /// Replicas, and a rolling update: whichever ends, no route of the others goes.
 #[test]
-fn several_programs_serve_one_etcd_and_any_may_end() {
+fn any_of_several_may_end() {
     let (etcd, echo) = (start(), Echo::start());
     let store = store(&etcd);
     let older = Proxy::start(&["--backend", &store]);
@@ -88,7 +88,7 @@ fn several_programs_serve_one_etcd_and_any_may_end() {
 }
 
 #[test]
-fn routes_that_another_program_serves_are_not_deleted_by_the_next() {
+fn next_program_keeps_served_routes() {
     let (etcd, echo) = (start(), Echo::start());
     let store = store(&etcd);
     let first = Proxy::start(&["--backend", &store]);
@@ -109,7 +109,7 @@ fn routes_that_another_program_serves_are_not_deleted_by_the_next() {
 
 /// What the services have is stored with the routes, which are the others' as well.
 #[test]
-fn options_that_would_change_the_routes_of_others_are_refused() {
+fn options_changing_others_are_refused() {
     let (etcd, echo) = (start(), Echo::start());
     let store = store(&etcd);
     let first = Proxy::start(&["--backend", &store]);
@@ -144,7 +144,7 @@ fn options_that_would_change_the_routes_of_others_are_refused() {
 
 /// Traefik reads one file: two programs would have to share what is their own.
 #[test]
-fn a_file_is_for_one_program_at_a_time() {
+fn file_serves_one_program() {
     let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
     let store = format!("toml:{}", folder.path().join("routes.toml").display());
     let first = Proxy::start(&["--backend", &store]);
@@ -164,7 +164,7 @@ fn a_file_is_for_one_program_at_a_time() {
 }
 
 #[test]
-fn routes_error_pages_and_service_options_work_on_etcd_too() {
+fn routes_pages_and_options_work() {
     let (etcd, echo) = (start(), Echo::start());
     let store = store(&etcd);
     let stop = |mut proxy: Proxy| {
@@ -196,7 +196,7 @@ fn routes_error_pages_and_service_options_work_on_etcd_too() {
 }
 
 #[test]
-fn private_files_for_a_traefik_on_etcd_are_written_again() {
+fn private_files_are_written_again() {
     let (etcd, echo) = (start(), Echo::start());
     let temp = tempfile::tempdir().unwrap();
     let there = |command: &mut Command| {
@@ -233,7 +233,7 @@ fn private_files_for_a_traefik_on_etcd_are_written_again() {
 }
 
 #[test]
-fn etcd_with_tls_and_prefixes_of_ones_own() {
+fn tls_and_own_prefixes_work() {
     let (ca, echo) = (Ca::generate(), Echo::start());
     let [client_cert, client_key] = ca.sign_files("client");
     let authority = ca.path("ca.pem");
@@ -262,7 +262,7 @@ fn etcd_with_tls_and_prefixes_of_ones_own() {
 }
 
 #[test]
-fn a_user_without_a_password_is_refused_before_etcd_is_asked() {
+fn user_without_password_is_refused() {
     for password in [None, Some("")] {
         let mut command = ours();
         command

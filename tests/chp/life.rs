@@ -11,7 +11,7 @@ use crate::support::Proxy;
 use crate::support::proxy::ours;
 
 #[test]
-fn a_signal_ends_it_and_traefik_even_with_an_open_websocket() {
+fn signal_ends_program_and_traefik() {
     for name in ["TERM", "INT"] {
         let mut proxy = Proxy::start(&[]);
         let echo = Echo::websocket();
@@ -33,7 +33,7 @@ fn a_signal_ends_it_and_traefik_even_with_an_open_websocket() {
 
 /// As a supervisor may that blocks signals for itself.
 #[test]
-fn a_signal_that_its_parent_has_blocked_ends_it() {
+fn blocked_signal_ends_program() {
     let ours = ours();
     let mut command = Command::new("env");
     command.args(["--block-signal=TERM", "--block-signal=INT"]);
@@ -51,7 +51,7 @@ fn a_signal_that_its_parent_has_blocked_ends_it() {
 
 /// Traefik can't be told of such a file.
 #[test]
-fn a_path_that_is_not_utf_8_is_refused() {
+fn non_unicode_path_is_refused() {
     use std::os::unix::ffi::OsStringExt as _;
     let folder = tempfile::tempdir().unwrap();
     let odd = folder
@@ -82,7 +82,7 @@ fn a_path_that_is_not_utf_8_is_refused() {
 }
 
 #[test]
-fn killed_it_takes_traefik_along() {
+fn kill_ends_traefik_too() {
     let mut proxy = Proxy::start(&[]);
     let traefik = proxy.traefik();
     proxy.signal("KILL");
@@ -91,7 +91,7 @@ fn killed_it_takes_traefik_along() {
 }
 
 #[test]
-fn what_a_killed_one_left_goes_with_the_next() {
+fn next_start_removes_leftovers() {
     let temp = tempfile::tempdir().unwrap();
     let folders = || {
         let entries = std::fs::read_dir(temp.path()).unwrap().flatten();
@@ -129,7 +129,7 @@ fn what_a_killed_one_left_goes_with_the_next() {
 }
 
 #[test]
-fn a_traefik_that_ends_is_started_again_with_its_routes() {
+fn killed_traefik_restarts_with_routes() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     proxy.add("/x", &echo.url());
     let first = proxy.traefik();
@@ -144,7 +144,7 @@ fn a_traefik_that_ends_is_started_again_with_its_routes() {
 }
 
 #[test]
-fn a_traefik_that_keeps_ending_is_given_up() {
+fn repeatedly_killed_traefik_ends_program() {
     let mut proxy = Proxy::start(&[]);
     let mut killed = 0;
     eventually("it has given up", || {
@@ -233,7 +233,7 @@ impl Moody {
 }
 
 #[test]
-fn a_traefik_that_ends_at_once_is_started_less_and_less_often_and_given_up() {
+fn crash_loop_backs_off() {
     let moody = Moody::new();
     let mut proxy = moody.start_proxy();
     moody.ends_at_once(true);
@@ -258,7 +258,7 @@ fn a_traefik_that_ends_at_once_is_started_less_and_less_often_and_given_up() {
 }
 
 #[test]
-fn a_traefik_that_serves_nothing_is_started_again_and_given_up() {
+fn traefik_serving_nothing_ends_program() {
     let moody = Moody::new();
     let mut proxy = moody.start_proxy();
     moody.serves_nothing(true);
@@ -275,7 +275,7 @@ fn a_traefik_that_serves_nothing_is_started_again_and_given_up() {
 }
 
 #[test]
-fn a_traefik_that_serves_nothing_for_a_while_serves_again_afterwards() {
+fn serving_resumes_after_serving_nothing() {
     let (moody, echo) = (Moody::new(), Echo::start());
     let proxy = moody.start_proxy();
     proxy.add("/x", &echo.url());
@@ -288,7 +288,7 @@ fn a_traefik_that_serves_nothing_for_a_while_serves_again_afterwards() {
 }
 
 #[test]
-fn a_traefik_that_ends_at_once_for_a_while_serves_again_afterwards() {
+fn serving_resumes_after_crash_loop() {
     let (moody, echo) = (Moody::new(), Echo::start());
     let proxy = moody.start_proxy();
     proxy.add("/x", &echo.url());
@@ -303,7 +303,7 @@ fn a_traefik_that_ends_at_once_for_a_while_serves_again_afterwards() {
 }
 
 #[test]
-fn a_restart_begins_without_routes_unless_told_otherwise() {
+fn restart_begins_without_routes() {
     let folder = tempfile::tempdir().unwrap();
     let echo = Echo::start();
     for (backend, ending) in [("toml", "toml"), ("yaml", "yml")] {
@@ -334,7 +334,7 @@ fn a_restart_begins_without_routes_unless_told_otherwise() {
 }
 
 #[test]
-fn under_the_name_of_configurable_http_proxy_it_is_one() {
+fn configurable_http_proxys_name_works() {
     let folder = tempfile::tempdir().unwrap();
     let name = folder.path().join("configurable-http-proxy");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_traefik-router"), &name).unwrap();
@@ -354,7 +354,7 @@ fn under_the_name_of_configurable_http_proxy_it_is_one() {
 }
 
 #[test]
-fn unix_sockets_serve_as_ports_do() {
+fn unix_sockets_serve_as_ports() {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
     let folder = tempfile::tempdir().unwrap();
@@ -412,7 +412,7 @@ fn unix_sockets_serve_as_ports_do() {
 }
 
 #[test]
-fn a_port_in_use_is_told_at_once() {
+fn port_in_use_is_reported() {
     let taken = ports::listen();
     let port = taken.local_addr().unwrap().port().to_string();
     for option in ["--port", "--api-port"] {
@@ -437,7 +437,7 @@ fn fill_the_log(proxy: &Proxy) -> usize {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up_and_tells_what_was_dropped() {
+fn unread_log_blocks_nothing() {
     let mut command = ours();
     command.args(["chp", "--log-level", "debug"]);
     let (mut proxy, output) = Proxy::spawn_unread(command, &[]);
@@ -470,7 +470,7 @@ fn a_log_that_nobody_reads_holds_nothing_up_and_tells_what_was_dropped() {
 }
 
 #[test]
-fn a_signal_ends_it_where_nobody_reads_its_log() {
+fn signal_works_with_unread_log() {
     let mut command = ours();
     command.args(["chp", "--log-level", "debug"]);
     let (mut proxy, _unread) = Proxy::spawn_unread(command, &[]);
@@ -527,7 +527,7 @@ fn kill_traefik(proxy: &Proxy, echo: &Echo) {
 }
 
 #[test]
-fn a_private_folder_that_is_cleaned_away_is_made_anew() {
+fn removed_private_folder_is_restored() {
     use std::os::unix::fs::PermissionsExt as _;
     let elsewhere = tempfile::tempdir().unwrap();
     let store = format!("toml:{}", elsewhere.path().join("r.toml").display());
@@ -560,7 +560,7 @@ fn a_private_folder_that_is_cleaned_away_is_made_anew() {
 }
 
 #[test]
-fn private_files_that_are_cleaned_away_are_written_again() {
+fn removed_private_files_are_restored() {
     let (temp, echo) = (tempfile::tempdir().unwrap(), Echo::start());
     let (mut proxy, folder) = start_in(&temp, &[]);
     proxy.add("/first", &echo.url());
@@ -584,7 +584,7 @@ fn private_files_that_are_cleaned_away_are_written_again() {
 }
 
 #[test]
-fn a_private_folder_that_something_else_replaces_is_not_used() {
+fn replaced_private_folder_stays_unused() {
     let (temp, echo) = (tempfile::tempdir().unwrap(), Echo::start());
     let (mut proxy, folder) = start_in(&temp, &[]);
     let traefik = proxy.traefik();

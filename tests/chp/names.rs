@@ -19,7 +19,7 @@ fn quoted(text: &str, keep: &str) -> String {
 const CHARACTERS: &str = "!#$%&'()*+,/:;=?@[]~ é日";
 
 #[test]
-fn every_character_of_a_name_reaches_its_own_server_and_no_other() {
+fn every_character_keeps_users_apart() {
     let proxy = Proxy::start(&[]);
     let root = Echo::start();
     proxy.add("", &root.url());
@@ -79,7 +79,7 @@ fn every_character_of_a_name_reaches_its_own_server_and_no_other() {
 }
 
 #[test]
-fn hosts_are_the_first_part_of_the_path() {
+fn path_begins_with_the_host() {
     let proxy = Proxy::start(&["--host-routing"]);
     let [root, hub, user] = [(); 3].map(|()| Echo::start());
     proxy.add("", &root.url());
@@ -101,7 +101,7 @@ fn hosts_are_the_first_part_of_the_path() {
 }
 
 #[test]
-fn a_semicolon_in_a_query_stays_a_part_of_its_value() {
+fn semicolon_stays_in_query_value() {
     let proxy = Proxy::start(&[]);
     let root = Echo::start();
     proxy.add("", &root.url());

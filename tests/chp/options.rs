@@ -9,7 +9,7 @@ use crate::support::Proxy;
 use crate::support::proxy::ours;
 
 #[test]
-fn requests_reach_the_target_as_they_were_sent() {
+fn requests_reach_target_unchanged() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     proxy.add("/x", &echo.url());
     for path in [
@@ -43,7 +43,7 @@ fn requests_reach_the_target_as_they_were_sent() {
 }
 
 #[test]
-fn a_targets_path_is_put_in_front_unless_told_otherwise() {
+fn target_path_is_prepended() {
     let echo = Echo::start();
     let target = format!("{}/base", echo.url());
     let seen = |arguments: &[&str]| {
@@ -75,7 +75,7 @@ fn headers_are_added_and_changed() {
 }
 
 #[test]
-fn a_target_that_does_not_answer_in_time_is_503() {
+fn silent_target_is_503() {
     let proxy = Proxy::start(&["--proxy-timeout", "300"]);
     let silent = Server::serve(|stream| {
         std::thread::sleep(std::time::Duration::from_secs(5));
@@ -86,7 +86,7 @@ fn a_target_that_does_not_answer_in_time_is_503() {
 }
 
 #[test]
-fn what_has_no_equal_is_told() {
+fn unsupported_options_are_reported() {
     for (arguments, line) in [
         (&["--auto-rewrite"][..], "--auto-rewrite is not supported"),
         (
@@ -143,7 +143,7 @@ fn what_has_no_equal_is_told() {
 }
 
 #[test]
-fn an_option_that_others_leave_without_effect_is_told() {
+fn ineffective_options_are_reported() {
     let proxy = Proxy::start(&[
         "--ssl-ca=x",
         "--redirect-to=443",
@@ -169,7 +169,7 @@ fn an_option_that_others_leave_without_effect_is_told() {
 
 /// The keys that only other commands use are there as well.
 #[test]
-fn the_store_comes_from_the_configuration_file() {
+fn configuration_file_names_the_store() {
     let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
     let file = folder.path().join("mine.toml");
     let text = "backend = \"toml:routes.toml\"\nnested-routers = \"never\"\nlock-timeout = 3\n\
@@ -198,7 +198,7 @@ fn the_store_comes_from_the_configuration_file() {
 }
 
 #[test]
-fn a_traefik_that_is_too_old_is_told_with_what_to_do() {
+fn old_traefik_brings_advice() {
     let mut command = ours();
     command.arg("chp").env("TRAEFIK_BIN", TRAEFIK_3_5.path());
     let mut proxy = Proxy::spawn(command, &[]);
@@ -209,7 +209,7 @@ fn a_traefik_that_is_too_old_is_told_with_what_to_do() {
 }
 
 #[test]
-fn keys_on_p521_are_told_with_what_to_do() {
+fn p521_keys_bring_advice() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/p521.pem");
     let shown = ["--client-ssl-cert", file, "--client-ssl-key", file];
     for arguments in [
@@ -225,7 +225,7 @@ fn keys_on_p521_are_told_with_what_to_do() {
 }
 
 #[test]
-fn options_come_with_a_space_or_a_sign_and_the_last_one_counts() {
+fn last_of_repeated_options_counts() {
     let port = ports::free();
     let mut command = ours();
     command.args(["chp", "--ip="]);

@@ -11,7 +11,7 @@ use kit::{Echo, Server, ports};
 use crate::support::Proxy;
 
 #[test]
-fn the_health_check_comes_before_all_routes() {
+fn health_check_precedes_all_routes() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     proxy.add("", &echo.url());
     let answer = proxy.through("/_chp_healthz");
@@ -20,7 +20,7 @@ fn the_health_check_comes_before_all_routes() {
 }
 
 #[test]
-fn pages_come_from_the_error_target_with_their_own_status() {
+fn error_target_provides_pages() {
     let errors = Echo::start();
     let proxy = Proxy::start(&["--error-target", &format!("{}/hub/error", errors.url())]);
     let nobody = format!("http://127.0.0.1:{}", ports::free());
@@ -49,7 +49,7 @@ fn pages_come_from_the_error_target_with_their_own_status() {
 }
 
 #[test]
-fn a_silent_error_target_holds_up_nobody_else() {
+fn silent_error_target_blocks_nobody() {
     let silent = ports::listen();
     let target = format!("http://{}", silent.local_addr().unwrap());
     let proxy = Proxy::start(&["--error-target", &target]);
@@ -77,7 +77,7 @@ fn a_silent_error_target_holds_up_nobody_else() {
 }
 
 #[test]
-fn pages_come_from_a_folder() {
+fn folder_provides_pages() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("404.html"), "<p>nowhere").unwrap();
     std::fs::write(folder.path().join("error.html"), "<p>sorry").unwrap();
@@ -90,7 +90,7 @@ fn pages_come_from_a_folder() {
 }
 
 #[test]
-fn without_pages_there_are_plain_words() {
+fn default_pages_are_plain_words() {
     let proxy = Proxy::start(&[]);
     proxy.add("/down", &format!("http://127.0.0.1:{}", ports::free()));
     let upload = vec![b'x'; 3 << 20];
@@ -111,7 +111,7 @@ fn without_pages_there_are_plain_words() {
 }
 
 #[test]
-fn a_targets_own_errors_are_its_own() {
+fn target_errors_pass_through() {
     for status in [404, 500, 503] {
         let proxy = Proxy::start(&[]);
         let target = Server::answering(move |_| Some(response(status, "", b"own")));

@@ -94,7 +94,7 @@ fn seen(answer: Answer) -> (u16, Value) {
 
 #[test]
 #[ignore = "needs configurable-http-proxy; run by `cargo xtask jupyterhub`"]
-fn answers_are_those_of_configurable_http_proxy() {
+fn answers_equal_configurable_http_proxys() {
     let real = Proxy::spawn(real(), &[]);
     real.wait_until_ready();
     let ours = Proxy::start(&[]);
@@ -119,7 +119,7 @@ fn answers_are_those_of_configurable_http_proxy() {
 }
 
 #[test]
-fn routes_are_told_as_they_were_posted_and_served_when_the_answer_comes() {
+fn posted_routes_are_served() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     let data = json!({"user": "zoë", "server_name": "", "jupyterhub": true, "target": echo.url()});
     for path in ["/user/zo%C3%AB", "/hub", ""] {
@@ -157,7 +157,7 @@ fn routes_are_told_as_they_were_posted_and_served_when_the_answer_comes() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_its_status() {
+fn status_tells_what_is_wrong() {
     let proxy = Proxy::start(&[]);
     for (method, path, body, status) in [
         ("POST", "/x", "no JSON", 400),
@@ -201,7 +201,7 @@ fn what_is_wrong_is_told_by_its_status() {
 }
 
 #[test]
-fn without_a_token_everybody_may_change_routes() {
+fn tokenless_proxy_admits_everybody() {
     let open = |command: &mut Command| {
         command.env_remove("CONFIGPROXY_AUTH_TOKEN");
     };
@@ -215,7 +215,7 @@ fn without_a_token_everybody_may_change_routes() {
 }
 
 #[test]
-fn two_hundred_routes_at_once_are_all_served() {
+fn concurrent_routes_are_all_served() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     let begun = Instant::now();
     std::thread::scope(|scope| {

@@ -21,7 +21,7 @@ const IN_A_QUERY: &str = "bH7qzXw2Kd9TmVtR4cYs";
 const IN_AN_OPTION: &str = "rJ4vBnMy7ScH2XtPq9gw";
 
 #[test]
-fn traefik_gets_nothing_that_is_meant_for_us() {
+fn traefik_inherits_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let held = folder.path().join("held");
     let program = ours();
@@ -49,7 +49,7 @@ fn traefik_gets_nothing_that_is_meant_for_us() {
 }
 
 #[test]
-fn no_secret_is_written_or_told_to_those_without_the_token() {
+fn output_holds_no_secret() {
     let (ca, echo) = (Ca::generate(), Echo::start());
     let pairs = ["ssl", "api-ssl", "client-ssl"].map(|prefix| (prefix, ca.sign_files(prefix)));
     let mut command = ours();
@@ -210,7 +210,7 @@ fn shows(line: &str, secret: &str) -> bool {
 }
 
 #[test]
-fn an_option_that_is_refused_is_told_without_the_secret_in_it() {
+fn refused_option_hides_its_secret() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{IN_AN_OPTION}\n-----END PRIVATE KEY-----\n");
@@ -243,7 +243,7 @@ fn an_option_that_is_refused_is_told_without_the_secret_in_it() {
 }
 
 #[test]
-fn what_is_left_away_of_a_target_is_not_logged() {
+fn dropped_part_is_not_logged() {
     let echo = Echo::start();
     let target = format!("{}/?token={IN_A_TARGET}", echo.url());
     let proxy = Proxy::start(&["--no-prepend-path", "--default-target", &target]);

@@ -52,7 +52,7 @@ fn others_are_answered(proxy: &Proxy) {
 /// Requests that somebody between could read in another way than we do, so that what follows is a
 /// request to one and a body to the other.
 #[test]
-fn requests_that_can_be_read_in_two_ways_are_refused() {
+fn ambiguous_requests_are_refused() {
     let proxy = Proxy::start(&[]);
     let length = format!("Content-Length: {}\r\n", BODY.len());
     let smuggled = head(&length).replace("/x ", "/smuggled ") + BODY;
@@ -115,7 +115,7 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
 
 /// Chunks count, and nothing behind them does (RFC 9112, 6.1).
 #[test]
-fn a_length_beside_chunks_ends_the_connection() {
+fn length_beside_chunks_ends_connection() {
     let proxy = Proxy::start(&[]);
     let chunks = format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
     let length = format!("Content-Length: {}\r\n", BODY.len());
@@ -132,7 +132,7 @@ fn a_length_beside_chunks_ends_the_connection() {
 }
 
 #[test]
-fn a_request_in_a_body_is_none_and_one_behind_it_is() {
+fn request_in_body_is_data() {
     let proxy = Proxy::start(&[]);
     let inner = head("Content-Length: 0\r\n").replace("POST", "DELETE");
     let data = serde_json::json!({"target": "http://127.0.0.1:9", "inner": inner}).to_string();
@@ -152,7 +152,7 @@ fn a_request_in_a_body_is_none_and_one_behind_it_is() {
 }
 
 #[test]
-fn bodies_come_sized_chunked_and_after_a_100() {
+fn every_body_framing_is_read() {
     let proxy = Proxy::start(&[]);
     let (one, two) = BODY.split_at(7);
     let chunks = format!(
@@ -190,7 +190,7 @@ fn bodies_come_sized_chunked_and_after_a_100() {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
+fn oversized_requests_are_refused() {
     let proxy = Proxy::start(&[]);
     let huge = "x".repeat(2 << 20);
     for (request, begins) in [
@@ -228,7 +228,7 @@ fn what_is_too_large_is_refused() {
 
 /// Or else they could fill our memory.
 #[test]
-fn the_body_of_who_may_not_ask_is_not_waited_for() {
+fn unauthorized_body_is_not_awaited() {
     let proxy = Proxy::start(&[]);
     for more in [
         "",
@@ -253,7 +253,7 @@ fn the_body_of_who_may_not_ask_is_not_waited_for() {
 
 /// More than the server takes at a time, of each kind.
 #[test]
-fn clients_that_hold_connections_open_do_not_lock_others_out() {
+fn held_connections_lock_nobody_out() {
     let proxy = Proxy::start(&[]);
     let chunked = head("Transfer-Encoding: chunked\r\n");
     for begun in [
@@ -303,7 +303,7 @@ fn connections_leave_files_for_changes() {
 }
 
 #[test]
-fn ten_thousand_open_connections_lock_nobody_out() {
+fn open_connections_lock_nobody_out() {
     // The server may have a hundred files open to begin with.
     let proxy = with_files("-Sn 100");
 
@@ -337,7 +337,7 @@ fn ten_thousand_open_connections_lock_nobody_out() {
 }
 
 #[test]
-fn changes_that_take_long_hold_up_no_page() {
+fn slow_changes_delay_no_page() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("routes.toml");
     let proxy = Proxy::start(&["--backend", &format!("toml:{}", table.display())]);
@@ -363,7 +363,7 @@ fn changes_that_take_long_hold_up_no_page() {
 }
 
 #[test]
-fn what_comes_byte_by_byte_is_cut() {
+fn slow_requests_are_cut_off() {
     let proxy = Proxy::start(&[]);
     let started = [
         "GET /api/routes HTTP/1.1\r\nHost: ".to_string(),

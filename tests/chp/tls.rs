@@ -82,7 +82,7 @@ fn both_ports_ask_for_certificates() {
 }
 
 #[test]
-fn targets_are_shown_our_certificate_and_have_to_show_theirs() {
+fn targets_use_mutual_tls() {
     let ca = Ca::generate();
     let [server, client] = [ca.sign_files("server"), ca.sign_files("client")];
     let authority = ca.path("ca.pem");

@@ -9,14 +9,14 @@ use traefik_router::Backend as _;
 use crate::support::{Kind, Rig, on_each_backend, on_each_file};
 
 on_each_file! {
-    routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted,
-    routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen,
+    jupyterhub_traefik_proxys_routes_work,
+    concurrently_written_routes_are_seen,
 }
 
 on_each_backend!(
     etcd,
     crate::support::Kind::Etcd,
-    routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted
+    jupyterhub_traefik_proxys_routes_work
 );
 
 /// Routespec, a request for it, and data of each route, in the order of the ports 9000 and up.
@@ -96,7 +96,7 @@ fn check_nothing_is_left(rig: &Rig) {
     }
 }
 
-fn routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted(kind: Kind) {
+fn jupyterhub_traefik_proxys_routes_work(kind: Kind) {
     let rig = Rig::new(kind);
     let echoes: Vec<_> = stored(kind).iter().map(|_| Echo::start()).collect();
     let new = Echo::start();
@@ -151,7 +151,7 @@ fn routes_of_jupyterhub_traefik_proxy_are_listed_served_replaced_and_deleted(kin
     assert_eq!(left.concat().trim(), "");
 }
 
-fn routes_of_jupyterhub_traefik_proxy_that_are_written_under_us_are_seen(kind: Kind) {
+fn concurrently_written_routes_are_seen(kind: Kind) {
     let rig = Rig::new(kind);
     let echoes: Vec<_> = stored(kind).iter().map(|_| Echo::start()).collect();
     let router = rig.start();

@@ -12,7 +12,7 @@ use traefik_router::traefik::Api;
 use crate::support::{Kind, Rig};
 
 #[test]
-fn everything_that_the_real_traefik_tells() {
+fn real_traefiks_answers_are_read() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (rig.start(), Echo::start());
     let extra = json!({"http": {"routers": {"bad": {
@@ -98,7 +98,7 @@ fn fake(answers: Vec<(u16, &'static str, Value)>) -> (Server, Arc<Mutex<Vec<Stri
 }
 
 #[test]
-fn all_pages_of_a_list_are_read() {
+fn all_list_pages_are_read() {
     let page = |name: &str| json!([{"name": name, "status": "disabled", "error": ["why"]}]);
     let (server, asked) = fake(vec![
         (200, "X-Next-Page: 2\r\n", page("a@file")),
@@ -120,7 +120,7 @@ fn all_pages_of_a_list_are_read() {
 }
 
 #[test]
-fn each_answer_that_is_none_has_its_kind() {
+fn bad_answers_have_their_kind() {
     for (status, body, kind) in [
         (401, json!(null), ErrorKind::Unauthorized),
         (403, json!(null), ErrorKind::Unauthorized),
@@ -138,7 +138,7 @@ fn each_answer_that_is_none_has_its_kind() {
 }
 
 #[test]
-fn an_api_that_is_silent_or_not_there_is_told_in_time() {
+fn unreachable_api_fails_in_time() {
     let silent = ports::listen();
     for port in [silent.local_addr().unwrap().port(), ports::free()] {
         let api = Api::new(format!("http://127.0.0.1:{port}")).unwrap();

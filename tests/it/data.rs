@@ -7,9 +7,9 @@ use traefik_router::{ErrorKind, Route};
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    every_shape_comes_back_equal_also_to_another_program,
-    adding_again_replaces_data_and_merges_nothing,
-    data_nested_too_deep_is_refused_and_nothing_is_written,
+    every_shape_round_trips,
+    adding_again_replaces_data,
+    too_deep_data_is_refused,
 }
 
 fn nested(levels: usize) -> Value {
@@ -56,7 +56,7 @@ fn shapes() -> Vec<Value> {
     ]
 }
 
-fn every_shape_comes_back_equal_also_to_another_program(kind: Kind) {
+fn every_shape_round_trips(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let spec = |n: usize| format!("/shape/{n}/");
@@ -86,7 +86,7 @@ fn every_shape_comes_back_equal_also_to_another_program(kind: Kind) {
     }
 }
 
-fn adding_again_replaces_data_and_merges_nothing(kind: Kind) {
+fn adding_again_replaces_data(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     for data in [
@@ -106,7 +106,7 @@ fn adding_again_replaces_data_and_merges_nothing(kind: Kind) {
     }
 }
 
-fn data_nested_too_deep_is_refused_and_nothing_is_written(kind: Kind) {
+fn too_deep_data_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let before = rig.rules_text();

@@ -14,14 +14,14 @@ use crate::support::{External, Kind, Rig, on_each_backend};
 const SHORT: Duration = Duration::from_millis(1500);
 
 on_each_backend! {
-    a_wrong_password_is_told_as_such,
-    an_api_that_somebody_else_has_set_up_is_left_alone,
-    a_traefik_that_is_gone_is_told_by_its_url,
-    a_traefik_that_watches_another_place_is_told_as_such,
-    a_key_that_traefik_does_not_know_is_told_in_its_words,
-    a_router_that_traefik_refuses_is_told_in_its_words,
-    an_unknown_entrypoint_is_told_with_those_that_are_there,
-    several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named,
+    wrong_password_is_reported,
+    foreign_api_setup_stays,
+    dead_traefik_is_named,
+    traefik_watching_elsewhere_is_reported,
+    traefik_explains_unknown_key,
+    traefik_explains_refused_router,
+    unknown_entrypoint_lists_known_ones,
+    several_traefiks_must_all_serve,
 }
 
 /// The error of an outcome, which is of this kind and says all of these.
@@ -51,7 +51,7 @@ fn short(rig: &Rig) -> Builder {
     rig.builder().check_route_timeout(SHORT)
 }
 
-fn a_wrong_password_is_told_as_such(kind: Kind) {
+fn wrong_password_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let first = rig.start();
     let password = "wrong-and-not-to-be-told";
@@ -85,7 +85,7 @@ fn a_wrong_password_is_told_as_such(kind: Kind) {
         .unwrap();
 }
 
-fn an_api_that_somebody_else_has_set_up_is_left_alone(kind: Kind) {
+fn foreign_api_setup_stays(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let providers = rig.backend().static_config().unwrap()["providers"].clone();
@@ -102,7 +102,7 @@ fn an_api_that_somebody_else_has_set_up_is_left_alone(kind: Kind) {
     }
 }
 
-fn a_traefik_that_is_gone_is_told_by_its_url(kind: Kind) {
+fn dead_traefik_is_named(kind: Kind) {
     let rig = Rig::new(kind);
     let start = Instant::now();
     check(
@@ -142,7 +142,7 @@ fn attach_to_open(rig: &Rig, providers: Value) -> traefik_router::Result<Router>
     short(rig).traefik_api_entrypoint("traefik").attach()
 }
 
-fn a_traefik_that_watches_another_place_is_told_as_such(kind: Kind) {
+fn traefik_watching_elsewhere_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let other = match kind {
         Kind::Etcd => json!({"etcd": {"endpoints": [rig.etcd_address()], "rootKey": "elsewhere"}}),
@@ -157,7 +157,7 @@ fn a_traefik_that_watches_another_place_is_told_as_such(kind: Kind) {
 }
 
 #[test]
-fn a_traefik_without_the_file_provider_is_told_as_such() {
+fn missing_file_provider_is_reported() {
     let rig = Rig::new(Kind::Toml);
     let outcome = attach_to_open(&rig, json!({"rest": {"insecure": true}}));
     check(
@@ -167,7 +167,7 @@ fn a_traefik_without_the_file_provider_is_told_as_such() {
     );
 }
 
-fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
+fn traefik_explains_unknown_key(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let unknown = match kind {
@@ -208,7 +208,7 @@ fn a_key_that_traefik_does_not_know_is_told_in_its_words(kind: Kind) {
     assert_eq!(rig.landed("h", "/after/"), Some(echo.port));
 }
 
-fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
+fn traefik_explains_refused_router(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router
@@ -236,7 +236,7 @@ fn a_router_that_traefik_refuses_is_told_in_its_words(kind: Kind) {
     assert_eq!(rig.landed("h", "/before/"), Some(echo.port));
 }
 
-fn an_unknown_entrypoint_is_told_with_those_that_are_there(kind: Kind) {
+fn unknown_entrypoint_lists_known_ones(kind: Kind) {
     let rig = Rig::new(kind);
     let _traefik = External::start(&rig);
     let attached = rig.builder().traefik_entrypoint("nowhere").attach();
@@ -247,7 +247,7 @@ fn an_unknown_entrypoint_is_told_with_those_that_are_there(kind: Kind) {
     );
 }
 
-fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: Kind) {
+fn several_traefiks_must_all_serve(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let echo = Echo::start();
@@ -281,7 +281,7 @@ fn several_traefiks_all_serve_a_change_and_the_one_that_is_down_is_named(kind: K
 }
 
 #[test]
-fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
+fn api_certificate_check_is_optional() {
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let (files, pem) = own_certificate(&rig);
@@ -324,7 +324,7 @@ fn an_api_behind_tls_is_checked_with_its_own_authority_or_not_at_all() {
 }
 
 #[test]
-fn options_that_contradict_each_other_are_told_before_anything_is_written() {
+fn contradictory_options_are_refused() {
     let rig = Rig::new(Kind::Toml);
     let api = rig.api_url();
     let throttle = std::time::Duration::from_secs(3600);
@@ -385,7 +385,7 @@ fn options_that_contradict_each_other_are_told_before_anything_is_written() {
 }
 
 #[test]
-fn a_program_that_is_no_traefik_is_told_with_what_to_do() {
+fn wrong_program_brings_advice() {
     let rig = Rig::new(Kind::Toml);
     let started = rig.builder().traefik_bin("/bin/true").start();
     let says = ["does not answer as Traefik does", "`traefik_bin`"];
@@ -399,7 +399,7 @@ fn a_program_that_is_no_traefik_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_traefik_that_is_too_old_is_not_started() {
+fn old_traefik_is_not_started() {
     let rig = Rig::new(Kind::Toml);
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join("traefik");

@@ -36,7 +36,7 @@ fn keys(rig: &Rig) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_replaced_route_leaves_no_key_and_the_last_one_really_goes() {
+fn replaced_route_leaves_no_key() {
     let rig = Rig::new(Kind::Etcd);
     let (router, echo) = (rig.start(), Echo::start());
     let before = keys(&rig);
@@ -64,7 +64,7 @@ fn a_replaced_route_leaves_no_key_and_the_last_one_really_goes() {
 }
 
 #[test]
-fn names_that_differ_in_case_do_not_meet() {
+fn names_are_case_sensitive() {
     let rig = Rig::new(Kind::Etcd);
     let router = rig.start();
     let echoes = ["/user/UserA/", "/user/usera/", "/user/USERA/"].map(|spec| (spec, Echo::start()));
@@ -84,7 +84,7 @@ fn names_that_differ_in_case_do_not_meet() {
 }
 
 #[test]
-fn two_namespaces_on_one_traefik_do_not_touch_each_other() {
+fn two_namespaces_share_one_traefik() {
     let rig = Rig::new(Kind::Etcd);
     let _traefik = External::start(&rig);
     let [one, two] = [(); 2].map(|()| Echo::start());
@@ -112,7 +112,7 @@ fn two_namespaces_on_one_traefik_do_not_touch_each_other() {
 }
 
 #[test]
-fn a_watch_goes_on_after_a_compaction() {
+fn watch_survives_compaction() {
     let rig = Rig::new(Kind::Etcd);
     let [ours, theirs] = [(); 2].map(|()| rig.builder().offline().unwrap());
     let mut watch = ours.watch().unwrap();
@@ -157,7 +157,7 @@ fn check_all_served(router: &Router, rigs: &[&Rig]) {
 }
 
 #[test]
-fn a_router_that_stops_does_not_take_the_other_ones_api_along() {
+fn stopped_router_leaves_others_api() {
     let rig = Rig::new(Kind::Etcd);
     let second = rig.sibling();
     let echo = Echo::start();
@@ -176,7 +176,7 @@ fn a_router_that_stops_does_not_take_the_other_ones_api_along() {
 
 /// A writer with much to write lost to one that writes little and often, every time.
 #[test]
-fn a_large_batch_is_stored_beside_a_busy_writer_and_told_whole() {
+fn busy_writer_starves_no_batch() {
     let cluster = Cluster::start(&ETCD.path());
     let router = || {
         let backend = KvBackend::new(routes_in(&cluster));

@@ -42,7 +42,7 @@ fn fails<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, words: &
 }
 
 #[test]
-fn keys_values_and_their_revisions() {
+fn values_come_with_revisions() {
     on_each(|cluster| {
         let etcd = cluster.client();
         assert_eq!(etcd.get("a/1").unwrap(), None);
@@ -88,7 +88,7 @@ fn keys_values_and_their_revisions() {
 }
 
 #[test]
-fn a_large_tree_is_read_in_pages_of_one_revision() {
+fn pages_share_one_revision() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let mut keys: Vec<String> = (0..25_000).map(|n| format!("big/{n:06}")).collect();
@@ -180,7 +180,7 @@ fn transactions_compare_and_nest() {
 }
 
 #[test]
-fn a_packed_transaction_is_atomic_beyond_the_limit() {
+fn packed_transactions_are_atomic() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let ops = |count: usize| (0..count).map(|n| Op::put(format!("t/{n}"), "value"));
@@ -215,7 +215,7 @@ fn a_packed_transaction_is_atomic_beyond_the_limit() {
 }
 
 #[test]
-fn refusals_say_what_and_where_and_what_to_do() {
+fn refusals_bring_advice() {
     on_each(|cluster| {
         let etcd = cluster.client();
         for size in [1_600_000, 3_000_000] {
@@ -251,7 +251,7 @@ fn refusals_say_what_and_where_and_what_to_do() {
 }
 
 #[test]
-fn a_full_store_is_named() {
+fn full_store_is_reported() {
     for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &["--quota-backend-bytes", "4000000"], None);
         let etcd = cluster.client();
@@ -267,7 +267,7 @@ fn a_full_store_is_named() {
 }
 
 #[test]
-fn leases_end_and_take_their_keys_along() {
+fn ended_lease_deletes_its_keys() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let lease = etcd.lease_grant(Duration::from_millis(1_500)).unwrap();
@@ -311,7 +311,7 @@ fn leases_end_and_take_their_keys_along() {
 }
 
 #[test]
-fn a_watch_hears_of_every_put_and_deletion_once() {
+fn watch_hears_every_change_once() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let start = etcd.put("w/a", "before").unwrap();
@@ -362,7 +362,7 @@ fn a_watch_hears_of_every_put_and_deletion_once() {
 }
 
 #[test]
-fn a_dropped_watch_ends_in_etcd() {
+fn dropped_watch_ends_in_etcd() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let watchers = || {
@@ -387,7 +387,7 @@ fn a_dropped_watch_ends_in_etcd() {
 }
 
 #[test]
-fn a_watch_and_compaction() {
+fn watch_reports_missed_compaction() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let mut running = etcd.watch(WatchRange::key("k")).unwrap();
@@ -416,7 +416,7 @@ fn a_watch_and_compaction() {
 /// Prints what single calls cost; run it with `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-fn costs() {
+fn call_costs_are_measured() {
     on_each(|cluster| {
         let etcd = cluster.client();
         let median = |name: &str, times: usize, call: &dyn Fn(usize)| {

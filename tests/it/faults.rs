@@ -23,7 +23,7 @@ fn sources(folder: &Path) -> String {
 }
 
 #[test]
-fn every_fault_names_tests_that_there_are() {
+fn documented_faults_have_tests() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = ["src", "tests"]
         .map(|folder| sources(&home.join(folder)))

@@ -14,21 +14,21 @@ use crate::support::child::{Actor, say, wait_to_be_told};
 use crate::support::{Kind, Rig, on_each_file};
 
 on_each_file! {
-    what_others_wrote_stays_byte_for_byte_and_is_served,
-    odd_files_are_served_and_left_as_they_were,
-    a_leftover_between_our_marks_goes_with_the_next_change,
-    an_edit_by_hand_under_a_running_router_stays,
-    the_last_route_can_be_deleted_and_a_first_one_added_again,
-    a_whole_directory_can_be_watched,
-    a_symbolic_link_is_followed_and_modes_are_kept,
-    the_lock_is_for_those_who_may_write,
-    a_file_that_does_not_parse_is_told_with_its_line_and_left_alone,
-    a_lock_that_somebody_holds_is_told_in_time_and_the_file_left_alone,
-    a_lock_that_is_removed_loses_no_change,
-    a_full_disk_leaves_the_file_as_it_was,
-    a_file_that_is_replaced_under_a_running_router_is_used_from_then_on,
-    a_file_that_is_removed_under_a_running_router_is_written_again,
-    what_a_process_with_our_number_has_left_is_in_nobodys_way,
+    handwritten_content_stays_served,
+    odd_files_stay_served,
+    leftover_between_marks_is_removed,
+    edit_under_running_router_stays,
+    emptied_table_can_be_refilled,
+    whole_directory_can_be_watched,
+    links_and_modes_are_kept,
+    only_writers_may_lock,
+    syntax_error_names_its_line,
+    held_lock_is_reported,
+    removed_lock_loses_no_change,
+    full_disk_changes_nothing,
+    replaced_file_is_used,
+    removed_file_is_written_again,
+    foreign_temporary_files_block_nothing,
 }
 
 /// A file as a person would write it, with a router to this target.
@@ -107,7 +107,7 @@ fn check_hand_written(rig: &Rig, echo: &Echo) {
     assert_eq!(received["headers"]["x-by-hand"], "yes");
 }
 
-fn what_others_wrote_stays_byte_for_byte_and_is_served(kind: Kind) {
+fn handwritten_content_stays_served(kind: Kind) {
     let rig = Rig::new(kind);
     let [hand, echo] = [(); 2].map(|()| Echo::start());
     let text = hand_written(kind, &hand.url());
@@ -192,7 +192,7 @@ fn odd_files(kind: Kind, target: &str) -> Vec<String> {
     windows.step_by(3).chain(files.iter().cloned()).collect()
 }
 
-fn odd_files_are_served_and_left_as_they_were(kind: Kind) {
+fn odd_files_stay_served(kind: Kind) {
     let rig = Rig::new(kind);
     let [hand, echo] = [(); 2].map(|()| Echo::start());
     for text in odd_files(kind, &hand.url()) {
@@ -208,7 +208,7 @@ fn odd_files_are_served_and_left_as_they_were(kind: Kind) {
     }
 }
 
-fn a_leftover_between_our_marks_goes_with_the_next_change(kind: Kind) {
+fn leftover_between_marks_is_removed(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let text = "# mine\n";
@@ -228,7 +228,7 @@ fn a_leftover_between_our_marks_goes_with_the_next_change(kind: Kind) {
     assert_eq!(rig.rules_text(), text);
 }
 
-fn a_file_that_is_replaced_under_a_running_router_is_used_from_then_on(kind: Kind) {
+fn replaced_file_is_used(kind: Kind) {
     let rig = Rig::new(kind);
     let [hand, echo] = [(); 2].map(|()| Echo::start());
     let router = rig.start();
@@ -251,7 +251,7 @@ fn a_file_that_is_replaced_under_a_running_router_is_used_from_then_on(kind: Kin
     assert_eq!(rig.landed("h", "/c/"), Some(echo.port));
 }
 
-fn an_edit_by_hand_under_a_running_router_stays(kind: Kind) {
+fn edit_under_running_router_stays(kind: Kind) {
     let rig = Rig::new(kind);
     let [hand, echo] = [(); 2].map(|()| Echo::start());
     let before = hand_written(kind, "http://127.0.0.1:1");
@@ -274,7 +274,7 @@ fn an_edit_by_hand_under_a_running_router_stays(kind: Kind) {
     assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
 }
 
-fn the_last_route_can_be_deleted_and_a_first_one_added_again(kind: Kind) {
+fn emptied_table_can_be_refilled(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     for round in 0..3 {
@@ -288,7 +288,7 @@ fn the_last_route_can_be_deleted_and_a_first_one_added_again(kind: Kind) {
     }
 }
 
-fn a_whole_directory_can_be_watched(kind: Kind) {
+fn whole_directory_can_be_watched(kind: Kind) {
     let rig = Rig::new(kind);
     let [hand, echo] = [(); 2].map(|()| Echo::start());
     let folder = rig.path("dynamic");
@@ -319,7 +319,7 @@ fn mode(path: impl AsRef<std::path::Path>) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn a_symbolic_link_is_followed_and_modes_are_kept(kind: Kind) {
+fn links_and_modes_are_kept(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let real = rig.path(format!("real.{}", kind.ending()));
@@ -348,7 +348,7 @@ fn a_symbolic_link_is_followed_and_modes_are_kept(kind: Kind) {
 }
 
 /// Whoever can open it can hold it, and keep us from writing.
-fn the_lock_is_for_those_who_may_write(kind: Kind) {
+fn only_writers_may_lock(kind: Kind) {
     let rig = Rig::new(kind);
     let router = rig.builder().offline().unwrap();
     router.apply([]).unwrap();
@@ -361,7 +361,7 @@ fn the_lock_is_for_those_who_may_write(kind: Kind) {
     }
 }
 
-fn a_file_that_does_not_parse_is_told_with_its_line_and_left_alone(kind: Kind) {
+fn syntax_error_names_its_line(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let broken = match kind {
@@ -389,7 +389,7 @@ fn a_file_that_does_not_parse_is_told_with_its_line_and_left_alone(kind: Kind) {
 }
 
 #[test]
-fn a_folder_that_nobody_can_write_to_is_told() {
+fn unwritable_folder_is_reported() {
     let rig = Rig::new(Kind::Toml);
     let backend = FileBackend::new("/proc/rules.toml");
     let error = rig.builder_over(backend).start().unwrap_err();
@@ -403,7 +403,7 @@ fn a_folder_that_nobody_can_write_to_is_told() {
     assert!(error.to_string().contains("none"), "{error}");
 }
 
-fn a_lock_that_somebody_holds_is_told_in_time_and_the_file_left_alone(kind: Kind) {
+fn held_lock_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let backend = FileBackend::new(rig.rules()).lock_timeout(Duration::from_millis(300));
     let (router, echo) = (rig.builder_over(backend).start().unwrap(), Echo::start());
@@ -451,7 +451,7 @@ pub(crate) fn hold_the_lock(arguments: &Value) {
 }
 
 /// Tidy people and programs remove lock files, also of writers at work.
-fn a_lock_that_is_removed_loses_no_change(kind: Kind) {
+fn removed_lock_loses_no_change(kind: Kind) {
     const WRITERS: usize = 4;
     const CHANGES: usize = 60;
     let rig = Rig::new(kind);
@@ -487,7 +487,7 @@ fn a_lock_that_is_removed_loses_no_change(kind: Kind) {
     assert_eq!(rig.backend().read().unwrap().len(), WRITERS * CHANGES);
 }
 
-fn a_full_disk_leaves_the_file_as_it_was(kind: Kind) {
+fn full_disk_changes_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router
@@ -527,7 +527,7 @@ pub(crate) fn write_to_a_full_disk(arguments: &Value) {
     say(format!("{:?} {:?}: {error}", error.kind(), error.stored()));
 }
 
-fn a_file_that_is_removed_under_a_running_router_is_written_again(kind: Kind) {
+fn removed_file_is_written_again(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -540,7 +540,7 @@ fn a_file_that_is_removed_under_a_running_router_is_written_again(kind: Kind) {
 }
 
 /// Containers that share a folder have the same process numbers.
-fn what_a_process_with_our_number_has_left_is_in_nobodys_way(kind: Kind) {
+fn foreign_temporary_files_block_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let rules = rig.rules();

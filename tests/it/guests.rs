@@ -69,7 +69,7 @@ fn children() -> Vec<String> {
 }
 
 #[test]
-fn a_host_whose_children_are_reaped_by_the_system_sees_traefik_end() {
+fn host_ignoring_sigchld_sees_end() {
     let rig = Rig::new(Kind::Toml);
     let arguments = json!({"rig": rig.tell()});
     let mut host = Actor::start_by(with(&["--ignore-signal=CHLD".into()]), "host", &arguments);
@@ -78,7 +78,7 @@ fn a_host_whose_children_are_reaped_by_the_system_sees_traefik_end() {
 }
 
 #[test]
-fn a_host_that_ignores_signals_ends_traefik_all_the_same() {
+fn host_ignoring_signals_ends_traefik() {
     let rig = Rig::new(Kind::Toml);
     let arguments = json!({"rig": rig.tell()});
     let signals = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "PIPE"];
@@ -90,7 +90,7 @@ fn a_host_that_ignores_signals_ends_traefik_all_the_same() {
 
 /// As in a container, whose first process is the parent of all that lose their own.
 #[test]
-fn the_first_process_of_a_container_is_left_no_zombie() {
+fn first_process_inherits_no_zombie() {
     let rig = Rig::new(Kind::Toml);
     let mut unshare = Command::new("unshare");
     unshare.args([
@@ -117,7 +117,7 @@ pub(crate) fn own(arguments: &Value) {
 
 /// As a child that the host has forked without exec does.
 #[test]
-fn whoever_holds_what_its_owner_had_open_does_not_keep_traefik_alive() {
+fn inherited_files_keep_nothing_alive() {
     let rig = Rig::new(Kind::Toml);
     let mut owner = Actor::start("owner_of_one", &json!({"rig": rig.tell()}));
     owner.hear().unwrap();
@@ -135,7 +135,7 @@ fn whoever_holds_what_its_owner_had_open_does_not_keep_traefik_alive() {
 
 /// Such a proxy would get users' cookies and tokens.
 #[test]
-fn requests_go_to_targets_whatever_proxy_the_environment_names() {
+fn proxy_of_environment_is_ignored() {
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let arguments = json!({"rig": rig.tell()});
@@ -158,7 +158,7 @@ fn requests_go_to_targets_whatever_proxy_the_environment_names() {
 }
 
 #[test]
-fn a_proxy_that_traefik_env_names_is_used() {
+fn proxy_of_traefik_env_works() {
     let rig = Rig::new(Kind::Toml);
     let named = rig
         .builder()

@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    hostile_text_does_no_harm_wherever_it_stands,
-    a_user_name_for_the_api_runs_as_no_template,
+    text_is_harmless_everywhere,
+    user_name_is_no_template,
 }
 
 const SECRET: &str = "leaked-from-the-environment";
@@ -27,7 +27,7 @@ const TEXTS: [&str; 12] = [
     "\0\x1b\x7f\u{85}\u{2028}║,",
 ];
 
-fn hostile_text_does_no_harm_wherever_it_stands(kind: Kind) {
+fn text_is_harmless_everywhere(kind: Kind) {
     let rig = Rig::new(kind);
     let router = rig.builder().traefik_env("SECRET", SECRET).start().unwrap();
     let [victim, echo] = [(); 2].map(|()| Echo::start());
@@ -72,7 +72,7 @@ fn hostile_text_does_no_harm_wherever_it_stands(kind: Kind) {
     assert_eq!(rig.api().refused_routers().unwrap(), []);
 }
 
-fn a_user_name_for_the_api_runs_as_no_template(kind: Kind) {
+fn user_name_is_no_template(kind: Kind) {
     let rig = Rig::new(kind);
     let name = "{{env \"SECRET\"}} ' \" ` \\";
     let router = rig

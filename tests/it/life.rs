@@ -16,11 +16,11 @@ use crate::support::rig::PASSWORD;
 use crate::support::{External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    stop_ends_traefik_and_leaves_nothing_behind,
-    a_stop_among_other_calls_is_the_last_to_write,
-    routes_stay_in_the_store_for_the_next_start,
-    a_traefik_that_ended_by_itself_is_revived_with_its_routes,
-    every_service_gets_the_extra_configuration,
+    stop_leaves_nothing_behind,
+    stop_is_the_last_write,
+    next_start_finds_the_routes,
+    ended_traefik_revives_with_routes,
+    every_service_gets_extra_configuration,
 }
 
 fn pid_of(router: &Router) -> u32 {
@@ -42,7 +42,7 @@ fn is_gone(rig: &Rig, pid: u32) -> bool {
         && processes_naming(rig.folder.to_str().unwrap()).is_empty()
 }
 
-fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
+fn stop_leaves_nothing_behind(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let pid = pid_of(&router);
@@ -61,7 +61,7 @@ fn stop_ends_traefik_and_leaves_nothing_behind(kind: Kind) {
     assert_eq!(rig.files(), [""; 0]);
 }
 
-fn a_traefik_that_ended_by_itself_is_revived_with_its_routes(kind: Kind) {
+fn ended_traefik_revives_with_routes(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -84,7 +84,7 @@ fn a_traefik_that_ended_by_itself_is_revived_with_its_routes(kind: Kind) {
     assert_eq!(error.kind(), ErrorKind::Process, "{error}");
 }
 
-fn every_service_gets_the_extra_configuration(kind: Kind) {
+fn every_service_gets_extra_configuration(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let seen_host = |path| rig.get("asked.example", path).echo()["headers"]["host"].clone();
@@ -123,7 +123,7 @@ fn every_service_gets_the_extra_configuration(kind: Kind) {
     assert_eq!(seen_host("/old/"), "asked.example");
 }
 
-fn a_stop_among_other_calls_is_the_last_to_write(kind: Kind) {
+fn stop_is_the_last_write(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let churn = |thread: usize| {
@@ -157,7 +157,7 @@ fn a_stop_among_other_calls_is_the_last_to_write(kind: Kind) {
     );
 }
 
-fn routes_stay_in_the_store_for_the_next_start(kind: Kind) {
+fn next_start_finds_the_routes(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router
@@ -177,7 +177,7 @@ fn routes_stay_in_the_store_for_the_next_start(kind: Kind) {
 }
 
 #[test]
-fn an_open_connection_does_not_hold_up_the_stop() {
+fn open_connection_delays_no_stop() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (rig.start(), Echo::websocket());
     router.add_route("/ws/", echo.url(), json!(null)).unwrap();
@@ -194,7 +194,7 @@ fn an_open_connection_does_not_hold_up_the_stop() {
 }
 
 #[test]
-fn the_api_is_guarded_by_each_kind_of_password() {
+fn every_password_guards_the_api() {
     type Guard = fn(Builder) -> Builder;
     let guards: Vec<(&str, Guard)> = vec![
         ("given", |builder| builder),
@@ -230,7 +230,7 @@ fn the_api_is_guarded_by_each_kind_of_password() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn the_static_configuration_can_be_yaml() {
+fn static_configuration_can_be_yaml() {
     let rig = Rig::new(Kind::Toml);
     let file = rig.path("traefik.yaml");
     let router = rig.builder().static_config_file(&file).start().unwrap();
@@ -241,7 +241,7 @@ fn the_static_configuration_can_be_yaml() {
 }
 
 #[test]
-fn a_port_in_use_is_told_at_once() {
+fn port_in_use_is_reported() {
     let rig = Rig::new(Kind::Toml);
     for (port, option) in [(rig.web, "public_url"), (rig.api, "traefik_api_url")] {
         let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -280,7 +280,7 @@ fn ended_at_once(rig: &Rig, extra: Value) -> traefik_router::Error {
 }
 
 #[test]
-fn a_port_that_only_traefik_finds_in_use_is_told_in_its_words() {
+fn traefik_explains_port_in_use() {
     let rig = Rig::new(Kind::Toml);
     let taken = ports::listen();
     let address = taken.local_addr().unwrap().to_string();
@@ -297,7 +297,7 @@ fn a_port_that_only_traefik_finds_in_use_is_told_in_its_words() {
 }
 
 #[test]
-fn a_bad_option_is_told_with_traefiks_last_words() {
+fn traefik_explains_bad_option() {
     let rig = Rig::new(Kind::Toml);
     let extra = json!({"entryPoints": {"http": {"adress": ":1"}}});
     let error = ended_at_once(&rig, extra);
@@ -306,7 +306,7 @@ fn a_bad_option_is_told_with_traefiks_last_words() {
 }
 
 #[test]
-fn a_missing_program_is_told_with_what_to_do() {
+fn missing_program_brings_advice() {
     let rig = Rig::new(Kind::Toml);
     for program in ["no-such-traefik", "/no/such/traefik"] {
         let error = rig.builder().traefik_bin(program).start().unwrap_err();
@@ -321,7 +321,7 @@ fn a_missing_program_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_program_that_is_no_traefik_is_told() {
+fn wrong_program_is_reported() {
     let rig = Rig::new(Kind::Toml);
     let error = rig.builder().traefik_bin("/bin/true").start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Process);
@@ -330,7 +330,7 @@ fn a_program_that_is_no_traefik_is_told() {
 }
 
 #[test]
-fn a_static_file_that_is_not_ours_stays() {
+fn foreign_static_file_stays() {
     let rig = Rig::new(Kind::Toml);
     let text = "[log]\nlevel = 'DEBUG'\n";
     fs::write(rig.path("traefik.toml"), text).unwrap();
@@ -342,7 +342,7 @@ fn a_static_file_that_is_not_ours_stays() {
 }
 
 #[test]
-fn an_unexpected_end_is_seen() {
+fn unexpected_end_is_seen() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (rig.start(), Echo::start());
     let pid = pid_of(&router);
@@ -371,7 +371,7 @@ fn an_unexpected_end_is_seen() {
 }
 
 #[test]
-fn somebody_elses_traefik_on_our_ports_is_not_taken_for_ours() {
+fn foreign_traefik_is_not_ours() {
     let rig = Rig::new(Kind::Toml);
     // An orphan that watches the same file, and so would show our generation.
     let orphan = External::start(&rig);
@@ -383,7 +383,7 @@ fn somebody_elses_traefik_on_our_ports_is_not_taken_for_ours() {
 }
 
 #[test]
-fn an_owner_that_drops_panics_or_is_killed_takes_traefik_with_it() {
+fn traefik_ends_with_its_owner() {
     for end in ["stop", "drop", "panic", "exit", "SIGKILL", "SIGTERM"] {
         let rig = Rig::new(Kind::Toml);
         let arguments = json!({"rig": rig.tell(), "end": end});
@@ -425,7 +425,7 @@ pub(crate) fn own_a_traefik(arguments: &Value) {
 
 /// Go's collector makes a reload take longer than it has to.
 #[test]
-fn traefik_collects_garbage_less_often_unless_told_otherwise() {
+fn traefik_collects_garbage_less_often() {
     let of = |builder: Builder| {
         let router = builder.start().unwrap();
         let Some(ProcessStatus::Running { pid: process, .. }) = router.status().process else {

@@ -15,13 +15,13 @@ use crate::routing::{request, spec};
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    both_layouts_send_requests_to_the_same_target,
-    a_table_that_grows_and_shrinks_loses_no_request,
-    another_router_finds_the_same_parents,
-    routers_that_somebody_wrote_by_hand_keep_their_place,
-    bytes_that_are_no_text_are_no_characters,
-    the_doctor_knows_parents,
-    routers_below_others_keep_their_names_and_leave_nothing_behind,
+    both_layouts_reach_same_target,
+    resized_table_loses_no_request,
+    routers_agree_on_parents,
+    handwritten_routers_keep_their_rank,
+    invalid_bytes_are_no_characters,
+    doctor_knows_parents,
+    nested_routers_keep_their_names,
 }
 
 fn auto(rig: &Rig) -> Router {
@@ -34,7 +34,7 @@ fn users(count: usize, echo: &Echo) -> impl Iterator<Item = Change> {
     (0..count).map(change)
 }
 
-fn both_layouts_send_requests_to_the_same_target(kind: Kind) {
+fn both_layouts_reach_same_target(kind: Kind) {
     let rigs = [Rig::new(kind), Rig::new(kind)];
     let start = |(rig, nested): (&Rig, _)| rig.builder().nested_routers(nested).start().unwrap();
     let [flat, tree] = [(&rigs[0], Nested::Never), (&rigs[1], Nested::Always)].map(start);
@@ -73,7 +73,7 @@ fn both_layouts_send_requests_to_the_same_target(kind: Kind) {
     }
 }
 
-fn a_table_that_grows_and_shrinks_loses_no_request(kind: Kind) {
+fn resized_table_loses_no_request(kind: Kind) {
     let rig = Rig::new(kind);
     let builder = match kind {
         // So that it takes many transactions.
@@ -132,7 +132,7 @@ fn a_table_that_grows_and_shrinks_loses_no_request(kind: Kind) {
 }
 
 /// The layout follows from the table, so that programs which share it agree.
-fn another_router_finds_the_same_parents(kind: Kind) {
+fn routers_agree_on_parents(kind: Kind) {
     let rig = Rig::new(kind);
     let router = auto(&rig);
     let (hub, one, other) = (Echo::start(), Echo::start(), Echo::start());
@@ -156,7 +156,7 @@ fn another_router_finds_the_same_parents(kind: Kind) {
 }
 
 /// What is behind a gate, and nothing else, comes where its routes do.
-fn routers_that_somebody_wrote_by_hand_keep_their_place(kind: Kind) {
+fn handwritten_routers_keep_their_rank(kind: Kind) {
     let rig = Rig::new(kind);
     let [hub, user, lobby, page, guard] = [(); 5].map(|()| Echo::start());
     let routers = [
@@ -210,7 +210,7 @@ fn routers_that_somebody_wrote_by_hand_keep_their_place(kind: Kind) {
 }
 
 /// An expression takes any byte that is not UTF-8 for the character that stands for it.
-fn bytes_that_are_no_text_are_no_characters(kind: Kind) {
+fn invalid_bytes_are_no_characters(kind: Kind) {
     let rig = Rig::new(kind);
     let builder = rig.builder().nested_routers(Nested::Always);
     let (router, hub, user) = (builder.start().unwrap(), Echo::start(), Echo::start());
@@ -229,7 +229,7 @@ fn bytes_that_are_no_text_are_no_characters(kind: Kind) {
     assert!(rig.rules_text().contains("-all"));
 }
 
-fn the_doctor_knows_parents(kind: Kind) {
+fn doctor_knows_parents(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let odd = json!({
@@ -268,7 +268,7 @@ fn the_doctor_knows_parents(kind: Kind) {
 }
 
 /// By default, and from 200 routes on.
-fn routers_below_others_keep_their_names_and_leave_nothing_behind(kind: Kind) {
+fn nested_routers_keep_their_names(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let names = || {
@@ -322,7 +322,7 @@ fn claims_to_be(version: &'static str, port: u16) -> Server {
 }
 
 #[test]
-fn a_traefik_that_knows_no_parents_has_routers_side_by_side_unless_they_are_asked_for() {
+fn old_traefik_gets_flat_routers() {
     let rig = Rig::new(Kind::Toml);
     let (_traefik, echo) = (rig.start(), Echo::start());
     let old = claims_to_be("3.5.3", rig.api);

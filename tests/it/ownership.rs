@@ -13,33 +13,33 @@ use traefik_router::{Builder, ErrorKind, NotAsked, Route, Router, Stored, Verifi
 use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
 
 on_each_file! {
-    a_file_with_go_templates_is_refused_with_what_to_do,
-    a_reader_changes_nothing,
-    what_is_not_set_stays_as_it_is_stored,
-    an_attach_that_is_refused_leaves_the_store_as_it_was,
-    an_api_router_that_traefik_does_not_serve_is_taken_back,
-    a_wrong_password_locks_nobody_out,
-    hand_written_guards_stay,
-    an_api_password_is_replaced_when_asked_for,
-    attaching_stores_no_certificate,
-    how_a_change_was_verified_is_told,
+    file_with_templates_is_refused,
+    reader_changes_nothing,
+    unset_options_keep_stored_values,
+    refused_attach_changes_nothing,
+    unserved_api_router_is_withdrawn,
+    wrong_password_locks_nobody_out,
+    handwritten_guards_stay,
+    api_password_replacement_is_explicit,
+    attach_stores_no_certificate,
+    verification_method_is_reported,
 }
 
 on_each_backend!(
     etcd,
     crate::support::Kind::Etcd,
-    a_reader_changes_nothing
-    what_is_not_set_stays_as_it_is_stored
-    an_attach_that_is_refused_leaves_the_store_as_it_was
-    an_api_router_that_traefik_does_not_serve_is_taken_back
-    a_wrong_password_locks_nobody_out
-    hand_written_guards_stay
-    an_api_password_is_replaced_when_asked_for
-    attaching_stores_no_certificate
-    how_a_change_was_verified_is_told
+    reader_changes_nothing
+    unset_options_keep_stored_values
+    refused_attach_changes_nothing
+    unserved_api_router_is_withdrawn
+    wrong_password_locks_nobody_out
+    handwritten_guards_stay
+    api_password_replacement_is_explicit
+    attach_stores_no_certificate
+    verification_method_is_reported
 );
 
-fn a_file_with_go_templates_is_refused_with_what_to_do(kind: Kind) {
+fn file_with_templates_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let text = "{{ range $i, $e := until 3 }}\n# {{ $i }}\n{{ end }}\n";
     rig.write_rules(text);
@@ -102,7 +102,7 @@ pub(crate) fn plain(rig: &Rig) -> Builder {
     Router::builder(rig.backend())
 }
 
-fn a_reader_changes_nothing(kind: Kind) {
+fn reader_changes_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     // Where there is nothing, nothing is made.
     let reader = plain(&rig).offline().unwrap();
@@ -131,7 +131,7 @@ fn a_reader_changes_nothing(kind: Kind) {
     assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
 }
 
-fn what_is_not_set_stays_as_it_is_stored(kind: Kind) {
+fn unset_options_keep_stored_values(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let router = rig
@@ -177,7 +177,7 @@ fn still_served(rig: &Rig, router: &Router, echo: &Echo) {
     router.delete_route("/still/").unwrap();
 }
 
-fn an_attach_that_is_refused_leaves_the_store_as_it_was(kind: Kind) {
+fn refused_attach_changes_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let (_traefik, router, echo) = served(&rig);
     let (invalid, taken) = (ErrorKind::InvalidConfig, rig.api_url());
@@ -208,7 +208,7 @@ fn an_attach_that_is_refused_leaves_the_store_as_it_was(kind: Kind) {
     still_served(&rig, &router, &echo);
 }
 
-fn an_api_router_that_traefik_does_not_serve_is_taken_back(kind: Kind) {
+fn unserved_api_router_is_withdrawn(kind: Kind) {
     let rig = Rig::new(kind);
     let _traefik = External::start(&rig);
     let elsewhere = rig.builder().traefik_api_entrypoint("elsewhere");
@@ -228,7 +228,7 @@ fn an_api_router_that_traefik_does_not_serve_is_taken_back(kind: Kind) {
     rig.builder().attach().unwrap();
 }
 
-fn a_wrong_password_locks_nobody_out(kind: Kind) {
+fn wrong_password_locks_nobody_out(kind: Kind) {
     let rig = Rig::new(kind);
     let (_traefik, router, echo) = served(&rig);
     let wrong = rig.builder().traefik_api_password("mistyped");
@@ -241,7 +241,7 @@ fn a_wrong_password_locks_nobody_out(kind: Kind) {
 
 /// What is stored for one is the others', too: theirs come first.
 #[test]
-fn an_api_that_is_set_up_for_one_traefik_takes_that_of_no_other() {
+fn setup_displaces_no_open_api() {
     let rig = Rig::new(Kind::Etcd);
     let second = rig.sibling();
     let open = rig.path("open.toml");
@@ -272,7 +272,7 @@ fn an_api_that_is_set_up_for_one_traefik_takes_that_of_no_other() {
 
 /// A router by hand that leads to the API by another host stays in front of ours.
 #[test]
-fn an_api_router_by_hand_comes_before_the_one_that_is_set_up() {
+fn handwritten_api_router_comes_first() {
     let rig = Rig::new(Kind::Etcd);
     let theirs = rig.path("theirs.toml");
     let text = "[http.routers.dash]\nrule = 'Host(`dash.example`)'\nentryPoints = ['auth_api']\n\
@@ -289,7 +289,7 @@ fn an_api_router_by_hand_comes_before_the_one_that_is_set_up() {
 }
 
 /// A guard that others use for routers of their own goes by the name that ours had once.
-fn hand_written_guards_stay(kind: Kind) {
+fn handwritten_guards_stay(kind: Kind) {
     let rig = Rig::new(kind);
     let by_hand = json!({
         "routers": {
@@ -390,7 +390,7 @@ fn keys_of(key: &str, value: &Value, lines: &mut Vec<String>) {
     }
 }
 
-fn an_api_password_is_replaced_when_asked_for(kind: Kind) {
+fn api_password_replacement_is_explicit(kind: Kind) {
     let rig = Rig::new(kind);
     let (_traefik, router, echo) = served(&rig);
     drop(router);
@@ -404,7 +404,7 @@ fn an_api_password_is_replaced_when_asked_for(kind: Kind) {
     new().attach().unwrap();
 }
 
-fn attaching_stores_no_certificate(kind: Kind) {
+fn attach_stores_no_certificate(kind: Kind) {
     let rig = Rig::new(kind);
     let (_traefik, router, echo) = served(&rig);
     for trace in ["certFile", "keyFile", "CERTIFICATE", "PRIVATE", "tls"] {
@@ -426,7 +426,7 @@ fn attaching_stores_no_certificate(kind: Kind) {
     assert!(cost.message.contains("at every change"), "{cost:?}");
 }
 
-fn how_a_change_was_verified_is_told(kind: Kind) {
+fn verification_method_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let change = || [Route::new("/a/", echo.url()).unwrap().data(rand()).into()];

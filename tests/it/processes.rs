@@ -16,16 +16,16 @@ use crate::support::{External, Kind, Rig, on_each_backend};
 const ROUTES_EACH: usize = 200;
 
 on_each_backend! {
-    two_processes_that_write_one_store_lose_no_route,
-    a_second_router_sees_and_keeps_the_routes_of_the_first,
-    threads_share_commits_and_every_route_is_served,
-    a_writer_that_is_killed_leaves_the_store_whole_and_no_lock,
-    a_watch_tells_what_another_router_changed,
-    a_router_from_before_is_not_taken_for_the_new_one,
-    a_route_that_is_deleted_before_it_was_served_holds_nobody_up,
+    two_writers_lose_no_route,
+    second_router_keeps_existing_routes,
+    threads_share_commits,
+    killed_writer_leaves_store_whole,
+    watch_reports_changes_of_others,
+    earlier_router_proves_nothing,
+    early_deletion_delays_nobody,
 }
 
-fn two_processes_that_write_one_store_lose_no_route(kind: Kind) {
+fn two_writers_lose_no_route(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let _traefik = External::start(&rig);
@@ -82,7 +82,7 @@ pub(crate) fn add_many(arguments: &Value) {
     });
 }
 
-fn a_second_router_sees_and_keeps_the_routes_of_the_first(kind: Kind) {
+fn second_router_keeps_existing_routes(kind: Kind) {
     let rig = Rig::new(kind);
     let [echo, other] = [(); 2].map(|()| Echo::start());
     let first = rig.start();
@@ -113,7 +113,7 @@ fn a_second_router_sees_and_keeps_the_routes_of_the_first(kind: Kind) {
     assert_eq!(rig.landed("h", "/third/"), Some(echo.port));
 }
 
-fn threads_share_commits_and_every_route_is_served(kind: Kind) {
+fn threads_share_commits(kind: Kind) {
     const THREADS: usize = 16;
     const ROUTES: usize = 20;
     let rig = Rig::new(kind);
@@ -142,7 +142,7 @@ fn threads_share_commits_and_every_route_is_served(kind: Kind) {
     );
 }
 
-fn a_writer_that_is_killed_leaves_the_store_whole_and_no_lock(kind: Kind) {
+fn killed_writer_leaves_store_whole(kind: Kind) {
     let rig = Rig::new(kind);
     let router = rig.builder().offline().unwrap();
     router
@@ -191,7 +191,7 @@ pub(crate) fn scribble(arguments: &Value) {
     }
 }
 
-fn a_watch_tells_what_another_router_changed(kind: Kind) {
+fn watch_reports_changes_of_others(kind: Kind) {
     let rig = Rig::new(kind);
     let [ours, theirs] = [(); 2].map(|()| rig.builder_over(rig.backend()).offline().unwrap());
     let mut watch = ours.watch().unwrap();
@@ -218,7 +218,7 @@ fn shown_generation(rig: &Rig) -> u64 {
 }
 
 /// A router that Traefik still shows from before somebody deleted the route proves nothing.
-fn a_router_from_before_is_not_taken_for_the_new_one(kind: Kind) {
+fn earlier_router_proves_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let late = Duration::from_secs(2);
     let router = rig.builder().traefik_providers_throttle_duration(late);
@@ -235,7 +235,7 @@ fn a_router_from_before_is_not_taken_for_the_new_one(kind: Kind) {
 }
 
 /// A change that is overtaken before Traefik has seen it is over with the next commit.
-fn a_route_that_is_deleted_before_it_was_served_holds_nobody_up(kind: Kind) {
+fn early_deletion_delays_nobody(kind: Kind) {
     let rig = Rig::new(kind);
     let late = Duration::from_secs(2);
     let router = rig.builder().traefik_providers_throttle_duration(late);

@@ -11,13 +11,13 @@ use traefik_router::{ErrorKind, Router};
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    a_websocket_passes_through_a_route,
-    host_origin_and_body_reach_the_target_as_they_were,
-    https_works_with_a_certificate_that_is_made_up,
-    https_is_served_with_the_certificate_that_was_given,
+    websocket_passes_through,
+    request_reaches_target_unchanged,
+    https_works_with_made_certificate,
+    https_uses_the_given_certificate,
 }
 
-fn a_websocket_passes_through_a_route(kind: Kind) {
+fn websocket_passes_through(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::websocket());
     router
@@ -41,7 +41,7 @@ fn a_websocket_passes_through_a_route(kind: Kind) {
     );
 }
 
-fn host_origin_and_body_reach_the_target_as_they_were(kind: Kind) {
+fn request_reaches_target_unchanged(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/up/", echo.url(), json!(null)).unwrap();
@@ -110,7 +110,7 @@ fn add_secure(router: &Router, echo: &Echo) {
         .unwrap();
 }
 
-fn https_works_with_a_certificate_that_is_made_up(kind: Kind) {
+fn https_works_with_made_certificate(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (https(&rig).start().unwrap(), Echo::start());
     add_secure(&router, &echo);
@@ -122,7 +122,7 @@ fn https_works_with_a_certificate_that_is_made_up(kind: Kind) {
     assert_eq!(received["headers"]["x-forwarded-proto"], "https");
 }
 
-fn https_is_served_with_the_certificate_that_was_given(kind: Kind) {
+fn https_uses_the_given_certificate(kind: Kind) {
     let rig = Rig::new(kind);
     let ((cert, key), pem) = own_certificate(&rig);
     let (router, echo) = (https(&rig).ssl(cert, key).start().unwrap(), Echo::start());
@@ -134,7 +134,7 @@ fn https_is_served_with_the_certificate_that_was_given(kind: Kind) {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_told_before_anything_starts() {
+fn missing_certificate_prevents_the_start() {
     let rig = Rig::new(Kind::Toml);
     let error = https(&rig)
         .ssl(rig.path("no.crt"), rig.path("no.key"))

@@ -15,7 +15,7 @@ use crate::support::{External, Kind, Rig};
 /// Routers of two files had the same names where the routespecs were the same, and Traefik kept
 /// the first of a name only: the second route was reported as served and answered 404.
 #[test]
-fn two_of_our_files_in_one_folder_serve_the_same_routespec_each_on_its_own_entrypoint() {
+fn files_may_share_a_routespec() {
     let rig = Rig::new(Kind::Toml);
     let second = ports::free();
     let folder = rig.path("dynamic");
@@ -46,7 +46,7 @@ fn two_of_our_files_in_one_folder_serve_the_same_routespec_each_on_its_own_entry
 /// The marker was named after the file's name alone: a Router over another file of the same name
 /// took somebody else's generations for its own.
 #[test]
-fn another_file_of_the_same_name_is_another_table() {
+fn same_named_files_stay_separate() {
     let rig = Rig::new(Kind::Toml);
     let router = rig.start();
     let other = rig.path("other");
@@ -102,7 +102,7 @@ fn debug_output_holds_no_secret() {
 /// Waiting for the log's end never ended while a wrapper's child held the pipe, and that child
 /// outlived its owner.
 #[test]
-fn a_wrapper_script_around_traefik_is_stopped_with_it() {
+fn wrapper_script_is_stopped_too() {
     use std::io::Write as _;
     let rig = Rig::new(Kind::Toml);
     let wrapper = rig.path("wrapper.sh");
@@ -126,7 +126,7 @@ fn a_wrapper_script_around_traefik_is_stopped_with_it() {
 /// A file that somebody had made for the table, with an owner and a mode, went when the last route
 /// and Traefik did.
 #[test]
-fn an_empty_file_that_was_there_stays() {
+fn existing_empty_file_stays() {
     let rig = Rig::new(Kind::Toml);
     rig.write_rules("");
     fs::set_permissions(rig.rules(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -146,7 +146,7 @@ fn an_empty_file_that_was_there_stays() {
 /// An entry that stood in the file and, equal, in the extra configuration was taken for ours, and
 /// what somebody changed in it by hand was lost.
 #[test]
-fn an_entry_that_somebody_wrote_stays_theirs_though_the_extra_configuration_has_it_too() {
+fn handwritten_entry_stays_theirs() {
     let rig = Rig::new(Kind::Toml);
     let by_hand = |bytes: u32| {
         format!("[http.middlewares.mine.compress]\nminResponseBodyBytes = {bytes} # by hand\n")
@@ -181,7 +181,7 @@ fn an_entry_that_somebody_wrote_stays_theirs_though_the_extra_configuration_has_
 
 /// A null in the extra configuration became a line that is no TOML.
 #[test]
-fn null_takes_away_and_what_is_no_map_is_refused() {
+fn null_removes_from_extra_configuration() {
     let rig = Rig::new(Kind::Toml);
     let extra = json!({"http": {"middlewares": {"x": null}}, "tls": {"options": null}});
     let extra_static = json!({"api": {"dashboard": null}});
@@ -223,7 +223,7 @@ fn no_bound_is_too_long() {
 /// Traefik gives a new configuration to its entrypoints one after the other. The one of the API may
 /// be the first: requests met the old target after a change was said to be served.
 #[test]
-fn a_change_is_served_by_the_entrypoint_and_not_by_the_api_alone() {
+fn api_alone_confirms_no_change() {
     let rig = Rig::new(Kind::Toml);
     // The more entrypoints, the more time between the first and the last.
     let entrypoints: serde_json::Map<_, _> = (0..5_000)

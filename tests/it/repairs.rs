@@ -10,31 +10,28 @@ use traefik_router::{
 use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
 
 on_each_backend! {
-    a_router_that_leads_elsewhere_is_repaired,
-    a_router_that_was_removed_is_repaired,
-    a_router_on_another_entrypoint_is_repaired,
-    a_service_with_another_server_is_repaired,
-    a_parent_that_was_removed_is_repaired,
-    a_router_whose_record_was_removed_can_be_deleted,
-    a_reconcile_takes_away_what_lost_its_record,
-    what_is_as_it_should_be_is_not_written,
-    an_explicit_entrypoint_that_others_have_changed_is_told,
-    routers_that_are_refused_are_no_health,
-    a_generation_that_goes_back_is_not_taken_for_ours,
-    a_traefik_that_rejects_what_is_stored_is_not_healthy,
+    misdirected_router_is_repaired,
+    removed_router_is_repaired,
+    wrong_entrypoint_is_repaired,
+    wrong_server_is_repaired,
+    removed_parent_is_repaired,
+    unrecorded_router_can_be_deleted,
+    reconcile_removes_unrecorded_routers,
+    correct_entries_are_not_rewritten,
+    changed_explicit_entrypoint_is_reported,
+    refused_routers_are_unhealthy,
+    foreign_later_generation_confirms_nothing,
+    rejecting_traefik_is_unhealthy,
     nothing_outlives_a_stop,
 }
 
 /// What only files have.
 mod of_files {
-    use super::{
-        a_file_that_is_gone_is_there_again_before_traefik_is_started,
-        an_older_file_that_is_put_back_is_served_as_it_is, on_each_file,
-    };
+    use super::{on_each_file, restored_older_file_is_served, revival_restores_a_missing_file};
 
     on_each_file! {
-        an_older_file_that_is_put_back_is_served_as_it_is,
-        a_file_that_is_gone_is_there_again_before_traefik_is_started,
+        restored_older_file_is_served,
+        revival_restores_a_missing_file,
     }
 }
 
@@ -93,7 +90,7 @@ fn check_repairs(rig: &Rig, router: &Router, echo: &Echo, break_it: impl Fn()) {
     }
 }
 
-fn a_router_that_leads_elsewhere_is_repaired(kind: Kind) {
+fn misdirected_router_is_repaired(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
     router.add_route("/a/", one.url(), json!(1)).unwrap();
@@ -113,7 +110,7 @@ fn a_router_that_leads_elsewhere_is_repaired(kind: Kind) {
     assert_eq!(rig.landed("h", "/b/"), Some(two.port));
 }
 
-fn a_router_that_was_removed_is_repaired(kind: Kind) {
+fn removed_router_is_repaired(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -126,7 +123,7 @@ fn a_router_that_was_removed_is_repaired(kind: Kind) {
     });
 }
 
-fn a_router_on_another_entrypoint_is_repaired(kind: Kind) {
+fn wrong_entrypoint_is_repaired(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -140,7 +137,7 @@ fn a_router_on_another_entrypoint_is_repaired(kind: Kind) {
     });
 }
 
-fn a_service_with_another_server_is_repaired(kind: Kind) {
+fn wrong_server_is_repaired(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
     router.add_route("/a/", one.url(), json!(1)).unwrap();
@@ -156,7 +153,7 @@ fn a_service_with_another_server_is_repaired(kind: Kind) {
     });
 }
 
-fn a_parent_that_was_removed_is_repaired(kind: Kind) {
+fn removed_parent_is_repaired(kind: Kind) {
     let rig = Rig::new(kind);
     let router = rig
         .builder()
@@ -210,7 +207,7 @@ fn remove_record(rig: &Rig, router: &Router) {
     });
 }
 
-fn a_router_whose_record_was_removed_can_be_deleted(kind: Kind) {
+fn unrecorded_router_can_be_deleted(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -234,7 +231,7 @@ fn a_router_whose_record_was_removed_can_be_deleted(kind: Kind) {
     assert!(!left.contains(&name(&router, "/a/")), "{left}");
 }
 
-fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
+fn reconcile_removes_unrecorded_routers(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
     router.add_route("/a/", one.url(), json!(1)).unwrap();
@@ -251,7 +248,7 @@ fn a_reconcile_takes_away_what_lost_its_record(kind: Kind) {
     assert!(!left.contains(one.url().trim_end_matches('/')), "{left}");
 }
 
-fn what_is_as_it_should_be_is_not_written(kind: Kind) {
+fn correct_entries_are_not_rewritten(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let route = |n: usize| {
@@ -271,7 +268,7 @@ fn what_is_as_it_should_be_is_not_written(kind: Kind) {
     assert_eq!(rig.rules_text(), before);
 }
 
-fn an_explicit_entrypoint_that_others_have_changed_is_told(kind: Kind) {
+fn changed_explicit_entrypoint_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let _traefik = External::start(&rig);
     let [ours, theirs] = ["http", "auth_api"].map(|on| rig.builder().traefik_entrypoint(on));
@@ -302,7 +299,7 @@ fn an_explicit_entrypoint_that_others_have_changed_is_told(kind: Kind) {
     told_nothing.add_route("/d/", echo.url(), json!(1)).unwrap();
 }
 
-fn routers_that_are_refused_are_no_health(kind: Kind) {
+fn refused_routers_are_unhealthy(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -336,7 +333,7 @@ fn marker(rig: &Rig) -> (u64, String) {
 
 /// Another program's clock is a day ahead of ours; and the store was put back to what it was before it
 /// has written.
-fn a_generation_that_goes_back_is_not_taken_for_ours(kind: Kind) {
+fn foreign_later_generation_confirms_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let mut config =
         External::open_config(&rig, &rig.backend().static_config().unwrap()["providers"]);
@@ -389,7 +386,7 @@ fn a_generation_that_goes_back_is_not_taken_for_ours(kind: Kind) {
     assert_eq!(rig.landed("h", "/new/"), Some(echo.port), "it is served");
 }
 
-fn a_traefik_that_rejects_what_is_stored_is_not_healthy(kind: Kind) {
+fn rejecting_traefik_is_unhealthy(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -428,7 +425,7 @@ fn nothing_outlives_a_stop(kind: Kind) {
     assert!(!left.contains(echo.url().trim_end_matches('/')), "{left}");
 }
 
-fn an_older_file_that_is_put_back_is_served_as_it_is(kind: Kind) {
+fn restored_older_file_is_served(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
@@ -449,7 +446,7 @@ fn an_older_file_that_is_put_back_is_served_as_it_is(kind: Kind) {
     assert!(router.status().is_healthy(), "{:?}", router.status());
 }
 
-fn a_file_that_is_gone_is_there_again_before_traefik_is_started(kind: Kind) {
+fn revival_restores_a_missing_file(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();

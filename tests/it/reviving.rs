@@ -13,9 +13,9 @@ use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Router};
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    a_traefik_without_inotify_is_started_again_until_it_serves,
-    a_stop_ends_a_revival_under_way,
-    a_traefik_whose_folder_was_replaced_is_started_again,
+    traefik_without_inotify_is_restarted,
+    stop_ends_a_running_revival,
+    replaced_folder_restarts_traefik,
 }
 
 /// A Traefik that can be started without inotify, so that its file provider never starts, or late. Its
@@ -87,7 +87,7 @@ impl Moody {
     }
 }
 
-fn a_traefik_without_inotify_is_started_again_until_it_serves(kind: Kind) {
+fn traefik_without_inotify_is_restarted(kind: Kind) {
     let moody = Moody::start(kind);
     let router = &moody.router;
     fs::write(moody.mood("no-inotify"), "").unwrap();
@@ -125,7 +125,7 @@ fn a_traefik_without_inotify_is_started_again_until_it_serves(kind: Kind) {
 
 /// Without the store nobody can say whether it serves. It is not ended for that.
 #[test]
-fn a_traefik_is_not_started_again_because_the_store_is_locked() {
+fn locked_store_restarts_nothing() {
     let moody = Moody::start_over(Kind::Toml, |rig| {
         let backend = FileBackend::new(rig.rules());
         rig.builder_over(backend.lock_timeout(Duration::from_millis(200)))
@@ -146,7 +146,7 @@ fn a_traefik_is_not_started_again_because_the_store_is_locked() {
 
 /// A Traefik that was given up on and then served a change is left alone.
 #[test]
-fn a_traefik_that_serves_late_is_not_started_again() {
+fn late_traefik_is_not_restarted() {
     let patience = Duration::from_secs(1);
     let moody = Moody::start_over(Kind::Toml, |rig| {
         rig.builder().check_route_timeout(patience)
@@ -165,7 +165,7 @@ fn a_traefik_that_serves_late_is_not_started_again() {
     assert!(moody.is_served());
 }
 
-fn a_stop_ends_a_revival_under_way(kind: Kind) {
+fn stop_ends_a_running_revival(kind: Kind) {
     let moody = Moody::start(kind);
     let router = &moody.router;
     fs::write(moody.mood("late"), "").unwrap();
@@ -184,7 +184,7 @@ fn a_stop_ends_a_revival_under_way(kind: Kind) {
     eventually("nothing runs", || processes_naming(folder).is_empty());
 }
 
-fn a_traefik_whose_folder_was_replaced_is_started_again(kind: Kind) {
+fn replaced_folder_restarts_traefik(kind: Kind) {
     let (rig, echo) = (Rig::new(kind), Echo::start());
     let router = rig.start();
     router.add_route("/a/", echo.url(), ()).unwrap();

@@ -28,17 +28,17 @@ macro_rules! on_both_layouts {
 }
 
 on_both_layouts! {
-    every_kind_of_routespec_is_added_found_served_and_deleted,
-    the_longest_prefix_wins_and_none_bleeds_into_its_neighbours,
-    reserved_characters_are_reached_plain_and_encoded,
-    an_encoded_slash_is_no_slash,
-    hosts_are_compared_without_case_or_port_and_come_before_paths,
-    a_targets_path_is_put_in_front,
-    a_change_is_served_when_the_call_returns,
-    reconcile_adds_changes_and_deletes_what_it_says,
-    thousands_of_routes_are_one_change,
-    resolve_says_where_the_real_traefik_sends_a_request,
-    bytes_that_are_not_utf8_reach_nobody_elses_server,
+    every_routespec_kind_works,
+    longest_prefix_wins,
+    reserved_characters_match_both_forms,
+    encoded_slash_is_no_slash,
+    hosts_come_before_paths,
+    target_path_is_prepended,
+    change_is_served_on_return,
+    reconcile_does_what_it_reports,
+    thousands_of_routes_change_together,
+    resolve_agrees_with_real_traefik,
+    invalid_bytes_reach_nobody_else,
 }
 
 thread_local! {
@@ -60,7 +60,7 @@ fn check(rig: &Rig, expected: &[(&str, &str, Option<&Echo>)]) {
     }
 }
 
-fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
+fn every_routespec_kind_works(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (start(&rig), Echo::start());
     for (spec, canonical, host, below) in [
@@ -124,7 +124,7 @@ fn every_kind_of_routespec_is_added_found_served_and_deleted(kind: Kind) {
     assert!(applied.deleted.is_empty());
 }
 
-fn the_longest_prefix_wins_and_none_bleeds_into_its_neighbours(kind: Kind) {
+fn longest_prefix_wins(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let [root, x, xy, long] = [(); 4].map(|()| Echo::start());
@@ -165,7 +165,7 @@ fn the_longest_prefix_wins_and_none_bleeds_into_its_neighbours(kind: Kind) {
     );
 }
 
-fn reserved_characters_are_reached_plain_and_encoded(kind: Kind) {
+fn reserved_characters_match_both_forms(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, root, echo) = (start(&rig), Echo::start(), Echo::start());
     router.add_route("/", root.url(), json!(null)).unwrap();
@@ -241,7 +241,7 @@ fn reserved_characters_are_reached_plain_and_encoded(kind: Kind) {
     );
 }
 
-fn an_encoded_slash_is_no_slash(kind: Kind) {
+fn encoded_slash_is_no_slash(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let [inside, between] = [(); 2].map(|()| Echo::start());
@@ -269,7 +269,7 @@ fn an_encoded_slash_is_no_slash(kind: Kind) {
     assert_eq!(echo["path"], "/a%2Fb/x%2Fy?q=1");
 }
 
-fn hosts_are_compared_without_case_or_port_and_come_before_paths(kind: Kind) {
+fn hosts_come_before_paths(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let [long, host, hosted, v6] = [(); 4].map(|()| Echo::start());
@@ -312,7 +312,7 @@ fn hosts_are_compared_without_case_or_port_and_come_before_paths(kind: Kind) {
     );
 }
 
-fn a_targets_path_is_put_in_front(kind: Kind) {
+fn target_path_is_prepended(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (start(&rig), Echo::start());
     let target = format!("{}/base/b%20c/", echo.url());
@@ -326,7 +326,7 @@ fn a_targets_path_is_put_in_front(kind: Kind) {
     assert_eq!(received["path"], "/user/zoe/x?q=1");
 }
 
-fn a_change_is_served_when_the_call_returns(kind: Kind) {
+fn change_is_served_on_return(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let echoes = [(); 2].map(|()| Echo::start());
@@ -343,7 +343,7 @@ fn a_change_is_served_when_the_call_returns(kind: Kind) {
     }
 }
 
-fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
+fn reconcile_does_what_it_reports(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let [old, new] = [(); 2].map(|()| Echo::start());
@@ -379,7 +379,7 @@ fn reconcile_adds_changes_and_deletes_what_it_says(kind: Kind) {
     );
 }
 
-fn thousands_of_routes_are_one_change(kind: Kind) {
+fn thousands_of_routes_change_together(kind: Kind) {
     const ROUTES: usize = 2_000;
     let rig = Rig::new(kind);
     let router = start(&rig);
@@ -406,7 +406,7 @@ fn thousands_of_routes_are_one_change(kind: Kind) {
     assert_eq!(rig.landed("h", "/n/0/x"), None);
 }
 
-fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {
+fn resolve_agrees_with_real_traefik(kind: Kind) {
     let rig = Rig::new(kind);
     let router = start(&rig);
     let echoes: Vec<_> = (0..6).map(|_| Echo::start()).collect();
@@ -441,7 +441,7 @@ fn resolve_says_where_the_real_traefik_sends_a_request(kind: Kind) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn bytes_that_are_not_utf8_reach_nobody_elses_server(kind: Kind) {
+fn invalid_bytes_reach_nobody_else(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (start(&rig), Echo::start());
     let specs = [
@@ -545,7 +545,7 @@ pub(crate) fn request() -> impl Strategy<Value = (String, String)> {
 }
 
 #[test]
-fn a_host_in_an_odd_form_leads_where_resolve_says() {
+fn odd_hosts_follow_resolve() {
     let rig = Rig::new(Kind::Toml);
     let (router, name, v6) = (start(&rig), Echo::start(), Echo::start());
     router.add_route("h.x/", name.url(), json!(null)).unwrap();
@@ -588,7 +588,7 @@ fn a_host_in_an_odd_form_leads_where_resolve_says() {
 }
 
 #[test]
-fn what_is_no_route_is_refused_before_anything_is_written() {
+fn invalid_routes_are_refused() {
     let rig = Rig::new(crate::support::Kind::Toml);
     let router = start(&rig);
     let before = rig.rules_text();

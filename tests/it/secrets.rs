@@ -47,7 +47,7 @@ impl log::Log for Log {
 
 /// There is one logger a process, and the other tests of this one need none.
 #[test]
-fn no_secret_is_told_at_any_level() {
+fn output_holds_no_secret() {
     assert!(Actor::start("blabber", &Value::Null).finish());
 }
 

@@ -40,7 +40,7 @@ fn finds(said: &Said, check: &str, level: &str, says: &str) {
 }
 
 #[test]
-fn a_good_set_up_has_no_problem() {
+fn good_setup_has_no_problem() {
     let place = Place::new();
     let _router = place.start();
     place.configure("");
@@ -78,7 +78,7 @@ fn a_good_set_up_has_no_problem() {
 }
 
 #[test]
-fn what_traefik_does_not_serve_is_a_problem() {
+fn unserved_routes_are_a_problem() {
     let place = Place::new();
     let _traefik = place.start_external("other.toml", "0s");
     place.configure("");
@@ -106,7 +106,7 @@ fn what_traefik_does_not_serve_is_a_problem() {
 }
 
 #[test]
-fn refused_routers_are_told_in_traefiks_words() {
+fn traefik_explains_refused_routers() {
     let place = Place::new();
     let router = place.start();
     place.configure("");
@@ -133,7 +133,7 @@ fn refused_routers_are_told_in_traefiks_words() {
 }
 
 #[test]
-fn what_is_wrong_with_the_file_itself() {
+fn file_problems_are_found() {
     let place = Place::new();
     place.write("rules.toml", include_str!("../data/legacy.toml"));
     let bin = format!("--traefik-bin {}", TRAEFIK.path().display());
@@ -163,7 +163,7 @@ fn what_is_wrong_with_the_file_itself() {
 }
 
 #[test]
-fn a_program_that_does_not_end_is_not_waited_for() {
+fn endless_program_is_not_awaited() {
     let place = Place::new();
     let run = |script: &str| {
         fs::write(place.path("odd"), format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -176,7 +176,7 @@ fn a_program_that_does_not_end_is_not_waited_for() {
 }
 
 #[test]
-fn a_program_that_is_not_traefik() {
+fn wrong_program_is_reported() {
     let place = Place::new();
     place
         .run("routes add /a/ http://t --backend toml:rules.toml")
@@ -202,7 +202,7 @@ fn a_program_that_is_not_traefik() {
 }
 
 #[test]
-fn why_traefik_does_not_load_is_told_with_what_to_do() {
+fn failed_loading_brings_advice() {
     let place = Place::new();
     place.configure("");
     place.run("routes add /a/ http://t --no-wait").done();

@@ -27,7 +27,7 @@ fn with_routes() -> Place {
 }
 
 #[test]
-fn help_has_examples_and_exit_codes() {
+fn help_shows_examples_and_codes() {
     let place = Place::new();
     let help = place.run("--help").done();
     assert!(
@@ -57,7 +57,7 @@ fn help_has_examples_and_exit_codes() {
 }
 
 #[test]
-fn a_table_for_people() {
+fn lists_are_readable_tables() {
     let place = with_routes();
     assert_eq!(
         place.run(&format!("routes list {STORE}")).done(),
@@ -70,7 +70,7 @@ docs.example.org/  http://docs
 }
 
 #[test]
-fn json_for_programs() {
+fn json_is_for_programs() {
     let place = with_routes();
     let zoe = json!({"routespec": "/user/zoe/", "target": "http://127.0.0.1:9001", "data": {"user": "zoe"}});
     let docs = json!({"routespec": "docs.example.org/", "target": "http://docs", "data": null});
@@ -94,7 +94,7 @@ fn json_for_programs() {
 }
 
 #[test]
-fn what_is_not_there_exits_with_3() {
+fn missing_route_exits_with_3() {
     let place = with_routes();
     let before = place.text("rules.toml");
     for command in [
@@ -108,7 +108,7 @@ fn what_is_not_there_exits_with_3() {
 }
 
 #[test]
-fn bad_input_exits_with_2_and_changes_nothing() {
+fn bad_input_exits_with_2() {
     let place = Place::new();
     for (command, says) in [
         ("routes add /a/ ftp://t", "use http, https or h2c"),
@@ -136,7 +136,7 @@ fn bad_input_exits_with_2_and_changes_nothing() {
 }
 
 #[test]
-fn a_path_taken_for_a_host_is_told_once_and_added() {
+fn slashless_path_brings_one_warning() {
     let place = Place::new();
     let added = place.run(&format!("routes add user/zoe http://t {STORE}"));
     assert_eq!(added.code, 0, "{added:?}");
@@ -153,7 +153,7 @@ fn a_path_taken_for_a_host_is_told_once_and_added() {
 }
 
 #[test]
-fn whoever_only_looks_changes_nothing() {
+fn reading_changes_nothing() {
     let place = Place::new();
     for command in [
         "routes list",
@@ -190,7 +190,7 @@ fn whoever_only_looks_changes_nothing() {
 }
 
 #[test]
-fn data_can_not_speak_to_the_terminal() {
+fn data_cannot_control_the_terminal() {
     let place = Place::new();
     let data = "\"\\u001b]0;x\\u0007\u{9b}31m\"";
     place
@@ -220,7 +220,7 @@ fn data_can_not_speak_to_the_terminal() {
 }
 
 #[test]
-fn a_change_leaves_routes_on_their_entrypoint() {
+fn change_keeps_the_entrypoint() {
     let place = Place::new();
     place
         .run(&format!("routes add /a/ http://t {STORE} --entrypoint web"))

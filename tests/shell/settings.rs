@@ -3,7 +3,7 @@
 use crate::support::{PASSWORD, Place};
 
 #[test]
-fn options_come_from_a_file_and_the_command_line_wins() {
+fn command_line_overrides_file() {
     let place = Place::new();
     std::fs::create_dir(place.path("etc")).unwrap();
     place.write(
@@ -30,7 +30,7 @@ fn options_come_from_a_file_and_the_command_line_wins() {
 }
 
 #[test]
-fn each_option_of_the_command_line_wins_over_its_key() {
+fn every_option_overrides_its_key() {
     let place = Place::new();
     place.write(
         "traefik-router.toml",
@@ -52,7 +52,7 @@ fn each_option_of_the_command_line_wins_over_its_key() {
 }
 
 #[test]
-fn a_bad_configuration_file_is_refused_by_key_and_line() {
+fn bad_file_names_its_line() {
     let place = Place::new();
     for (text, says) in [
         (
@@ -88,7 +88,7 @@ fn a_bad_configuration_file_is_refused_by_key_and_line() {
 
 /// On the command line.
 #[test]
-fn an_option_without_effect_is_refused() {
+fn ineffective_option_is_refused() {
     let place = Place::new();
     place
         .run("routes add /a/ http://t --backend toml:r.toml")
@@ -178,7 +178,7 @@ fn an_option_without_effect_is_refused() {
 
 /// In the file that all commands share.
 #[test]
-fn a_key_is_passed_over_where_only_other_commands_use_it() {
+fn other_commands_keys_are_ignored() {
     let place = Place::new();
     let all = "backend = \"toml:r.toml\"\napi-url = [\"http://127.0.0.1:1\"]\napi-timeout = 1\n\
                quorum = 1\ntimeout = 5\nlock-timeout = 2\nnested-routers = \"never\"\n\
@@ -227,7 +227,7 @@ fn a_key_is_passed_over_where_only_other_commands_use_it() {
 }
 
 #[test]
-fn the_user_of_etcd_comes_from_the_environment_too() {
+fn environment_may_name_etcd_user() {
     let place = Place::new();
     let args = ["routes", "list", "--backend", "etcd:http://127.0.0.1:1"];
     let user = ("ETCD_USERNAME", "hub");
@@ -247,7 +247,7 @@ fn the_user_of_etcd_comes_from_the_environment_too() {
 }
 
 #[test]
-fn secrets_in_the_wrong_place_are_not_repeated() {
+fn misplaced_secrets_are_not_repeated() {
     let place = Place::new();
     for arguments in [
         format!("status --backend etcd:http://me:{PASSWORD}@127.0.0.1:1"),
@@ -266,7 +266,7 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
 }
 
 #[test]
-fn the_static_configuration_keeps_secrets_unless_asked() {
+fn static_configuration_hides_secrets() {
     let place = Place::new();
     let etcd = "config static --backend etcd:http://127.0.0.1:1 --etcd-user me";
     let env = [("ETCD_PASSWORD", "made-up")];

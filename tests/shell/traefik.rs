@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::Place;
 
 #[test]
-fn a_change_returns_when_it_is_served() {
+fn change_is_served_on_return() {
     let place = Place::new();
     let router = place.start();
     place.configure("");
@@ -40,7 +40,7 @@ fn a_change_returns_when_it_is_served() {
 }
 
 #[test]
-fn a_wrong_password_or_a_dead_api_changes_nothing() {
+fn unusable_api_changes_nothing() {
     let place = Place::new();
     let router = place.start();
     place.configure("");
@@ -77,7 +77,7 @@ fn a_wrong_password_or_a_dead_api_changes_nothing() {
 }
 
 #[test]
-fn what_is_stored_and_not_served_exits_with_4() {
+fn unserved_change_exits_with_4() {
     let place = Place::new();
     // Opening the store is a change, which a Traefik that has rested takes at once; the route comes
     // too soon after.
@@ -94,7 +94,7 @@ fn what_is_stored_and_not_served_exits_with_4() {
 }
 
 #[test]
-fn status_tells_which_routers_are_refused() {
+fn status_names_refused_routers() {
     let place = Place::new();
     let _router = place.start();
     place.configure("");
@@ -118,7 +118,7 @@ fn status_tells_which_routers_are_refused() {
 }
 
 #[test]
-fn a_traefik_that_reads_something_else_gets_no_route() {
+fn traefik_watching_elsewhere_gets_nothing() {
     let place = Place::new();
     let _traefik = place.start_external("other.toml", "0s");
     place.configure("");
@@ -153,7 +153,7 @@ fn etcd_keeps_routes_too() {
 }
 
 #[test]
-fn a_change_waits_for_an_api_that_is_not_loaded_yet() {
+fn change_waits_for_the_api() {
     let place = Place::new();
     place.write("rules.toml", "");
     place.configure("");
@@ -172,7 +172,7 @@ fn a_change_waits_for_an_api_that_is_not_loaded_yet() {
 }
 
 #[test]
-fn what_changes_for_all_routes_is_told() {
+fn changes_to_all_are_reported() {
     let place = Place::new();
     let _traefik = place.start_external("rules.toml", "0s");
     place.configure("");

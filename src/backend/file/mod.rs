@@ -1,10 +1,5 @@
 //! Routes in a TOML or YAML file that Traefik's file provider watches.
 
-#[cfg(target_os = "linux")]
-#[cfg(test)]
-mod access;
-#[cfg(test)]
-mod crash;
 mod diagnose;
 mod table_file;
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Files that people wrote, with our table in and out of them.
 
+#[cfg(target_os = "linux")]
+mod access;
+mod crash;
 mod odd_files;
 
 use proptest::prelude::*;
@@ -123,7 +126,7 @@ fn holds(whole: &Value, part: &Value) -> bool {
 }
 
 #[test]
-fn what_others_wrote_stays() {
+fn foreign_content_stays() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
         let written = file.render().unwrap().to_string();
@@ -170,7 +173,7 @@ fn what_others_wrote_stays() {
 }
 
 #[test]
-fn our_entries_are_known_by_name_where_the_marks_are_lost() {
+fn entries_are_found_without_marks() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
         let unmarked = unmarked(syntax, file.render().unwrap());
@@ -199,7 +202,7 @@ fn our_entries_are_known_by_name_where_the_marks_are_lost() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn many_entries_of_yaml_are_a_merge_of_small_maps() {
+fn large_yaml_merges_small_maps() {
     for text in ["", "http:\n  routers:\n    mine: {rule: x}\n"] {
         let mut file = with_routes(Syntax::Yaml, text);
         let many = (0..300).map(|n| route(&format!("/user/{n}/"), &format!("http://h{n}")));
@@ -235,9 +238,10 @@ fn many_entries_of_yaml_are_a_merge_of_small_maps() {
     }
 }
 
+/// Somebody deletes a line of a merge by hand.
 #[cfg(feature = "yaml")]
 #[test]
-fn a_line_of_a_merge_that_was_deleted_by_hand_leaves_no_map_empty() {
+fn deleted_line_empties_no_map() {
     for count in [255, 256, 257, 384, 385] {
         let mut file = parse(Syntax::Yaml, "", "marker").unwrap();
         let route = |n| route(&format!("/user/{n}/"), "http://h");
@@ -260,7 +264,7 @@ fn a_line_of_a_merge_that_was_deleted_by_hand_leaves_no_map_empty() {
 }
 
 #[test]
-fn a_mark_that_was_moved_leaves_no_name_twice() {
+fn moved_mark_duplicates_no_name() {
     let mut read = 0;
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
@@ -292,7 +296,7 @@ fn a_mark_that_was_moved_leaves_no_name_twice() {
 }
 
 #[test]
-fn what_somebody_wrote_in_place_of_our_configuration_stays() {
+fn handwritten_replacement_of_extra_stays() {
     let mut file = with_routes(Syntax::Toml, "");
     let written = file.render().unwrap().to_string();
     let lines = written.split_inclusive('\n');
@@ -308,7 +312,7 @@ fn what_somebody_wrote_in_place_of_our_configuration_stays() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn an_entry_that_goes_takes_no_line_of_the_next_one() {
+fn deleted_entry_spares_the_next() {
     let route = "jupyterhub:\n  routes:\n    a: {routespec: /a, target: 'http://h', router: r, service: s}\n";
     let mine = "    mine: {loadBalancer: {}}\n";
     for servers in [
@@ -331,7 +335,7 @@ fn an_entry_that_goes_takes_no_line_of_the_next_one() {
 }
 
 #[test]
-fn what_is_between_our_marks_is_replaced() {
+fn content_between_marks_is_replaced() {
     for (syntax, text) in samples() {
         let mut file = with_routes(syntax, text);
         let written = file.render().unwrap().to_string();
@@ -368,7 +372,7 @@ fn without_record(text: &str) -> String {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn a_text_that_somebody_writes_above_our_marks_keeps_its_line_break() {
+fn text_above_marks_keeps_newline() {
     let written = with_routes(Syntax::Yaml, "x: 1")
         .render()
         .unwrap()
@@ -383,7 +387,7 @@ fn a_text_that_somebody_writes_above_our_marks_keeps_its_line_break() {
 }
 
 #[test]
-fn what_follows_our_marks_stays_in_its_table() {
+fn text_below_marks_keeps_table() {
     let mut file = with_routes(Syntax::Toml, "");
     let written = file.render().unwrap().to_string();
     let appended = format!("{}mine = 1\n", without_record(&written));
@@ -404,7 +408,7 @@ fn what_follows_our_marks_stays_in_its_table() {
 }
 
 #[test]
-fn what_looks_like_our_marks_inside_of_a_text_stays() {
+fn marks_inside_strings_are_text() {
     let begin_to_end = "a\n# traefik-router: begin\n{\"b\":\n# traefik-router: end\nc\n";
     let end_to_begin = "a\n# traefik-router: end\n\n# traefik-router: begin\nc\n";
     let begin = "# traefik-router: begin\n";
@@ -438,7 +442,7 @@ fn what_looks_like_our_marks_inside_of_a_text_stays() {
 }
 
 #[test]
-fn an_entry_of_the_same_name_gives_way() {
+fn same_name_entry_is_replaced() {
     let mut file = with_routes(Syntax::Toml, "");
     let written = file.render().unwrap().to_string();
     // A record that was deleted by hand leaves its router behind.
@@ -456,7 +460,7 @@ fn an_entry_of_the_same_name_gives_way() {
 }
 
 #[test]
-fn inline_and_dotted_tables_are_opened() {
+fn inline_tables_are_opened() {
     for text in [
         "http = {routers = {mine = {rule = 'x'}}}\n",
         "http.routers.mine.rule = 'x'\n",
@@ -480,7 +484,7 @@ fn inline_and_dotted_tables_are_opened() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn what_takes_no_entries_is_refused_before_anything_is_written() {
+fn unextendable_maps_are_refused() {
     for text in [
         "http: {routers: {mine: {rule: x}}}\n",
         "http:\n  routers: {mine: {rule: x}}\n",
@@ -538,7 +542,7 @@ fn refusals_name_the_line() {
 }
 
 #[test]
-fn an_extra_configuration_does_not_override_what_somebody_wrote() {
+fn handwritten_configuration_overrides_extra() {
     let text = "[http.middlewares.extra]\ncompress = {}\n";
     let mut file = parse(Syntax::Toml, text, "m").unwrap();
     let extra = json!({"http": {"middlewares": {"extra": {"retry": {"attempts": 2}}}}});
@@ -560,7 +564,7 @@ fn an_extra_configuration_does_not_override_what_somebody_wrote() {
 proptest! {
     /// Whatever is added and deleted, the file holds exactly that, and the rest of it stays.
     #[test]
-    fn any_sequence_of_changes(
+    fn any_changes_are_held_exactly(
         sample in 0..samples().len(),
         steps in prop::collection::vec((0..6_u8, 0..3_u8, any::<bool>(), any::<bool>()), 0..12),
     ) {
@@ -592,7 +596,7 @@ proptest! {
     }
 
     #[test]
-    fn what_changes_one_by_one_is_as_if_written_at_once(
+    fn stepwise_changes_equal_one_write(
         sample in 0..samples().len(),
         steps in prop::collection::vec((any::<bool>(), prop::collection::vec(any_change(), 1..4)), 0..20),
     ) {
@@ -622,7 +626,7 @@ proptest! {
 }
 
 #[test]
-fn a_new_target_reaches_all_parents_that_lead_to_it() {
+fn new_target_reaches_all_parents() {
     let file = |target: &str| {
         let mut file = parse(Syntax::Toml, "", "marker").unwrap();
         let setup = Setup {

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways() {
+    fn values_round_trip() {
         let value = json!({
             "a": {"b": 5, "c": true, "d": "x,y", "e": null, "f": {}, "g": []},
             "l": ["x", {"y": 1.5}],
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_its_meaning_is_refused() {
+    fn ambiguous_values_are_refused() {
         for value in [json!({"a/b": 1}), json!({"": 1}), json!({"l": ["a,b"]})] {
             let error = flatten("p", &value, &mut BTreeMap::new()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -200,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_comes_back_as_it_was(value in nested()) {
+        fn any_text_round_trips(value in nested()) {
             let keys = flat(&value);
             let back = unflatten("p", keys.iter().map(|(key, value)| (&**key, &**value)));
             prop_assert_eq!(&back, &value);
@@ -208,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn any_keys_come_back_as_they_were(
+        fn any_keys_round_trip(
             keys in prop::collection::btree_map("(p|q)(/[a-z0-9]{1,2}){0,3}", ".*", 0..8)
         ) {
             // Only where no key is another one's parent do the keys say one thing.

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_share_a_question_that_began_after_they_came() {
+    fn waiting_readers_share_one_question() {
         assert_eq!(questions_after(&Ok(Table::new())), 1);
         let torn = Error::new(ErrorKind::Corrupt, "torn");
         assert_eq!(questions_after(&Err(torn)), 1);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_panics_leaves_the_others_to_ask() {
+    fn panicking_reader_blocks_nobody() {
         let readers = Readers::default();
         let panics = || readers.ask(|| panic!("as the test wants"));
         scope(|scope| assert!(scope.spawn(panics).join().is_err()));

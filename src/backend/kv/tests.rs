@@ -125,7 +125,7 @@ fn specs(backend: &KvBackend<Faulty>) -> Vec<String> {
 }
 
 #[test]
-fn the_keys_are_what_traefik_reads() {
+fn keys_follow_traefiks_layout() {
     let backend = faulty(None, None);
     backend
         .open(&Setup::new("web"), &mut |_, _| Vec::new())
@@ -173,7 +173,7 @@ fn the_keys_are_what_traefik_reads() {
 }
 
 #[test]
-fn a_large_batch_goes_in_parts_that_split_no_route() {
+fn large_batch_splits_no_route() {
     let backend = faulty(Some(8000), None);
     let changes: Vec<_> = (0..50).map(add).collect();
     backend.commit(&mut |_, _| changes.clone()).unwrap();
@@ -195,7 +195,7 @@ fn a_large_batch_goes_in_parts_that_split_no_route() {
 }
 
 #[test]
-fn lost_answers_are_found_out() {
+fn lost_answers_are_detected() {
     for fault in [Fault::LostAnswer, Fault::LostRequest] {
         let backend = faulty(None, Some((1, fault)));
         let commit = backend.commit(&mut |table, _| {
@@ -212,7 +212,7 @@ fn lost_answers_are_found_out() {
 }
 
 #[test]
-fn a_commit_that_was_overtaken_is_made_again_on_what_is_stored_now() {
+fn overtaken_commit_is_made_again() {
     let backend = faulty(None, Some((1, Fault::Overtaken)));
     let mut seen = Vec::new();
     backend
@@ -226,7 +226,7 @@ fn a_commit_that_was_overtaken_is_made_again_on_what_is_stored_now() {
 }
 
 #[test]
-fn tables_with_different_prefixes_share_nothing() {
+fn different_prefixes_share_nothing() {
     let store = MemoryStore::new();
     let [a, b] =
         ["/hub-a/", "hub-b"].map(|prefix| KvBackend::new(store.clone()).jupyterhub_prefix(prefix));
@@ -258,7 +258,7 @@ fn tables_with_different_prefixes_share_nothing() {
 }
 
 #[test]
-fn prefixes_that_make_traefik_reload_twice_are_refused() {
+fn double_reload_prefixes_are_refused() {
     for (traefik, private) in [
         ("traefik", "traefik-hub"),
         ("a", "a/b"),
@@ -300,7 +300,7 @@ fn another_entrypoint_moves_all_routes() {
 }
 
 #[test]
-fn an_api_router_of_others_is_never_replaced() {
+fn foreign_api_router_stays() {
     let backend = faulty(None, None);
     let store = backend.store().store.clone();
     let mut transaction = Transaction::new();
@@ -336,7 +336,7 @@ fn an_api_router_of_others_is_never_replaced() {
 }
 
 #[test]
-fn an_api_router_of_ours_is_replaced_only_when_asked_for() {
+fn api_router_replacement_is_explicit() {
     let backend = faulty(None, None);
     let store = backend.store().store.clone();
     let open = |password: &str, replace_api| {
@@ -370,7 +370,7 @@ fn api(password: &str) -> ApiAccess {
 }
 
 #[test]
-fn traefik_is_never_given_two_default_certificates() {
+fn only_one_default_certificate_stored() {
     let elsewhere = Setup {
         certificate_elsewhere: true,
         ..Setup::new("http")
@@ -401,7 +401,7 @@ fn traefik_is_never_given_two_default_certificates() {
 }
 
 #[test]
-fn what_is_opened_is_put_back_as_it_was() {
+fn revert_restores_the_store() {
     let serving = |setup: Setup| Setup {
         serves: true,
         ..setup
@@ -452,7 +452,7 @@ fn what_is_opened_is_put_back_as_it_was() {
 
 /// Its key is gone for a moment after an outage of the store.
 #[test]
-fn a_program_whose_key_was_lost_is_not_taken_for_dead_at_once() {
+fn lost_presence_key_is_tolerated() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
     let setup = |alone| Setup {
@@ -474,7 +474,7 @@ fn a_program_whose_key_was_lost_is_not_taken_for_dead_at_once() {
 
 /// Settings that somebody made by hand outlive a Traefik that was started and had no routes.
 #[test]
-fn a_table_that_was_set_up_stays_without_routes() {
+fn empty_table_keeps_its_setup() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
     let service = Some(json!({"passHostHeader": false}));
@@ -500,7 +500,7 @@ fn a_table_that_was_set_up_stays_without_routes() {
 }
 
 #[test]
-fn a_served_table_is_not_emptied_by_who_begins() {
+fn served_table_is_not_emptied() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
     let serving = |alone| Setup {
@@ -532,7 +532,7 @@ fn deletions(table: &Table) -> Vec<Change> {
 }
 
 #[test]
-fn what_is_left_open_stays_as_it_is_stored() {
+fn unset_options_keep_stored_values() {
     let backend = faulty(None, None);
     let setup = Setup {
         tls: Some(true),
@@ -555,7 +555,7 @@ fn what_is_left_open_stays_as_it_is_stored() {
 }
 
 #[test]
-fn who_comes_between_the_parts_of_a_batch_loses_nothing() {
+fn interleaved_writer_loses_nothing() {
     let backend = faulty(Some(1), Some((2, Fault::LostAnswerThenOther)));
     backend
         .commit(&mut |_, _| vec![Change::set("/old/", "http://shared").unwrap()])
@@ -573,14 +573,14 @@ fn who_comes_between_the_parts_of_a_batch_loses_nothing() {
 }
 
 #[test]
-fn what_may_still_be_made_is_not_called_a_conflict() {
+fn uncertain_commit_is_no_conflict() {
     let backend = faulty(None, Some((1, Fault::LostRequest))).conflict_timeout(Duration::ZERO);
     let error = backend.commit(&mut |_, _| vec![add(1)]).unwrap_err();
     assert_eq!(*error.stored(), Stored::Unknown, "{error}");
 }
 
 #[test]
-fn a_table_whose_last_router_has_ended_is_an_empty_one() {
+fn removed_table_reads_as_empty() {
     let store = MemoryStore::new();
     let [a, b] = [(); 2].map(|()| KvBackend::new(store.clone()));
     for backend in [&a, &b] {
@@ -605,7 +605,7 @@ fn removal_of(store: &MemoryStore) -> Transaction {
 
 /// A commit begins with what this handle knows; what others have done since is theirs.
 #[test]
-fn what_others_have_done_meanwhile_is_not_claimed() {
+fn changes_of_others_stay_unclaimed() {
     let store = MemoryStore::new();
     let open = || {
         let backend = KvBackend::new(store.clone());
@@ -625,7 +625,7 @@ fn what_others_have_done_meanwhile_is_not_claimed() {
 
 /// A store that was restored may come to the same version with something else in it.
 #[test]
-fn the_same_version_is_not_enough() {
+fn same_version_proves_nothing() {
     let store = MemoryStore::new();
     let backend = KvBackend::new(store.clone());
     backend.commit(&mut |_, _| vec![add(1)]).unwrap();
@@ -643,7 +643,7 @@ fn the_same_version_is_not_enough() {
 }
 
 #[test]
-fn reads_may_be_as_old_as_is_allowed() {
+fn reads_respect_maximum_age() {
     let store = MemoryStore::new();
     let open = |age| KvBackend::new(store.clone()).max_age(age);
     let (fresh, relaxed) = (open(Duration::ZERO), open(Duration::from_secs(3600)));
@@ -719,7 +719,7 @@ impl KvStore for Delayed {
 /// The reader's answer is from before the commit: it is no sign of a restored store, and does not
 /// replace what the commit has made.
 #[test]
-fn a_commit_during_a_read_is_what_is_known_afterwards() {
+fn commit_overrides_concurrent_read() {
     let age = Duration::from_secs(3600);
     let backend = KvBackend::new(Delayed::default()).max_age(age);
     backend.commit(&mut |_, _| vec![add(1)]).unwrap();
@@ -743,7 +743,7 @@ fn a_commit_during_a_read_is_what_is_known_afterwards() {
 /// Of two programs that set up the API at the same time, the later one finds the router of the first
 /// in a table that it has read without.
 #[test]
-fn a_refusal_holds_only_for_the_table_that_it_was_made_for() {
+fn refusal_holds_for_one_table() {
     let backend = KvBackend::new(Delayed::default());
     let setup = Setup {
         api: Some(api("secret")),
@@ -764,7 +764,7 @@ fn a_refusal_holds_only_for_the_table_that_it_was_made_for() {
 
 /// Or else an etcd that hangs would be waited for twice.
 #[test]
-fn a_store_that_does_not_answer_is_asked_nothing_more() {
+fn silent_store_is_asked_once() {
     let tree = "traefik/http/routers/";
     let backend = KvBackend::new(Delayed {
         silent: Some(tree),
@@ -862,7 +862,7 @@ fn any_layout() -> impl Strategy<Value = Nested> {
 
 /// A Traefik may still show a generation that is later than the clock.
 #[test]
-fn a_revert_does_not_bring_an_earlier_generation_back() {
+fn revert_keeps_generations_growing() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
     handle()
@@ -890,7 +890,7 @@ fn a_revert_does_not_bring_an_earlier_generation_back() {
 
 /// It has another name than we give, and leads to a service of ours.
 #[test]
-fn a_router_of_somebody_else_stays_whatever_is_repaired() {
+fn foreign_router_survives_repairs() {
     let store = MemoryStore::new();
     let backend = KvBackend::new(store.clone());
     let add = |n: usize| Change::set(format!("/{n}/"), "http://t").unwrap();
@@ -917,7 +917,7 @@ fn a_router_of_somebody_else_stays_whatever_is_repaired() {
 
 /// All routes have services of their own, and keys are long.
 #[test]
-fn no_transaction_is_larger_than_the_store_takes() {
+fn transactions_respect_the_size_limit() {
     const MAX: usize = 1 << 20;
     let route = |n: usize, at: &str| {
         Route::new(format!("/long/{n}/"), format!("http://t{n}{at}"))
@@ -950,7 +950,7 @@ proptest! {
     /// However many transactions a commit takes: between any two of them a request that it does not
     /// touch goes where it went, and Traefik finds nothing to refuse.
     #[test]
-    fn no_request_goes_astray_between_two_transactions(
+    fn partial_commit_misroutes_nothing(
         first in any_table(40),
         changes in prop::collection::vec((any_table(12), any_table(12), any_layout()), 1..4),
         requests in prop::collection::vec("/((a|b|ab|ba|x@y|é|c)/){0,4}", 6),
@@ -998,7 +998,7 @@ proptest! {
 
     /// A writer is cut off between two transactions. The next writer leaves the keys of a new table.
     #[test]
-    fn who_finds_a_torn_table_mends_it(
+    fn next_writer_mends_torn_table(
         first in (any_table(30), any_setup()),
         second in (any_table(30), any_setup()),
         cut in 1..40_usize,
@@ -1078,7 +1078,7 @@ fn commit(
 }
 
 #[test]
-fn an_error_names_the_routes_that_are_stored_and_no_others() {
+fn error_names_exactly_stored_routes() {
     let specs = |changed| ["/a/", "/b/", "/c/"].map(|spec| (spec.to_string(), changed));
     for cut in 1..12 {
         let store = MemoryStore::new();
@@ -1111,7 +1111,7 @@ fn an_error_names_the_routes_that_are_stored_and_no_others() {
 
 /// jupyterhub-traefik-proxy takes them for two.
 #[test]
-fn two_old_entries_for_one_routespec_become_one_route() {
+fn duplicate_legacy_entries_become_one() {
     let store = MemoryStore::new();
     let mut old = Transaction::new();
     for (alias, spec) in [("_2Fa", "/a"), ("_2Fa_2F", "/a/")] {
@@ -1138,7 +1138,7 @@ fn two_old_entries_for_one_routespec_become_one_route() {
 }
 
 #[test]
-fn what_a_change_writes_does_not_grow_with_the_table() {
+fn write_size_ignores_table_size() {
     let backend = faulty(Some(1_400_000), None);
     let setup = Setup {
         nested: Some(Nested::Auto),
@@ -1163,7 +1163,7 @@ fn what_a_change_writes_does_not_grow_with_the_table() {
 }
 
 #[test]
-fn only_routes_that_were_at_the_entrypoint_leave_it() {
+fn only_direct_routers_leave_entrypoint() {
     let backend = faulty(None, None);
     let nested = Some(Nested::Always);
     let setup = Setup {

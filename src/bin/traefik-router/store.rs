@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stores() {
+    fn backend_option_names_a_store() {
         for (text, shown) in [
             ("toml:rules.toml", "rules.toml"),
             ("toml:/srv/rules.toml", "/srv/rules.toml"),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_that_a_message_names_is_an_option_here() {
+    fn every_named_setting_is_translated() {
         let mut found = BTreeSet::new();
         settings(
             &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_there() {
+    fn every_option_exists() {
         let program = crate::program();
         for (commands, table) in [
             (&["routes", "doctor", "config"][..], SHELL),

@@ -292,7 +292,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn entries_escape_what_a_template_or_toml_would_read() {
+    fn entries_escape_toml_and_templates() {
         for (value, expected) in [
             (json!("plain"), "x = 'plain'\n"),
             (json!("it's"), "x = \"it's\"\n"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_has_tables_with_headers() {
+    fn document_has_table_headers() {
         let value = json!({"a": {"b": {"c": "x", "d": [1]}}, "e": {"f": "g"}, "h": true});
         let text = document(&value);
         assert_eq!(parse(&text).unwrap().to_value(), value);

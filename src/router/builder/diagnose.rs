@@ -464,7 +464,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn hashes_by_what_they_cost() {
+    fn hashes_are_judged_by_cost() {
         for (text, level, says) in [
             ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", Level::Ok, "{SHA}"),
             ("$apr1$x$y", Level::Ok, "$apr1$"),
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn versions() {
+    fn versions_are_judged() {
         for (version, level) in [
             ("3.7.15", Level::Ok),
             ("v3.0.0", Level::Ok),
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_lacks() {
+    fn store_problems_are_found() {
         let levels = |contents: &Contents| -> Vec<_> {
             let found = stored(contents);
             found.iter().map(|one| (one.check, one.level)).collect()

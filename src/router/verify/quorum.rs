@@ -78,7 +78,7 @@ mod tests {
     use crate::error::{Error, ErrorKind};
 
     #[test]
-    fn a_quorum_is_enough_and_less_is_the_first_error() {
+    fn quorum_decides_the_outcome() {
         let unavailable = |name: &str| Error::new(ErrorKind::Unavailable, name);
         for (fails, quorum, expected) in [
             (&[][..], None, Ok(3)),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_asked_learns_when_the_outcome_is_certain() {
+    fn certain_outcome_reaches_slow_threads() {
         let answers = ask_quorum(&["fast", "slow"], Some(1), "answer", |name, is_certain| {
             while *name == "slow" && !is_certain.load(Ordering::Relaxed) {
                 std::thread::yield_now();

@@ -133,8 +133,9 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    /// Those that waited, or came early.
     #[test]
-    fn only_polls_that_waited_or_came_early_tell_how_long_a_reload_took() {
+    fn only_some_polls_measure_reloads() {
         let mut polls = PollSchedule::new(Duration::ZERO);
         assert_eq!(polls.first_pause(ms(1)), Duration::ZERO);
         assert_eq!(polls.took(ms(1)), None);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_come_where_they_cost_little() {
+    fn polls_cost_little() {
         for (estimate, first, polls) in [
             (ms(8), ms(5), 4),
             (ms(80), ms(70), 2),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_follow_the_number_of_routes() {
+    fn estimates_follow_route_count() {
         let last = |took, routes| ReloadEstimate {
             took: ms(took),
             routes,

@@ -36,7 +36,7 @@ fn run_commands(etcd: &Path, url: &str) {
 }
 
 #[test]
-fn the_users_and_the_static_configuration_work() {
+fn documented_users_and_configuration_work() {
     for binary in etcds() {
         let cluster = Cluster::start(&binary);
         run_commands(&binary, cluster.url());

@@ -39,7 +39,7 @@ fn after(
 }
 
 #[test]
-fn a_leader_that_is_killed_costs_no_change_that_was_confirmed() {
+fn killed_leader_loses_no_change() {
     let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
     let mut cluster = Cluster::with(&ETCD.path(), 3, &fast, None);
     let [one, two] = [(); 2].map(|()| Rig::new(Kind::Toml));
@@ -142,7 +142,7 @@ fn a_leader_that_is_killed_costs_no_change_that_was_confirmed() {
 }
 
 #[test]
-fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_table_back() {
+fn reconcile_restores_a_lost_table() {
     let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
@@ -192,7 +192,7 @@ fn etcd_that_is_down_or_has_lost_everything_is_told_and_reconcile_brings_the_tab
 }
 
 #[test]
-fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
+fn restored_backup_needs_a_reconcile() {
     let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
@@ -243,7 +243,7 @@ fn an_etcd_that_went_back_is_told_and_reconcile_has_every_traefik_load_it() {
 }
 
 #[test]
-fn a_traefik_that_no_longer_hears_of_an_etcd_is_to_be_restarted() {
+fn traefik_ahead_needs_a_restart() {
     let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
@@ -274,7 +274,7 @@ fn a_traefik_that_no_longer_hears_of_an_etcd_is_to_be_restarted() {
 }
 
 #[test]
-fn how_long_to_make_up_for_the_revisions_of_an_etcd_is_the_callers_to_say() {
+fn catch_up_timeout_is_respected() {
     let mut cluster = Cluster::start(&ETCD.path());
     for (limit, makes_up) in [(Duration::ZERO, false), (Duration::from_secs(60), true)] {
         let etcd = Etcd::new(cluster.urls()).unwrap().catch_up_timeout(limit);

@@ -47,7 +47,7 @@ pub(super) fn does_not_start(etcd: Etcd, kind: ErrorKind, says: &[&str]) {
 }
 
 #[test]
-fn etcd_and_the_credentials_are_checked_before_traefik_starts() {
+fn credentials_are_checked_before_start() {
     for binary in etcds() {
         let cluster = cluster_with_users(&binary, &[]);
         let url = cluster.url();
@@ -77,7 +77,7 @@ fn etcd_and_the_credentials_are_checked_before_traefik_starts() {
 }
 
 #[test]
-fn credentials_reach_traefik_in_a_file_of_its_owners_and_nobody_else() {
+fn credentials_file_is_private() {
     for binary in etcds() {
         let cluster = cluster_with_users(&binary, &[]);
         let rig = Rig::new(Kind::Toml);
@@ -139,7 +139,7 @@ fn hears_after_a_pause(binary: &std::path::Path, heartbeat: Duration) -> bool {
 }
 
 #[test]
-fn a_heartbeat_keeps_traefik_in_touch_with_an_etcd_that_forgets_tokens() {
+fn heartbeat_keeps_traefik_connected() {
     for binary in etcds() {
         assert!(
             hears_after_a_pause(&binary, Duration::from_millis(500)),
@@ -150,7 +150,7 @@ fn a_heartbeat_keeps_traefik_in_touch_with_an_etcd_that_forgets_tokens() {
 
 #[test]
 #[ignore = "shows the trap of etcd 3.4 that the heartbeat is for"]
-fn without_a_heartbeat_traefik_loses_touch_with_etcd_3_4() {
+fn missing_heartbeat_disconnects_traefik() {
     for binary in etcds() {
         println!(
             "{}: {}",

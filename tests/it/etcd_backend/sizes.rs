@@ -26,7 +26,7 @@ fn router(etcd: Etcd) -> Router {
 }
 
 #[test]
-fn what_is_too_large_goes_in_parts_and_a_limit_that_is_not_known_is_told() {
+fn known_limits_split_large_batches() {
     for binary in etcds() {
         let limits = ["--max-txn-ops", "20", "--max-request-bytes", "200000"];
         let cluster = Cluster::with(&binary, 1, &limits, None);
@@ -52,7 +52,7 @@ fn what_is_too_large_goes_in_parts_and_a_limit_that_is_not_known_is_told() {
 }
 
 #[test]
-fn more_than_a_request_of_etcds_default_size_goes_in_parts() {
+fn default_limits_split_large_batches() {
     for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let router = router(routes_in(&cluster));
@@ -89,7 +89,7 @@ fn more_than_a_request_of_etcds_default_size_goes_in_parts() {
 }
 
 #[test]
-fn the_default_route_of_a_large_table_changes_in_one_small_request() {
+fn default_route_change_stays_small() {
     let cluster = Cluster::start(&ETCD.path());
     let route = |spec: &str, target| Route::new(spec, target).unwrap();
     let users = (0..5_000).map(|n| route(&format!("/user/n{n}/"), "http://h"));

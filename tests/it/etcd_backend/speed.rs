@@ -22,7 +22,7 @@ fn routes(count: usize) -> impl Iterator<Item = Route> {
 
 #[test]
 #[ignore = "a measurement"]
-fn of_verified_changes() {
+fn verified_changes_are_timed() {
     for size in [0, 100, 1_000, 10_000] {
         let rig = Rig::new(Kind::Etcd);
         let router = rig.start();

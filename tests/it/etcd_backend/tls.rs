@@ -32,7 +32,7 @@ pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, ca: &Ca, args: &[&str]) {
 }
 
 #[test]
-fn traefik_reads_through_tls_with_the_same_certificates_and_password() {
+fn traefik_gets_certificates_and_password() {
     let ca = Ca::generate();
     let [cert, key] = ca.sign();
     let tls = Tls::new().ca_pem(ca.pem.as_str()).client_pem(cert, key);

@@ -13,7 +13,7 @@ use super::{SECOND, fails, on_each};
 use crate::support::Connect as _;
 
 #[test]
-fn a_lost_answer_never_applies_a_change_twice() {
+fn lost_answer_repeats_no_change() {
     on_each(|cluster| {
         let direct = cluster.client();
         let proxy = Proxy::new(cluster.url());
@@ -83,7 +83,7 @@ fn a_lost_answer_never_applies_a_change_twice() {
 
 /// Asking once more is no reason to wait longer.
 #[test]
-fn a_read_over_a_connection_that_is_closed_late_ends_in_time() {
+fn late_close_respects_the_timeout() {
     on_each(|cluster| {
         let proxy = Proxy::new(cluster.url());
         let etcd = Client::new([&proxy.url]).unwrap().timeout(SECOND);
@@ -97,7 +97,7 @@ fn a_read_over_a_connection_that_is_closed_late_ends_in_time() {
 }
 
 #[test]
-fn dead_and_silent_endpoints_are_skipped() {
+fn unresponsive_endpoints_are_skipped() {
     on_each(|cluster| {
         let dead = format!("http://127.0.0.1:{}", ports::free());
         let refused = Client::new([&dead]).unwrap();
@@ -148,7 +148,7 @@ fn dead_and_silent_endpoints_are_skipped() {
 }
 
 #[test]
-fn a_killed_node_costs_no_read_and_no_certain_write() {
+fn killed_node_fails_no_read() {
     for binary in etcds() {
         let mut cluster = Cluster::with(&binary, 3, &[], None);
         // First a node that only follows, then the leader.
@@ -204,7 +204,7 @@ fn write_until(etcd: &Client, key: &str, stop: Instant) -> (i64, i64) {
 }
 
 #[test]
-fn without_a_majority_a_call_ends_in_time() {
+fn missing_majority_respects_the_timeout() {
     for binary in etcds() {
         let mut cluster = Cluster::with(&binary, 3, &[], None);
         let etcd = cluster.client().timeout(2 * SECOND);
@@ -229,7 +229,7 @@ fn without_a_majority_a_call_ends_in_time() {
 }
 
 #[test]
-fn an_endpoint_of_another_cluster_is_not_asked() {
+fn other_cluster_is_not_asked() {
     let binary = ETCD.path();
     let (mut cluster, other) = (Cluster::start(&binary), Cluster::start(&binary));
     let etcd = Client::new([cluster.url(), other.url()]).unwrap();
@@ -262,7 +262,7 @@ fn is_found(store: Etcd, level: Level, says: &str) {
 }
 
 #[test]
-fn endpoints_that_do_not_help_are_found() {
+fn useless_endpoints_are_found() {
     let cluster = Cluster::start(&ETCD.path());
     let local = cluster.url().replace("127.0.0.1", "localhost");
     let twice = Etcd::new([cluster.url(), &local]).unwrap();
@@ -273,7 +273,7 @@ fn endpoints_that_do_not_help_are_found() {
 }
 
 #[test]
-fn a_change_that_was_not_sent_goes_to_the_next_endpoint() {
+fn unsent_change_tries_next_endpoint() {
     let cluster = Cluster::start(&ETCD.path());
     let proxy = Proxy::new(cluster.url());
     for (n, mood) in [Mood::Drop(Duration::ZERO), Mood::Silent]
@@ -289,7 +289,7 @@ fn a_change_that_was_not_sent_goes_to_the_next_endpoint() {
 }
 
 #[test]
-fn an_etcd_without_a_gateway_is_told_with_what_to_do() {
+fn missing_gateway_brings_advice() {
     for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &["--enable-grpc-gateway=false"], None);
         let words = ["--enable-grpc-gateway=true"];

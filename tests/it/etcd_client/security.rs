@@ -12,7 +12,7 @@ use super::{SECOND, fails, kind_and_text, on_each};
 use crate::support::Connect as _;
 
 #[test]
-fn authentication() {
+fn authentication_failures_bring_advice() {
     on_each(|cluster| {
         let plain = cluster.client();
         let root = plain.clone().user("root", "pw-root");
@@ -75,7 +75,7 @@ fn authentication() {
 }
 
 #[test]
-fn many_threads_log_in_once() {
+fn threads_share_one_login() {
     on_each(|cluster| {
         enable_auth(cluster.url());
         let proxy = Proxy::new(cluster.url());
@@ -123,7 +123,7 @@ impl log::Log for Log {
 }
 
 #[test]
-fn secrets_stay_out_of_logs_errors_and_debug_output() {
+fn output_holds_no_secrets() {
     static LOG: Log = Log(Mutex::new(String::new()));
     log::set_logger(&LOG).unwrap();
     log::set_max_level(log::LevelFilter::Debug);

@@ -11,7 +11,7 @@ use super::{SECOND, fails, kind_and_text};
 use crate::support::Connect as _;
 
 #[test]
-fn tls_with_a_ca_of_ones_own() {
+fn own_authority_is_trusted() {
     let ca = Ca::generate();
     let trusting = Tls::new().ca_pem(ca.pem.as_str());
     for binary in etcds() {
@@ -73,7 +73,7 @@ fn tls_with_a_ca_of_ones_own() {
 }
 
 #[test]
-fn tls_with_client_certificates() {
+fn client_certificates_are_accepted() {
     let ca = Ca::generate();
     let trusting = Tls::new().ca_pem(ca.pem.as_str());
     let [cert, key] = ca.sign();
@@ -98,7 +98,7 @@ fn tls_with_client_certificates() {
 const P521: &str = include_str!("../../data/p521.pem");
 
 #[test]
-fn keys_on_p521_are_told_with_what_to_do() {
+fn p521_keys_bring_advice() {
     let ca = Ca::generate();
     let file = ca.path("p521.pem");
     std::fs::write(&file, P521).unwrap();
@@ -123,7 +123,7 @@ fn keys_on_p521_are_told_with_what_to_do() {
 }
 
 #[test]
-fn a_certificate_that_is_its_own_ca_is_told_with_what_to_do() {
+fn certificate_as_authority_brings_advice() {
     let key = rcgen::KeyPair::generate().unwrap();
     let ca = Ca::generate();
     let own = |is_ca| {

@@ -15,12 +15,12 @@ use crate::support::child::{Actor, say};
 use crate::support::{Kind, Rig, on_each_file};
 
 on_each_file! {
-    a_file_that_becomes_a_folder_is_told_and_the_table_outlives_it,
-    a_file_that_is_broken_and_then_begun_anew_is_ours_again,
-    a_symbolic_link_that_leads_to_itself_is_told_and_the_table_outlives_it,
-    a_clock_that_was_set_back_stops_nothing,
-    a_lock_holder_that_is_stopped_is_told_and_waited_for,
-    who_reads_does_not_wait_with_who_waits_for_the_lock,
+    table_outlives_a_replacing_folder,
+    broken_file_can_begin_anew,
+    table_outlives_a_circular_link,
+    clock_set_back_stops_nothing,
+    stopped_lock_holder_is_awaited,
+    readers_overtake_waiting_writers,
 }
 
 /// A change fails and leaves everything as it was; the error says all of these.
@@ -54,7 +54,7 @@ fn with_a_route(rig: &Rig, backend: FileBackend) -> (Router, Echo) {
     (router, echo)
 }
 
-fn a_file_that_becomes_a_folder_is_told_and_the_table_outlives_it(kind: Kind) {
+fn table_outlives_a_replacing_folder(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = with_a_route(&rig, FileBackend::new(rig.rules()));
     fs::remove_file(rig.rules()).unwrap();
@@ -72,7 +72,7 @@ fn a_file_that_becomes_a_folder_is_told_and_the_table_outlives_it(kind: Kind) {
 }
 
 /// Somebody breaks the file, sees what it has led to, and starts it again without anything of ours.
-fn a_file_that_is_broken_and_then_begun_anew_is_ours_again(kind: Kind) {
+fn broken_file_can_begin_anew(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = with_a_route(&rig, FileBackend::new(rig.rules()));
     rig.write_rules("a: [b\n[c");
@@ -84,7 +84,7 @@ fn a_file_that_is_broken_and_then_begun_anew_is_ours_again(kind: Kind) {
     goes_on(&rig, &router, &echo);
 }
 
-fn a_symbolic_link_that_leads_to_itself_is_told_and_the_table_outlives_it(kind: Kind) {
+fn table_outlives_a_circular_link(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = with_a_route(&rig, FileBackend::new(rig.rules()));
     let aside = rig.path("aside");
@@ -98,7 +98,7 @@ fn a_symbolic_link_that_leads_to_itself_is_told_and_the_table_outlives_it(kind: 
 }
 
 /// The generation and the file's times are those of a time to come.
-fn a_clock_that_was_set_back_stops_nothing(kind: Kind) {
+fn clock_set_back_stops_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = with_a_route(&rig, FileBackend::new(rig.rules()));
     let now = router.apply([]).unwrap().generation;
@@ -120,7 +120,7 @@ fn a_clock_that_was_set_back_stops_nothing(kind: Kind) {
     goes_on(&rig, &router, &echo);
 }
 
-fn a_lock_holder_that_is_stopped_is_told_and_waited_for(kind: Kind) {
+fn stopped_lock_holder_is_awaited(kind: Kind) {
     let rig = Rig::new(kind);
     let patience = Duration::from_millis(300);
     let backend = FileBackend::new(rig.rules()).lock_timeout(patience);
@@ -142,7 +142,7 @@ fn a_lock_holder_that_is_stopped_is_told_and_waited_for(kind: Kind) {
     goes_on(&rig, &router, &echo);
 }
 
-fn who_reads_does_not_wait_with_who_waits_for_the_lock(kind: Kind) {
+fn readers_overtake_waiting_writers(kind: Kind) {
     let rig = Rig::new(kind);
     let backend = FileBackend::new(rig.rules()).lock_timeout(Duration::from_secs(10));
     let router = rig.builder_over(backend).offline().unwrap();
@@ -182,22 +182,22 @@ fn with_mounts_of_its_own(scene: &str) {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_and_used_again_once_there_is_room() {
+fn writing_resumes_after_full_disk() {
     with_mounts_of_its_own("full");
 }
 
 #[test]
-fn a_disk_that_is_read_only_is_told_and_used_again_once_it_is_not() {
+fn writing_resumes_after_read_only() {
     with_mounts_of_its_own("read-only");
 }
 
 #[test]
-fn a_file_on_another_disk_is_written_there() {
+fn file_stays_on_other_disk() {
     with_mounts_of_its_own("elsewhere");
 }
 
 #[test]
-fn a_file_that_is_mounted_by_itself_is_told_with_what_to_do() {
+fn mounted_file_brings_advice() {
     with_mounts_of_its_own("mounted file");
 }
 
@@ -293,7 +293,7 @@ fn a_mounted_file(rig: &Rig) {
 }
 
 #[test]
-fn what_we_may_not_touch_is_told_and_used_again_once_we_may() {
+fn writing_resumes_with_permission() {
     let rig = Rig::new(Kind::Toml);
     // Nothing is forbidden to root.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;

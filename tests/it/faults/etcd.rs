@@ -121,7 +121,7 @@ fn change_through(cluster: &Cluster, urls: &[String], cuts: &[&dyn Fn(usize, boo
 }
 
 #[test]
-fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
+fn unreachable_nodes_lose_no_change() {
     let cluster = Cluster::with(&ETCD.path(), 3, &FAST, None);
     let proxies: Vec<_> = cluster.urls().iter().map(|url| Proxy::new(url)).collect();
     let urls: Vec<_> = proxies.iter().map(|proxy| proxy.url.clone()).collect();
@@ -134,7 +134,7 @@ fn nodes_that_are_cut_off_in_turn_cost_no_change_that_was_confirmed() {
 }
 
 #[test]
-fn nodes_whose_network_is_cut_in_turn_cost_no_change_that_was_confirmed() {
+fn cut_networks_lose_no_change() {
     let mut program = Command::new("unshare");
     program
         .args(["--map-root-user", "--net"])
@@ -184,7 +184,7 @@ fn ip(arguments: &str) {
 
 /// It goes on to answer its clients, and to accept what it can't make known to anybody.
 #[test]
-fn a_node_that_is_cut_off_from_its_peers_is_left_for_the_others() {
+fn isolated_node_is_avoided() {
     const CHANGES: usize = 10;
     let cluster = Cluster::with_network(&ETCD.path(), 3, &FAST);
     let mut expected = Vec::new();
@@ -233,7 +233,7 @@ fn a_node_that_is_cut_off_from_its_peers_is_left_for_the_others() {
 }
 
 #[test]
-fn a_change_whose_answer_is_lost_is_made_once_and_told_as_made() {
+fn lost_answer_repeats_no_change() {
     const CHANGES: u64 = 50;
     for binary in etcds() {
         let cluster = Cluster::start(&binary);
@@ -263,7 +263,7 @@ fn a_change_whose_answer_is_lost_is_made_once_and_told_as_made() {
 }
 
 #[test]
-fn an_etcd_that_is_slow_is_waited_for_and_one_that_is_too_slow_is_told() {
+fn slow_etcd_is_awaited() {
     let cluster = Cluster::start(&ETCD.path());
     let proxy = Proxy::new(cluster.url());
     let router = on(Etcd::new([&proxy.url]).unwrap().timeout(SECOND));
@@ -302,7 +302,7 @@ fn an_etcd_that_is_slow_is_waited_for_and_one_that_is_too_slow_is_told() {
 
 /// Readers ask together, and none of them waits for a writer.
 #[test]
-fn on_an_etcd_that_hangs_no_caller_waits_for_the_requests_of_others() {
+fn hanging_etcd_queues_no_callers() {
     let cluster = Cluster::start(&ETCD.path());
     let hanging = |age| {
         let backend = KvBackend::new(Etcd::new(cluster.urls()).unwrap().timeout(SECOND));
@@ -357,7 +357,7 @@ fn on_an_etcd_that_hangs_no_caller_waits_for_the_requests_of_others() {
 }
 
 #[test]
-fn a_compaction_under_way_is_felt_by_nobody() {
+fn compaction_disturbs_nobody() {
     for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let rig = Rig::new(Kind::Toml);
@@ -390,7 +390,7 @@ fn a_compaction_under_way_is_felt_by_nobody() {
 }
 
 #[test]
-fn authentication_that_is_switched_on_is_told_and_off_again_forgotten() {
+fn switched_authentication_is_noticed() {
     for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let url = cluster.url();
@@ -427,7 +427,7 @@ fn authentication_that_is_switched_on_is_told_and_off_again_forgotten() {
 }
 
 #[test]
-fn an_etcd_that_is_full_is_told_and_used_again_once_there_is_room() {
+fn writing_resumes_after_full_etcd() {
     for binary in etcds() {
         let quota = ["--quota-backend-bytes", "4000000"];
         let cluster = Cluster::with(&binary, 1, &quota, None);

@@ -9,9 +9,9 @@ use traefik_router::FileBackend;
 use crate::support::child::Actor;
 use crate::support::{Kind, Rig, on_each_file};
 
-on_each_file! { the_disk_is_told_to_keep_a_commit_unless_it_need_not_be_durable }
+on_each_file! { only_durable_commits_are_flushed }
 
-fn the_disk_is_told_to_keep_a_commit_unless_it_need_not_be_durable(kind: Kind) {
+fn only_durable_commits_are_flushed(kind: Kind) {
     let folder = tempfile::tempdir().unwrap();
     let [source, library, log] =
         ["flush.c", "flush.so", "log"].map(|name| folder.path().join(name));

@@ -44,8 +44,8 @@ mod at_every_step {
     use crate::support::on_each_file;
 
     on_each_file! {
-        a_kill_at_any_step_of_a_commit_leaves_the_old_table_or_the_new_one,
-        a_kill_at_any_step_of_opening_and_closing_leaves_the_table,
+        commit_is_whole_or_absent,
+        opening_and_closing_keep_table,
     }
 
     /// This test program with fault points, built in a folder of its own: with other flags Cargo would
@@ -105,7 +105,7 @@ mod at_every_step {
         tables
     }
 
-    fn a_kill_at_any_step_of_a_commit_leaves_the_old_table_or_the_new_one(kind: Kind) {
+    fn commit_is_whole_or_absent(kind: Kind) {
         let tables = tables_after_kills(kind, "commit");
         let [old, new] = [1, 2].map(table_after);
         let renamed = tables.iter().position(|table| *table == new).unwrap();
@@ -114,7 +114,7 @@ mod at_every_step {
         assert_eq!((renamed, tables.len()), (6, 9), "steps before, and all");
     }
 
-    fn a_kill_at_any_step_of_opening_and_closing_leaves_the_table(kind: Kind) {
+    fn opening_and_closing_keep_table(kind: Kind) {
         for (job, routes) in [("open", 1), ("close", 0)] {
             let tables = tables_after_kills(kind, job);
             assert!(tables.len() > 8, "{job}: {}", tables.len());
@@ -167,7 +167,7 @@ fn table_after(changes: usize) -> Table {
 }
 
 #[test]
-fn three_hundred_kills_lose_no_commit_that_was_acknowledged() {
+fn random_kills_lose_no_commit() {
     let mut random = Random::told();
     let rig = Rig::new(Kind::Toml);
     rig.backend()

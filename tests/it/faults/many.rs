@@ -27,14 +27,14 @@ struct Told {
 
 mod toml {
     #[test]
-    fn ten_thousand_changes_of_four_processes_come_to_what_a_model_says() {
+    fn changes_follow_the_model() {
         super::ten_thousand_changes(super::Kind::Toml);
     }
 }
 
 mod etcd {
     #[test]
-    fn ten_thousand_changes_of_four_processes_come_to_what_a_model_says() {
+    fn changes_follow_the_model() {
         super::ten_thousand_changes(super::Kind::Etcd);
     }
 }

@@ -15,9 +15,9 @@ use traefik_router::{
 use crate::support::{External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    a_traefik_that_is_stopped_is_told_in_time_and_goes_on_later,
-    a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it,
-    a_traefik_that_is_not_there_yet_is_told_at_once,
+    stopped_traefik_is_reported,
+    restarted_traefik_serves_pending_change,
+    missing_traefik_fails_at_once,
 }
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ fn is_served(rig: &Rig, spec: &str, echo: &Echo) {
     assert_eq!(rig.landed("h", spec), Some(echo.port), "{spec}");
 }
 
-fn a_traefik_that_is_stopped_is_told_in_time_and_goes_on_later(kind: Kind) {
+fn stopped_traefik_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let traefik = External::start(&rig);
     let (router, echo) = (attach(&rig, short(&rig)), Echo::start());
@@ -76,7 +76,7 @@ fn a_traefik_that_is_stopped_is_told_in_time_and_goes_on_later(kind: Kind) {
     is_served(&rig, "/meanwhile/", &echo);
 }
 
-fn a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it(kind: Kind) {
+fn restarted_traefik_serves_pending_change(kind: Kind) {
     let rig = Rig::new(kind);
     let traefik = External::start(&rig);
     let (router, echo) = (rig.builder().attach().unwrap(), Echo::start());
@@ -93,7 +93,7 @@ fn a_traefik_that_is_restarted_while_a_change_is_waited_for_serves_it(kind: Kind
     });
 }
 
-fn a_traefik_that_is_not_there_yet_is_told_at_once(kind: Kind) {
+fn missing_traefik_fails_at_once(kind: Kind) {
     let rig = Rig::new(kind);
     let (echo, start) = (Echo::start(), Instant::now());
     let error = rig.builder().attach().unwrap_err();
@@ -109,7 +109,7 @@ fn a_traefik_that_is_not_there_yet_is_told_at_once(kind: Kind) {
 }
 
 #[test]
-fn a_traefik_of_ours_that_is_stopped_is_told_and_goes_on_or_ends() {
+fn own_stopped_traefik_is_reported() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (short(&rig).start().unwrap(), Echo::start());
     let Some(ProcessStatus::Running { pid: traefik, .. }) = router.status().process else {
@@ -138,7 +138,7 @@ const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\
 const ENDLESS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"name\":";
 
 #[test]
-fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
+fn wrong_api_answers_are_reported() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let proxy = Proxy::new(&rig.api_url());
@@ -181,7 +181,7 @@ fn an_api_that_answers_as_it_should_not_is_told_and_asked_again() {
 }
 
 #[test]
-fn an_api_that_is_slow_is_waited_for() {
+fn slow_api_is_awaited() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let proxy = Proxy::new(&rig.api_url());
@@ -198,7 +198,7 @@ fn an_api_that_is_slow_is_waited_for() {
 }
 
 #[test]
-fn an_api_that_moves_away_and_back_is_told_and_found_again() {
+fn moved_api_is_found_again() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let proxy = Proxy::new(&rig.api_url());
@@ -235,7 +235,7 @@ fn claims_to_be(version: &'static str) -> Server {
 }
 
 #[test]
-fn a_traefik_of_another_version_is_told() {
+fn other_versions_are_reported() {
     let rig = Rig::new(Kind::Toml);
     let old = claims_to_be("1.7.34");
     let builder = || short(&rig).traefik_api_url(old.url());
@@ -273,7 +273,7 @@ const OLD: &str = "HTTP/1.1 418 I'm a teapot\r\nX-Traefik-Router-Generation: 1\r
 
 /// What comes between us and the entrypoint may fail; Traefik's API has shown the change by then.
 #[test]
-fn an_entrypoint_that_is_not_reached_holds_nobody_up() {
+fn unreachable_entrypoint_delays_nobody() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let echo = Echo::start();
@@ -303,7 +303,7 @@ fn an_entrypoint_that_is_not_reached_holds_nobody_up() {
 }
 
 #[test]
-fn an_entrypoint_that_serves_an_older_generation_is_told() {
+fn stale_entrypoint_is_reported() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
@@ -321,7 +321,7 @@ fn an_entrypoint_that_serves_an_older_generation_is_told() {
 }
 
 #[test]
-fn an_entrypoint_that_was_silent_for_a_while_is_asked_again() {
+fn silent_entrypoint_is_asked_again() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
@@ -338,7 +338,7 @@ fn an_entrypoint_that_was_silent_for_a_while_is_asked_again() {
 
 /// Whoever answers on the entrypoint may be another Traefik than the one whose API was given.
 #[test]
-fn what_the_entrypoint_tells_is_not_enough() {
+fn entrypoint_alone_confirms_nothing() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.api_url()), Echo::start());
@@ -388,7 +388,7 @@ impl Backend for SlowDisk {
 }
 
 #[test]
-fn a_slow_disk_takes_no_time_from_traefik() {
+fn slow_disk_spares_the_timeout() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.api_url()), Echo::start());
@@ -410,7 +410,7 @@ fn a_slow_disk_takes_no_time_from_traefik() {
 
 /// What answers at `public_url` is not this Traefik, or not these routers.
 #[test]
-fn an_entrypoint_that_answers_something_else_is_told() {
+fn wrong_entrypoint_answers_are_reported() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());

@@ -14,10 +14,10 @@ use crate::protocols::{get_https, https, own_certificate};
 use crate::support::{External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    a_certificate_that_is_not_fit_is_refused,
-    a_renewed_certificate_is_used_once_its_key_fits,
+    unfit_certificate_is_refused,
+    renewed_certificate_awaits_its_key,
     two_routers_renew_one_certificate,
-    a_certificate_that_has_expired_is_told,
+    expired_certificate_is_reported,
 }
 
 /// A certificate and a key, as texts.
@@ -33,7 +33,7 @@ fn files(rig: &Rig, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> (PathBuf, 
     files
 }
 
-fn a_certificate_that_is_not_fit_is_refused(kind: Kind) {
+fn unfit_certificate_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let ((cert, key), (other, other_key)) = (pair(), pair());
     let der = Certificate::from_pem(cert.as_bytes())
@@ -76,7 +76,7 @@ fn a_certificate_that_is_not_fit_is_refused(kind: Kind) {
     }
 }
 
-fn a_renewed_certificate_is_used_once_its_key_fits(kind: Kind) {
+fn renewed_certificate_awaits_its_key(kind: Kind) {
     let rig = Rig::new(kind);
     let (old, old_key) = pair();
     let (cert, key) = files(&rig, &old, &old_key);
@@ -125,7 +125,7 @@ fn two_routers_renew_one_certificate(kind: Kind) {
     }
 }
 
-fn a_certificate_that_has_expired_is_told(kind: Kind) {
+fn expired_certificate_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_string()]).unwrap();
@@ -149,7 +149,7 @@ fn a_certificate_that_has_expired_is_told(kind: Kind) {
 
 /// Two default certificates in two providers: Traefik drops both.
 #[test]
-fn a_certificate_that_a_traefik_has_from_elsewhere_stays_in_use() {
+fn other_providers_certificate_stays() {
     let rig = Rig::new(Kind::Etcd);
     let ((cert, key), pem) = own_certificate(&rig);
     let theirs = rig.path("theirs.toml");
@@ -170,7 +170,7 @@ fn a_certificate_that_a_traefik_has_from_elsewhere_stays_in_use() {
 
 /// In one folder Traefik takes the first file that sets one.
 #[test]
-fn a_certificate_in_another_file_of_the_folder_stays_in_use() {
+fn other_files_certificate_stays() {
     let rig = Rig::new(Kind::Toml);
     let ((cert, key), pem) = own_certificate(&rig);
     let folder = rig.path("rules");

@@ -10,11 +10,11 @@ use crate::support::rig::PASSWORD;
 use crate::support::{External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    routers_carry_tls_where_the_entrypoint_has_none,
-    an_entrypoint_that_redirects_everything_is_refused,
-    an_entrypoint_that_serves_tls_alone_is_refused_for_http,
-    traefiks_that_differ_in_tls_are_refused,
-    routers_that_others_serve_are_not_moved_between_http_and_https,
+    routers_supply_missing_tls,
+    redirecting_entrypoint_is_refused,
+    tls_only_entrypoint_refuses_http,
+    mixed_tls_is_refused,
+    served_routers_keep_their_scheme,
 }
 
 /// A Traefik of others whose entrypoint for routes has these settings.
@@ -27,7 +27,7 @@ fn external(rig: &Rig, name: &str, http: &Value) -> External {
     External::start_with(rig, name, &config)
 }
 
-fn routers_carry_tls_where_the_entrypoint_has_none(kind: Kind) {
+fn routers_supply_missing_tls(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let bare = external(&rig, "bare", &json!({}));
@@ -89,7 +89,7 @@ fn routers_carry_tls_where_the_entrypoint_has_none(kind: Kind) {
     assert!(!rig.rules_text().contains("tls"), "{}", rig.rules_text());
 }
 
-fn an_entrypoint_that_redirects_everything_is_refused(kind: Kind) {
+fn redirecting_entrypoint_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let to = json!({"redirections": {"entryPoint": {"to": "other", "scheme": "https"}}});
     let _traefik = external(&rig, "redirects", &to);
@@ -116,7 +116,7 @@ fn an_entrypoint_that_redirects_everything_is_refused(kind: Kind) {
     );
 }
 
-fn an_entrypoint_that_serves_tls_alone_is_refused_for_http(kind: Kind) {
+fn tls_only_entrypoint_refuses_http(kind: Kind) {
     let rig = Rig::new(kind);
     let _traefik = external(&rig, "tls", &json!({"tls": {}}));
     let says = ["TLS alone", "public_url"];
@@ -129,7 +129,7 @@ fn an_entrypoint_that_serves_tls_alone_is_refused_for_http(kind: Kind) {
     assert_eq!(get_https(&rig, "/a/", None).unwrap()["port"], echo.port);
 }
 
-fn traefiks_that_differ_in_tls_are_refused(kind: Kind) {
+fn mixed_tls_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let _one = external(&rig, "one", &json!({}));
@@ -141,7 +141,7 @@ fn traefiks_that_differ_in_tls_are_refused(kind: Kind) {
     refused(&rig, ErrorKind::InvalidConfig, &says, || both.attach());
 }
 
-fn routers_that_others_serve_are_not_moved_between_http_and_https(kind: Kind) {
+fn served_routers_keep_their_scheme(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let echo = Echo::start();

@@ -10,7 +10,7 @@ use crate::support::rig::PASSWORD;
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    whatever_routers_do_nothing_of_others_changes,
+    foreign_configuration_never_changes,
 }
 
 const STEPS: usize = 40;
@@ -57,7 +57,7 @@ struct World {
     random: Random,
 }
 
-fn whatever_routers_do_nothing_of_others_changes(kind: Kind) {
+fn foreign_configuration_never_changes(kind: Kind) {
     let rig = Rig::new(kind);
     let mut rigs: Vec<_> = (1..SLOTS).map(|_| rig.sibling()).collect();
     rigs.insert(0, rig);

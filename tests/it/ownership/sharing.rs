@@ -15,28 +15,28 @@ use crate::support::rig::PASSWORD;
 use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
 
 on_each_file! {
-    two_traefiks_with_one_password_share_a_store,
-    a_table_that_others_serve_is_not_emptied,
-    a_start_that_fails_leaves_the_store_as_it_was,
-    another_password_is_refused_for_as_long_as_somebody_has_a_traefik_there,
-    another_configuration_is_refused_for_as_long_as_somebody_has_a_traefik_there,
-    a_file_stays_for_as_long_as_a_traefik_reads_it,
-    a_file_with_an_api_router_of_its_own_needs_its_password,
-    a_traefik_is_started_beside_one_of_others,
-    a_start_that_fails_beside_others_leaves_what_they_need,
-    what_a_killed_program_has_left_is_replaced,
-    what_a_version_before_has_stored_is_taken_over,
+    same_password_shares_a_store,
+    served_table_is_not_emptied,
+    failed_start_changes_nothing,
+    differing_password_is_refused,
+    differing_configuration_is_refused,
+    file_stays_while_being_read,
+    existing_api_router_needs_password,
+    start_beside_foreign_traefik_works,
+    failed_start_harms_no_others,
+    leftovers_of_kill_are_replaced,
+    earlier_version_is_taken_over,
 }
 
 on_each_backend!(
     etcd,
     crate::support::Kind::Etcd,
-    two_traefiks_with_one_password_share_a_store
-    a_table_that_others_serve_is_not_emptied
-    a_start_that_fails_leaves_the_store_as_it_was
+    same_password_shares_a_store
+    served_table_is_not_emptied
+    failed_start_changes_nothing
 );
 
-fn another_password_is_refused_for_as_long_as_somebody_has_a_traefik_there(kind: Kind) {
+fn differing_password_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let (first, echo) = (rig.start(), Echo::start());
     first.add_route("/a/", echo.url(), ()).unwrap();
@@ -64,7 +64,7 @@ fn another_password_is_refused_for_as_long_as_somebody_has_a_traefik_there(kind:
     assert_eq!(second.landed("h", "/a/"), Some(echo.port));
 }
 
-fn another_configuration_is_refused_for_as_long_as_somebody_has_a_traefik_there(kind: Kind) {
+fn differing_configuration_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let middleware = |n: u8| json!({"http": {"middlewares": {"m": {"headers": {"customRequestHeaders": {"X": n.to_string()}}}}}});
     let first = rig.builder().extra_dynamic_config(middleware(1));
@@ -86,7 +86,7 @@ fn another_configuration_is_refused_for_as_long_as_somebody_has_a_traefik_there(
     assert!(!rig.rules_text().contains("customRequestHeaders"));
 }
 
-fn two_traefiks_with_one_password_share_a_store(kind: Kind) {
+fn same_password_shares_a_store(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let (one, echo) = (rig.start(), Echo::start());
@@ -127,7 +127,7 @@ fn two_traefiks_with_one_password_share_a_store(kind: Kind) {
     assert_eq!(rig.files(), [""; 0]);
 }
 
-fn a_file_stays_for_as_long_as_a_traefik_reads_it(kind: Kind) {
+fn file_stays_while_being_read(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let (started, echo) = (rig.start(), Echo::start());
@@ -151,7 +151,7 @@ fn a_file_stays_for_as_long_as_a_traefik_reads_it(kind: Kind) {
     );
 }
 
-fn a_file_with_an_api_router_of_its_own_needs_its_password(kind: Kind) {
+fn existing_api_router_needs_password(kind: Kind) {
     let rig = Rig::new(kind);
     let users = format!("jupyterhub:{{SHA}}{}", "4fVDHmHBBxRrBpVDYl8cPCW7Ygk=");
     let theirs = json!({
@@ -174,7 +174,7 @@ fn a_file_with_an_api_router_of_its_own_needs_its_password(kind: Kind) {
 }
 
 /// Who is attached has nothing in the file that the one who starts would have to agree with.
-fn a_traefik_is_started_beside_one_of_others(kind: Kind) {
+fn start_beside_foreign_traefik_works(kind: Kind) {
     let rig = Rig::new(kind);
     let providers = rig.backend().static_config().unwrap()["providers"].clone();
     let config = External::open_config(&rig, &providers);
@@ -198,7 +198,7 @@ fn a_traefik_is_started_beside_one_of_others(kind: Kind) {
     }
 }
 
-fn a_start_that_fails_beside_others_leaves_what_they_need(kind: Kind) {
+fn failed_start_harms_no_others(kind: Kind) {
     let rig = Rig::new(kind);
     let (first, echo) = (rig.start(), Echo::start());
     first.add_route("/a/", echo.url(), ()).unwrap();
@@ -245,7 +245,7 @@ fn a_start_that_fails_beside_others_leaves_what_they_need(kind: Kind) {
 }
 
 /// Its API's router is nobody's, and would keep the next one from its Traefik.
-fn what_a_killed_program_has_left_is_replaced(kind: Kind) {
+fn leftovers_of_kill_are_replaced(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let arguments = json!({"rig": rig.tell(), "end": "by a kill"});
@@ -264,7 +264,7 @@ fn what_a_killed_program_has_left_is_replaced(kind: Kind) {
 }
 
 /// A file as the version before 0.1 has left it, killed while its Traefik ran.
-fn what_a_version_before_has_stored_is_taken_over(kind: Kind) {
+fn earlier_version_is_taken_over(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     rig.write_rules(&fs::read_to_string(before(kind)).unwrap());
@@ -292,7 +292,7 @@ fn before(kind: Kind) -> String {
     format!("{folder}/tests/data/before-0.1.{}", kind.ending())
 }
 
-fn a_table_that_others_serve_is_not_emptied(kind: Kind) {
+fn served_table_is_not_emptied(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let (first, echo) = (rig.start(), Echo::start());
@@ -318,7 +318,7 @@ fn a_table_that_others_serve_is_not_emptied(kind: Kind) {
     assert_eq!(router.get_all_routes().unwrap().len(), 1);
 }
 
-fn a_start_that_fails_leaves_the_store_as_it_was(kind: Kind) {
+fn failed_start_changes_nothing(kind: Kind) {
     let rig = Rig::new(kind);
     let bad_static = json!({"entryPoints": {"http": {"address": "no address"}}});
     let none = || rig.builder().traefik_bin(rig.path("none"));
@@ -345,7 +345,7 @@ fn a_start_that_fails_leaves_the_store_as_it_was(kind: Kind) {
 
 /// Traefik reads all files of a folder: an API router or a certificate in one is the others', too.
 #[test]
-fn two_files_of_one_folder_do_not_share_an_entrypoint_for_the_api() {
+fn files_share_no_api_entrypoint() {
     let rig = Rig::new(Kind::Toml);
     let folder = rig.path("folder");
     fs::create_dir(&folder).unwrap();
@@ -372,7 +372,7 @@ fn two_files_of_one_folder_do_not_share_an_entrypoint_for_the_api() {
 
 /// Files of others that go by the name of one that we have to write.
 #[test]
-fn a_file_of_others_in_the_place_of_ours_stays() {
+fn foreign_file_is_not_overwritten() {
     for (kind, name) in [
         (Kind::Toml, "rules.toml.pem"),
         (Kind::Etcd, "traefik.private.toml"),
@@ -388,7 +388,7 @@ fn a_file_of_others_in_the_place_of_ours_stays() {
 
 /// What an attached Router has set up for a Traefik of others is not another one's to take along.
 #[test]
-fn an_api_router_of_others_outlives_a_traefik_that_was_started() {
+fn foreign_api_router_stays() {
     for kind in [Kind::Toml, Kind::Etcd] {
         let rig = Rig::new(kind);
         let _traefik = External::start(&rig);
@@ -404,7 +404,7 @@ fn an_api_router_of_others_outlives_a_traefik_that_was_started() {
 
 /// The second one overwrote the first one's static configuration, and removed it when it ended.
 #[test]
-fn a_static_file_belongs_to_the_traefik_that_was_started_with_it() {
+fn static_file_has_one_traefik() {
     let rig = Rig::new(Kind::Toml);
     let (first, echo) = (rig.start(), Echo::start());
     let other = rig.sibling();

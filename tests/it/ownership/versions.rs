@@ -8,9 +8,9 @@ use super::{plain, refused};
 use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
-    parents_are_stored_only_once_a_traefik_was_asked,
-    an_old_traefik_keeps_a_table_flat_for_all,
-    a_nested_table_is_refused_to_an_old_traefik_with_the_way_back,
+    parents_await_traefiks_version,
+    old_traefik_keeps_table_flat,
+    nested_table_refuses_old_traefik,
 }
 
 /// As many routes as make parents pay.
@@ -23,7 +23,7 @@ fn has_parents(rig: &Rig) -> bool {
     rig.rules_text().contains("parentRefs")
 }
 
-fn parents_are_stored_only_once_a_traefik_was_asked(kind: Kind) {
+fn parents_await_traefiks_version(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
     let offline = plain(&rig).offline().unwrap();
@@ -52,7 +52,7 @@ fn parents_are_stored_only_once_a_traefik_was_asked(kind: Kind) {
     assert_eq!(fresh.landed("h", "/user/n299/"), Some(echo.port));
 }
 
-fn an_old_traefik_keeps_a_table_flat_for_all(kind: Kind) {
+fn old_traefik_keeps_table_flat(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let echo = Echo::start();
@@ -70,7 +70,7 @@ fn an_old_traefik_keeps_a_table_flat_for_all(kind: Kind) {
     assert!(!has_parents(&rig));
 }
 
-fn a_nested_table_is_refused_to_an_old_traefik_with_the_way_back(kind: Kind) {
+fn nested_table_refuses_old_traefik(kind: Kind) {
     let rig = Rig::new(kind);
     let second = rig.sibling();
     let echo = Echo::start();

@@ -326,12 +326,12 @@ fn check_all(syntax: Syntax, fragments: &Fragments) -> usize {
 }
 
 #[test]
-fn only_what_is_ours_differs_in_toml() {
+fn toml_differs_only_in_ours() {
     assert!(check_all(Syntax::Toml, &TOML) > 300);
 }
 
 #[cfg(feature = "yaml")]
 #[test]
-fn only_what_is_ours_differs_in_yaml() {
+fn yaml_differs_only_in_ours() {
     assert!(check_all(Syntax::Yaml, &YAML) > 600);
 }

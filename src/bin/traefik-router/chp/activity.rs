@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counter_is_summed_by_router_and_outcome() {
+    fn counter_is_summed_by_router() {
         let text = "\
 # HELP traefik_router_requests_total How many HTTP requests are processed on a router.
 traefik_router_requests_total{code=\"200\",method=\"GET\",protocol=\"http\",router=\"a@file\",service=\"s@file\"} 3
@@ -341,7 +341,7 @@ traefik_router_requests_total{code=\"200\" broken
     }
 
     #[test]
-    fn where_traefik_connects_to() {
+    fn targets_become_socket_addresses() {
         let names = HashMap::from([("hub".to_string(), vec!["10.0.0.1".parse().unwrap()])]);
         for (target, address) in [
             ("http://127.0.0.1:9001", Some("127.0.0.1:9001")),

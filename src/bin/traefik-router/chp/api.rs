@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens() {
+    fn token_is_read_from_header() {
         for (header, token) in [
             ("token secret", Some("secret")),
             ("token \t secret", Some("secret")),

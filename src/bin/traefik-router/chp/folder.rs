@@ -170,14 +170,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_for_its_owner_alone() {
+    fn only_its_owner_has_access() {
         let folder = Folder::new().unwrap();
         let mode = folder.path().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         folder.remove();
     }
     #[test]
-    fn what_was_removed_is_made_anew_and_goes_in_the_end() {
+    fn removed_folder_is_made_anew() {
         let folder = Folder::new().unwrap();
         let path = folder.path().to_path_buf();
         for remove in [
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_put_in_its_place_stays() {
+    fn foreign_replacement_stays() {
         let folder = Folder::new().unwrap();
         let path = folder.path().to_path_buf();
         fs::remove_dir_all(&path).unwrap();

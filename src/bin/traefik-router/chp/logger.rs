@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_ends_the_program() {
+    fn panicking_thread_ends_the_program() {
         let mut other = std::process::Command::new(std::env::current_exe().unwrap());
         let name = "chp::logger::tests::one_thread_panics";
         let ended = other
@@ -216,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_record() {
+    fn message_is_one_record() {
         let told = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
         assert_eq!(told, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
     }
 
     #[test]
-    fn what_has_no_room_is_counted_in_its_place() {
+    fn dropped_lines_are_counted() {
         let queue = Queue::new();
         let long = format!("{}\n", "x".repeat(MAX_WAITING - 5));
         for line in ["a\n", &long, &long, "b\n", "c\n"] {
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told() {
+    fn levels_depend_on_the_target() {
         for (target, level, expected) in [
             ("traefik", Level::Info, true),
             ("traefik", Level::Debug, false),

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_as_prometheus_reads_them() {
+    fn counts_follow_prometheus_format() {
         let metrics = Metrics::default();
         metrics.answered("POST", 201);
         metrics.answered("POST", 201);

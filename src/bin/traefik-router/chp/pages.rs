@@ -156,7 +156,7 @@ mod tests {
     use super::path_of;
 
     #[test]
-    fn a_url_without_its_host() {
+    fn url_is_cut_to_path() {
         for (url, path) in [
             ("http://h:1/a?b=c://d", "/a?b=c://d"),
             ("https://h", "/"),

@@ -168,7 +168,7 @@ mod tests {
 
     /// Or else clients that are silent would fill the relay.
     #[test]
-    fn who_is_left_by_the_server_is_left_by_the_relay() {
+    fn server_hangup_ends_the_relay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let server = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -190,7 +190,7 @@ mod tests {
 
     /// Or else targets that are silent would fill the relays.
     #[test]
-    fn who_is_left_by_traefik_is_left_by_the_relay() {
+    fn traefik_hangup_ends_the_relay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let target = UnixListener::bind(&path).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_without_room_is_not_waited_for_without_a_bound() {
+    fn wait_for_full_target_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let target = UnixListener::bind(&path).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_share_a_connection_limit() {
+    fn relays_share_one_connection_limit() {
         let folder = tempfile::tempdir().unwrap();
         let relays = Relays {
             limit: ConnectionLimit::new(1),

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_routespecs() {
+    fn paths_become_routespecs() {
         for (host_routing, path, spec, key) in [
             (false, "", "/", "/"),
             (false, "/", "/", "/"),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
+    fn targets_are_converted_and_shown() {
         let rules = |no_prepend_path| Rules {
             no_prepend_path,
             ..plain()

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_both_ways_are_counted_and_a_closed_connection_is_gone() {
+    fn bytes_of_connections_are_counted() {
         let own = std::process::id();
         for host in ["127.0.0.1", "::1"] {
             let Ok(listener) = TcpListener::bind((host, 0)) else {

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_line_is_named_and_not_shown() {
+    fn bad_line_is_not_shown() {
         for (text, expected) in [
             (
                 "backend = \"toml:x.toml\"\npassword = \"hunter2\"\n",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_beside_the_configuration() {
+    fn paths_follow_the_configuration_file() {
         let text = "backend = \"toml:rules.toml\"\napi-user = \"a\"\ntimeout = 5\n\
                     traefik-bin = \"traefik\"\napi-ca-file = \"ca.pem\"\napi-url = [\"b\", \"c\"]\n";
         let values = parse(text, Path::new("/etc/x")).unwrap();

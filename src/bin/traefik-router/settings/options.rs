@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_option_is_in_the_guide() {
+    fn guide_has_every_option() {
         let guide = include_str!("../../../../docs/shell.md");
         for option in keys() {
             let option = option.get_long().unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_is_taken_by_a_command() {
+    fn every_option_has_a_command() {
         let all = Settings::augment_args(Command::new(""));
         let known: BTreeSet<_> = all
             .get_arguments()

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_speaks_to_the_terminal() {
+    fn control_characters_are_escaped() {
         let text = "a\u{1b}[31m\u{9b}b\nc\u{202e}é";
         assert_eq!(shown(text), "a\\u{1b}[31m\\u{9b}b\\u{a}c\\u{202e}é");
     }

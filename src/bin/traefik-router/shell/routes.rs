@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_does_not_hide_what_was_moved() {
+    fn failure_reports_moved_routes() {
         let moved = Moved {
             entrypoint: Some("web".into()),
             tls: None,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn requests() {
+    fn urls_become_host_and_path() {
         for (url, expected) in [
             ("/user/zoe?x=/", ("", "/user/zoe?x=/")),
             ("http://h.x:8000/a/b", ("h.x:8000", "/a/b")),

@@ -166,7 +166,7 @@ mod tests {
     const SHORT: &str = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
     #[test]
-    fn whoever_holds_connections_locks_nobody_out() {
+    fn held_connections_lock_nobody_out() {
         let (address, _) = start();
         for held in [
             "",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn while_all_are_at_work_others_wait_and_no_answer_is_lost() {
+    fn busy_server_loses_no_answer() {
         let (address, begun) = start();
         let at_work = put_to_work(address, &begun, LIMIT);
         let later: Vec<_> = (0..2 * LIMIT).map(|_| begin(address, SHORT)).collect();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_on_and_on_locks_nobody_out() {
+    fn endless_requests_lock_nobody_out() {
         let (address, _) = start();
         let batch = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
         for _ in 0..LIMIT {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_are_refused_again_and_again_lock_nobody_out() {
+    fn refused_clients_lock_nobody_out() {
         let (address, _) = start();
         for _ in 0..LIMIT {
             let mut stream = begin(address, "");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_reads_nothing_is_left() {
+    fn client_reading_nothing_is_disconnected() {
         let (address, _) = start();
         let mut stream = begin(address, "GET /long HTTP/1.1\r\nHost: h\r\n\r\n");
         std::thread::sleep(Duration::from_secs(35));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_longest_makes_room() {
+    fn longest_waiting_client_makes_room() {
         let (address, _) = start();
         let wait = |_| {
             let mut stream = begin(address, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_just_come_has_a_moment_to_ask() {
+    fn new_client_has_grace_period() {
         let (address, begun) = start();
         let at_work = put_to_work(address, &begun, LIMIT - 1);
         let newcomers: Vec<_> = (0..LIMIT).map(|_| begin(address, "")).collect();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_on_gets_the_whole_of_a_long_answer() {
+    fn steady_reader_gets_whole_answer() {
         let (address, _) = start();
         let long = "GET /long HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
         let mut reader = begin(address, long);

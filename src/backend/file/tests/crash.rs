@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use serde_json::json;
 
-use super::FileBackend;
+use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;
-use crate::fault::{Step, observer::observed};
+use crate::fault::{Step, observed};
 use crate::route::{Change, Route, Table};
 
 const COMMITS: usize = 40;
@@ -151,7 +151,7 @@ fn commit(backend: &FileBackend, n: usize) -> crate::Result<()> {
 }
 
 #[test]
-fn a_power_cut_loses_no_commit_that_was_acknowledged() {
+fn power_cut_keeps_acknowledged_commits() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().canonicalize().unwrap().join("rules.toml");
     let events = Rc::new(RefCell::new(Vec::new()));
@@ -220,7 +220,7 @@ fn after_a_restart(files: &BTreeMap<PathBuf, String>, rules: &Path) -> Table {
 }
 
 #[test]
-fn a_step_that_fails_is_told_and_the_next_commit_goes_on() {
+fn failed_step_is_reported() {
     let mut failed = 0;
     for step in 1.. {
         let folder = tempfile::tempdir().unwrap();
@@ -274,7 +274,7 @@ fn a_step_that_fails_is_told_and_the_next_commit_goes_on() {
 /// have the number and the times of one from before.
 #[cfg(unix)]
 #[test]
-fn no_other_file_gets_the_number_of_the_one_that_is_known() {
+fn known_inode_is_not_reused() {
     use std::os::unix::fs::MetadataExt as _;
 
     let folder = tempfile::tempdir().unwrap();

@@ -10,10 +10,10 @@ use std::process::Command;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 
-use super::FileBackend;
+use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::{ErrorKind, Stored};
-use crate::fault::{Step, observer::observed};
+use crate::fault::{Step, observed};
 use crate::route::Change;
 
 const ACCESS: &str = "system.posix_acl_access";
@@ -115,7 +115,7 @@ impl Place {
 }
 
 #[test]
-fn a_change_keeps_owner_group_mode_and_acl() {
+fn change_keeps_owner_and_permissions() {
     // The group may do less than its mode says, which is the mask: the hash is not for it.
     let acls = [
         None,
@@ -146,7 +146,7 @@ fn a_change_keeps_owner_group_mode_and_acl() {
 }
 
 #[test]
-fn a_default_acl_of_the_folder_opens_no_file_to_others() {
+fn folder_default_acl_grants_nothing() {
     let place = Place::new().with_default_acl();
     let backend = opened(&place.rules);
     let lock = crate::lock::path_of(&place.rules);
@@ -166,7 +166,7 @@ fn a_default_acl_of_the_folder_opens_no_file_to_others() {
 
 /// Whoever can open a lock can hold it. The mask stands where the mode has the group.
 #[test]
-fn the_mask_of_an_acl_does_not_give_the_lock_to_the_group() {
+fn acl_mask_grants_no_lock() {
     let place = Place::new();
     let backend = opened(&place.rules);
     set_acl(&place.rules, ACCESS, &acl(6, 0, 6));
@@ -180,7 +180,7 @@ fn the_mask_of_an_acl_does_not_give_the_lock_to_the_group() {
 const FOLDER: &str = "TRAEFIK_ROUTER_TEST_FOLDER";
 
 #[test]
-fn a_file_whose_owner_cannot_be_kept_is_refused_before_a_write() {
+fn losing_the_owner_is_refused() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return as_another_user(Path::new(&folder));
     }
@@ -198,8 +198,7 @@ fn a_file_whose_owner_cannot_be_kept_is_refused_before_a_write() {
         fs::remove_file(crate::lock::path_of(&place.rules)).unwrap();
         let text = fs::read(&place.rules).unwrap();
         let before = access(&place.rules);
-        let name =
-            "backend::file::access::a_file_whose_owner_cannot_be_kept_is_refused_before_a_write";
+        let name = "backend::file::tests::access::losing_the_owner_is_refused";
         let test = std::env::current_exe().unwrap();
         let output = Command::new(&test)
             .args(["--exact", name, "--nocapture"])
