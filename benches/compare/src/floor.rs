@@ -219,11 +219,11 @@ fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Res
     if plan.etcd.is_none() {
         let pem = plan.folder.join(pem);
         let certificate = match plan.backend {
-            "toml" => format!(
-                "[tls.stores.default.defaultCertificate]\ncertFile = {pem:?}\nkeyFile = {pem:?}\n"
+            "yaml" => format!(
+                "tls:\n  stores:\n    default:\n      defaultCertificate: {{certFile: {pem:?}, keyFile: {pem:?}}}\n"
             ),
             _ => format!(
-                "tls:\n  stores:\n    default:\n      defaultCertificate: {{certFile: {pem:?}, keyFile: {pem:?}}}\n"
+                "[tls.stores.default.defaultCertificate]\ncertFile = {pem:?}\nkeyFile = {pem:?}\n"
             ),
         };
         fs::write(rules, certificate)?;
