@@ -9,15 +9,15 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use kit::etcd::Cluster;
+use kit::ports;
+use kit::tools::{ETCD, TRAEFIK};
 use serde_json::json;
 use tempfile::TempDir;
-use traefik_router::etcd::Client;
 use traefik_router::{Backend, Change, Etcd, FileBackend, KvBackend, MemoryBackend, Route, Router};
 
 const SIZES: [usize; 4] = [0, 100, 1_000, 10_000];
@@ -40,38 +40,28 @@ fn filled(router: Router, size: usize) -> Router {
     router
 }
 
-/// A folder, and an etcd in it where one is needed.
+/// A folder, and an etcd where one is needed.
 struct Place {
     folder: TempDir,
-    _etcd: Option<Server>,
+    etcd: Option<Cluster>,
 }
-
-/// An etcd that ends with its place.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-const ETCD: &str = "http://127.0.0.1:20379";
 
 impl Place {
     fn new(kind: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let etcd = (kind == "etcd").then(|| Server::start(folder.path()));
-        Self {
-            folder,
-            _etcd: etcd,
-        }
+        // What is stored is flushed to the disk, as it is in the files.
+        let options = ["--unsafe-no-fsync=false", "--log-level=error"];
+        let etcd = || Cluster::with(&ETCD.path(), 1, &options, None);
+        let etcd = (kind == "etcd").then(etcd);
+        Self { folder, etcd }
     }
 
     fn backend(&self, kind: &str) -> Box<dyn Backend> {
+        if let Some(etcd) = &self.etcd {
+            return Box::new(KvBackend::new(Etcd::new(etcd.urls()).unwrap()));
+        }
         match kind {
             "memory" => Box::new(MemoryBackend::new()),
-            "etcd" => Box::new(KvBackend::new(Etcd::new([ETCD]).unwrap())),
             _ => Box::new(FileBackend::new(
                 self.folder.path().join(format!("rules.{kind}")),
             )),
@@ -83,49 +73,15 @@ impl Place {
     }
 
     fn started(&self, kind: &str) -> Router {
+        let [web, api] = [(); 2].map(|()| format!("http://127.0.0.1:{}", ports::free()));
         Router::builder(self.backend(kind))
-            .public_url("http://127.0.0.1:20080")
-            .traefik_api_url("http://127.0.0.1:20099")
+            .public_url(web)
+            .traefik_api_url(api)
             .static_config_file(self.folder.path().join("traefik.toml"))
-            .traefik_bin(tool("TRAEFIK_BIN", "traefik", "traefik"))
+            .traefik_bin(TRAEFIK.path())
             .check_route_timeout(Duration::from_secs(120))
             .start()
             .unwrap()
-    }
-}
-
-impl Server {
-    fn start(folder: &Path) -> Self {
-        let child = Command::new(tool("ETCD_BIN", "etcd-3.5/etcd", "etcd"))
-            .arg("--data-dir")
-            .arg(folder.join("etcd"))
-            .args([
-                "--listen-client-urls",
-                ETCD,
-                "--advertise-client-urls",
-                ETCD,
-            ])
-            .args(["--listen-peer-urls", "http://127.0.0.1:20380"])
-            .args(["--log-level", "error"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self(child);
-        let client = Client::new([ETCD]).unwrap();
-        while client.get("ready").is_err() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-}
-
-/// A program from an environment variable, from where `cargo xtask tools` puts it, or from PATH.
-fn tool(variable: &str, place: &str, name: &str) -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
-    match std::env::var_os(variable) {
-        Some(program) => program.into(),
-        None if tools.join(place).is_file() => tools.join(place),
-        None => name.into(),
     }
 }
 

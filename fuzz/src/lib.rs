@@ -1,11 +1,10 @@
-//! What the fuzz targets share: a folder in memory, and a server that answers what it is told.
+//! What the fuzz targets share: a folder in memory, and a server that answers what a target sets.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
+use std::sync::{LazyLock, Mutex};
 
+use kit::Server;
+use kit::server::response;
 use tempfile::TempDir;
 
 /// A new folder, in memory where the system has one for that: commits are flushed to the disk.
@@ -26,65 +25,12 @@ pub fn file(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Answers every request with what it was last told.
-pub struct Server {
-    pub url: String,
-    answer: Arc<Mutex<Vec<u8>>>,
-}
+static ANSWER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static SERVER: LazyLock<Server> =
+    LazyLock::new(|| Server::answering(|_| Some(ANSWER.lock().expect("no thread panics").clone())));
 
-impl Server {
-    /// The one of this process.
-    pub fn get() -> &'static Self {
-        static SERVER: OnceLock<Server> = OnceLock::new();
-        SERVER.get_or_init(Self::start)
-    }
-
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound");
-        let answer = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&answer);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let told = Arc::clone(&told);
-                // A client that goes away is none of our concern.
-                thread::spawn(move || serve(client, &told).ok());
-            }
-        });
-        Self {
-            url: format!("http://{address}"),
-            answer,
-        }
-    }
-
-    /// From here on answers this.
-    pub fn answers(&self, status: u16, headers: &str, body: &[u8]) {
-        let length = body.len();
-        let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n");
-        *self.answer.lock().expect("no thread panics") = [head.as_bytes(), body].concat();
-    }
-}
-
-fn serve(mut client: TcpStream, answer: &Mutex<Vec<u8>>) -> std::io::Result<()> {
-    client.set_nodelay(true)?;
-    let mut requests = BufReader::new(client.try_clone()?);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if requests.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            let line = line.trim_end().to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        std::io::copy(&mut requests.by_ref().take(length), &mut std::io::sink())?;
-        let bytes = answer.lock().expect("no thread panics").clone();
-        client.write_all(&bytes)?;
-    }
+/// The URL of a server that from now on answers every request with this.
+pub fn answers(status: u16, headers: &str, body: &[u8]) -> String {
+    *ANSWER.lock().expect("no thread panics") = response(status, headers, body);
+    SERVER.url()
 }

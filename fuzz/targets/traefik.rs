@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use fuzz::Server;
+use fuzz::answers;
 use libfuzzer_sys::fuzz_target;
 use traefik_router::traefik::Api;
 use traefik_router::{MemoryBackend, Router};
@@ -13,11 +13,10 @@ const WAIT: Duration = Duration::from_millis(20);
 
 fuzz_target!(|input: (u8, u8, Option<u64>, &[u8])| {
     let (call, status, next_page, body) = input;
-    let server = Server::get();
     let status = [200, 200, 200, 301, 401, 404, 500][usize::from(status) % 7];
     let next_page = next_page.map(|page| format!("x-next-page: {page}\r\n"));
-    server.answers(status, next_page.as_deref().unwrap_or_default(), body);
-    let api = Api::new(&server.url).expect("a URL").timeout(WAIT);
+    let url = answers(status, next_page.as_deref().unwrap_or_default(), body);
+    let api = Api::new(&url).expect("a URL").timeout(WAIT);
     match call % 11 {
         0 => drop(api.version()),
         1 => drop(api.overview()),
@@ -31,7 +30,7 @@ fuzz_target!(|input: (u8, u8, Option<u64>, &[u8])| {
         9 => drop(api.generation("m@file")),
         _ => {
             let router = Router::builder(MemoryBackend::new())
-                .traefik_api_url(&server.url)
+                .traefik_api_url(&url)
                 .traefik_api_timeout(WAIT)
                 .check_route_timeout(WAIT);
             if let Ok(router) = router.attach() {

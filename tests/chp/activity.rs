@@ -2,7 +2,11 @@
 
 use std::net::TcpStream;
 
-use crate::support::{Echo, Proxy, eventually};
+use kit::process::send_signal;
+use kit::server::response;
+use kit::{Echo, Server, eventually};
+
+use crate::support::Proxy;
 
 fn last_activity(proxy: &Proxy, path: &str) -> String {
     let told = proxy.get(path).json();
@@ -77,15 +81,7 @@ fn only_requests_count_as_use() {
 #[test]
 fn refused_requests_count_as_nothing() {
     let proxy = Proxy::start(&[]);
-    let target = Echo::serve(|mut stream, _| {
-        use std::io::{Read as _, Write as _};
-        while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
-            let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nGo!\n";
-            if stream.write_all(answer).is_err() {
-                return;
-            }
-        }
-    });
+    let target = Server::answering(|_| Some(response(403, "", b"Go!\n")));
     proxy.add("/user/x", &target.url());
     let witness = Witness::new(&proxy);
     let begun = last_activity(&proxy, "/user/x");
@@ -104,7 +100,7 @@ fn use_survives_traefiks_restart() {
     assert_eq!(proxy.through("/user/x").status, 200);
     witness.wait();
     let before = last_activity(&proxy, "/user/x");
-    crate::support::proxy::signal(proxy.traefik(), "KILL");
+    send_signal(proxy.traefik(), "KILL");
     eventually("Traefik was started again", || {
         proxy.log().contains("was started again")
     });

@@ -1,90 +1,21 @@
 //! Routes in etcd.
 
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use crate::support::proxy::{find, ours, signal};
-use crate::support::{Echo, Proxy, eventually, ports};
-use crate::tls::Ca;
+use kit::etcd::Cluster;
+use kit::process::send_signal;
+use kit::tools::ETCD;
+use kit::{Ca, Echo, eventually, ports};
 
-/// Killed when it is dropped.
-struct Etcd {
-    process: Child,
-    port: u16,
-    peer: u16,
-    folder: tempfile::TempDir,
+use crate::support::Proxy;
+use crate::support::proxy::ours;
+
+fn start() -> Cluster {
+    Cluster::start(&ETCD.path())
 }
 
-impl Etcd {
-    fn start() -> Self {
-        Self::start_with("http", &[])
-    }
-
-    fn start_with(scheme: &str, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let [port, peer] = [(); 2].map(|()| ports::free());
-        let mut etcd = Self {
-            process: Self::spawn(&folder.path().join("data"), port, peer, scheme, arguments),
-            port,
-            peer,
-            folder,
-        };
-        etcd.wait();
-        etcd
-    }
-
-    fn spawn(data: &Path, port: u16, peer: u16, scheme: &str, arguments: &[&str]) -> Child {
-        let program = find("ETCD_BIN", "etcd", "target/tools/etcd-3.5/etcd")
-            .expect("etcd was not found: run `cargo xtask tools`, or set ETCD_BIN");
-        let url = format!("{scheme}://127.0.0.1:{port}");
-        let peer = format!("http://127.0.0.1:{peer}");
-        let mut command = Command::new(program);
-        command.arg("--data-dir").arg(data).args(arguments);
-        for (option, url) in [
-            ("--listen-client-urls", &url),
-            ("--advertise-client-urls", &url),
-            ("--listen-peer-urls", &peer),
-            ("--initial-advertise-peer-urls", &peer),
-        ] {
-            command.args([option, url]);
-        }
-        command.arg(format!("--initial-cluster=default={peer}"));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        child.unwrap()
-    }
-
-    fn wait(&mut self) {
-        eventually("etcd listens", || {
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        });
-    }
-
-    /// Ends it, copies its data from one folder to another, and starts it again.
-    fn copy(&mut self, from: &str, to: &str) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        let [from, to] = [from, to].map(|name| self.folder.path().join(name));
-        std::fs::remove_dir_all(&to).ok();
-        let copied = Command::new("cp").arg("-r").args([from, to]).status();
-        assert!(copied.unwrap().success());
-        let data = self.folder.path().join("data");
-        self.process = Self::spawn(&data, self.port, self.peer, "http", &[]);
-        self.wait();
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-impl Etcd {
-    fn store(&self) -> String {
-        format!("etcd:http://127.0.0.1:{}", self.port)
-    }
+fn store(etcd: &Cluster) -> String {
+    format!("etcd:{}", etcd.url())
 }
 
 /// A program that has to end by itself; what it wrote until then.
@@ -100,14 +31,14 @@ fn ends_at_once(arguments: &[&str], why: &str) -> String {
 /// From a backup that is not empty. JupyterHub adds what lacks by itself.
 #[test]
 fn restored_etcd_is_taken_over() {
-    let (mut etcd, echo) = (Etcd::start(), Echo::start());
-    let proxy = Proxy::start(&["--backend", &etcd.store()]);
+    let (mut etcd, echo) = (start(), Echo::start());
+    let proxy = Proxy::start(&["--backend", &store(&etcd)]);
     proxy.add("/kept", &echo.url());
-    etcd.copy("data", "backup");
+    etcd.back_up(0);
     for n in 0..5 {
         proxy.add(&format!("/lost{n}"), &echo.url());
     }
-    etcd.copy("backup", "data");
+    etcd.restore(0);
     assert_eq!(proxy.get("").json().as_object().unwrap().len(), 1);
     proxy.add("/new", &echo.url());
     for path in ["/kept", "/new"] {
@@ -119,8 +50,8 @@ fn restored_etcd_is_taken_over() {
 /// Replicas, and a rolling update: whichever ends, no route of the others goes.
 #[test]
 fn any_of_several_may_end() {
-    let (etcd, echo) = (Etcd::start(), Echo::start());
-    let store = etcd.store();
+    let (etcd, echo) = (start(), Echo::start());
+    let store = store(&etcd);
     let older = Proxy::start(&["--backend", &store]);
     older.add("/old", &echo.url());
     let newer = Proxy::start(&["--backend", &store, "--keep-routes"]);
@@ -158,8 +89,8 @@ fn any_of_several_may_end() {
 
 #[test]
 fn next_program_keeps_served_routes() {
-    let (etcd, echo) = (Etcd::start(), Echo::start());
-    let store = etcd.store();
+    let (etcd, echo) = (start(), Echo::start());
+    let store = store(&etcd);
     let first = Proxy::start(&["--backend", &store]);
     first.add("/x", &echo.url());
     let log = ends_at_once(&["--backend", &store], "--keep-routes");
@@ -179,8 +110,8 @@ fn next_program_keeps_served_routes() {
 /// What the services have is stored with the routes, which are the others' as well.
 #[test]
 fn options_changing_others_are_refused() {
-    let (etcd, echo) = (Etcd::start(), Echo::start());
-    let store = etcd.store();
+    let (etcd, echo) = (start(), Echo::start());
+    let store = store(&etcd);
     let first = Proxy::start(&["--backend", &store]);
     first.add("/x", &echo.url());
     for option in [&["--proxy-timeout", "9000"][..], &["--change-origin"]] {
@@ -234,8 +165,8 @@ fn file_serves_one_program() {
 
 #[test]
 fn routes_pages_and_options_work() {
-    let (etcd, echo) = (Etcd::start(), Echo::start());
-    let store = etcd.store();
+    let (etcd, echo) = (start(), Echo::start());
+    let store = store(&etcd);
     let stop = |mut proxy: Proxy| {
         proxy.signal("TERM");
         assert!(proxy.wait_for_end().success());
@@ -266,12 +197,12 @@ fn routes_pages_and_options_work() {
 
 #[test]
 fn private_files_are_written_again() {
-    let (etcd, echo) = (Etcd::start(), Echo::start());
+    let (etcd, echo) = (start(), Echo::start());
     let temp = tempfile::tempdir().unwrap();
     let there = |command: &mut Command| {
         command.env("TMPDIR", temp.path());
     };
-    let proxy = Proxy::start_with(there, &["--backend", &etcd.store()]);
+    let proxy = Proxy::start_with(there, &["--backend", &store(&etcd)]);
     let folder = std::fs::read_dir(temp.path()).unwrap().flatten().next();
     let folder = folder.unwrap().path();
     let names = || {
@@ -291,10 +222,10 @@ fn private_files_are_written_again() {
         }
         eventually("all is there again", || names() == before);
         if !whole {
-            signal(first, "KILL");
+            send_signal(first, "KILL");
         }
         eventually("another Traefik serves", || {
-            proxy.traefik() != first && TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
+            proxy.traefik() != first && ports::is_open(proxy.port)
         });
         proxy.add(name, &echo.url());
         assert_eq!(proxy.through(name).landed(), Some(echo.port));
@@ -303,22 +234,11 @@ fn private_files_are_written_again() {
 
 #[test]
 fn tls_and_own_prefixes_work() {
-    let (ca, echo) = (Ca::new(), Echo::start());
-    let [[cert, key], [client_cert, client_key]] = ["etcd", "client"].map(|name| ca.sign(name));
-    let authority = ca.path("ca.crt");
-    let etcd = Etcd::start_with(
-        "https",
-        &[
-            "--cert-file",
-            &cert,
-            "--key-file",
-            &key,
-            "--trusted-ca-file",
-            &authority,
-            "--client-cert-auth",
-        ],
-    );
-    let store = format!("etcd:https://127.0.0.1:{}", etcd.port);
+    let (ca, echo) = (Ca::generate(), Echo::start());
+    let [client_cert, client_key] = ca.sign_files("client");
+    let authority = ca.path("ca.pem");
+    let etcd = Cluster::with(&ETCD.path(), 1, &[], Some(&ca.sign_for_etcd(true)));
+    let store = store(&etcd);
     let tls = [
         "--backend",
         &store,

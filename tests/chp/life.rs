@@ -4,8 +4,11 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::proxy::{is_alive, ours, signal};
-use crate::support::{Echo, Proxy, eventually};
+use kit::process::{is_alive, send_signal};
+use kit::{Echo, eventually, ports};
+
+use crate::support::Proxy;
+use crate::support::proxy::ours;
 
 #[test]
 fn signal_ends_program_and_traefik() {
@@ -130,10 +133,9 @@ fn killed_traefik_restarts_with_routes() {
     let (proxy, echo) = (Proxy::start(&[]), Echo::start());
     proxy.add("/x", &echo.url());
     let first = proxy.traefik();
-    signal(first, "KILL");
+    send_signal(first, "KILL");
     eventually("another Traefik serves", || {
-        TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
-            && proxy.log().contains("was started again")
+        ports::is_open(proxy.port) && proxy.log().contains("was started again")
     });
     assert_ne!(proxy.traefik(), first);
     assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
@@ -148,7 +150,7 @@ fn repeatedly_killed_traefik_ends_program() {
     eventually("it has given up", || {
         let traefik = proxy.traefik();
         if traefik != killed && is_alive(traefik) {
-            signal(traefik, "KILL");
+            send_signal(traefik, "KILL");
             killed = traefik;
         }
         proxy.log().contains("giving up")
@@ -235,7 +237,7 @@ fn crash_loop_backs_off() {
     let moody = Moody::new();
     let mut proxy = moody.start_proxy();
     moody.ends_at_once(true);
-    signal(proxy.traefik(), "KILL");
+    send_signal(proxy.traefik(), "KILL");
     eventually("it has failed twice", || moody.ends().len() > 1);
     assert_eq!(proxy.get("").status, 200, "the REST API answers meanwhile");
     assert!(!proxy.wait_for_end().success());
@@ -260,7 +262,7 @@ fn traefik_serving_nothing_ends_program() {
     let moody = Moody::new();
     let mut proxy = moody.start_proxy();
     moody.serves_nothing(true);
-    signal(proxy.traefik(), "KILL");
+    send_signal(proxy.traefik(), "KILL");
     eventually("it was started twice", || moody.deaf_starts().len() > 1);
     assert_eq!(proxy.get("").status, 200, "the REST API answers meanwhile");
     eventually("it has given up", || proxy.log().contains("giving up"));
@@ -278,7 +280,7 @@ fn serving_resumes_after_serving_nothing() {
     let proxy = moody.start_proxy();
     proxy.add("/x", &echo.url());
     moody.serves_nothing(true);
-    signal(proxy.traefik(), "KILL");
+    send_signal(proxy.traefik(), "KILL");
     eventually("it was started twice", || moody.deaf_starts().len() > 1);
     moody.serves_nothing(false);
     eventually("it serves", || proxy.log().contains("was started again"));
@@ -291,12 +293,11 @@ fn serving_resumes_after_crash_loop() {
     let proxy = moody.start_proxy();
     proxy.add("/x", &echo.url());
     moody.ends_at_once(true);
-    signal(proxy.traefik(), "KILL");
+    send_signal(proxy.traefik(), "KILL");
     eventually("it has failed twice", || moody.ends().len() > 1);
     moody.ends_at_once(false);
     eventually("it serves", || {
-        TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
-            && proxy.log().contains("was started again")
+        ports::is_open(proxy.port) && proxy.log().contains("was started again")
     });
     assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
 }
@@ -412,7 +413,7 @@ fn unix_sockets_serve_as_ports() {
 
 #[test]
 fn port_in_use_is_reported() {
-    let taken = crate::support::ports::listen();
+    let taken = ports::listen();
     let port = taken.local_addr().unwrap().port().to_string();
     for option in ["--port", "--api-port"] {
         let mut command = ours();
@@ -517,10 +518,10 @@ fn is_whole(proxy: &Proxy, echo: &Echo, name: &str) {
 #[track_caller]
 fn kill_traefik(proxy: &Proxy, echo: &Echo) {
     let killed = proxy.traefik();
-    signal(killed, "KILL");
+    send_signal(killed, "KILL");
     eventually("another Traefik serves", || {
         proxy.traefik() != killed
-            && TcpStream::connect(("127.0.0.1", proxy.port)).is_ok()
+            && ports::is_open(proxy.port)
             && proxy.through("/first").landed() == Some(echo.port)
     });
 }

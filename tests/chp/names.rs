@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Echo, Proxy};
+use kit::Echo;
+
+use crate::support::Proxy;
 
 /// Percent-encodes all but letters, digits and `keep`.
 fn quoted(text: &str, keep: &str) -> String {
@@ -83,7 +85,7 @@ fn path_begins_with_the_host() {
     proxy.add("", &root.url());
     proxy.add("/hub.example.org", &hub.url());
     proxy.add("/zoe.example.org/user/zoe", &user.url());
-    let landed = |host, path| crate::support::client::get(proxy.port, host, path).landed();
+    let landed = |host, path| kit::client::get(proxy.port, host, path).landed();
     assert_eq!(landed("hub.example.org:8000", "/hub/home"), Some(hub.port));
     assert_eq!(landed("zoe.example.org", "/user/zoe/lab"), Some(user.port));
     assert_eq!(landed("zoe.example.org", "/other"), Some(root.port));

@@ -1,10 +1,12 @@
 //! What each option does to requests.
 
+use kit::client::Request;
+use kit::tools::TRAEFIK_3_5;
+use kit::{Echo, Server, eventually, ports};
 use serde_json::json;
 
-use crate::support::client::Request;
-use crate::support::proxy::{find, ours};
-use crate::support::{Echo, Proxy, eventually, ports};
+use crate::support::Proxy;
+use crate::support::proxy::ours;
 
 #[test]
 fn requests_reach_target_unchanged() {
@@ -75,7 +77,7 @@ fn headers_are_added_and_changed() {
 #[test]
 fn silent_target_is_503() {
     let proxy = Proxy::start(&["--proxy-timeout", "300"]);
-    let silent = Echo::serve(|stream, _| {
+    let silent = Server::serve(|stream| {
         std::thread::sleep(std::time::Duration::from_secs(5));
         drop(stream);
     });
@@ -197,10 +199,8 @@ fn configuration_file_names_the_store() {
 
 #[test]
 fn old_traefik_brings_advice() {
-    let old = find("TRAEFIK_3_5_BIN", "traefik-3.5", "target/tools/traefik-3.5")
-        .expect("Traefik 3.5 was not found: run `cargo xtask tools --all`");
     let mut command = ours();
-    command.arg("chp").env("TRAEFIK_BIN", old);
+    command.arg("chp").env("TRAEFIK_BIN", TRAEFIK_3_5.path());
     let mut proxy = Proxy::spawn(command, &[]);
     assert!(!proxy.wait_for_end().success());
     for words in ["encodedCharacters", "is too old", "where a newer one is"] {

@@ -4,8 +4,11 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::client::Request;
-use crate::support::{Echo, Proxy, ports};
+use kit::client::Request;
+use kit::server::response;
+use kit::{Echo, Server, ports};
+
+use crate::support::Proxy;
 
 #[test]
 fn health_check_precedes_all_routes() {
@@ -111,12 +114,7 @@ fn default_pages_are_plain_words() {
 fn target_errors_pass_through() {
     for status in [404, 500, 503] {
         let proxy = Proxy::start(&[]);
-        let target = Echo::serve(move |mut stream, _| {
-            use std::io::{Read as _, Write as _};
-            drop(stream.read(&mut [0; 4096]));
-            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 3\r\n\r\nown");
-            drop(stream.write_all(head.as_bytes()));
-        });
+        let target = Server::answering(move |_| Some(response(status, "", b"own")));
         proxy.add("/x", &target.url());
         let answer = proxy.through("/x");
         assert_eq!((answer.status, &*answer.body), (status, "own"));

@@ -3,10 +3,11 @@
 use std::process::Command;
 use std::time::Instant;
 
+use kit::{Echo, ports};
 use serde_json::{Value, json};
 
+use crate::support::Proxy;
 use crate::support::proxy::{Answer, TOKEN, real};
-use crate::support::{Echo, Proxy, ports};
 
 /// Method, path below `/api/routes`, body.
 const CASES: &[(&str, &str, &str)] = &[
@@ -241,7 +242,7 @@ fn metrics_are_served() {
         Echo::start(),
     );
     proxy.add("/x", &echo.url());
-    let metrics = crate::support::client::get(port.parse().unwrap(), "h", "/metrics").body;
+    let metrics = kit::client::get(port.parse().unwrap(), "h", "/metrics").body;
     for line in [
         "traefik_router_chp_api_requests_total{method=\"POST\",code=\"201\"} 1",
         "traefik_router_chp_routes 1",

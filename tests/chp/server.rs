@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use kit::eventually;
+
+use crate::support::Proxy;
 use crate::support::proxy::{TOKEN, ours};
-use crate::support::{Proxy, eventually};
 
 /// What comes back for these bytes, until the server closes the connection.
 fn talk(proxy: &Proxy, bytes: &[u8]) -> String {

@@ -3,79 +3,41 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tempfile::TempDir;
+use kit::{Ca, Echo, eventually, ports};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-use crate::support::pem::{cert_pem, key_pem};
+use crate::support::Proxy;
 use crate::support::proxy::{TOKEN, ours};
-use crate::support::{Echo, Proxy, eventually};
 
-/// A CA, and what it has signed, as files.
-pub(crate) struct Ca {
-    issuer: Issuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-impl Ca {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let pem = cert_pem(&params.self_signed(&key).unwrap());
-        fs::write(folder.path().join("ca.crt"), pem).unwrap();
-        let issuer = Issuer::new(params, key);
-        Self { issuer, folder }
+/// A client that trusts the CA, and shows this certificate.
+pub(crate) fn trusting(ca: &Ca, shows: Option<&[String; 2]>) -> ureq::Agent {
+    let root = Certificate::from_pem(ca.pem.as_bytes()).unwrap().to_owned();
+    let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[root]));
+    if let Some([cert, key]) = shows {
+        let cert = Certificate::from_pem(&fs::read(cert).unwrap())
+            .unwrap()
+            .to_owned();
+        let key = PrivateKey::from_pem(&fs::read(key).unwrap()).unwrap();
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&[cert], key)));
     }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        let path: PathBuf = self.folder.path().join(name);
-        path.to_str().unwrap().into()
-    }
-
-    /// The files of a certificate for 127.0.0.1 and its key.
-    pub(crate) fn sign(&self, name: &str) -> [String; 2] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let files = [
-            self.path(&format!("{name}.crt")),
-            self.path(&format!("{name}.key")),
-        ];
-        fs::write(&files[0], cert_pem(&cert)).unwrap();
-        fs::write(&files[1], key_pem(&key)).unwrap();
-        files
-    }
-
-    /// A client that trusts the CA, and shows this certificate.
-    pub(crate) fn client(&self, shows: Option<&[String; 2]>) -> ureq::Agent {
-        let pem = fs::read(self.path("ca.crt")).unwrap();
-        let root = Certificate::from_pem(&pem).unwrap().to_owned();
-        let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[root]));
-        if let Some([cert, key]) = shows {
-            let cert = Certificate::from_pem(&fs::read(cert).unwrap())
-                .unwrap()
-                .to_owned();
-            let key = PrivateKey::from_pem(&fs::read(key).unwrap()).unwrap();
-            tls = tls.client_cert(Some(ClientCert::new_with_certs(&[cert], key)));
-        }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_idle_connections(0)
-            .tls_config(tls.build());
-        config.build().new_agent()
-    }
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_idle_connections(0)
+        .tls_config(tls.build());
+    config.build().new_agent()
 }
 
 #[test]
 fn both_ports_ask_for_certificates() {
-    let ca = Ca::new();
-    let other_ca = Ca::new();
-    let [server, client, stranger] = [ca.sign("server"), ca.sign("client"), other_ca.sign("x")];
-    let authority = ca.path("ca.crt");
+    let ca = Ca::generate();
+    let other_ca = Ca::generate();
+    let [server, client, stranger] = [
+        ca.sign_files("server"),
+        ca.sign_files("client"),
+        other_ca.sign_files("x"),
+    ];
+    let authority = ca.path("ca.pem");
     let mut command = ours();
     command.arg("chp");
     for (prefix, [cert, key]) in [
@@ -96,7 +58,7 @@ fn both_ports_ask_for_certificates() {
         ]);
     }
     let proxy = Proxy::spawn(command, &[]);
-    let (friend, nobody) = (ca.client(Some(&client)), ca.client(None));
+    let (friend, nobody) = (trusting(&ca, Some(&client)), trusting(&ca, None));
     let routes = format!("https://127.0.0.1:{}/api/routes", proxy.api);
     let token = format!("token {TOKEN}");
     let list = |agent: &ureq::Agent| {
@@ -106,7 +68,7 @@ fn both_ports_ask_for_certificates() {
     eventually("it answers", || matches!(list(&friend), Ok(200)));
     assert!(list(&nobody).is_err(), "a certificate is required");
     assert!(
-        list(&ca.client(Some(&stranger))).is_err(),
+        list(&trusting(&ca, Some(&stranger))).is_err(),
         "one of another CA is refused"
     );
 
@@ -121,9 +83,9 @@ fn both_ports_ask_for_certificates() {
 
 #[test]
 fn targets_use_mutual_tls() {
-    let ca = Ca::new();
-    let [server, client] = [ca.sign("server"), ca.sign("client")];
-    let authority = ca.path("ca.crt");
+    let ca = Ca::generate();
+    let [server, client] = [ca.sign_files("server"), ca.sign_files("client")];
+    let authority = ca.path("ca.pem");
     // The REST API of another proxy is a target that requires a certificate.
     let mut command = ours();
     command.args([
@@ -136,9 +98,7 @@ fn targets_use_mutual_tls() {
     command.args(["--api-ssl-ca", &authority, "--api-ssl-request-cert"]);
     let target = Proxy::spawn(command, &[]);
     let url = format!("https://127.0.0.1:{}", target.api);
-    eventually("it listens", || {
-        TcpStream::connect(("127.0.0.1", target.api)).is_ok()
-    });
+    eventually("it listens", || ports::is_open(target.api));
     let answer = |arguments: &[&str]| {
         let proxy = Proxy::start(arguments);
         proxy.add("/api", &url);
@@ -161,9 +121,9 @@ fn targets_use_mutual_tls() {
 
 #[test]
 fn http_is_redirected_to_https() {
-    let ca = Ca::new();
-    let [cert, key] = ca.sign("server");
-    let from = crate::support::ports::free();
+    let ca = Ca::generate();
+    let [cert, key] = ca.sign_files("server");
+    let from = ports::free();
     let mut command = ours();
     command.args([
         "chp",
@@ -178,8 +138,7 @@ fn http_is_redirected_to_https() {
     proxy.wait_until_ready();
     let echo = Echo::start();
     proxy.add("/x", &echo.url());
-    let answer = ca
-        .client(None)
+    let answer = trusting(&ca, None)
         .get(format!("https://127.0.0.1:{}/x", proxy.port))
         .call();
     assert_eq!(answer.unwrap().status(), 200);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kit::Echo;
 use serde_json::{Value, json};
 use traefik_router::Backend as _;
 
-use crate::support::{Echo, Kind, Rig, on_each_backend, on_each_file};
+use crate::support::{Kind, Rig, on_each_backend, on_each_file};
 
 on_each_file! {
     jupyterhub_traefik_proxys_routes_work,

@@ -1,14 +1,15 @@
 //! The client of Traefik's API by itself.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kit::server::response;
+use kit::{Echo, Server, ports};
 use serde_json::{Value, json};
 use traefik_router::ErrorKind;
 use traefik_router::traefik::Api;
 
-use crate::support::{Echo, Kind, Rig, ports};
+use crate::support::{Kind, Rig};
 
 #[test]
 fn real_traefiks_answers_are_read() {
@@ -84,27 +85,14 @@ fn real_traefiks_answers_are_read() {
 }
 
 /// An API that gives each request the next of these answers, and the paths that were asked for.
-fn fake(answers: Vec<(&'static str, &'static str, Value)>) -> (Echo, Arc<Mutex<Vec<String>>>) {
+fn fake(answers: Vec<(u16, &'static str, Value)>) -> (Server, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     let answers = Mutex::new(answers.into_iter());
-    let server = Echo::serve(move |stream, _| {
-        let mut reader = BufReader::new(&stream);
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        let path = line.split(' ').nth(1).unwrap_or_default().to_string();
-        while line.trim() != "" {
-            line.clear();
-            reader.read_line(&mut line).unwrap();
-        }
-        let Some((status, header, body)) = answers.lock().unwrap().next() else {
-            return;
-        };
-        seen.lock().unwrap().push(path);
-        let body = body.to_string();
-        let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\n{header}Connection: close\r\n");
-        write!(&stream, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+    let server = Server::answering(move |request| {
+        let (status, headers, body) = answers.lock().unwrap().next()?;
+        seen.lock().unwrap().push(request.path.clone());
+        Some(response(status, headers, body.to_string().as_bytes()))
     });
     (server, asked)
 }
@@ -113,9 +101,9 @@ fn fake(answers: Vec<(&'static str, &'static str, Value)>) -> (Echo, Arc<Mutex<V
 fn all_list_pages_are_read() {
     let page = |name: &str| json!([{"name": name, "status": "disabled", "error": ["why"]}]);
     let (server, asked) = fake(vec![
-        ("200 OK", "X-Next-Page: 2\r\n", page("a@file")),
-        ("200 OK", "X-Next-Page: 3\r\n", page("b@file")),
-        ("200 OK", "X-Next-Page: 1\r\n", page("c@file")),
+        (200, "X-Next-Page: 2\r\n", page("a@file")),
+        (200, "X-Next-Page: 3\r\n", page("b@file")),
+        (200, "X-Next-Page: 1\r\n", page("c@file")),
     ]);
     let routers = Api::new(server.url()).unwrap().refused_routers().unwrap();
     let names: Vec<_> = routers.iter().map(|router| &*router.name).collect();
@@ -134,21 +122,13 @@ fn all_list_pages_are_read() {
 #[test]
 fn bad_answers_have_their_kind() {
     for (status, body, kind) in [
-        ("401 Unauthorized", json!(null), ErrorKind::Unauthorized),
-        ("403 Forbidden", json!(null), ErrorKind::Unauthorized),
-        ("404 Not Found", json!(null), ErrorKind::Protocol),
-        ("302 Found", json!(null), ErrorKind::Protocol),
-        (
-            "500 Internal Server Error",
-            json!(null),
-            ErrorKind::Unavailable,
-        ),
-        (
-            "503 Service Unavailable",
-            json!(null),
-            ErrorKind::Unavailable,
-        ),
-        ("200 OK", json!("no version"), ErrorKind::Protocol),
+        (401, json!(null), ErrorKind::Unauthorized),
+        (403, json!(null), ErrorKind::Unauthorized),
+        (404, json!(null), ErrorKind::Protocol),
+        (302, json!(null), ErrorKind::Protocol),
+        (500, json!(null), ErrorKind::Unavailable),
+        (503, json!(null), ErrorKind::Unavailable),
+        (200, json!("no version"), ErrorKind::Protocol),
     ] {
         let (server, _) = fake(vec![(status, "", body)]);
         let error = Api::new(server.url()).unwrap().version().unwrap_err();

@@ -1,10 +1,12 @@
 //! Every backend does what the trait promises.
 
+use kit::etcd::Cluster;
+use kit::tools::etcds;
 use traefik_router::backend::{
     Etcd, FileBackend, KvBackend, MemoryBackend, MemoryStore, conformance,
 };
 
-use crate::etcd_server::{Cluster, binaries};
+use crate::support::Connect as _;
 
 #[test]
 fn memory() {
@@ -40,7 +42,7 @@ fn key_value() {
 
 #[test]
 fn etcd() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let etcd = || Etcd::new(cluster.urls()).unwrap();
         conformance::check(&|| Box::new(KvBackend::new(etcd())));

@@ -1,9 +1,10 @@
 //! What callers keep with a route comes back as it went in.
 
+use kit::Echo;
 use serde_json::{Value, json};
 use traefik_router::{ErrorKind, Route};
 
-use crate::support::{Echo, Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     every_shape_round_trips,

@@ -4,11 +4,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kit::{Echo, eventually};
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router, Stored, Tls};
 
 use crate::protocols::own_certificate;
-use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend, on_push};
+use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
 const SHORT: Duration = Duration::from_millis(1500);
 

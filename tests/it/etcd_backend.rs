@@ -11,11 +11,13 @@ pub(crate) mod tls;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kit::Echo;
+use kit::etcd::{Cluster, shared_url};
+use kit::tools::ETCD;
 use serde_json::json;
 use traefik_router::{Etcd, KvBackend, Route, RouteEvent, Router};
 
-use crate::etcd_server::Cluster;
-use crate::support::{Echo, External, Kind, Rig, shared_etcd};
+use crate::support::{External, Kind, Rig, keys};
 
 /// Routes in all nodes of a cluster, under the prefixes that are documented.
 fn routes_in(cluster: &Cluster) -> Etcd {
@@ -115,7 +117,7 @@ fn watch_survives_compaction() {
     let [ours, theirs] = [(); 2].map(|()| rig.builder().offline().unwrap());
     let mut watch = ours.watch().unwrap();
     assert_eq!(watch.next(Duration::from_millis(10)).unwrap(), []);
-    let client = shared_etcd::client(shared_etcd::url());
+    let client = keys::client(shared_url());
     for n in 0..5 {
         let spec = format!("/{n}/");
         theirs.add_route(&spec, "http://h", json!(n)).unwrap();
@@ -175,7 +177,7 @@ fn stopped_router_leaves_others_api() {
 /// A writer with much to write lost to one that writes little and often, every time.
 #[test]
 fn busy_writer_starves_no_batch() {
-    let cluster = Cluster::start(&crate::etcd_server::binaries().pop().unwrap());
+    let cluster = Cluster::start(&ETCD.path());
     let router = || {
         let backend = KvBackend::new(routes_in(&cluster));
         Router::builder(backend).offline().unwrap()

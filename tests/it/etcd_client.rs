@@ -3,22 +3,25 @@
 mod faults;
 mod security;
 #[cfg(feature = "tls")]
-pub(crate) mod tls;
+mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::etcd::Cluster;
+use kit::eventually;
+use kit::tools::etcds;
 use traefik_router::etcd::{
     Client, Compare, Event, Is, MAX_OPS, Op, Range, Response, Txn, WatchRange, Watcher,
 };
 use traefik_router::{Error, ErrorKind, Stored};
 
-use crate::etcd_server::{Cluster, binaries};
+use crate::support::Connect as _;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn on_each(test: impl Fn(&mut Cluster)) {
-    for binary in binaries() {
+    for binary in etcds() {
         test(&mut Cluster::start(&binary));
     }
 }
@@ -249,7 +252,7 @@ fn refusals_bring_advice() {
 
 #[test]
 fn full_store_is_reported() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &["--quota-backend-bytes", "4000000"], None);
         let etcd = cluster.client();
         let full = (0..20).find_map(|n| etcd.put(n.to_string(), vec![b'x'; 500_000]).err());
@@ -377,11 +380,9 @@ fn dropped_watch_ends_in_etcd() {
             .collect();
         assert_eq!(watchers(), 3.0);
         drop(watches);
-        let deadline = Instant::now() + 5 * SECOND;
-        while watchers() > 0.0 {
-            assert!(Instant::now() < deadline, "the watches go on");
-            thread::sleep(SECOND / 20);
-        }
+        let dropped = Instant::now();
+        eventually("no watch goes on", || watchers() == 0.0);
+        assert!(dropped.elapsed() < 5 * SECOND, "the watches went on");
     });
 }
 

@@ -6,11 +6,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use kit::{Echo, eventually};
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Change, ErrorKind, FileBackend, Stored};
 
 use crate::support::child::{Actor, say, wait_to_be_told};
-use crate::support::{Echo, Kind, Rig, eventually, on_each_file};
+use crate::support::{Kind, Rig, on_each_file};
 
 on_each_file! {
     handwritten_content_stays_served,

@@ -4,12 +4,14 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kit::process::{processes_naming, send_signal};
+use kit::{Echo, eventually};
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use traefik_router::{ProcessStatus, Router};
 
 use crate::support::child::{Actor, say, wait_to_be_told};
-use crate::support::{Echo, Kind, Rig, eventually, processes_naming, send_signal};
+use crate::support::{Kind, Rig};
 
 /// This test program, started by GNU's `env` with this change of what it inherits.
 fn with(changes: &[String]) -> Command {

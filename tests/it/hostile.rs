@@ -1,8 +1,9 @@
 //! What callers hand in is data: it changes no rule, runs as no template, reaches no other route.
 
+use kit::Echo;
 use serde_json::json;
 
-use crate::support::{Echo, Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     text_is_harmless_everywhere,

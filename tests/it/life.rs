@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kit::process::{is_alive, processes_naming, send_signal};
+use kit::tools::TRAEFIK;
+use kit::{Echo, eventually, ports};
 use serde_json::{Value, json};
 use traefik_router::traefik::Api;
 use traefik_router::{Builder, ErrorKind, ProcessStatus, Router};
 
 use crate::support::child::{Actor, say, wait_to_be_told};
-use crate::support::rig::{PASSWORD, traefik_bin};
-use crate::support::{
-    Echo, External, Kind, Rig, eventually, on_each_backend, on_push, ports, processes_naming,
-};
+use crate::support::rig::PASSWORD;
+use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     stop_leaves_nothing_behind,
@@ -35,12 +35,6 @@ fn pid_of(router: &Router) -> u32 {
         Some(ProcessStatus::Running { pid, .. }) => pid,
         other => panic!("{other:?}"),
     }
-}
-
-fn is_alive(pid: u32) -> bool {
-    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = state.rsplit(')').next().unwrap_or_default();
-    !state.is_empty() && !state.trim_start().starts_with('Z')
 }
 
 fn is_free(port: u16) -> bool {
@@ -80,13 +74,7 @@ fn ended_traefik_revives_with_routes(kind: Kind) {
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
     assert!(!router.revive().unwrap(), "it runs");
     let pid = pid_of(&router);
-    let mut kill = Command::new("kill");
-    assert!(
-        kill.args(["-KILL", &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    send_signal(pid, "KILL");
     eventually("it has ended", || {
         matches!(router.status().process, Some(ProcessStatus::Ended { .. }))
     });
@@ -239,7 +227,7 @@ fn every_password_guards_the_api() {
     let router = Router::builder(rig.backend())
         .public_url(rig.web_url())
         .traefik_api_url(rig.api_url())
-        .traefik_bin(traefik_bin())
+        .traefik_bin(TRAEFIK.path())
         .static_config_file(rig.path("traefik.toml"));
     let router = router.start().unwrap();
     assert!(router.status().is_healthy());
@@ -365,13 +353,7 @@ fn unexpected_end_is_seen() {
     let rig = Rig::new(Kind::Toml);
     let (router, echo) = (rig.start(), Echo::start());
     let pid = pid_of(&router);
-    assert!(
-        Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    send_signal(pid, "KILL");
     eventually("the status says so", || {
         matches!(router.status().process, Some(ProcessStatus::Ended { .. }))
     });
@@ -416,13 +398,7 @@ fn traefik_ends_with_its_owner() {
         let pid = owner.hear().and_then(|pid| pid.parse().ok()).unwrap();
         assert!(is_alive(pid) && !is_free(rig.web) && !is_free(rig.api));
         match end.strip_prefix("SIG") {
-            Some(signal) => {
-                let owner = owner.process.id().to_string();
-                let kill = Command::new("kill")
-                    .args([&format!("-{signal}"), &owner])
-                    .status();
-                assert!(kill.unwrap().success());
-            }
+            Some(signal) => send_signal(owner.process.id(), signal),
             None => {
                 owner.tell();
                 let ended_well = matches!(end, "stop" | "drop" | "exit");

@@ -13,7 +13,6 @@ mod data;
 mod errors;
 mod etcd_backend;
 mod etcd_client;
-mod etcd_server;
 mod faults;
 mod files;
 mod guests;

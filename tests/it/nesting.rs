@@ -5,13 +5,14 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use kit::{Echo, Server, client, eventually};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
 use crate::routing::{request, spec};
-use crate::support::{Echo, Kind, Rig, client, eventually, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     both_layouts_reach_same_target,
@@ -311,8 +312,8 @@ fn nested_routers_keep_their_names(kind: Kind) {
 }
 
 /// The API of the Traefik at this port, but for the version that it claims to be.
-fn claims_to_be(version: &'static str, port: u16) -> Echo {
-    Echo::serve(move |mut stream, _| {
+fn claims_to_be(version: &'static str, port: u16) -> Server {
+    Server::serve(move |mut stream| {
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         let head = lines.by_ref().map_while(std::io::Result::ok);
         let head: Vec<String> = head.take_while(|line| !line.is_empty()).collect();

@@ -6,10 +6,11 @@ mod random;
 mod sharing;
 mod versions;
 
+use kit::Echo;
 use serde_json::{Value, json};
 use traefik_router::{Builder, ErrorKind, NotAsked, Route, Router, Stored, Verified};
 
-use crate::support::{Echo, External, Kind, Rig, on_each_backend, on_each_file};
+use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
 
 on_each_file! {
     file_with_templates_is_refused,
@@ -280,8 +281,8 @@ fn handwritten_api_router_comes_first() {
     let mut config = External::config(&rig);
     config["providers"]["file"] = json!({"filename": theirs});
     let _traefik = External::start_with(&rig, "external", &config);
-    let dash = || crate::support::client::get(rig.api, "dash.example", "/api/version").status;
-    crate::support::eventually("it is loaded", || dash() == 200);
+    let dash = || kit::client::get(rig.api, "dash.example", "/api/version").status;
+    kit::eventually("it is loaded", || dash() == 200);
     let router = rig.builder().attach().unwrap();
     router.add_route("/a/", Echo::start().url(), ()).unwrap();
     assert_eq!(dash(), 200);
@@ -306,7 +307,7 @@ fn handwritten_guards_stay(kind: Kind) {
     write_by_hand(&rig, &by_hand);
     let (_traefik, echo) = (External::start(&rig), Echo::start());
     let theirs = || rig.get("h", "/theirs").status;
-    crate::support::eventually("it is loaded", || theirs() == 401);
+    kit::eventually("it is loaded", || theirs() == 401);
     for builder in [plain(&rig), rig.builder()] {
         let router = builder
             .traefik_api_url(rig.api_url())

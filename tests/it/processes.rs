@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kit::{Echo, eventually};
 use serde_json::{Value, json};
 
 use traefik_router::traefik::Middleware;
 use traefik_router::{Backend as _, Change, Route, RouteEvent};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Echo, External, Kind, Rig, eventually, on_each_backend, on_push};
+use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
 const ROUTES_EACH: usize = 200;
 

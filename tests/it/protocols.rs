@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use kit::Echo;
+use kit::client::Request;
+use kit::pem::{cert_pem, key_pem};
 use serde_json::json;
 use traefik_router::{ErrorKind, Router};
 
-use crate::support::pem::{cert_pem, key_pem};
-use crate::support::{Echo, Kind, Request, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     websocket_passes_through,

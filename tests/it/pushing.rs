@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use kit::{Echo, Mood, Proxy, Traefik, eventually};
 use serde_json::json;
 use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Verified};
 
-use crate::support::{Echo, External, Kind, Mood, Proxy, Rig, eventually, rig};
+use crate::support::{External, Kind, Rig, rig};
 
 /// A Traefik of others that takes tables, with `extra` in its dynamic configuration.
-fn external(rig: &Rig, name: &str) -> External {
+fn external(rig: &Rig, name: &str) -> Traefik {
     let dynamic = rig.path(format!("{name}-dynamic.toml"));
     let builder = builder(rig, MemoryBackend::new())
         .static_config_file(rig.path("traefik.toml"))
@@ -16,7 +17,7 @@ fn external(rig: &Rig, name: &str) -> External {
     std::fs::write(&dynamic, builder.dynamic_config_text(true).unwrap()).unwrap();
     let text = builder.static_config_text(true).unwrap();
     let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
-    External::start_text(rig, &format!("{name}.toml"), &text, &addresses)
+    Traefik::start(&rig.path(format!("{name}.toml")), &text, &addresses)
 }
 
 fn builder(rig: &Rig, backend: MemoryBackend) -> Builder {
@@ -226,7 +227,7 @@ fn defaults_are_those_of_a_file() {
     std::fs::write(&dynamic, described.dynamic_config_text(true).unwrap()).unwrap();
     let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
     let text = described.static_config_text(true).unwrap();
-    let _traefik = External::start_text(&rig, "a.toml", &text, &addresses);
+    let _traefik = Traefik::start(&rig.path("a.toml"), &text, &addresses);
     let router = builder(&rig, MemoryBackend::new()).extra_dynamic_config(config.clone());
     let _router = router.attach().unwrap();
     let api = rig.api();

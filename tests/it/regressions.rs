@@ -4,11 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use kit::process::processes_naming;
+use kit::tools::TRAEFIK;
+use kit::{Echo, client, eventually, ports};
 use serde_json::{Value, json};
 use traefik_router::{Change, ErrorKind, FileBackend, KvBackend, MemoryBackend, Router, Stored};
 
-use crate::support::rig::traefik_bin;
-use crate::support::{Echo, External, Kind, Rig, client, eventually, ports, processes_naming};
+use crate::support::{External, Kind, Rig};
 
 /// Routers of two files had the same names where the routespecs were the same, and Traefik kept
 /// the first of a name only: the second route was reported as served and answered 404.
@@ -108,7 +110,7 @@ fn wrapper_script_is_stopped_too() {
     write!(
         file,
         "#!/bin/sh\n'{}' \"$@\"\nexit $?\n",
-        traefik_bin().display()
+        TRAEFIK.path().display()
     )
     .unwrap();
     drop(file);

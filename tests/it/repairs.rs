@@ -1,13 +1,13 @@
 //! What somebody has changed by hand of what is ours: seen, and written again.
 
+use kit::process::send_signal;
+use kit::{Echo, eventually};
 use serde_json::json;
 use traefik_router::{
     Backend as _, ErrorKind, Nested, ProcessStatus, Route, RouteSpec, Router, Stored,
 };
 
-use crate::support::{
-    Echo, External, Kind, Rig, eventually, on_each_backend, on_each_file, send_signal,
-};
+use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
 
 on_each_backend! {
     misdirected_router_is_repaired,

@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kit::process::{processes_naming, send_signal};
+use kit::tools::TRAEFIK;
+use kit::{Echo, eventually};
 use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Router};
 
-use crate::support::rig::traefik_bin;
-use crate::support::{Echo, Kind, Rig, eventually, on_each_backend, processes_naming, send_signal};
+use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
     traefik_without_inotify_is_restarted,
@@ -32,7 +34,7 @@ impl Moody {
 
     fn start_over(kind: Kind, builder: impl FnOnce(&Rig) -> Builder) -> Self {
         let (rig, echo) = (Rig::new(kind), Echo::start());
-        let traefik = traefik_bin();
+        let traefik = TRAEFIK.path();
         let script = format!(
             "#!/bin/sh\n\
              traefik='{}'\n\

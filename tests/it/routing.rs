@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 
+use kit::Echo;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::json;
 use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
-use crate::support::{Echo, Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push};
 
 /// Makes the tests twice: with routers side by side, and below others wherever that can be.
 macro_rules! on_both_layouts {

@@ -6,6 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kit::etcd::Cluster;
+use kit::tools::ETCD;
+use kit::{Ca, Echo};
 use serde_json::{Value, json};
 use traefik_router::backend::{Entry, KvStore, MemoryStore, Transaction};
 use traefik_router::etcd::Client;
@@ -13,10 +16,8 @@ use traefik_router::traefik::Api;
 use traefik_router::{Backend as _, Builder, Etcd, KvBackend, Router, Tls, may_hold_secrets};
 
 use crate::etcd_backend::tls::etcdctl;
-use crate::etcd_client::tls::Pki;
-use crate::etcd_server::{Cluster, binaries};
 use crate::support::child::Actor;
-use crate::support::{Echo, Kind, Rig};
+use crate::support::{Kind, Rig};
 
 const API_PASSWORD: &str = "bH7qzXw2Kd9TmVtR4cYs";
 const WRONG_PASSWORD: &str = "uN3fGpQ8jLe5WxDaZ6ok";
@@ -166,16 +167,16 @@ fn with_a_file() -> String {
 }
 
 fn with_etcd(client_key: &Mutex<String>) -> String {
-    let pki = Pki::new();
-    let binary = binaries().pop().unwrap();
-    let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
+    let ca = Ca::generate();
+    let binary = ETCD.path();
+    let cluster = Cluster::with(&binary, 1, &[], Some(&ca.sign_for_etcd(true)));
     let root = format!("root:{ETCD_PASSWORD}");
-    etcdctl(&binary, &cluster, &pki, &["user", "add", &root]);
-    etcdctl(&binary, &cluster, &pki, &["auth", "enable"]);
-    let (cert, key) = pki.sign(None);
+    etcdctl(&binary, &cluster, &ca, &["user", "add", &root]);
+    etcdctl(&binary, &cluster, &ca, &["auth", "enable"]);
+    let [cert, key] = ca.sign();
     // The first line is the same in all keys.
     *client_key.lock().unwrap() = key.lines().nth(2).unwrap().into();
-    let tls = Tls::new().ca_pem(pki.ca_pem.as_str()).client_pem(cert, key);
+    let tls = Tls::new().ca_pem(ca.pem.as_str()).client_pem(cert, key);
     let etcd = |password: &str| {
         let etcd = Etcd::new(cluster.urls()).unwrap().tls(tls.clone()).unwrap();
         KvBackend::new(etcd.timeout(Duration::from_secs(5)).user("root", password))

@@ -2,68 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
 
+use kit::eventually;
+use kit::tools::TRAEFIK;
 use serde_json::Value;
 use traefik_router::Router;
-use traefik_router::etcd::Client;
 
-use crate::ports;
-use crate::support::{Place, Said, tool, traefik_bin};
-use crate::wait::eventually;
-
-/// An etcd of its own. Ends when it is dropped.
-pub(crate) struct Etcd {
-    pub(crate) url: String,
-    child: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl Etcd {
-    pub(crate) fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let [url, peer] = [(); 2].map(|()| format!("http://127.0.0.1:{}", ports::free()));
-        let child = Command::new(tool("ETCD_BIN", "etcd", "target/tools/etcd-3.5/etcd"))
-            .args(["--data-dir".as_ref(), dir.path().join("data").as_os_str()])
-            .args([
-                "--listen-client-urls",
-                &url,
-                "--advertise-client-urls",
-                &url,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .args([
-                "--initial-cluster",
-                &format!("default={peer}"),
-                "--unsafe-no-fsync",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let etcd = Self {
-            url,
-            child,
-            _dir: dir,
-        };
-        let client = Client::new([&etcd.url]).unwrap();
-        eventually("etcd serves", || client.status().is_ok());
-        etcd
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
+use crate::support::{Place, Said};
 
 /// The findings on one thing: their levels and messages.
 fn on(said: &Said, check: &str) -> Vec<(String, String)> {
@@ -191,7 +136,7 @@ fn traefik_explains_refused_routers() {
 fn file_problems_are_found() {
     let place = Place::new();
     place.write("rules.toml", include_str!("../data/legacy.toml"));
-    let bin = format!("--traefik-bin {}", traefik_bin().display());
+    let bin = format!("--traefik-bin {}", TRAEFIK.path().display());
     let run = || place.run(&format!("doctor --json --backend toml:rules.toml {bin}"));
     let said = run();
     finds(&said, "permissions", "warning", "can be read by everybody");

@@ -3,13 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod doctor;
-#[path = "../it/support/ports.rs"]
-mod ports;
 mod settings;
 mod support;
 mod traefik;
-#[path = "../it/support/wait.rs"]
-mod wait;
 
 use serde_json::json;
 

@@ -2,15 +2,15 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use kit::tools::TRAEFIK;
+use kit::traefik::static_config;
+use kit::{Traefik, eventually, ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::{FileBackend, Router};
-
-use crate::ports;
-use crate::wait::eventually;
 
 /// The password that no output may show.
 pub(crate) const PASSWORD: &str = "marked-secret";
@@ -29,9 +29,6 @@ pub(crate) struct Said {
     pub(crate) out: String,
     pub(crate) err: String,
 }
-
-/// A Traefik that somebody else runs. Ends when it is dropped.
-pub(crate) struct External(Child);
 
 impl Place {
     pub(crate) fn new() -> Self {
@@ -95,7 +92,7 @@ impl Place {
             "backend = \"toml:rules.toml\"\napi-url = [\"{}\"]\napi-password-file = \"password\"\n\
              traefik-bin = {:?}\n{more}",
             self.api_url(),
-            traefik_bin()
+            TRAEFIK.path()
         );
         self.write("traefik-router.toml", &text);
     }
@@ -106,7 +103,7 @@ impl Place {
             .public_url(format!("http://127.0.0.1:{}", self.web))
             .traefik_api_url(self.api_url())
             .traefik_api_password(PASSWORD)
-            .traefik_bin(traefik_bin())
+            .traefik_bin(TRAEFIK.path())
             .static_config_file(self.path("traefik.toml"))
             .stop_timeout(Duration::from_millis(500))
             .start()
@@ -114,7 +111,7 @@ impl Place {
     }
 
     /// A Traefik with an open API that reads this file.
-    pub(crate) fn start_external(&self, rules: &str, throttle: &str) -> External {
+    pub(crate) fn start_external(&self, rules: &str, throttle: &str) -> Traefik {
         // A file that is not there when Traefik starts is never looked at again.
         drop(
             File::options()
@@ -127,7 +124,7 @@ impl Place {
     }
 
     /// The same, with the file as it is, if it is there.
-    pub(crate) fn start_on(&self, rules: &str, throttle: &str) -> External {
+    pub(crate) fn start_on(&self, rules: &str, throttle: &str) -> Traefik {
         let traefik = self.spawn_traefik(&json!({"insecure": true}), rules, throttle);
         let api = traefik_router::traefik::Api::new(self.api_url()).unwrap();
         eventually("Traefik's API answers", || api.version().is_ok());
@@ -135,34 +132,14 @@ impl Place {
     }
 
     /// A Traefik with this `api` in its static configuration.
-    pub(crate) fn spawn_traefik(&self, api: &Value, rules: &str, throttle: &str) -> External {
-        let address = |port| format!("127.0.0.1:{port}");
-        let config = json!({
-            "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
-            "api": api,
-            "entryPoints": {
-                "http": {"address": address(self.web)},
-                "traefik": {"address": address(self.api)},
-            },
-            "providers": {
-                "providersThrottleDuration": throttle,
-                "file": {"filename": self.path(rules), "watch": true},
-            },
+    pub(crate) fn spawn_traefik(&self, api: &Value, rules: &str, throttle: &str) -> Traefik {
+        let entrypoints = [("http", self.web), ("traefik", self.api)];
+        let providers = json!({
+            "providersThrottleDuration": throttle,
+            "file": {"filename": self.path(rules), "watch": true},
         });
-        // JSON is YAML.
-        self.write("static.yml", &config.to_string());
-        let log = File::create(self.path("traefik.log")).unwrap();
-        let child = Command::new(traefik_bin())
-            .arg(format!(
-                "--configFile={}",
-                self.path("static.yml").display()
-            ))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        External(child)
+        let config = static_config(entrypoints, api, &providers);
+        Traefik::start_json(&self.path("static.yml"), &config)
     }
 }
 
@@ -205,30 +182,4 @@ impl Said {
             "expected {code} and {says:?}: {self:?}"
         );
     }
-}
-
-impl Drop for External {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// Where Traefik is.
-pub(crate) fn traefik_bin() -> PathBuf {
-    tool("TRAEFIK_BIN", "traefik", "target/tools/traefik")
-}
-
-/// Where a program is: named by a variable, on PATH, or among the tools.
-pub(crate) fn tool(variable: &str, name: &str, fetched: &str) -> PathBuf {
-    if let Some(path) = std::env::var_os(variable) {
-        return path.into();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join(fetched);
-    on_path
-        .chain([fetched])
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{name} was not found: run `cargo xtask tools`"))
 }

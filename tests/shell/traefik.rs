@@ -3,10 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
+use kit::etcd::Cluster;
+use kit::eventually;
+use kit::tools::ETCD;
 use serde_json::json;
 
 use crate::support::Place;
-use crate::wait::eventually;
 
 #[test]
 fn change_is_served_on_return() {
@@ -128,9 +130,9 @@ fn traefik_watching_elsewhere_gets_nothing() {
 
 #[test]
 fn etcd_keeps_routes_too() {
-    let etcd = crate::doctor::Etcd::start();
+    let etcd = Cluster::start(&ETCD.path());
     let place = Place::new();
-    let store = format!("--backend etcd:{}", etcd.url);
+    let store = format!("--backend etcd:{}", etcd.url());
     place
         .run(&format!("routes list {store}"))
         .failed(1, "`routes add` begins a new table");
@@ -156,9 +158,6 @@ fn change_waits_for_the_api() {
     place.write("rules.toml", "");
     place.configure("");
     let _traefik = place.spawn_traefik(&json!({}), "rules.toml", "0s");
-    eventually("Traefik listens", || {
-        std::net::TcpStream::connect(("127.0.0.1", place.api)).is_ok()
-    });
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| place.run("routes add /a/ http://127.0.0.1:9001").done());
         std::thread::sleep(Duration::from_secs(1));

@@ -3,15 +3,22 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{Result, tools};
 use kit::terminal::{green, red};
+use kit::tools::workspace;
 
-pub(crate) fn run(options: &[&str]) -> Result {
-    let has_to_reach = match options {
-        [] => false,
-        ["--advisories"] => true,
-        _ => return Err("what is that? See cargo xtask --help".into()),
-    };
+use crate::{Result, tools};
+
+/// Check the licences, sources and known vulnerabilities of what is built in
+///
+/// The list of known vulnerabilities comes from github.com. Without it they are not checked.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Fail without the list of known vulnerabilities
+    #[arg(long)]
+    advisories: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
     let program = tools::cargo_deny()?.path;
     check(&program, &["licenses", "sources", "bans"])?;
     println!("{}", green("licences, sources and bans: checked"));
@@ -20,7 +27,7 @@ pub(crate) fn run(options: &[&str]) -> Result {
             check(&program, &["advisories"])?;
             println!("{}", green("known vulnerabilities: checked"));
         }
-        Err(why) if has_to_reach => return Err(why),
+        Err(why) if options.advisories => return Err(why),
         Err(why) => println!("{}: {why}", red("known vulnerabilities: NOT checked")),
     }
     Ok(())
@@ -56,6 +63,6 @@ fn fetch_advisories(program: &Path) -> Result {
 
 fn deny(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(tools::workspace()).stdin(Stdio::null());
+    command.current_dir(workspace()).stdin(Stdio::null());
     command
 }

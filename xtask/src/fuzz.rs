@@ -8,8 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use crate::{Result, tools};
 use kit::terminal::{bold, green, red};
+use kit::tools::{cargo, workspace};
+
+use crate::Result;
 
 const TARGETS: [&str; 6] = [
     "rule",
@@ -25,29 +27,31 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-pub(crate) fn run(options: &[&str]) -> Result {
-    let (mut seconds, mut targets) = (60, TARGETS.to_vec());
-    let mut options = options.iter();
-    while let Some(option) = options.next() {
-        match (*option, options.next()) {
-            ("--seconds", Some(number)) => seconds = number.parse()?,
-            ("--only", Some(only)) => targets.retain(|target| target == only),
-            _ => return Err(format!("what is {option}? See cargo xtask --help").into()),
-        }
-    }
-    if targets.is_empty() {
-        return Err(format!("--only takes one of {}", TARGETS.join(", ")).into());
-    }
+/// Try to break what takes text or answers from others
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How long each target runs, in seconds
+    #[arg(long, value_name = "NUMBER", default_value = "60")]
+    seconds: u64,
+    /// Run one target only
+    #[arg(long, value_name = "TARGET", value_parser = TARGETS)]
+    only: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let only = options.only.as_deref();
+    let targets = TARGETS.into_iter();
+    let targets = targets.filter(|target| only.is_none_or(|only| only == *target));
     let programs = build()?;
     println!("{}", bold("fuzzing"));
-    let waiting = Mutex::new(targets.into_iter());
+    let waiting = Mutex::new(targets);
     let next = || waiting.lock().ok()?.next();
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(target) = next() {
-                    let outcome = fuzz(&programs, target, seconds);
+                    let outcome = fuzz(&programs, target, options.seconds);
                     tell(target, &outcome);
                     if let (Err(_), Ok(mut failed)) = (outcome, failed.lock()) {
                         failed.push(target);
@@ -72,11 +76,11 @@ fn tell(target: &str, outcome: &Result<String>) {
 /// Builds all targets; says where they are.
 fn build() -> Result<PathBuf> {
     println!("{}", bold("building the fuzz targets"));
-    let home = tools::workspace();
+    let home = workspace();
     let folder = home.join("target/fuzz");
     let host = host()?;
     // With --target, the flags are not used for build scripts.
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+    let status = cargo()
         .args(["build", "--release", "--bins", "--target", &host])
         .arg("--manifest-path")
         .arg(home.join("fuzz/Cargo.toml"))
@@ -100,7 +104,7 @@ fn host() -> Result<String> {
 
 /// Runs one target. What it finds out on the way is kept in `target/fuzz`, for the next time.
 fn fuzz(programs: &Path, target: &str, seconds: u64) -> Result<String> {
-    let home = tools::workspace();
+    let home = workspace();
     let grown = home.join("target/fuzz/corpus").join(target);
     let found = home.join("target/fuzz/found").join(target);
     for folder in [&grown, &found] {

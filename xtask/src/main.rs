@@ -15,79 +15,102 @@ mod soak;
 mod suite;
 mod tools;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use kit::terminal::red;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-const HELP: &str = "\
-cargo xtask COMMAND
+/// What a developer of traefik-router runs
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    after_help = "A program named by TRAEFIK_BIN, ETCD_BIN, CHP_BIN or WRK_BIN is used as it is, or else one \
+                  on PATH, or else the one in target/tools. Colours are off with NO_COLOR and outside a \
+                  terminal."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
 
-  demo              show what the crate does: a real Traefik, real requests
-  demo --etcd       ... and what two Traefiks with their routes in etcd do
-  test              get what the tests need, run them all, check every feature
-  fuzz              try to break what takes text or answers from others, 60 s each
-                    --seconds N  --only TARGET
-  deny              check the licences and sources of what is built in; and known vulnerabilities,
-                    if github.com gives the list of them
-  deny --advisories ... and fail if it does not
-  compare           measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side;
-                    writes target/compare.json, .md and .svg
-  compare --quick   ... within five minutes, with fewer samples and tables
-                    --routes 0,100  --backend toml,yaml,etcd  --no-peer
-                    --only add (or change, delete, apply, concurrent, reads)
-  compare --serving   measure how many requests are served, with the routes as a flat table and
-                    as a tree, beside configurable-http-proxy; writes target/serving.json, .md
-                    and .svg                    --quick  --routes 1,100
-  jupyterhub        run JupyterHub's own tests with traefik-router for its proxy and with
-                    configurable-http-proxy, and compare; ask both the same by REST
-                    --ours  --real  --only PATTERN (as pytest -k has it)
-  jupyterhub --posts  ... many routes at once through the REST API of both
-  jupyterhub --names  ... a server for each awkward user name, through both
-  jupyterhub --show   ... sign in and run a notebook in Chromium; writes docs/jupyterhub.png
-  soak              half an hour of changes and faults, while requests go through routes that
-                    nobody touches: none may fail, and memory and open files stay as they are
-                    --minutes 30  --routes 1000  --backend toml (or etcd)  --seed N
-  tools             put Traefik into target/tools, unless there is one already
-  tools --all       ... and Traefik 3.5, etcd 3.4 and 3.5, which the tests need
-  tools --peer      ... and jupyterhub-traefik-proxy, which benchmarks compare with
-  tools --deny      ... and cargo-deny, built from crates.io
-  tools --hub       ... and JupyterHub with its tests, and configurable-http-proxy
-  tools --serving   ... and configurable-http-proxy and wrk, for compare --serving
+#[derive(Subcommand)]
+enum Subcommands {
+    Demo(demo::Options),
+    /// Get what the tests need, run them all, check every feature
+    Test,
+    Fuzz(fuzz::Options),
+    Deny(deny::Options),
+    /// Measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side
+    Compare(ProgramOptions),
+    /// Run JupyterHub's own tests with traefik-router for its proxy and with configurable-http-proxy
+    Jupyterhub(ProgramOptions),
+    /// Change routes for half an hour among faults, while requests go through other routes
+    Soak(ProgramOptions),
+    Tools(tools::Options),
+}
 
-A program named by TRAEFIK_BIN, ETCD_BIN, CHP_BIN or WRK_BIN is used as it is, or else
-one on PATH, or else the one in target/tools. Colours are off with NO_COLOR and outside a terminal.
-";
+/// The options of a program that xtask runs. The program reads them, `--help` too.
+#[derive(Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "The program has more to say: add --help to the command."
+)]
+struct ProgramOptions {
+    #[arg(
+        value_name = "OPTIONS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    options: Vec<String>,
+}
+
+impl ProgramOptions {
+    fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|one| one == option)
+    }
+
+    /// Whether the program is only to print its help: it needs no other programs then.
+    fn asks_for_help(&self) -> bool {
+        self.has("--help") || self.has("-h")
+    }
+}
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match args.as_slice() {
-        ["demo"] => demo::run(),
-        ["demo", "--etcd"] => demo::etcd::run(),
-        ["test"] => suite::run(),
-        ["fuzz", options @ ..] => fuzz::run(options),
-        ["deny", options @ ..] => deny::run(options),
-        ["compare", options @ ..] => compare::run(options),
-        [compare::OURS, options @ ..] => compare::run_ours(options),
-        [compare::TARGET, port] => compare::run_target(port),
-        ["jupyterhub", options @ ..] => jupyterhub::run(options),
-        ["soak", options @ ..] => soak::run(options),
-        [soak::WRITER, options @ ..] => soak::write_until_killed(options),
-        ["tools", options @ ..] => tools::run(options),
-        ["help" | "--help" | "-h"] => {
-            print!("{HELP}");
-            Ok(())
-        }
-        _ => {
-            eprint!("{HELP}");
-            return ExitCode::from(2);
-        }
+    let done = match Arguments::parse().command {
+        Subcommands::Demo(options) => demo::run(&options),
+        Subcommands::Test => suite::run(),
+        Subcommands::Fuzz(options) => fuzz::run(&options),
+        Subcommands::Deny(options) => deny::run(&options),
+        Subcommands::Compare(options) => compare::run(&options),
+        Subcommands::Jupyterhub(options) => jupyterhub::run(&options),
+        Subcommands::Soak(options) => soak::run(&options),
+        Subcommands::Tools(options) => tools::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{} {error}", kit::terminal::red("error:"));
+            eprintln!("{} {error}", red("error:"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `cargo run` with these options, in the workspace.
+fn cargo_run(options: &[&str]) -> Command {
+    let mut cargo = kit::tools::cargo();
+    cargo
+        .args(["run", "--quiet", "--manifest-path"])
+        .arg(kit::tools::workspace().join("Cargo.toml"))
+        .args(options);
+    cargo
+}
+
+/// Runs a program, which prints its own errors.
+fn succeeds(command: &mut Command, what: &str) -> Result {
+    match command.status()? {
+        status if status.success() => Ok(()),
+        status => Err(format!("{what} failed ({status})").into()),
     }
 }

@@ -6,8 +6,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Result, tools};
 use kit::terminal::{bold, green, human, red};
+use kit::tools::{cargo, workspace};
+
+use crate::{Result, tools};
 
 const MAX_CRATES: usize = 52;
 /// The tests that kill a program at each step of a commit.
@@ -18,8 +20,8 @@ pub(crate) fn run() -> Result {
     tools::show("traefik", &traefik);
     for (name, tool) in [
         ("traefik", tools::traefik_3_5()),
-        ("etcd 3.4", tools::etcd_3_4()),
-        ("etcd 3.5", tools::etcd_3_5()),
+        ("etcd", tools::etcd_3_4()),
+        ("etcd", tools::etcd_3_5()),
     ] {
         match tool {
             Ok(tool) => tools::show(name, &tool),
@@ -87,10 +89,10 @@ struct Suite {
 
 impl Suite {
     fn cargo(&self, command: &str) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut cargo = cargo();
         cargo
             .arg(command)
-            .current_dir(tools::workspace())
+            .current_dir(workspace())
             .stdin(Stdio::null())
             .env("TRAEFIK_BIN", &self.traefik);
         cargo

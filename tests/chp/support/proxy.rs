@@ -1,16 +1,15 @@
 //! A proxy in a process of its own, ours or the real configurable-http-proxy.
 
 use std::io::{BufRead as _, BufReader, PipeReader};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kit::client::{self, Response};
+use kit::process::send_signal;
+use kit::tools::{CONFIGURABLE_HTTP_PROXY, TRAEFIK};
+use kit::{eventually, ports};
 use serde_json::{Value, json};
-
-use super::client::{self, Response};
-use super::{eventually, ports};
 
 pub(crate) const TOKEN: &str = "made-up-for-tests";
 
@@ -99,8 +98,9 @@ impl Proxy {
 
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
-        let open = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
-        eventually("it listens", || open(self.port) && open(self.api));
+        eventually("it listens", || {
+            ports::is_open(self.port) && ports::is_open(self.api)
+        });
         assert_eq!(self.get("").status, 200, "{}", self.log());
     }
 
@@ -156,7 +156,7 @@ impl Proxy {
 
     /// Tells the program something by a signal.
     pub(crate) fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
+        send_signal(self.child.id(), name);
     }
 
     #[track_caller]
@@ -200,53 +200,14 @@ impl Drop for Proxy {
 pub(crate) fn ours() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_traefik-router"));
     command
-        .env("TRAEFIK_BIN", traefik_bin())
+        .env("TRAEFIK_BIN", TRAEFIK.path())
         .env("CONFIGPROXY_AUTH_TOKEN", TOKEN);
     command
 }
 
-pub(crate) fn signal(process: u32, name: &str) {
-    let mut kill = Command::new("kill");
-    assert!(
-        kill.args(["-s", name, &process.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-pub(crate) fn is_alive(process: u32) -> bool {
-    let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let state = state.rsplit(')').next().unwrap_or_default();
-    !state.is_empty() && !state.trim_start().starts_with('Z')
-}
-
-/// Where Traefik is.
-fn traefik_bin() -> PathBuf {
-    find("TRAEFIK_BIN", "traefik", "target/tools/traefik")
-        .expect("traefik was not found: run `cargo xtask tools`, or set TRAEFIK_BIN")
-}
-
 /// The real configurable-http-proxy.
 pub(crate) fn real() -> Command {
-    let installed =
-        "target/tools/configurable-http-proxy/node_modules/.bin/configurable-http-proxy";
-    let program = find("CHP_BIN", "configurable-http-proxy", installed).expect(
-        "configurable-http-proxy was not found: run `cargo xtask tools --hub`, or set CHP_BIN",
-    );
-    let mut command = Command::new(program);
+    let mut command = Command::new(CONFIGURABLE_HTTP_PROXY.path());
     command.env("CONFIGPROXY_AUTH_TOKEN", TOKEN);
     command
-}
-
-/// A program: named by the environment, on PATH, or among the tools.
-pub(crate) fn find(variable: &str, name: &str, tool: &str) -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os(variable) {
-        return Some(path.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(tool);
-    let mut found = on_path.chain([tool]);
-    found.find(|file| file.is_file())
 }

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
+use kit::etcd::Cluster;
+use kit::tools::etcds;
+use kit::{Echo, Traefik};
 use serde_json::json;
 use traefik_router::KvBackend;
 
 use super::routes_in;
-use crate::etcd_server::{Cluster, binaries};
-use crate::support::{Echo, External, Kind, Rig};
+use crate::support::{Kind, Rig};
 
 /// The one block of this language.
 fn block(language: &str) -> &'static str {
@@ -35,7 +37,7 @@ fn run_commands(etcd: &Path, url: &str) {
 
 #[test]
 fn documented_users_and_configuration_work() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::start(&binary);
         run_commands(&binary, cluster.url());
         let rig = Rig::new(Kind::Toml);
@@ -44,9 +46,8 @@ fn documented_users_and_configuration_work() {
             .replace("127.0.0.1:2379", address)
             .replace(":8000", &format!("127.0.0.1:{}", rig.web))
             .replace(":8099", &format!(":{}", rig.api));
-        let _traefik = External::start_text(
-            &rig,
-            "traefik.toml",
+        let _traefik = Traefik::start(
+            &rig.path("traefik.toml"),
             &config,
             &[&rig.web, &rig.api].map(|port| format!("127.0.0.1:{port}")),
         );

@@ -5,12 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kit::etcd::Cluster;
+use kit::tools::ETCD;
+use kit::{Echo, eventually};
 use serde_json::json;
 use traefik_router::{Backend as _, Error, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
 
 use super::{check_all_served, providers, routes_in};
-use crate::etcd_server::{Cluster, binaries};
-use crate::support::{Echo, External, Kind, Rig, eventually};
+use crate::support::{Connect as _, External, Kind, Rig};
 
 const THREADS: usize = 4;
 const CHANGES: usize = 500;
@@ -39,7 +41,7 @@ fn after(
 #[test]
 fn killed_leader_loses_no_change() {
     let fast = ["--heartbeat-interval", "50", "--election-timeout", "500"];
-    let mut cluster = Cluster::with(&binaries().pop().unwrap(), 3, &fast, None);
+    let mut cluster = Cluster::with(&ETCD.path(), 3, &fast, None);
     let [one, two] = [(); 2].map(|()| Rig::new(Kind::Toml));
     let echoes = [(); 2].map(|()| Echo::start());
     let etcd = || routes_in(&cluster).timeout(Duration::from_secs(3));
@@ -141,7 +143,7 @@ fn killed_leader_loses_no_change() {
 
 #[test]
 fn reconcile_restores_a_lost_table() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let etcd = routes_in(&cluster).timeout(Duration::from_secs(1));
@@ -191,7 +193,7 @@ fn reconcile_restores_a_lost_table() {
 
 #[test]
 fn restored_backup_needs_a_reconcile() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let etcd = || KvBackend::new(routes_in(&cluster).timeout(Duration::from_secs(1)));
@@ -242,7 +244,7 @@ fn restored_backup_needs_a_reconcile() {
 
 #[test]
 fn traefik_ahead_needs_a_restart() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
     let builder = || {
@@ -273,7 +275,7 @@ fn traefik_ahead_needs_a_restart() {
 
 #[test]
 fn catch_up_timeout_is_respected() {
-    let mut cluster = Cluster::start(&binaries().pop().unwrap());
+    let mut cluster = Cluster::start(&ETCD.path());
     for (limit, makes_up) in [(Duration::ZERO, false), (Duration::from_secs(60), true)] {
         let etcd = Etcd::new(cluster.urls()).unwrap().catch_up_timeout(limit);
         let router = Router::builder(KvBackend::new(etcd)).offline().unwrap();

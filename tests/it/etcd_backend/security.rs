@@ -3,12 +3,15 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use kit::Echo;
+use kit::etcd::{Cluster, Grant, add_user, enable_auth, forget_tokens};
+use kit::process::processes_naming;
+use kit::tools::etcds;
 use serde_json::json;
 use traefik_router::{ErrorKind, Etcd, KvBackend, Stored};
 
 use super::routes_in;
-use crate::etcd_server::{Cluster, Grant, add_user, binaries, enable_auth, forget_tokens};
-use crate::support::{Echo, Kind, Rig, processes_naming};
+use crate::support::{Connect as _, Kind, Rig};
 
 const OURS: Grant = ("READWRITE", "jupyterhub/", "jupyterhub0");
 const TRAEFIKS: Grant = ("READWRITE", "traefik", "traefil");
@@ -45,7 +48,7 @@ pub(super) fn does_not_start(etcd: Etcd, kind: ErrorKind, says: &[&str]) {
 
 #[test]
 fn credentials_are_checked_before_start() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = cluster_with_users(&binary, &[]);
         let url = cluster.url();
         let user = |name: &str| routes_in(&cluster).user(name, format!("pw-{name}"));
@@ -75,7 +78,7 @@ fn credentials_are_checked_before_start() {
 
 #[test]
 fn credentials_file_is_private() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = cluster_with_users(&binary, &[]);
         let rig = Rig::new(Kind::Toml);
         let etcd = routes_in(&cluster).user("hub", "pw-hub");
@@ -137,7 +140,7 @@ fn hears_after_a_pause(binary: &std::path::Path, heartbeat: Duration) -> bool {
 
 #[test]
 fn heartbeat_keeps_traefik_connected() {
-    for binary in binaries() {
+    for binary in etcds() {
         assert!(
             hears_after_a_pause(&binary, Duration::from_millis(500)),
             "{binary:?}"
@@ -148,7 +151,7 @@ fn heartbeat_keeps_traefik_connected() {
 #[test]
 #[ignore = "shows the trap of etcd 3.4 that the heartbeat is for"]
 fn missing_heartbeat_disconnects_traefik() {
-    for binary in binaries() {
+    for binary in etcds() {
         println!(
             "{}: {}",
             binary.display(),

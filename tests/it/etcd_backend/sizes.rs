@@ -1,11 +1,12 @@
 //! Transactions larger than etcd takes.
 
+use kit::Proxy;
+use kit::etcd::Cluster;
+use kit::tools::{ETCD, etcds};
 use serde_json::json;
 use traefik_router::{Change, ErrorKind, Etcd, KvBackend, Route, Router, Stored};
 
 use super::routes_in;
-use crate::etcd_server::{Cluster, binaries};
-use crate::support::Proxy;
 
 const ROUTES: usize = 40;
 
@@ -26,7 +27,7 @@ fn router(etcd: Etcd) -> Router {
 
 #[test]
 fn known_limits_split_large_batches() {
-    for binary in binaries() {
+    for binary in etcds() {
         let limits = ["--max-txn-ops", "20", "--max-request-bytes", "200000"];
         let cluster = Cluster::with(&binary, 1, &limits, None);
         let told = || routes_in(&cluster).max_operations(20).max_bytes(150_000);
@@ -52,7 +53,7 @@ fn known_limits_split_large_batches() {
 
 #[test]
 fn default_limits_split_large_batches() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let router = router(routes_in(&cluster));
         let before = router
@@ -89,7 +90,7 @@ fn default_limits_split_large_batches() {
 
 #[test]
 fn default_route_change_stays_small() {
-    let cluster = Cluster::start(&binaries().pop().unwrap());
+    let cluster = Cluster::start(&ETCD.path());
     let route = |spec: &str, target| Route::new(spec, target).unwrap();
     let users = (0..5_000).map(|n| route(&format!("/user/n{n}/"), "http://h"));
     let all = users.chain([route("/", "http://hub")]);

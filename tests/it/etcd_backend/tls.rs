@@ -3,29 +3,29 @@
 use std::path::Path;
 use std::process::Command;
 
+use kit::etcd::Cluster;
+use kit::tools::etcds;
+use kit::{Ca, Echo};
 use serde_json::json;
 use traefik_router::{ErrorKind, Etcd, KvBackend, Router, Tls};
 
 use super::security::does_not_start;
 use super::{providers, routes_in};
-use crate::etcd_client::tls::Pki;
-use crate::etcd_server::{Cluster, binaries};
 use crate::support::rig::PASSWORD;
-use crate::support::{Echo, External, Kind, Rig};
+use crate::support::{External, Kind, Rig};
 
 /// The gateway can't be asked for this by a raw request that shows no certificate.
-pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, pki: &Pki, args: &[&str]) {
-    let files = pki.folder.path();
+pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, ca: &Ca, args: &[&str]) {
     let mut command = Command::new(etcd.with_file_name("etcdctl"));
     command
         .env("ETCDCTL_API", "3")
         .args(["--endpoints", cluster.url()])
         .arg("--cacert")
-        .arg(files.join("ca.pem"))
+        .arg(ca.path("ca.pem"))
         .arg("--cert")
-        .arg(files.join("cert.pem"))
+        .arg(ca.path("etcd.crt"))
         .arg("--key")
-        .arg(files.join("key.pem"))
+        .arg(ca.path("etcd.key"))
         .args(args);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -33,15 +33,14 @@ pub(crate) fn etcdctl(etcd: &Path, cluster: &Cluster, pki: &Pki, args: &[&str]) 
 
 #[test]
 fn traefik_gets_certificates_and_password() {
-    let pki = Pki::new();
-    // With a Common Name etcd would take it for a user.
-    let (cert, key) = pki.sign(None);
-    let tls = Tls::new().ca_pem(pki.ca_pem.as_str()).client_pem(cert, key);
-    for binary in binaries() {
-        let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
+    let ca = Ca::generate();
+    let [cert, key] = ca.sign();
+    let tls = Tls::new().ca_pem(ca.pem.as_str()).client_pem(cert, key);
+    for binary in etcds() {
+        let cluster = Cluster::with(&binary, 1, &[], Some(&ca.sign_for_etcd(true)));
         let etcd = || routes_in(&cluster).tls(tls.clone()).unwrap();
-        etcdctl(&binary, &cluster, &pki, &["user", "add", "root:pw-root"]);
-        etcdctl(&binary, &cluster, &pki, &["auth", "enable"]);
+        etcdctl(&binary, &cluster, &ca, &["user", "add", "root:pw-root"]);
+        etcdctl(&binary, &cluster, &ca, &["auth", "enable"]);
         let etcd = || etcd().user("root", "pw-root");
         let rig = Rig::new(Kind::Toml);
         let echo = Echo::start();

@@ -1,15 +1,16 @@
 //! Endpoints that die, are silent, or lose an answer.
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::etcd::Cluster;
+use kit::tools::{ETCD, etcds};
+use kit::{Mood, Proxy, ports};
 use traefik_router::etcd::{Client, Compare, Is, Op, Range, Txn, WatchRange};
 use traefik_router::{Backend as _, ErrorKind, Etcd, Finding, KvBackend, Level, Stored};
 
 use super::{SECOND, fails, on_each};
-use crate::etcd_server::{Cluster, binaries, free_port};
-use crate::support::{Mood, Proxy};
+use crate::support::Connect as _;
 
 #[test]
 fn lost_answer_repeats_no_change() {
@@ -98,7 +99,7 @@ fn late_close_respects_the_timeout() {
 #[test]
 fn unresponsive_endpoints_are_skipped() {
     on_each(|cluster| {
-        let dead = format!("http://127.0.0.1:{}", free_port());
+        let dead = format!("http://127.0.0.1:{}", ports::free());
         let refused = Client::new([&dead]).unwrap();
         let begun = Instant::now();
         let error = refused.put("k", "v").unwrap_err();
@@ -114,7 +115,7 @@ fn unresponsive_endpoints_are_skipped() {
         let etcd = Client::new([&dead, cluster.url()]).unwrap();
         etcd.put("k", "v").unwrap();
         // One that takes connections and never answers.
-        let silent = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let silent = ports::listen();
         let silent_url = format!("http://{}", silent.local_addr().unwrap());
         let etcd = Client::new([&silent_url, cluster.url()])
             .unwrap()
@@ -148,7 +149,7 @@ fn unresponsive_endpoints_are_skipped() {
 
 #[test]
 fn killed_node_fails_no_read() {
-    for binary in binaries() {
+    for binary in etcds() {
         let mut cluster = Cluster::with(&binary, 3, &[], None);
         // First a node that only follows, then the leader.
         for round in 0..2 {
@@ -204,7 +205,7 @@ fn write_until(etcd: &Client, key: &str, stop: Instant) -> (i64, i64) {
 
 #[test]
 fn missing_majority_respects_the_timeout() {
-    for binary in binaries() {
+    for binary in etcds() {
         let mut cluster = Cluster::with(&binary, 3, &[], None);
         let etcd = cluster.client().timeout(2 * SECOND);
         etcd.put("k", "v").unwrap();
@@ -229,7 +230,7 @@ fn missing_majority_respects_the_timeout() {
 
 #[test]
 fn other_cluster_is_not_asked() {
-    let binary = binaries().pop().unwrap();
+    let binary = ETCD.path();
     let (mut cluster, other) = (Cluster::start(&binary), Cluster::start(&binary));
     let etcd = Client::new([cluster.url(), other.url()]).unwrap();
     etcd.put("a", "1").unwrap();
@@ -262,18 +263,18 @@ fn is_found(store: Etcd, level: Level, says: &str) {
 
 #[test]
 fn useless_endpoints_are_found() {
-    let cluster = Cluster::start(&binaries().pop().unwrap());
+    let cluster = Cluster::start(&ETCD.path());
     let local = cluster.url().replace("127.0.0.1", "localhost");
     let twice = Etcd::new([cluster.url(), &local]).unwrap();
     is_found(twice, Level::Warning, "the same member as");
-    let dead = format!("http://127.0.0.1:{}", free_port());
+    let dead = format!("http://127.0.0.1:{}", ports::free());
     let half = Etcd::new([cluster.url(), &dead]).unwrap();
     is_found(half, Level::Warning, &dead);
 }
 
 #[test]
 fn unsent_change_tries_next_endpoint() {
-    let cluster = Cluster::start(&binaries().pop().unwrap());
+    let cluster = Cluster::start(&ETCD.path());
     let proxy = Proxy::new(cluster.url());
     for (n, mood) in [Mood::Drop(Duration::ZERO), Mood::Silent]
         .into_iter()
@@ -289,7 +290,7 @@ fn unsent_change_tries_next_endpoint() {
 
 #[test]
 fn missing_gateway_brings_advice() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &["--enable-grpc-gateway=false"], None);
         let words = ["--enable-grpc-gateway=true"];
         fails(cluster.client().get("a"), ErrorKind::Protocol, &words);

@@ -3,12 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use kit::etcd::{enable_auth, forget_tokens};
+use kit::{Proxy, ports};
 use traefik_router::etcd::{Client, Op, Range, Txn, WatchRange};
 use traefik_router::{Error, ErrorKind};
 
 use super::{SECOND, fails, kind_and_text, on_each};
-use crate::etcd_server::{enable_auth, forget_tokens, free_port};
-use crate::support::Proxy;
+use crate::support::Connect as _;
 
 #[test]
 fn authentication_failures_bring_advice() {
@@ -129,7 +130,7 @@ fn output_holds_no_secrets() {
     on_each(|cluster| {
         enable_auth(cluster.url());
         let proxy = Proxy::new(cluster.url());
-        let dead = format!("http://127.0.0.1:{}", free_port());
+        let dead = format!("http://127.0.0.1:{}", ports::free());
         let etcd = Client::new([&dead, &proxy.url])
             .unwrap()
             .user("reader", "pw-reader");

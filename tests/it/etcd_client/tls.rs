@@ -1,78 +1,23 @@
 //! etcd behind TLS, with a CA of its own and with client certificates.
 
+use kit::Ca;
+use kit::etcd::{Cluster, TlsFiles};
+use kit::pem::{cert_pem, key_pem};
+use kit::tools::{ETCD, etcds};
 use traefik_router::etcd::{Client, WatchRange};
 use traefik_router::{ErrorKind, Stored, Tls};
 
 use super::{SECOND, fails, kind_and_text};
-use crate::etcd_server::{Cluster, TlsFiles, binaries};
-use crate::support::pem::{cert_pem, key_pem};
-
-/// What rcgen makes for a test: a CA, and files signed by it.
-pub(crate) struct Pki {
-    pub(crate) folder: tempfile::TempDir,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    pub(crate) ca_pem: String,
-}
-
-impl Pki {
-    pub(crate) fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_pem = cert_pem(&params.self_signed(&key).unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), &ca_pem).unwrap();
-        Self {
-            folder,
-            issuer: rcgen::Issuer::new(params, key),
-            ca_pem,
-        }
-    }
-
-    /// A certificate and its key, both as PEM.
-    pub(crate) fn sign(&self, name: Option<&str>) -> (String, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        if let Some(name) = name {
-            params
-                .distinguished_name
-                .push(rcgen::DnType::CommonName, name);
-        }
-        params.extended_key_usages = vec![
-            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
-            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        (
-            cert_pem(&params.signed_by(&key, &self.issuer).unwrap()),
-            key_pem(&key),
-        )
-    }
-
-    pub(crate) fn server(&self, wants_clients: bool) -> TlsFiles {
-        let (cert, key) = self.sign(None);
-        let write = |name: &str, text: &str| {
-            let path = self.folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let client_ca = wants_clients.then(|| self.folder.path().join("ca.pem"));
-        TlsFiles {
-            cert: write("cert.pem", &cert),
-            key: write("key.pem", &key),
-            client_ca,
-        }
-    }
-}
+use crate::support::Connect as _;
 
 #[test]
 fn own_authority_is_trusted() {
-    let pki = Pki::new();
-    let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
-    for binary in binaries() {
-        let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(false)));
+    let ca = Ca::generate();
+    let trusting = Tls::new().ca_pem(ca.pem.as_str());
+    for binary in etcds() {
+        let cluster = Cluster::with(&binary, 1, &[], Some(&ca.sign_for_etcd(false)));
         let url = cluster.url();
-        let etcd = cluster.client().tls(&ca).unwrap();
+        let etcd = cluster.client().tls(&trusting).unwrap();
         etcd.put("k", "v").unwrap();
         let mut watch = etcd.watch(WatchRange::key("k")).unwrap();
         assert_eq!(watch.next(SECOND / 4).unwrap(), None);
@@ -84,7 +29,7 @@ fn own_authority_is_trusted() {
             ErrorKind::Unauthorized,
             &[url, "`ca_pem`"],
         );
-        let other = Tls::new().ca_pem(Pki::new().ca_pem);
+        let other = Tls::new().ca_pem(Ca::generate().pem);
         let untrusted = cluster
             .client()
             .tls(&other)
@@ -104,7 +49,7 @@ fn own_authority_is_trusted() {
                 .is_some()
         );
         let renamed = url.replace("127.0.0.1", "localhost");
-        let renamed = Client::new([renamed]).unwrap().tls(&ca).unwrap();
+        let renamed = Client::new([renamed]).unwrap().tls(&trusting).unwrap();
         fails(
             renamed.get("k"),
             ErrorKind::Unauthorized,
@@ -129,19 +74,19 @@ fn own_authority_is_trusted() {
 
 #[test]
 fn client_certificates_are_accepted() {
-    let pki = Pki::new();
-    let ca = Tls::new().ca_pem(pki.ca_pem.as_str());
-    let (cert, key) = pki.sign(None);
-    for binary in binaries() {
-        let cluster = Cluster::with(&binary, 1, &[], Some(&pki.server(true)));
+    let ca = Ca::generate();
+    let trusting = Tls::new().ca_pem(ca.pem.as_str());
+    let [cert, key] = ca.sign();
+    for binary in etcds() {
+        let cluster = Cluster::with(&binary, 1, &[], Some(&ca.sign_for_etcd(true)));
         let etcd = cluster
             .client()
-            .tls(&ca.clone().client_pem(cert.as_str(), key.as_str()))
+            .tls(&trusting.clone().client_pem(cert.as_str(), key.as_str()))
             .unwrap();
         etcd.put("k", "v").unwrap();
         // etcd refuses after the handshake: by an alert, or by closing before the alert is read.
-        let (cert, key) = Pki::new().sign(None);
-        for tls in [ca.clone(), ca.clone().client_pem(cert, key)] {
+        let [cert, key] = Ca::generate().sign();
+        for tls in [trusting.clone(), trusting.clone().client_pem(cert, key)] {
             let (_, text) = kind_and_text(cluster.client().tls(&tls).unwrap().put("k", "w"));
             assert!(text.contains("`client_pem`"), "{text}");
         }
@@ -154,15 +99,15 @@ const P521: &str = include_str!("../../data/p521.pem");
 
 #[test]
 fn p521_keys_bring_advice() {
-    let pki = Pki::new();
-    let file = pki.folder.path().join("p521.pem");
+    let ca = Ca::generate();
+    let file = ca.path("p521.pem");
     std::fs::write(&file, P521).unwrap();
     let files = TlsFiles {
         cert: file.clone(),
         key: file,
         client_ca: None,
     };
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::with(&binary, 1, &[], Some(&files));
         let tls = Tls::new().ca_pem(P521);
         let etcd = Client::new([cluster.url()]).unwrap().tls(&tls).unwrap();
@@ -180,19 +125,19 @@ fn p521_keys_bring_advice() {
 #[test]
 fn certificate_as_authority_brings_advice() {
     let key = rcgen::KeyPair::generate().unwrap();
-    let pki = Pki::new();
+    let ca = Ca::generate();
     let own = |is_ca| {
         let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.is_ca = is_ca;
         let cert = cert_pem(&params.self_signed(&key).unwrap());
-        let file = pki.folder.path().join("own.pem");
+        let file = ca.path("own.pem");
         std::fs::write(&file, key_pem(&key) + &cert).unwrap();
         let files = TlsFiles {
             cert: file.clone(),
             key: file,
             client_ca: None,
         };
-        let cluster = Cluster::with(&binaries().pop().unwrap(), 1, &[], Some(&files));
+        let cluster = Cluster::with(&ETCD.path(), 1, &[], Some(&files));
         let etcd = Client::new([cluster.url()]).unwrap();
         etcd.tls(&Tls::new().ca_pem(cert)).unwrap().get("a")
     };

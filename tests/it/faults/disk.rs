@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use kit::Echo;
+use kit::process::send_signal;
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Error, ErrorKind, FileBackend, Router, Stored};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Echo, Kind, Rig, on_each_file, send_signal};
+use crate::support::{Kind, Rig, on_each_file};
 
 on_each_file! {
     table_outlives_a_replacing_folder,

@@ -5,20 +5,18 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use kit::etcd::{Cluster, add_user, enable_auth, raw};
+use kit::tools::{ETCD, etcds};
+use kit::{Echo, Mood, Proxy, eventually};
 use serde_json::json;
 use traefik_router::{
     Backend as _, Change, ErrorKind, Etcd, KvBackend, RouteEvent, Router, Stored,
 };
 
-use crate::etcd_server::{Cluster, add_user, binaries, enable_auth, raw};
 use crate::support::child::Actor;
-use crate::support::{Echo, Kind, Mood, Proxy, Rig, eventually};
+use crate::support::{Connect as _, Kind, Rig};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn newest() -> std::path::PathBuf {
-    binaries().pop().unwrap()
-}
 
 fn on(etcd: Etcd) -> Router {
     Router::builder(KvBackend::new(etcd)).offline().unwrap()
@@ -124,7 +122,7 @@ fn change_through(cluster: &Cluster, urls: &[String], cuts: &[&dyn Fn(usize, boo
 
 #[test]
 fn unreachable_nodes_lose_no_change() {
-    let cluster = Cluster::with(&newest(), 3, &FAST, None);
+    let cluster = Cluster::with(&ETCD.path(), 3, &FAST, None);
     let proxies: Vec<_> = cluster.urls().iter().map(|url| Proxy::new(url)).collect();
     let urls: Vec<_> = proxies.iter().map(|proxy| proxy.url.clone()).collect();
     // Cut off from us alone, then from its peers as well.
@@ -166,7 +164,7 @@ pub(crate) fn cut_nodes_off() {
     for host in hosts {
         ip(&format!("address add {host}/32 dev lo"));
     }
-    let cluster = Cluster::at(&newest(), &hosts, &FAST);
+    let cluster = Cluster::at(&ETCD.path(), &hosts, &FAST);
     let cut = |node: usize, cut: bool| is_there(hosts[node], !cut);
     change_through(&cluster, &cluster.urls(), &[&cut]);
 }
@@ -188,7 +186,7 @@ fn ip(arguments: &str) {
 #[test]
 fn isolated_node_is_avoided() {
     const CHANGES: usize = 10;
-    let cluster = Cluster::with_network(&newest(), 3, &FAST);
+    let cluster = Cluster::with_network(&ETCD.path(), 3, &FAST);
     let mut expected = Vec::new();
     let mut led = 0;
     // The last one is the leader, whoever that is by then.
@@ -237,7 +235,7 @@ fn isolated_node_is_avoided() {
 #[test]
 fn lost_answer_repeats_no_change() {
     const CHANGES: u64 = 50;
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let proxy = Proxy::new(cluster.url());
         let router = on(Etcd::new([&proxy.url]).unwrap());
@@ -266,7 +264,7 @@ fn lost_answer_repeats_no_change() {
 
 #[test]
 fn slow_etcd_is_awaited() {
-    let cluster = Cluster::start(&newest());
+    let cluster = Cluster::start(&ETCD.path());
     let proxy = Proxy::new(cluster.url());
     let router = on(Etcd::new([&proxy.url]).unwrap().timeout(SECOND));
     proxy.mood(Mood::Slow(SECOND / 5));
@@ -305,7 +303,7 @@ fn slow_etcd_is_awaited() {
 /// Readers ask together, and none of them waits for a writer.
 #[test]
 fn hanging_etcd_queues_no_callers() {
-    let cluster = Cluster::start(&newest());
+    let cluster = Cluster::start(&ETCD.path());
     let hanging = |age| {
         let backend = KvBackend::new(Etcd::new(cluster.urls()).unwrap().timeout(SECOND));
         let backend = backend.conflict_timeout(SECOND).max_age(age);
@@ -360,7 +358,7 @@ fn hanging_etcd_queues_no_callers() {
 
 #[test]
 fn compaction_disturbs_nobody() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let rig = Rig::new(Kind::Toml);
         let etcd = || Etcd::new(cluster.urls()).unwrap();
@@ -393,7 +391,7 @@ fn compaction_disturbs_nobody() {
 
 #[test]
 fn switched_authentication_is_noticed() {
-    for binary in binaries() {
+    for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let url = cluster.url();
         let nobody = on(Etcd::new([url]).unwrap());
@@ -430,7 +428,7 @@ fn switched_authentication_is_noticed() {
 
 #[test]
 fn writing_resumes_after_full_etcd() {
-    for binary in binaries() {
+    for binary in etcds() {
         let quota = ["--quota-backend-bytes", "4000000"];
         let cluster = Cluster::with(&binary, 1, &quota, None);
         let url = cluster.url();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kit::Random;
 use serde_json::{Value, json};
 use traefik_router::backend::Setup;
 use traefik_router::{Backend as _, Change, FileBackend, Route, Table};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Kind, Random, Rig};
+use crate::support::{Kind, Rig};
 
 const KILLS: usize = 300;
 

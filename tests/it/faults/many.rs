@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use kit::{Echo, Random};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use traefik_router::{Change, Route, RouteSpec};
 
 use crate::support::child::{Actor, say};
-use crate::support::{Echo, External, Kind, Random, Rig};
+use crate::support::{External, Kind, Rig};
 
 const PROCESSES: u64 = 4;
 const THREADS: u64 = 4;

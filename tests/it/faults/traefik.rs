@@ -1,8 +1,10 @@
 //! A Traefik that is gone, hangs, or whose API answers as it should not.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
 
+use kit::process::{processes_naming, send_signal};
+use kit::server::response;
+use kit::{Echo, Mood, Proxy, Server, eventually};
 use serde_json::{Value, json};
 use traefik_router::backend::{Commit, Edit, Setup};
 use traefik_router::{
@@ -10,10 +12,7 @@ use traefik_router::{
     Verified,
 };
 
-use crate::support::{
-    Echo, External, Kind, Mood, Proxy, Rig, eventually, on_each_backend, on_push, processes_naming,
-    send_signal,
-};
+use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     stopped_traefik_is_reported,
@@ -229,20 +228,15 @@ fn moved_api_is_found_again() {
 }
 
 /// A server that says it is this Traefik and has nothing else to say.
-fn claims_to_be(version: &'static str) -> Echo {
-    Echo::serve(move |mut stream, _| {
-        let mut line = String::new();
-        let read = BufReader::new(&stream).read_line(&mut line);
-        let (status, body) = if line.contains("/api/version") {
+fn claims_to_be(version: &'static str) -> Server {
+    Server::answering(move |request| {
+        let answer = if request.path.contains("/api/version") {
             let body = json!({"Version": version, "startDate": "2019-01-01T00:00:00Z"});
-            ("200 OK", body.to_string())
+            response(200, "", body.to_string().as_bytes())
         } else {
-            ("404 Not Found", "404 page not found".into())
+            response(404, "", b"404 page not found")
         };
-        let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close");
-        read.and_then(|_| write!(stream, "{head}\r\n\r\n{body}"))
-            .ok();
+        Some(answer)
     })
 }
 

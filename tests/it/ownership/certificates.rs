@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 
+use kit::Echo;
+use kit::pem::{cert_pem, key_pem};
 use serde_json::json;
 use traefik_router::{ErrorKind, Level};
 use ureq::tls::Certificate;
 
 use super::refused;
 use crate::protocols::{get_https, https, own_certificate};
-use crate::support::pem::{cert_pem, key_pem};
-use crate::support::{Echo, External, Kind, Rig, on_each_backend};
+use crate::support::{External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
     unfit_certificate_is_refused,
@@ -95,7 +96,7 @@ fn renewed_certificate_awaits_its_key(kind: Kind) {
     assert!(served(&old));
     fs::write(&key, &new_key).unwrap();
     change();
-    crate::support::eventually("the new one is served", || served(&new));
+    kit::eventually("the new one is served", || served(&new));
     change();
     assert!(served(&new) && !served(&old));
 }
@@ -119,7 +120,7 @@ fn two_routers_renew_one_certificate(kind: Kind) {
         }
         for rig in [&rig, &second] {
             let served = || get_https(rig, "/a/", Some(&new)).is_ok();
-            crate::support::eventually("the new one is served", served);
+            kit::eventually("the new one is served", served);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Where users come in: TLS that the entrypoint has or has not, redirects, and what answers there.
 
+use kit::{Echo, ports};
 use serde_json::{Value, json};
 use traefik_router::{Builder, ErrorKind, Nested, Verified};
 
 use super::{plain, refused};
 use crate::protocols::{get_https, https};
 use crate::support::rig::PASSWORD;
-use crate::support::{Echo, External, Kind, Rig, on_each_backend, ports};
+use crate::support::{External, Kind, Rig, on_each_backend};
 
 on_each_backend! {
     routers_supply_missing_tls,
@@ -160,7 +161,7 @@ fn served_routers_keep_their_scheme(kind: Kind) {
     refused(&rig, ErrorKind::Unavailable, &["can't be seen"], || {
         unseen.attach()
     });
-    crate::support::eventually("it is as it was", || {
+    kit::eventually("it is as it was", || {
         rig.landed("h", "/a/") == Some(echo.port)
     });
     // Over HTTPS: an entrypoint that has TLS of its own does not mind.
@@ -170,7 +171,7 @@ fn served_routers_keep_their_scheme(kind: Kind) {
         router.add_route("/b/", echo.url(), super::rand()).unwrap();
         for rig in [&rig, &second] {
             let served = || get_https(rig, "/b/", None).is_ok_and(|echo| !echo["port"].is_null());
-            crate::support::eventually("it is served", served);
+            kit::eventually("it is served", served);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Routers with different options come and go on one store, as chance has it: each is refused or
 //! works, and nothing of the others changes.
 
+use kit::{Echo, Random, eventually};
 use serde_json::json;
 use traefik_router::{Builder, Result, Route, Router, Stored};
 
 use super::{plain, write_by_hand};
 use crate::support::rig::PASSWORD;
-use crate::support::{Echo, Kind, Random, Rig, eventually, on_each_backend};
+use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
     foreign_configuration_never_changes,

@@ -1,18 +1,18 @@
 //! Several Traefiks that are started on one store, one after the other and side by side.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
 
+use kit::process::send_signal;
+use kit::tools::TRAEFIK;
+use kit::{Echo, eventually, ports};
 use serde_json::json;
 use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Route, Router, Stored};
 
 use super::refused;
 use crate::support::child::Actor;
 use crate::support::rig::PASSWORD;
-use crate::support::{
-    Echo, External, Kind, Rig, eventually, on_each_backend, on_each_file, send_signal,
-};
+use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
 
 on_each_file! {
     same_password_shares_a_store,
@@ -49,7 +49,7 @@ fn differing_password_is_refused(kind: Kind) {
         Router::builder(second.backend())
             .public_url(second.web_url())
             .traefik_api_url(second.api_url())
-            .traefik_bin(crate::support::rig::traefik_bin()),
+            .traefik_bin(TRAEFIK.path()),
     ] {
         let file = second.path("second.toml");
         let other = other.static_config_file(file);
@@ -166,7 +166,7 @@ fn existing_api_router_needs_password(kind: Kind) {
         .public_url(rig.web_url())
         .traefik_api_url(rig.api_url())
         .static_config_file(rig.path("traefik.toml"))
-        .traefik_bin(crate::support::rig::traefik_bin());
+        .traefik_bin(TRAEFIK.path());
     let says = ["theirs", "traefik_api_password"];
     refused(&rig, ErrorKind::InvalidConfig, &says, || unset.start());
     let wrong = rig.builder().traefik_api_password("wrong");
@@ -222,7 +222,7 @@ fn failed_start_harms_no_others(kind: Kind) {
     let bin = second.path("dies-later");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = version ] && exec {} version\nsleep 2\nexit 1\n",
-        crate::support::rig::traefik_bin().display()
+        TRAEFIK.path().display()
     );
     fs::write(&bin, script).unwrap();
     fs::set_permissions(&bin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -254,9 +254,7 @@ fn leftovers_of_kill_are_replaced(kind: Kind) {
     program.process.kill().unwrap();
     program.process.wait().unwrap();
     assert!(rig.rules_text().contains("api@internal"));
-    eventually("its Traefik has ended", || {
-        TcpStream::connect(("127.0.0.1", rig.web)).is_err()
-    });
+    eventually("its Traefik has ended", || !ports::is_open(rig.web));
     let builder = rig.builder().traefik_api_password("another");
     let router = builder.start().unwrap();
     router.add_route("/a/", echo.url(), ()).unwrap();

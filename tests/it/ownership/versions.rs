@@ -1,26 +1,16 @@
 //! A Traefik that knows no `parentRefs`, before and after others that do.
 
-use std::path::{Path, PathBuf};
-
+use kit::Echo;
+use kit::tools::TRAEFIK_3_5;
 use traefik_router::{Change, ErrorKind, Nested, Router};
 
 use super::{plain, refused};
-use crate::support::{Echo, Kind, Rig, on_each_backend};
+use crate::support::{Kind, Rig, on_each_backend};
 
 on_each_backend! {
     parents_await_traefiks_version,
     old_traefik_keeps_table_flat,
     nested_table_refuses_old_traefik,
-}
-
-/// Traefik 3.5.
-fn old_traefik() -> PathBuf {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/traefik-3.5");
-    assert!(
-        installed.is_file(),
-        "Traefik 3.5 was not found: run `cargo xtask tools --all`"
-    );
-    installed
 }
 
 /// As many routes as make parents pay.
@@ -39,7 +29,11 @@ fn parents_await_traefiks_version(kind: Kind) {
     let offline = plain(&rig).offline().unwrap();
     add_many(&offline, &echo);
     assert!(!has_parents(&rig));
-    let old = rig.builder().traefik_bin(old_traefik()).start().unwrap();
+    let old = rig
+        .builder()
+        .traefik_bin(TRAEFIK_3_5.path())
+        .start()
+        .unwrap();
     assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
     drop(old);
     // It was an old one that was asked: the table stays as it is until somebody says otherwise.
@@ -66,7 +60,7 @@ fn old_traefik_keeps_table_flat(kind: Kind) {
     let old = second
         .builder()
         .static_config_file(second.path("old.toml"))
-        .traefik_bin(old_traefik());
+        .traefik_bin(TRAEFIK_3_5.path());
     let old = old.start().unwrap();
     add_many(&new, &echo);
     old.add_route("/last/", echo.url(), ()).unwrap();
@@ -87,7 +81,7 @@ fn nested_table_refuses_old_traefik(kind: Kind) {
         second
             .builder()
             .static_config_file(second.path("old.toml"))
-            .traefik_bin(old_traefik())
+            .traefik_bin(TRAEFIK_3_5.path())
     };
     let says = ["`nested_routers`", "to never", "3.6"];
     refused(&rig, ErrorKind::InvalidConfig, &says, || old().start());

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kit::client::{self, Response};
+use kit::etcd::shared_url;
+use kit::ports;
+use kit::tools::TRAEFIK;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::traefik::Api;
 use traefik_router::{Backend, Builder, Etcd, FileBackend, KvBackend, MemoryBackend, Router};
 
-use super::client::{self, Response};
-use super::{ports, shared_etcd};
+use super::keys;
 
 /// The stores that the same tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +102,7 @@ impl Rig {
     fn at(kind: Kind, folder: PathBuf) -> Self {
         let web = ports::free();
         let etcd = match kind {
-            Kind::Etcd => (shared_etcd::url().into(), web),
+            Kind::Etcd => (shared_url().into(), web),
             _ => Default::default(),
         };
         Self {
@@ -181,7 +184,7 @@ impl Rig {
     /// What is stored, as text; the empty one if nothing is.
     pub(crate) fn rules_text(&self) -> String {
         match self.kind {
-            Kind::Etcd => shared_etcd::text(&self.etcd.0, &self.prefixes()),
+            Kind::Etcd => keys::text(&self.etcd.0, &self.prefixes()),
             Kind::Push => self.pushed_text(),
             _ if !self.rules().exists() => String::new(),
             _ => std::fs::read_to_string(self.rules()).unwrap(),
@@ -198,7 +201,7 @@ impl Rig {
 
     pub(crate) fn write_rules(&self, text: &str) {
         if self.kind == Kind::Etcd {
-            return shared_etcd::write(&self.etcd.0, &self.prefixes(), text);
+            return keys::write(&self.etcd.0, &self.prefixes(), text);
         }
         let temp = self.path("hand.tmp");
         std::fs::write(&temp, text).unwrap();
@@ -228,7 +231,7 @@ impl Rig {
     /// Without a key below its root when it starts, Traefik asks etcd rarely.
     pub(crate) fn seed(&self, root: &str) {
         let key = format!("{root}/http/services/keep/loadBalancer/passHostHeader");
-        shared_etcd::client(&self.etcd.0).put(key, "true").unwrap();
+        keys::client(&self.etcd.0).put(key, "true").unwrap();
     }
 
     pub(crate) fn builder(&self) -> Builder {
@@ -240,7 +243,7 @@ impl Rig {
             .public_url(self.web_url())
             .traefik_api_url(self.api_url())
             .traefik_api_password(PASSWORD)
-            .traefik_bin(traefik_bin())
+            .traefik_bin(TRAEFIK.path())
             .static_config_file(self.path("traefik.toml"))
             .check_route_timeout(Duration::from_secs(20))
             .stop_timeout(Duration::from_millis(500))
@@ -292,18 +295,4 @@ impl Rig {
         let answer = self.get("h", path);
         (answer.status == 200).then(|| answer.landed()).flatten()
     }
-}
-
-/// Where Traefik is.
-pub(crate) fn traefik_bin() -> PathBuf {
-    if let Some(path) = std::env::var_os("TRAEFIK_BIN") {
-        return path.into();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("traefik"));
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/traefik");
-    on_path
-        .chain([tool])
-        .find(|file| file.is_file())
-        .expect("traefik was not found: run `cargo xtask tools`, or set TRAEFIK_BIN")
 }

@@ -1,5 +1,30 @@
 //! What the tests, benchmarks and fuzz targets are made of. It knows Traefik and etcd, and nothing of
 //! `traefik-router`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps ends with the error's own text"
+)]
+
+mod ca;
+pub mod client;
+mod echo;
+pub mod etcd;
+pub mod pem;
+pub mod ports;
+pub mod process;
+mod proxy;
+mod random;
+pub mod server;
 pub mod terminal;
 pub mod tools;
+pub mod traefik;
+mod wait;
+
+pub use ca::Ca;
+pub use echo::Echo;
+pub use proxy::{Mood, Proxy};
+pub use random::Random;
+pub use server::Server;
+pub use traefik::Traefik;
+pub use wait::eventually;

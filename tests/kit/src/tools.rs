@@ -44,6 +44,19 @@ pub const WRK: Program = Program {
     get: "cargo xtask tools --serving",
 };
 
+/// JupyterHub with its own tests.
+pub const JUPYTERHUB: Python = Python {
+    name: "JupyterHub",
+    folder: "jupyterhub",
+    get: "cargo xtask tools --hub",
+};
+/// What benchmarks compare with.
+pub const PEER: Python = Python {
+    name: "jupyterhub-traefik-proxy",
+    folder: "jupyterhub-traefik-proxy",
+    get: "cargo xtask tools --peer",
+};
+
 /// A program that tests or benchmarks run.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
@@ -65,19 +78,22 @@ impl Program {
     /// If it is nowhere; the message says how to get it.
     #[track_caller]
     pub fn path(&self) -> PathBuf {
+        self.find().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Where it is; the error says how to get it.
+    pub fn find(&self) -> Result<PathBuf, String> {
         let found = self.named().or_else(|| self.on_path());
         let found = found.or_else(|| Some(self.fetched()).filter(|file| file.is_file()));
-        found.unwrap_or_else(|| {
-            let (name, get, variable) = (self.name, self.get, self.variable);
-            panic!("{name} was not found: run `{get}`, or set {variable}")
-        })
+        let (name, get, variable) = (self.name, self.get, self.variable);
+        found.ok_or_else(|| format!("{name} was not found: run `{get}`, or set {variable}"))
     }
 
     /// What its variable says.
     pub fn named(&self) -> Option<PathBuf> {
         std::env::var_os(self.variable)
             .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
+            .map(|path| std::path::absolute(&path).unwrap_or(path.into()))
     }
 
     /// The first file of its name on PATH.
@@ -90,6 +106,33 @@ impl Program {
     /// Where `cargo xtask tools` puts it.
     pub fn fetched(&self) -> PathBuf {
         folder().join(self.fetched)
+    }
+}
+
+/// A package of Python in a virtual environment below `target/tools`.
+#[derive(Debug, Clone, Copy)]
+pub struct Python {
+    name: &'static str,
+    folder: &'static str,
+    get: &'static str,
+}
+
+impl Python {
+    /// The Python that imports it; the error says how to get it.
+    pub fn find(&self) -> Result<PathBuf, String> {
+        let (name, get) = (self.name, self.get);
+        let python = Some(self.python()).filter(|file| file.is_file());
+        python.ok_or_else(|| format!("{name} was not found: run `{get}`"))
+    }
+
+    /// Where `cargo xtask tools` puts its Python.
+    pub fn python(&self) -> PathBuf {
+        self.folder().join("bin/python")
+    }
+
+    /// The virtual environment.
+    pub fn folder(&self) -> PathBuf {
+        folder().join(self.folder)
     }
 }
 

@@ -1,0 +1,74 @@
+//! What Linux tells of CPUs.
+
+use std::fmt::Display;
+use std::fs;
+
+use compare::Result;
+
+/// Linux counts in hundredths of a second.
+const TICK_MS: f64 = 10.0;
+
+/// The milliseconds that a process has used, dead threads included.
+pub(super) fn of_process(process: impl Display) -> Result<f64> {
+    let path = format!("/proc/{process}/stat");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    // The name before the bracket may hold anything.
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() * TICK_MS)
+}
+
+/// The milliseconds that this core was at work, for whomever.
+pub(super) fn of_core(core: usize) -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{core} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    let line = line.ok_or_else(|| format!("/proc/stat has no core {core}"))?;
+    let fields: Vec<f64> = line
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    let &[user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = fields.as_slice() else {
+        return Err(format!("/proc/stat: {line}").into());
+    };
+    Ok((user + nice + system + irq + softirq + steal) * TICK_MS)
+}
+
+/// The cores that we may run on.
+pub(super) fn cores() -> Result<Vec<usize>> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    parse_list(
+        line.ok_or("/proc/self/status has no Cpus_allowed_list")?
+            .trim(),
+    )
+}
+
+/// Such as `0-2,5`.
+fn parse_list(list: &str) -> Result<Vec<usize>> {
+    let mut cores = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cores.extend(first.parse::<usize>()?..=last.parse()?);
+    }
+    Ok(cores)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_list;
+
+    #[test]
+    fn lists_of_cores() {
+        assert_eq!(parse_list("0-2,5").ok(), Some(vec![0, 1, 2, 5]));
+        assert_eq!(parse_list("7").ok(), Some(vec![7]));
+        assert!(parse_list("").is_err());
+    }
+}

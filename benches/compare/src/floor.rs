@@ -1,0 +1,425 @@
+//! The floor: how long Traefik itself takes from the commit until its API shows it.
+//!
+//! A Traefik set up as the library sets it up, with the very text or keys that the library writes
+//! for the same table. A sample is one bare rename, or bare transactions, and then the tightest
+//! polling. Nothing here uses the library while the clock runs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use compare::Result;
+use compare::http::{Connection, base64};
+use compare::programs::{Etcd, Program, free_port, wait_for};
+use serde_json::{Value, json};
+use traefik_router::{Change, Router};
+
+use crate::ours::{self, other, route};
+
+const GENERATION: &str = "X-Traefik-Router-Generation";
+/// How many operations etcd takes in a transaction.
+const OPERATIONS: usize = 127;
+
+const RELOAD: &str = "reload";
+
+/// What the floor is to be like.
+pub(super) struct Plan<'a> {
+    pub(super) backend: &'a str,
+    pub(super) routes: usize,
+    /// How many routes come at once, for each size of batch.
+    pub(super) bulk: &'a [usize],
+    pub(super) folder: &'a Path,
+    pub(super) traefik: &'a Path,
+    pub(super) etcd: Option<Etcd>,
+    /// The static configuration that the library wrote: its text, folder and ports (routes, API,
+    /// etcd).
+    pub(super) theirs: (&'a str, &'a Path, [u16; 3]),
+}
+
+pub(super) struct Floor {
+    api: Connection,
+    marker: String,
+    generation: u64,
+    store: Store,
+    _traefik: Program,
+    _etcd: Option<Etcd>,
+}
+
+/// What each command writes.
+enum Store {
+    File {
+        path: PathBuf,
+        texts: BTreeMap<String, String>,
+    },
+    Etcd {
+        connection: Box<Connection>,
+        steps: BTreeMap<String, Vec<Operation>>,
+    },
+}
+
+/// A key and the value to put there, both as etcd's gateway takes them; a key to delete.
+#[derive(Clone)]
+struct Operation {
+    key: String,
+    value: Option<String>,
+}
+
+impl Floor {
+    /// Lets the library fill the store and make each change once, to see what it writes.
+    pub(super) fn start(plan: Plan<'_>) -> Result<Self> {
+        let (public, api) = (free_port()?, free_port()?);
+        let etcd_url = plan.etcd.as_ref().map(Etcd::url);
+        let builder = || ours::builder(plan.backend, plan.folder, etcd_url.as_deref());
+        let (text, folder, ports) = plan.theirs;
+        let moved = |text: &str| {
+            let [from, to] = [folder, plan.folder].map(|folder| folder.display().to_string());
+            text.replace(&from, &to)
+        };
+        copy_own(&plan, folder, &moved)?;
+        builder()?.offline()?.apply([])?;
+
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let mut text = moved(text);
+        let etcd_port = plan.etcd.as_ref().map_or(0, |etcd| etcd.port);
+        for (theirs, own) in ports.into_iter().zip([public, api, etcd_port]) {
+            text = text.replace(&at(theirs), &at(own));
+        }
+        let config = plan.folder.join("static.toml");
+        fs::write(&config, text)?;
+        let traefik = Program::traefik(plan.traefik, &config, &plan.folder.join("traefik.log"))?;
+        wait_for(Duration::from_secs(20), "Traefik", || {
+            Connection::new(api, None).get("/api/version").is_ok()
+        })?;
+
+        let router = builder()?
+            .public_url(format!("http://127.0.0.1:{public}"))
+            .traefik_api_url(format!("http://127.0.0.1:{api}"))
+            .traefik_api_password(ours::PASSWORD)
+            .check_route_timeout(Duration::from_secs(120))
+            .attach()?;
+        let credentials = format!("jupyterhub:{}", ours::PASSWORD);
+        let store = match &plan.etcd {
+            None => record_file(&plan, &router)?,
+            Some(etcd) => record_etcd(&plan, &router, etcd)?,
+        };
+        let mut api = Connection::new(api, Some(&credentials));
+        let (_, list) = api.get("/api/http/middlewares")?;
+        let list: serde_json::Value = serde_json::from_slice(list)?;
+        let marker = list
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|middleware| middleware["name"].as_str())
+            .find(|name| name.starts_with("traefik-router-generation"))
+            .ok_or("Traefik has no marker of ours")?;
+        Ok(Self {
+            marker: format!("/api/http/middlewares/{}", marker.replace('@', "%40")),
+            api,
+            generation: router.delete_route("/nothing/")?.generation,
+            store,
+            _traefik: traefik,
+            _etcd: plan.etcd,
+        })
+    }
+
+    /// One reload of the table as `command` has left it: nothing but the generation changes.
+    pub(super) fn reload(&mut self, command: &str) -> Result<f64> {
+        match self.store {
+            Store::File { .. } => self.sample(command),
+            Store::Etcd { .. } => self.sample(RELOAD),
+        }
+    }
+
+    /// A sample in which the file waits for the disk as the library's does. On etcd the
+    /// transaction itself waits.
+    pub(super) fn sample_flushed(&mut self, command: &str) -> Result<Option<f64>> {
+        match self.store {
+            Store::File { .. } => self.sample_with(command, true).map(Some),
+            Store::Etcd { .. } => Ok(None),
+        }
+    }
+
+    /// Does what `command` stands for; the milliseconds until the API shows it.
+    pub(super) fn sample(&mut self, command: &str) -> Result<f64> {
+        self.sample_with(command, false)
+    }
+
+    fn sample_with(&mut self, command: &str, flush: bool) -> Result<f64> {
+        self.generation += 1;
+        let generation = self.generation.to_string();
+        let start = match &mut self.store {
+            Store::File { path, texts } => {
+                let text = texts.get(command).ok_or("no such command")?;
+                let text = with_generation(text, &generation)?;
+                let temp = path.with_extension("floor");
+                let start = Instant::now();
+                fs::write(&temp, text)?;
+                if flush {
+                    File::open(&temp)?.sync_all()?;
+                }
+                fs::rename(&temp, &path)?;
+                if let Some(folder) = path.parent().filter(|_| flush) {
+                    File::open(folder)?.sync_all()?;
+                }
+                start
+            }
+            Store::Etcd { connection, steps } => {
+                let steps = steps.get(command).ok_or("no such command")?;
+                let bodies = transactions(steps, &generation);
+                let start = Instant::now();
+                for body in bodies {
+                    let (status, answer) = connection.post("/v3/kv/txn", &body)?;
+                    if status != 200 {
+                        return Err(String::from_utf8_lossy(answer).into());
+                    }
+                }
+                start
+            }
+        };
+        let wanted = format!("\"{generation}\"");
+        loop {
+            let (status, body) = self.api.get(&self.marker)?;
+            if status == 200 && contains(body, wanted.as_bytes()) {
+                return Ok(start.elapsed().as_secs_f64() * 1e3);
+            }
+            let elapsed = start.elapsed();
+            if elapsed > Duration::from_secs(120) {
+                return Err(format!("{command}: Traefik does not load it").into());
+            }
+            // Each poll takes CPU from the reload that it waits for.
+            std::thread::sleep((elapsed / 100).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        }
+    }
+}
+
+const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+fn contains(body: &[u8], wanted: &[u8]) -> bool {
+    body.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Gives this Traefik what the library has for its own beside the routes: in files that only it reads,
+/// or the certificate among the routes.
+fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Result {
+    let rules = ours::rules(plan.backend, plan.folder);
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_os_string();
+    let mut pem = name(&rules);
+    pem.push(".pem");
+    for file in [
+        "traefik.private.toml".into(),
+        "traefik.private.toml.pem".into(),
+        pem.clone(),
+    ] {
+        if let Ok(text) = fs::read_to_string(from.join(&file)) {
+            fs::write(plan.folder.join(&file), moved(&text))?;
+        }
+    }
+    if plan.etcd.is_none() {
+        let pem = plan.folder.join(pem);
+        let certificate = match plan.backend {
+            "yaml" => format!(
+                "tls:\n  stores:\n    default:\n      defaultCertificate: {{certFile: {pem:?}, keyFile: {pem:?}}}\n"
+            ),
+            _ => format!(
+                "[tls.stores.default.defaultCertificate]\ncertFile = {pem:?}\nkeyFile = {pem:?}\n"
+            ),
+        };
+        fs::write(rules, certificate)?;
+    }
+    Ok(())
+}
+
+/// Has the library make each change once; `look` sees the store after it.
+fn record(plan: &Plan<'_>, router: &Router, look: &mut dyn FnMut(&str) -> Result) -> Result {
+    let n = plan.routes;
+    let base = || (0..n).map(|n| route(n, n)).collect::<Result<Vec<_>>>();
+    router.reconcile(base()?)?;
+    look("base")?;
+    router.apply([Change::from(route(n, n)?)])?;
+    look("add")?;
+    router.apply([Change::from(route(n, other(n))?)])?;
+    look("change")?;
+    router.delete_route(route(n, n)?.spec)?;
+    look("delete")?;
+    for count in plan.bulk {
+        let changes = (n + 1..=n + count).map(|n| Ok(Change::from(route(n, n)?)));
+        router.apply(changes.collect::<Result<Vec<_>>>()?)?;
+        look(&format!("bulk {count}"))?;
+        router.reconcile(base()?)?;
+        look("reset")?;
+    }
+    Ok(())
+}
+
+fn record_file(plan: &Plan<'_>, router: &Router) -> Result<Store> {
+    let path = ours::rules(plan.backend, plan.folder);
+    let mut texts = BTreeMap::new();
+    record(plan, router, &mut |command| {
+        texts.insert(command.to_string(), fs::read_to_string(&path)?);
+        Ok(())
+    })?;
+    Ok(Store::File { path, texts })
+}
+
+fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Etcd) -> Result<Store> {
+    let mut connection = Connection::new(etcd.port, None);
+    let (mut before, mut steps) = (BTreeMap::<String, String>::new(), BTreeMap::new());
+    record(plan, router, &mut |command| {
+        let now = traefik_keys(&mut connection)?;
+        let put = now
+            .iter()
+            .filter(|(key, value)| before.get(*key) != Some(*value))
+            .map(|(key, value)| (key, Some(value.clone())));
+        let gone = before.keys().filter(|key| !now.contains_key(*key));
+        let step = put.chain(gone.map(|key| (key, None)));
+        let step = step.map(|(key, value)| Operation {
+            key: key.clone(),
+            value,
+        });
+        let step = in_order(step.collect());
+        let marker = step.iter().filter(|step| step.key.ends_with(GENERATION));
+        steps.insert(RELOAD.into(), marker.cloned().collect());
+        steps.insert(command.to_string(), step);
+        before = now;
+        Ok(())
+    })?;
+    Ok(Store::Etcd {
+        connection: Box::new(connection),
+        steps,
+    })
+}
+
+/// The keys that Traefik reads, in plain text, with values as the gateway shows them.
+fn traefik_keys(connection: &mut Connection) -> Result<BTreeMap<String, String>> {
+    let (from, to) = (base64(b"traefik/"), base64(b"traefik0"));
+    let body = json!({"key": from, "range_end": to}).to_string();
+    let (status, answer) = connection.post("/v3/kv/range", body.as_bytes())?;
+    let answer: Value = serde_json::from_slice(answer)?;
+    if status != 200 {
+        return Err(answer.to_string().into());
+    }
+    let found = answer["kvs"].as_array().map(Vec::as_slice).unwrap_or(&[]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let pair = |pair: &Value| Ok((plain(&text(&pair["key"]))?, text(&pair["value"])));
+    found.iter().map(pair).collect()
+}
+
+/// Services before the routers that use them; when routers go, after them. The marker comes last.
+fn in_order(mut operations: Vec<Operation>) -> Vec<Operation> {
+    operations.sort_by_key(|operation| {
+        let key = &operation.key;
+        let is_service = key.starts_with("traefik/http/services/");
+        (
+            key.ends_with(GENERATION),
+            is_service == operation.value.is_none(),
+            key.clone(),
+        )
+    });
+    operations
+}
+
+/// As few transactions as etcd takes, none of which splits a router.
+fn transactions(operations: &[Operation], generation: &str) -> Vec<Vec<u8>> {
+    let entry = |operation: &Operation| {
+        let end = operation.key.match_indices('/').nth(3);
+        operation.key[..end.map_or(operation.key.len(), |(at, _)| at)].to_string()
+    };
+    let mut lists: Vec<Vec<Value>> = vec![Vec::new()];
+    for group in operations.chunk_by(|a, b| entry(a) == entry(b)) {
+        if lists
+            .last()
+            .is_some_and(|list| list.len() + group.len() > OPERATIONS)
+        {
+            lists.push(Vec::new());
+        }
+        let list = group.iter().map(|operation| {
+            let key = base64(operation.key.as_bytes());
+            match &operation.value {
+                _ if operation.key.ends_with(GENERATION) => {
+                    json!({"request_put": {"key": key, "value": base64(generation.as_bytes())}})
+                }
+                Some(value) => json!({"request_put": {"key": key, "value": value}}),
+                None => json!({"request_delete_range": {"key": key}}),
+            }
+        });
+        if let Some(last) = lists.last_mut() {
+            last.extend(list);
+        }
+    }
+    lists
+        .into_iter()
+        .map(|list| json!({"success": list}).to_string().into_bytes())
+        .collect()
+}
+
+fn with_generation(text: &str, generation: &str) -> Result<String> {
+    let after = text.find(GENERATION).ok_or("no marker in the file")? + GENERATION.len();
+    let is_digit = |c: char| c.is_ascii_digit();
+    let start = after + text[after..].find(is_digit).ok_or("no generation")?;
+    let end = start + text[start..].find(|c| !is_digit(c)).ok_or("no end")?;
+    Ok([&text[..start], generation, &text[end..]].concat())
+}
+
+fn plain(base64: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    for four in base64.as_bytes().chunks(4) {
+        let mut bits = 0;
+        let mut count = 0;
+        for &letter in four.iter().filter(|&&letter| letter != b'=') {
+            let value = match letter {
+                b'A'..=b'Z' => letter - b'A',
+                b'a'..=b'z' => letter - b'a' + 26,
+                b'0'..=b'9' => letter - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return Err("no base64".into()),
+            };
+            bits = bits << 6 | u32::from(value);
+            count += 1;
+        }
+        bits <<= 6 * (4 - count);
+        let three = [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8];
+        bytes.extend_from_slice(&three[..count.max(1) - 1]);
+    }
+    Ok(String::from_utf8(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_there_and_back() {
+        for (text, coded) in [
+            ("", ""),
+            ("a", "YQ=="),
+            ("ab", "YWI="),
+            ("abc/?", "YWJjLz8="),
+        ] {
+            assert_eq!(base64(text.as_bytes()), coded);
+            assert_eq!(
+                plain(coded).map_err(|e| e.to_string()),
+                Ok(text.to_string())
+            );
+        }
+    }
+
+    #[test]
+    fn transactions_keep_routers_whole() {
+        let operation = |n: usize| Operation {
+            key: format!("traefik/http/routers/r{}/part{}", n / 4, n % 4),
+            value: Some(String::new()),
+        };
+        let operations: Vec<_> = (0..400).map(operation).collect();
+        let lists: Vec<usize> = transactions(&operations, "1")
+            .iter()
+            .filter_map(|body| {
+                let body: Value = serde_json::from_slice(body).ok()?;
+                Some(body["success"].as_array()?.len())
+            })
+            .collect();
+        assert_eq!(lists, [124, 124, 124, 28]);
+    }
+}

@@ -1,0 +1,76 @@
+//! jupyterhub-traefik-proxy, driven by `peer.py` in its virtual environment.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use compare::Result;
+use compare::programs::{Etcd, free_port};
+use serde_json::json;
+
+use crate::child::Child;
+
+const SCRIPT: &str = include_str!("peer.py");
+
+pub(super) struct Peer {
+    /// Before its etcd, so that it ends first.
+    child: Child,
+    _etcd: Option<Etcd>,
+}
+
+impl Peer {
+    pub(super) fn start(
+        python: &Path,
+        traefik: &Path,
+        folder: &Path,
+        (backend, routes): (&str, usize),
+        etcd: Option<Etcd>,
+        cheap: bool,
+    ) -> Result<Self> {
+        let script = folder.join("peer.py");
+        fs::write(&script, SCRIPT)?;
+        // It looks for a program of this name on PATH.
+        std::os::unix::fs::symlink(traefik, folder.join("traefik"))?;
+        let options = json!({
+            "backend": backend,
+            "folder": folder,
+            "public": free_port()?,
+            "api": free_port()?,
+            "etcd": etcd.as_ref().map(Etcd::url),
+            "routes": routes,
+            "cheap": cheap,
+        });
+        let mut command = Command::new(python);
+        command
+            .arg(script)
+            .arg(options.to_string())
+            .current_dir(folder);
+        let name = if cheap { "peer (cheap hash)" } else { "peer" };
+        let child = Child::start(name, &mut command)?;
+        Ok(Self { child, _etcd: etcd })
+    }
+
+    /// The milliseconds that a command took.
+    pub(super) fn sample(&mut self, command: &str) -> Result<f64> {
+        let answer = self.child.ask(command)?;
+        Ok(answer["ms"].as_f64().ok_or("the peer tells no time")?)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.child.close();
+        // Its Traefik, where Python was killed.
+        if let Some(process) = self.child.ready["pid"].as_u64() {
+            let is_traefik = fs::read_link(format!("/proc/{process}/exe"))
+                .is_ok_and(|program| program.ends_with("traefik"));
+            if is_traefik {
+                drop(
+                    Command::new("kill")
+                        .args(["-KILL", &process.to_string()])
+                        .status(),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! An unmodified JupyterHub on our program, beside configurable-http-proxy.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
+mod posts;
+mod suites;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+use compare::Result;
+use compare::programs::Folder;
+use kit::terminal::red;
+use kit::tools;
+
+/// The name that JupyterHub looks for on PATH.
+const CHP: &str = "configurable-http-proxy";
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask jupyterhub")]
+/// Run JupyterHub's own tests with traefik-router for its proxy and with configurable-http-proxy,
+/// and compare; ask both the same by REST
+struct Options {
+    /// Run many routes at once through the REST API of both instead
+    #[arg(long, group = "what")]
+    posts: bool,
+    /// Start a server for each awkward user name, through both, instead
+    #[arg(long, group = "what")]
+    names: bool,
+    /// Sign in and run a notebook in Chromium instead; writes docs/jupyterhub.png
+    #[arg(long, group = "what")]
+    show: bool,
+    /// Run the tests with traefik-router alone
+    #[arg(long, conflicts_with = "what")]
+    ours: bool,
+    /// Run the tests with configurable-http-proxy alone
+    #[arg(long, conflicts_with_all = ["ours", "what"])]
+    real: bool,
+    /// Run the tests that this pattern matches, as pytest -k has it
+    #[arg(long, value_name = "PATTERN", conflicts_with = "what")]
+    only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error}", red("error:"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result {
+    let folder = Folder::new()?;
+    let _leftovers = Leftovers(folder.sub("bin")?);
+    if options.posts {
+        return posts::run(&Side::both(&folder)?, &folder);
+    }
+    if options.names {
+        return script("names.py", &Side::both(&folder)?, &folder, &[]);
+    }
+    if options.show {
+        let picture = tools::workspace().join("docs/jupyterhub.png");
+        let ours = [Side::ours(&folder)?];
+        return script("show.py", &ours, &folder, &[picture.into_os_string()]);
+    }
+    let sides: Vec<Side> = match (options.ours, options.real) {
+        (true, _) => vec![Side::ours(&folder)?],
+        (_, true) => vec![Side::real(&folder)?],
+        _ => Side::both(&folder)?.into(),
+    };
+    suites::run(&sides, options.only.as_deref(), &folder)
+}
+
+/// One of the two proxies, as JupyterHub finds it.
+struct Side {
+    name: &'static str,
+    python: PathBuf,
+    path: OsString,
+    traefik: PathBuf,
+}
+
+impl Side {
+    fn both(folder: &Folder) -> Result<[Self; 2]> {
+        Ok([Self::ours(folder)?, Self::real(folder)?])
+    }
+
+    /// Our binary under the other one's name.
+    fn ours(folder: &Folder) -> Result<Self> {
+        let binary = build()?;
+        Self::new("traefik-router", &[CHP, "traefik-router"], &binary, folder)
+    }
+
+    fn real(folder: &Folder) -> Result<Self> {
+        let program = tools::CONFIGURABLE_HTTP_PROXY.find()?;
+        Self::new(CHP, &[CHP], &program, folder)
+    }
+
+    fn new(name: &'static str, names: &[&str], program: &Path, folder: &Folder) -> Result<Self> {
+        let programs = folder.sub("bin")?.join(name);
+        fs::create_dir(&programs)?;
+        for name in names {
+            std::os::unix::fs::symlink(program, programs.join(name))?;
+        }
+        let python = tools::JUPYTERHUB.find()?;
+        let mut path = vec![programs];
+        path.extend(python.parent().map(Path::to_path_buf));
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        path.extend(std::env::split_paths(&rest));
+        Ok(Self {
+            name,
+            python,
+            path: std::env::join_paths(path)?,
+            traefik: tools::TRAEFIK.find()?,
+        })
+    }
+
+    /// A program of this side's PATH, without what the caller's environment says to JupyterHub.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PATH", &self.path)
+            .env("TRAEFIK_BIN", &self.traefik)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONUNBUFFERED", "1");
+        command
+    }
+}
+
+/// Ends what JupyterHub's tests leave behind: whatever has this folder on its PATH.
+struct Leftovers(PathBuf);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = self.0.as_os_str().as_bytes();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            let mut parts = environment.windows(folder.len());
+            if parts.any(|part| part == folder) {
+                let kill = Command::new("kill")
+                    .arg("-KILL")
+                    .arg(process.file_name())
+                    .status();
+                drop(kill);
+            }
+        }
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let options = ["build", "--all-features"];
+    let status = tools::cargo()
+        .args(options)
+        .args(["--bin", "traefik-router"])
+        .current_dir(tools::workspace())
+        .status()?;
+    if !status.success() {
+        return Err(format!("cargo build: {status}").into());
+    }
+    // We are in target/debug ourselves, wherever that is.
+    let program = std::env::current_exe()?;
+    let target = program.parent().and_then(Path::parent);
+    let target = target.ok_or("this program is not in a target folder")?;
+    Ok(target.join("debug/traefik-router"))
+}
+
+/// Runs a script with JupyterHub's Python on each side in turn: it speaks for itself.
+fn script(name: &str, sides: &[Side], folder: &Folder, arguments: &[OsString]) -> Result {
+    for side in sides {
+        let folder = folder.sub(side.name)?;
+        write_scripts(&folder)?;
+        println!("{}", side.name);
+        let status = side
+            .command(&side.python)
+            .arg(folder.join(name))
+            .args(arguments)
+            .current_dir(&folder)
+            .status()?;
+        if !status.success() {
+            return Err(format!("{name} on {}: {status}", side.name).into());
+        }
+    }
+    Ok(())
+}
+
+fn write_scripts(folder: &Path) -> Result {
+    for (name, text) in [
+        ("hub.py", include_str!("../scripts/hub.py")),
+        ("names.py", include_str!("../scripts/names.py")),
+        ("show.py", include_str!("../scripts/show.py")),
+        ("outcomes.py", include_str!("../scripts/outcomes.py")),
+        ("pytest.ini", include_str!("../scripts/pytest.ini")),
+    ] {
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! JupyterHub's own tests, on both proxies at the same time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use compare::Result;
+use compare::programs::{Folder, Program};
+use kit::terminal::{bold, dim, green, red};
+use kit::tools;
+use serde_json::Value;
+
+use crate::{Side, write_scripts};
+
+/// A name, the modules, and whether JupyterHub speaks TLS to its proxy and servers.
+const SUITES: [(&str, &[&str], bool); 2] = [
+    (
+        "http",
+        &[
+            "jupyterhub.tests.test_proxy",
+            "jupyterhub.tests.test_spawner",
+            "jupyterhub.tests.test_named_servers",
+            "jupyterhub.tests.test_unix_socket",
+        ],
+        false,
+    ),
+    ("internal TLS", &["jupyterhub.tests"], true),
+];
+
+/// Suite and module, then test: what became of it.
+type Outcomes = BTreeMap<(String, String), String>;
+
+pub(super) fn run(sides: &[Side], only: Option<&str>, folder: &Folder) -> Result {
+    let outcomes = std::thread::scope(|scope| {
+        let runs: Vec<_> = sides
+            .iter()
+            .map(|side| {
+                scope.spawn(move || run_side(side, folder, only).map_err(|e| e.to_string()))
+            })
+            .collect();
+        let runs = runs.into_iter();
+        runs.map(|run| run.join().unwrap_or_else(|_| Err("a panic".into())))
+            .collect::<Result<Vec<_>, _>>()
+    })?;
+    tell(sides, &outcomes);
+    match outcomes.as_slice() {
+        [ours, real] => judge(ours, real).and_then(|()| compare_answers()),
+        _ => Ok(()),
+    }
+}
+
+/// Our own test of the REST API that asks both proxies the same.
+fn compare_answers() -> Result {
+    let status = tools::cargo()
+        .args(["test", "--all-features", "--test", "chp"])
+        .args(["--", "--ignored", "answers_equal_configurable_http_proxys"])
+        .current_dir(tools::workspace())
+        .env("TRAEFIK_BIN", tools::TRAEFIK.find()?)
+        .env("CHP_BIN", tools::CONFIGURABLE_HTTP_PROXY.find()?)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("the answers of both differ: {status}").into())
+    }
+}
+
+fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes> {
+    let folder = folder.sub(side.name)?;
+    write_scripts(&folder)?;
+    let mut outcomes = Outcomes::new();
+    for (suite, modules, tls) in SUITES {
+        let file = folder.join(format!("{suite}.json"));
+        let mut pytest = side.command(&side.python);
+        pytest
+            .arg(folder.join("outcomes.py"))
+            .arg(&file)
+            .arg("-c")
+            .arg(folder.join("pytest.ini"))
+            .arg("--tb=short");
+        if tls {
+            pytest.env("SSL_ENABLED", "1").args(["-m", "ssl"]);
+        }
+        if let Some(pattern) = only {
+            pytest.args(["-k", pattern]);
+        }
+        pytest.arg("--pyargs").args(modules);
+        let log = folder.join(format!("{suite}.log"));
+        let status = Program::run(&pytest, &log)?.wait()?;
+        // 1: some failed; 5: none was chosen.
+        if !matches!(status.code(), Some(0 | 1 | 5)) {
+            let log = fs::read_to_string(log)?;
+            return Err(format!("{suite} on {}: {status}\n{log}", side.name).into());
+        }
+        for line in fs::read_to_string(&file)?.lines() {
+            let line: Value = serde_json::from_str(line)?;
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_string();
+            let module = format!("{suite}: {}", text("module"));
+            // A test that fails twice, in itself and in its fixture, is one failure.
+            let known = outcomes.entry((module, text("test"))).or_default();
+            if known != "failed" {
+                *known = text("outcome");
+            }
+        }
+        keep(&log, side, suite)?;
+    }
+    Ok(outcomes)
+}
+
+/// The whole of what pytest said outlives the run.
+fn keep(log: &Path, side: &Side, suite: &str) -> Result {
+    let target = tools::workspace().join("target/jupyterhub");
+    fs::create_dir_all(&target)?;
+    let name = format!("{}, {suite}.log", side.name);
+    fs::copy(log, target.join(name))?;
+    Ok(())
+}
+
+fn tell(sides: &[Side], outcomes: &[Outcomes]) {
+    let modules = |outcomes: &Outcomes| -> BTreeMap<String, [usize; 3]> {
+        let mut modules = BTreeMap::<_, [usize; 3]>::new();
+        for ((module, _), outcome) in outcomes {
+            let counts = modules.entry(module.clone()).or_default();
+            let column = ["passed", "failed", "skipped"];
+            if let Some(column) = column.iter().position(|name| name == outcome) {
+                counts[column] += 1;
+            }
+        }
+        modules
+    };
+    for (side, outcomes) in sides.iter().zip(outcomes) {
+        println!("\n{:<64} passed failed skipped", bold(side.name));
+        for (module, [passed, failed, skipped]) in modules(outcomes) {
+            println!("  {module:<54} {passed:>6} {failed:>6} {skipped:>7}");
+        }
+        for ((module, test), _) in outcomes.iter().filter(|(_, outcome)| *outcome == "failed") {
+            println!("  {} {module} {test}", red("failed"));
+        }
+    }
+    println!("{}", dim("what pytest said: target/jupyterhub/"));
+}
+
+/// Ours passes what the other one passes.
+fn judge(ours: &Outcomes, real: &Outcomes) -> Result {
+    let passes = |outcomes: &Outcomes, test| outcomes.get(test).is_some_and(|o| o == "passed");
+    let lost: Vec<_> = real
+        .keys()
+        .filter(|test| passes(real, test) && !passes(ours, test))
+        .collect();
+    if lost.is_empty() {
+        println!("{}", green("ours passes every test that it passes"));
+        return Ok(());
+    }
+    for (module, test) in &lost {
+        println!("{} {module} {test}", red("lost"));
+    }
+    Err(format!(
+        "{} tests pass with configurable-http-proxy only",
+        lost.len()
+    )
+    .into())
+}

