@@ -527,6 +527,26 @@ fn kill_traefik(proxy: &Proxy, echo: &Echo) {
 }
 
 #[test]
+fn routes_are_in_no_file() {
+    for arguments in [&[][..], &["--backend", "push"]] {
+        let (temp, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+        let (proxy, folder) = start_in(&temp, arguments);
+        let read = || {
+            let files = files_of(&folder).into_iter();
+            files.map(|file| (file.clone(), std::fs::read(file).unwrap()))
+        };
+        let before: Vec<_> = read().collect();
+        proxy.add("/marked-name", &echo.url());
+        assert_eq!(proxy.through("/marked-name/x").landed(), Some(echo.port));
+        assert_eq!(read().collect::<Vec<_>>(), before);
+        for (file, text) in before {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            assert!(!text.contains("marked-name"), "{}", file.display());
+        }
+    }
+}
+
+#[test]
 fn removed_private_folder_is_restored() {
     use std::os::unix::fs::PermissionsExt as _;
     let elsewhere = tempfile::tempdir().unwrap();

@@ -109,6 +109,14 @@ fn unsupported_options_are_reported() {
         (&["--keep-routes"], "--backend <STORE>"),
         (&["--replace-served-routes"], "--backend <STORE>"),
         (
+            &["--backend", "push", "--keep-routes"],
+            "routes that are pushed end with this program",
+        ),
+        (
+            &["--backend", "push", "--replace-served-routes"],
+            "need another --backend",
+        ),
+        (
             &["--etcd-user", "x"],
             "no effect without --backend etcd:URL",
         ),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod doctor;
+mod pushing;
 mod settings;
 mod support;
 mod traefik;
@@ -43,6 +44,7 @@ fn help_shows_examples_and_codes() {
         "status",
         "doctor",
         "config static",
+        "config dynamic",
         "completions",
     ] {
         let help = place.run(&format!("{command} --help")).done();

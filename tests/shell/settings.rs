@@ -136,6 +136,10 @@ fn ineffective_option_is_refused() {
     ] {
         refused("config static", option);
     }
+    let of_static = ["--public-url http://t", "--throttle 1", "--log-level INFO"];
+    for option in of_static.iter().chain(&["--entrypoint e"]) {
+        refused("config dynamic", option);
+    }
     place
         .run("config static a.toml --syntax yaml --backend toml:r.toml")
         .failed(2, "--syntax");

@@ -69,13 +69,14 @@ mod tests {
     use super::*;
 
     /// Settings that only programs choose.
-    const OF_PROGRAMS: [&str; 8] = [
+    const OF_PROGRAMS: [&str; 9] = [
         "bcrypt_cost",
         "extra_dynamic_config",
         "extra_service_config",
         "extra_static_config",
         "initial_routes",
         "replace_api_router",
+        "replace_pushed_table",
         "static_config_file",
         "traefik_api_hashed_password",
     ];

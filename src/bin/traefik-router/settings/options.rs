@@ -34,6 +34,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
             STORE,
             "api_url entrypoint public_url api_entrypoint throttle timeout log_level",
         ],
+        "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[
             STORE,
             "jupyterhub_prefix nested_routers lock_timeout traefik_bin",
@@ -115,8 +116,8 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]. `chp` has a private file where
-    /// none is named.
+    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp` and `config`:
+    /// in the memory of the program that pushes them to Traefik. `chp` defaults to push.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.

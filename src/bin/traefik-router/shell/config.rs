@@ -16,7 +16,8 @@ pub(crate) enum ConfigCommand {
     #[command(after_help = "\
 Examples:
   traefik-router config static --backend toml:rules.toml --public-url http://:8000
-  traefik-router config static traefik.yaml --with-secrets > traefik.yaml")]
+  traefik-router config static traefik.yaml --with-secrets > traefik.yaml
+  traefik-router config static --backend push --dynamic-config-file /etc/traefik/dynamic.toml")]
     Static {
         #[command(flatten)]
         printed: Printed,
@@ -77,6 +78,11 @@ pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCod
             dynamic_config_file,
         } => {
             if let Some(file) = dynamic_config_file {
+                if !resolved.store.is_pushed() {
+                    return Err(Failure::usage(
+                        "--dynamic-config-file has no effect without --backend push",
+                    ));
+                }
                 builder = builder.dynamic_config_file(file);
             }
             let builder = builder.static_config_file(printed.name());
