@@ -4,13 +4,13 @@
 
 use std::path::PathBuf;
 
-use traefik_router::{FileBackend, Result, Router};
+use traefik_router::{MemoryBackend, Result, Router};
 
 #[expect(clippy::print_stdout, reason = "an example is there to be watched")]
 fn main() -> Result<()> {
     let traefik = std::env::var_os("TRAEFIK_BIN").map_or("traefik".into(), PathBuf::from);
     let folder = tempfile::tempdir().expect("a folder to try this in");
-    let router = Router::builder(FileBackend::new(folder.path().join("rules.toml")))
+    let router = Router::builder(MemoryBackend::new())
         .traefik_bin(traefik)
         .static_config_file(folder.path().join("traefik.toml"))
         .public_url("http://127.0.0.1:8000")

@@ -3,14 +3,18 @@
 // In docs/ a link to another guide names its file. Here a definition of the same label comes first, since
 // Markdown uses the first one.
 
+#[doc = "[etcd]: crate::guide::etcd\n[shell]: crate::guide::shell\n"]
+#[doc = include_str!("../docs/push.md")]
+pub mod push {}
+
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
-#[doc = "[etcd]: crate::guide::etcd\n[shell]: crate::guide::shell\n"]
+#[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
 
-#[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n"]
+#[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n"]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 

@@ -1,14 +1,12 @@
 //! Change a running Traefik's routes from blocking Rust, and know when they are served.
 //!
-//! A [`Router`] keeps a table of routes where [Traefik](https://doc.traefik.io/traefik/) watches for
-//! it. Each change returns when Traefik really serves it, or says exactly why not.
+//! A [`Router`] keeps a table of routes, and [Traefik](https://doc.traefik.io/traefik/) serves it. Each
+//! change returns when Traefik really serves it, or says exactly why not.
 //!
 //! ```no_run
-//! use traefik_router::{FileBackend, Router};
+//! use traefik_router::{MemoryBackend, Router};
 //!
-//! let router = Router::builder(FileBackend::new("rules.toml"))
-//!     .public_url("http://127.0.0.1:8000")
-//!     .start()?;
+//! let router = Router::builder(MemoryBackend::new()).start()?;
 //! router.add_route("/user/zoe/", "http://127.0.0.1:9001", "Zoe's notebook")?;
 //! // From here on requests for http://127.0.0.1:8000/user/zoe/ reach port 9001.
 //! router.delete_route("/user/zoe/")?;
@@ -44,16 +42,30 @@
 //! What you hand in is data. A backtick, a quote or a `{{` in a routespec, a target or the data
 //! changes no rule and runs as no template: it is either refused or matched as it stands.
 //!
+//! # Where routes are kept
+//!
+//! | | for | how Traefik learns of a change |
+//! |---|---|---|
+//! | [`MemoryBackend`] | one program, one or many Traefiks | the Router pushes the table to Traefik's REST provider; see [`guide::push`] |
+//! | [`FileBackend`] | several programs on one machine, routes that outlast all of them | Traefik watches the TOML or YAML file |
+//! | [`KvBackend`] over [`Etcd`] | several programs on several machines | Traefik watches etcd; see [`guide::etcd`] |
+//! | [`KvBackend`] over another [`KvStore`](backend::KvStore) | as with etcd | Traefik watches that store |
+//!
+//! What is in a [`MemoryBackend`] ends with the program, unless a Traefik still has it and the program
+//! attaches to it again. What the `data` of its routes says can be read through Traefik's API.
+//!
 //! # Whose Traefik
 //!
 //! - [`start`](Builder::start) runs a Traefik of our own. It writes the static configuration, waits
 //!   until Traefik serves, and ends it with [`Router::stop`], when the Router is dropped, or when
 //!   this program ends, even by SIGKILL (on Unix).
-//! - [`attach`](Builder::attach) works with Traefiks that others run, one or several that read the
-//!   same store. Each needs the [entrypoint](Builder::traefik_entrypoint) that routes are served on,
-//!   the [one for the API](Builder::traefik_api_entrypoint), and a provider that watches the store
-//!   ([`Backend::static_config`] says which). The store has to be there before that Traefik starts:
-//!   [`offline`](Builder::offline) and an [`apply`](Router::apply) of no changes make it ready.
+//! - [`attach`](Builder::attach) works with Traefiks that others run, one or several that get the
+//!   same table. Each needs the [entrypoint](Builder::traefik_entrypoint) that routes are served on,
+//!   the [one for the API](Builder::traefik_api_entrypoint), and the provider of the store
+//!   ([`Backend::static_config`] says which). A store that Traefik watches has to be there before that
+//!   Traefik starts: [`offline`](Builder::offline) and an [`apply`](Router::apply) of no changes make it
+//!   ready. For a table that is pushed Traefik needs a file,
+//!   [`dynamic_config_text`](Builder::dynamic_config_text).
 //! - [`offline`](Builder::offline) works on the store alone, and waits for no Traefik. It writes and
 //!   creates nothing before the first change.
 //!
@@ -67,12 +79,12 @@
 //! [`FileBackend`] has to hold it among the routes, since Traefik has one file provider.
 //!
 //! `attach` asks first and writes second. It stores an API router only where the API answers 404 and
-//! the store has none, and never a certificate. A `start` or `attach` that fails puts the store back to
+//! the store has none, never for a table that is pushed, and never a certificate. A `start` or `attach` that fails puts the store back to
 //! what it was, unless others have written to it meanwhile; [`Error::stored`] says so.
 //!
 //! [`Builder::diagnose`] reports what of all this is not as it should be, without changing anything.
 //!
-//! With `attach` mind who may read the file: a new one is for its owner only. Where Traefik runs as
+//! With `attach` to a Traefik that reads a file, mind who may read it: a new one is for its owner only. Where Traefik runs as
 //! another user, create it beforehand, as the user of this program, with the group, the mode or the POSIX
 //! ACL that suit; they stay.
 //!
@@ -115,7 +127,8 @@
 //! Others may change the same table. [`Router::watch`] follows it, and reports each route that was added,
 //! changed or deleted as a [`RouteEvent`].
 //!
-//! For routes in etcd, with several Traefiks and several programs, see [`guide::etcd`].
+//! For routes in etcd, with several Traefiks and several programs, see [`guide::etcd`]; for one program and
+//! several Traefiks, [`guide::push`].
 //!
 //! # Errors
 //!
@@ -138,7 +151,7 @@
 //! |---|---|---|
 //! | `InvalidRoute`, `InvalidConfig` | nothing | the call was wrong |
 //! | `InUse` | nothing | another program uses the store in a way that does not go together with the call |
-//! | `Locked`, `Store`, `Corrupt`, `TooLarge`, `Compacted`, `Conflict` | see `stored` | the store could not be read or written |
+//! | `Locked`, `Store`, `Corrupt`, `TooLarge`, `Compacted`, `Conflict` | see `stored` | the store could not be read or written; `Conflict` also if another program has pushed a table in place of this Router's |
 //! | `NotLoaded` | all; see `stored` after `start` and `attach` | a Traefik was not seen to load it in time, or requests do not meet it: the likely cause is in the message |
 //! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
 //! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, or does not answer as it should |
@@ -153,7 +166,10 @@
 //! Everything blocks, and everything may be called from many threads: a [`Router`] is `Send` and
 //! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
 //! threads that read its output; a change that several Traefiks have to serve asks each of them on a
-//! thread of its own, which ends with the call. On a key-value store, a Router that is started or
+//! thread of its own, which ends with the call. With a store that is pushed, a Router that is started or
+//! attached runs one more, `traefik-router-keeper`, until it is dropped or has stopped its Traefik: every
+//! [`keeper_interval`](Builder::keeper_interval) it sends the table to Traefiks that have lost it, to several
+//! of them each on a thread of its own. On a key-value store, a Router that is started or
 //! attached runs one that keeps the key that says that the table is served. On etcd 3.4 with a user,
 //! [`Etcd::heartbeat`] runs one. All others end with the call, or soon after: those that ask several etcd
 //! endpoints in parallel, one that waits for the end of a Traefik that was stopped, and those on which ureq
@@ -169,7 +185,8 @@
 //!
 //! By the [`log`] crate. This crate logs little, and no secrets:
 //!
-//! - `ERROR`, `WARN`: what went wrong where no caller could be told, as in a `Drop`.
+//! - `ERROR`, `WARN`: what went wrong where no caller could be told, as in a `Drop`; that a Traefik had lost
+//!   a table that was pushed; that Traefik seems to have a throttle.
 //! - `INFO`: Traefik was started; what a killed writer left behind was removed.
 //! - With the target `traefik`, at the levels that it has there: what a Traefik that we have started
 //!   logs. [`traefik_log_level`](Builder::traefik_log_level) says how much that is. At `DEBUG` Traefik

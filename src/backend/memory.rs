@@ -21,10 +21,14 @@ use crate::sync::unpoisoned;
 /// Traefik's REST provider: nothing is written to a disk, and no database is needed to serve several
 /// Traefiks. It takes about half the time and the CPU of a file.
 ///
-/// The routes end with this program, but Traefik serves on.
-/// [`Builder::attach`](crate::Builder::attach) takes the table back from the Traefiks that have it.
+/// The routes end with this program, but a Traefik that others run serves on.
+/// [`Builder::attach`](crate::Builder::attach) takes the table back from the Traefiks that have it. If they
+/// have ended, too, the routes are gone.
 ///
-/// Clones share one table. One Router at a time delivers it.
+/// The data of all routes can be read through Traefik's API.
+///
+/// Clones share one table. One Router at a time delivers it; another one is refused with
+/// [`InUse`](ErrorKind::InUse). [`guide::push`](crate::guide::push) has more.
 pub struct MemoryBackend {
     shared: Arc<Mutex<Shared>>,
     handle: Mutex<Handle>,
@@ -48,14 +52,14 @@ struct Handle {
 }
 
 impl MemoryBackend {
-    /// An empty table.
+    /// An empty table, whose name is the empty one; see [`named`](Self::named).
     pub fn new() -> Self {
         Self::named("")
     }
 
     /// An empty table of this name, which tells it apart from the tables that other programs push:
-    /// [`Builder::attach`](crate::Builder::attach) takes back a table of the same name only. Defaults to the
-    /// empty one.
+    /// [`Builder::attach`](crate::Builder::attach) takes back a table of the same name only. It does so even
+    /// if a program that has pushed that table still runs, so give each program a name of its own.
     pub fn named(name: impl AsRef<str>) -> Self {
         let shared = Shared {
             header: Header::new(name.as_ref(), marker_name("memory")),

@@ -152,7 +152,7 @@ impl Builder {
         self.traefik_api_urls([url])
     }
 
-    /// Where the APIs of several Traefiks are that read the same store. A change is served once
+    /// Where the APIs of several Traefiks are that read the same store, or are sent its table. A change is served once
     /// all of them serve it, or as many as [`traefik_quorum`](Self::traefik_quorum) says. They are
     /// asked at the same time, each by a thread that lives as long as the call.
     pub fn traefik_api_urls<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
@@ -231,8 +231,8 @@ impl Builder {
 
     /// Whether [`attach`](Self::attach) may put a router for the API, guarded by
     /// [`traefik_api_password`](Self::traefik_api_password), and
-    /// [`extra_dynamic_config`](Self::extra_dynamic_config) into the store. It does so only for a
-    /// Traefik whose API is served by nothing yet. Defaults to `true`.
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) into the store. It puts the router there only for
+    /// a Traefik whose API is served by nothing yet, and never into a table that is pushed. Defaults to `true`.
     pub fn enable_setup_dynamic_config(mut self, enable: bool) -> Self {
         self.setup_dynamic_config = enable;
         self
@@ -275,8 +275,9 @@ impl Builder {
     /// routers, TLS options. A `null` takes away what is there.
     ///
     /// A Traefik that we start reads it from a file, with any store: its names end in `@file`.
-    /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it.
-    /// Defaults to none, or with `attach` to what is stored.
+    /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it, and its names
+    /// end in the store's [provider](crate::Backend::provider). Defaults to none, or with `attach` to what is
+    /// stored.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
         self.extra_dynamic_config = Some(config);
         self
@@ -319,7 +320,8 @@ impl Builder {
 
     /// Where a Traefik that somebody else starts is to find
     /// [`dynamic_config_text`](Self::dynamic_config_text), `.toml` or (with the feature `yaml`) `.yaml`:
-    /// [`static_config_text`](Self::static_config_text) names it for a store that is pushed. Defaults to
+    /// [`static_config_text`](Self::static_config_text) names it for a store that is pushed. Nothing is
+    /// written there. A relative path is relative to the folder that Traefik is started in. Defaults to
     /// `dynamic.toml`.
     pub fn dynamic_config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.dynamic_config_file = path.into();
@@ -343,16 +345,22 @@ impl Builder {
 
     /// How often a Router whose store is pushed ([`MemoryBackend`](crate::MemoryBackend)) asks its Traefiks
     /// whether they still have the table. One that was restarted, or was away, is given it then, before
-    /// anyone asks. This takes one thread, which ends with the Router, and one small request each time.
-    /// Defaults to 1 second.
+    /// anyone asks. This takes one thread, which ends with the Router, and one small request to each Traefik
+    /// each time. At least 10 milliseconds. Defaults to 1 second.
     pub fn keeper_interval(mut self, interval: Duration) -> Self {
         self.keeper_interval = interval.clamp(Duration::from_millis(10), MAX_WAIT);
         self
     }
 
-    /// Whether [`attach`](Self::attach) may replace what another program has pushed to a Traefik's REST
-    /// provider: the table of another name, or configuration of a program of another kind. A Router that
-    /// finds its table replaced refuses changes. Defaults to `false`.
+    /// Whether [`attach`](Self::attach) may replace what a Traefik's REST provider has: the table of another
+    /// [name](crate::MemoryBackend::named), a table of the same name if this program has routes already, or
+    /// configuration of a program of another kind. Without it `attach` fails with
+    /// [`InUse`](crate::ErrorKind::InUse) then.
+    ///
+    /// The Router whose table was replaced finds that out within a
+    /// [`keeper_interval`](Self::keeper_interval), or 2 seconds after its last change, or later for tables
+    /// above 1 MB. From then on its changes fail with [`Conflict`](crate::ErrorKind::Conflict). Defaults to
+    /// `false`.
     pub fn replace_pushed_table(mut self, replace: bool) -> Self {
         self.replace_pushed = replace;
         self
@@ -412,7 +420,8 @@ impl Builder {
 
     /// What [`start`](Self::start) would write to
     /// [`static_config_file`](Self::static_config_file), but for the comment that marks the file as
-    /// one of ours, to be removed, and for the private file that it has Traefik read beside it. The
+    /// one of ours, to be removed, and for the private file that it has Traefik read beside it. For a store
+    /// that is pushed it names [`dynamic_config_file`](Self::dynamic_config_file) in place of that one. The
     /// file is neither written nor looked at: its name only says which syntax. Unless `with_secrets`,
     /// `REDACTED` stands for the store's password and private key.
     ///

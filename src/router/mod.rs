@@ -114,7 +114,8 @@ impl Router {
     ///   `extra_service_config` for the table than this Router has.
     /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the
     ///   store was put back to an earlier state than this Router has seen, as by a restore from a
-    ///   backup. [`reconcile`](Self::reconcile) and [`repair`](Self::repair) take that over.
+    ///   backup. [`reconcile`](Self::reconcile) and [`repair`](Self::repair) take that over. With a store
+    ///   that is pushed: another program has pushed a table in place of this one, and both push this one again.
     /// - [`NotLoaded`](ErrorKind::NotLoaded): stored, but a Traefik was not seen to load it within
     ///   [`check_route_timeout`](Builder::check_route_timeout), or its router is not as it should be.
     ///   The message names the likely cause.

@@ -42,9 +42,17 @@ impl Builder {
     /// ([`enable_setup_dynamic_config`](Self::enable_setup_dynamic_config) turns that off). They get
     /// no certificate from us.
     ///
+    /// With a store that is pushed ([`MemoryBackend`](crate::MemoryBackend)) no API router is set up. Each
+    /// Traefik is asked whether it takes a table with our password. Then the table of this name with the
+    /// greatest generation that a Traefik still has is taken over, and sent to all of them. One thread looks
+    /// after them from then on, see [`keeper_interval`](Self::keeper_interval).
+    ///
     /// # Errors
     /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options contradict each other, a Traefik has
-    ///   no such entrypoint, or is too old for the table.
+    ///   no such entrypoint, or is too old for the table; with a store that is pushed, if a Traefik has no
+    ///   REST provider, none that its API's entrypoint leads to, or one with `insecure`.
+    /// - [`InUse`](ErrorKind::InUse) if a Traefik has what another program has pushed, see
+    ///   [`replace_pushed_table`](Self::replace_pushed_table), or another Router delivers this table.
     /// - [`Unavailable`](ErrorKind::Unavailable), [`Unauthorized`](ErrorKind::Unauthorized),
     ///   [`Protocol`](ErrorKind::Protocol) if too few APIs can be asked.
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if a Traefik does

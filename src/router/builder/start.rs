@@ -24,7 +24,8 @@ impl Builder {
     ///
     /// Traefik runs until [`Router::stop`], until the Router is dropped, or until this program
     /// ends, however it ends (on Unix; elsewhere a program that is killed leaves its Traefik
-    /// behind). Two threads read what it logs. On Unix a shell watches over it.
+    /// behind). Two threads read what it logs; a third one looks after a table that is pushed, see
+    /// [`keeper_interval`](Self::keeper_interval). On Unix a shell watches over it.
     ///
     /// Its API's router and password, its certificate and
     /// [`extra_dynamic_config`](Self::extra_dynamic_config) are its own: they are in private files
