@@ -159,6 +159,12 @@ impl Http {
         self
     }
 
+    /// Sends no user name and no password.
+    pub(crate) fn anonymous(mut self) -> Self {
+        self.authorization = None;
+        self
+    }
+
     /// The URL that paths are appended to.
     pub(crate) fn base(&self) -> &str {
         &self.base

@@ -25,6 +25,18 @@ pub trait Pushed {
     /// If the store can't be read.
     fn document(&self) -> Result<Document>;
 
+    /// Begins another generation of the same table, so that Traefiks load it once more.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    fn renew(&self) -> Result<Commit>;
+
+    /// Whether the table of these records, which a Traefik shows, is an earlier state of this one.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the records are none.
+    fn is_later_than(&self, records: &[String]) -> Result<bool>;
+
     /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`], the
     /// header first. The latest of these tables counts; if this store holds a later state of it, it keeps
     /// that.
@@ -57,6 +69,14 @@ impl fmt::Debug for Document {
 }
 
 impl Document {
+    /// The commit that `body` brings, which is JSON as Traefik's REST provider takes it.
+    pub fn new(commit: Commit, body: impl Into<Arc<[u8]>>) -> Self {
+        Self {
+            commit,
+            body: body.into(),
+        }
+    }
+
     /// The records of a table, the header first, as a Traefik shows them by their names.
     pub(crate) fn records(mut shown: HashMap<String, String>) -> Vec<String> {
         let header = shown.remove(HEADER);
@@ -105,10 +125,7 @@ impl Document {
         json.close();
         json.values(&config);
         json.close();
-        Self {
-            commit: header.commit(),
-            body: json.0.into_bytes().into(),
-        }
+        Self::new(header.commit(), json.0.into_bytes())
     }
 }
 

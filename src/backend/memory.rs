@@ -62,7 +62,7 @@ impl MemoryBackend {
     /// if a program that has pushed that table still runs, so give each program a name of its own.
     pub fn named(name: impl AsRef<str>) -> Self {
         let shared = Shared {
-            header: Header::new(name.as_ref(), marker_name("memory")),
+            header: Header::new(name.as_ref(), String::new()),
             lines: Lines::new(Json),
             document: None,
             is_served: false,
@@ -117,6 +117,14 @@ impl Clone for MemoryBackend {
     }
 }
 
+impl Drop for MemoryBackend {
+    fn drop(&mut self) {
+        if self.handle().serves {
+            self.shared().is_served = false;
+        }
+    }
+}
+
 impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBackend").finish_non_exhaustive()
@@ -144,8 +152,7 @@ impl Backend for MemoryBackend {
 
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
-        let begins = setup.serves && !handle.serves;
-        if begins && shared.is_served {
+        if setup.serves && !handle.serves && shared.is_served {
             return Err(Error::new(
                 ErrorKind::InUse,
                 "another Router of this program delivers this table; stop it first, or give this one a \
@@ -155,8 +162,8 @@ impl Backend for MemoryBackend {
         let before = shared.header.clone();
         let mut header = before.clone();
         header.set_up(&spelt_out(setup), shared.lines.has_parents())?;
-        if begins {
-            // A Traefik that shows this marker has it from this Router.
+        if header.marker.is_empty() {
+            // A Traefik that shows this marker has it from this program.
             let unique = crate::random::hex::<8>().map_err(Error::internal)?;
             header.marker = marker_name(&unique);
         }
@@ -217,12 +224,6 @@ impl Backend for MemoryBackend {
         Ok(shared.header.commit())
     }
 
-    fn repair(&self) -> Result<()> {
-        // All of it is sent again, as another generation.
-        self.shared().advance();
-        Ok(())
-    }
-
     fn last_commit(&self) -> Result<Option<Commit>> {
         Ok(Some(self.shared().header.commit()))
     }
@@ -249,11 +250,29 @@ impl Pushed for MemoryBackend {
         document.ok_or_else(|| Error::internal("no document"))
     }
 
+    fn renew(&self) -> Result<Commit> {
+        let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
+        let last = shared.header.generation;
+        shared.advance();
+        if let Some((_, _, made)) = handle.before.as_mut().filter(|(_, _, made)| *made == last) {
+            *made = shared.header.generation;
+        }
+        Ok(shared.new_commit())
+    }
+
+    fn is_later_than(&self, records: &[String]) -> Result<bool> {
+        let header = &self.shared().header;
+        let is_earlier = |(found, _): (Header, Table)| {
+            found.namespace == header.namespace && found.generation < header.generation
+        };
+        Ok(table_of(records)?.is_none_or(is_earlier))
+    }
+
     fn resume(&self, found: &[Vec<String>]) -> Result<()> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
         let mut latest: Option<(Header, Table)> = None;
         for records in found {
-            let Some((header, table)) = parse(records.iter().map(|line| &**line))? else {
+            let Some((header, table)) = table_of(records)? else {
                 continue;
             };
             if header.namespace != shared.header.namespace {
@@ -299,6 +318,11 @@ fn spelt_out(setup: &Setup) -> Setup {
         spell_out_service(service);
     }
     setup
+}
+
+/// The table of records; `None` where there are none.
+fn table_of(records: &[String]) -> Result<Option<(Header, Table)>> {
+    parse(records.iter().map(|line| &**line))
 }
 
 fn theirs(why: String) -> Error {

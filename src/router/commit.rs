@@ -44,6 +44,8 @@ pub(super) struct Confirmed {
     pub(super) refused: HashMap<RouteSpec, Error>,
     /// How long loading took; `None` if no Traefik was asked.
     pub(super) loading: Option<Duration>,
+    /// How much of that it took to send the table, where it is sent.
+    pub(super) sending: Duration,
     /// Whether requests meet it. If Traefik refuses a route as well, the refusal is reported.
     pub(super) verified: Result<Verified>,
 }
@@ -53,6 +55,7 @@ impl Default for Confirmed {
         Self {
             refused: HashMap::new(),
             loading: None,
+            sending: Duration::ZERO,
             verified: Ok(Verified::default()),
         }
     }

@@ -35,6 +35,13 @@ struct Receiver {
     sent: Mutex<Option<Sent>>,
 }
 
+/// Whether a Traefik has taken what it was sent.
+enum Taken {
+    Surely,
+    /// Its answer was lost.
+    Perhaps,
+}
+
 /// What a Traefik has taken.
 struct Sent {
     marker: String,
@@ -58,17 +65,21 @@ impl Delivery {
         }
     }
 
-    /// Sends a commit to all Traefiks that have not taken it yet. Returns when a quorum has taken it, and
-    /// says whether anything was sent. `check` fails where it is in vain to go on.
+    /// Sends a commit to all Traefiks that have not taken it yet; says which have, and whether it was sent to
+    /// any of them. A Traefik that gives no answer may have taken it. `check` fails where it is in vain to go
+    /// on.
+    ///
+    /// # Errors
+    /// If fewer than a quorum have taken it by the deadline.
     pub(super) fn deliver(
         &self,
         commit: &Commit,
         deadline: Instant,
         check: impl Fn() -> Result<()> + Sync,
-    ) -> Result<bool> {
+    ) -> Result<(Vec<Api>, bool)> {
         let any_sent = AtomicBool::new(false);
         let document = Mutex::new(None);
-        ask_quorum(
+        let taken = ask_quorum(
             &self.receivers,
             self.quorum,
             "take the table",
@@ -81,8 +92,12 @@ impl Delivery {
                 any_sent.store(true, Ordering::Relaxed);
                 loop {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let Err(error) = one.send(sent, &document, left) else {
-                        return Ok(Some(()));
+                    let error = match one.send(sent, &document, left) {
+                        Ok(Taken::Surely) => return Ok(Some(())),
+                        Ok(Taken::Perhaps) => {
+                            return Ok((!is_certain.load(Ordering::Relaxed)).then_some(()));
+                        }
+                        Err(error) => error,
                     };
                     check()?;
                     if is_certain.load(Ordering::Relaxed) {
@@ -99,7 +114,8 @@ impl Delivery {
                 }
             },
         )?;
-        Ok(any_sent.into_inner())
+        let taken = taken.into_iter().map(|(one, ())| one.api.clone());
+        Ok((taken.collect(), any_sent.into_inner()))
     }
 
     fn document_once(&self, document: &Mutex<Option<Document>>) -> Result<Document> {
@@ -152,35 +168,49 @@ impl Delivery {
     }
 
     fn look_after_one(&self, one: &Receiver) -> Result<()> {
-        let Ok(mut sent) = one.sent.try_lock() else {
-            // A commit is on its way.
-            return Ok(());
-        };
         let Some(commit) = self.store.last_commit()? else {
             return Ok(());
         };
         let shown = one.api.generation(&commit.marker_at("rest"))?;
-        let has_it = shown.is_some_and(|generation| generation >= commit.generation);
-        let is_loading = |sent: &Sent| sent.is(&commit) && sent.at.elapsed() < sent.loading;
-        if has_it || sent.as_ref().is_some_and(is_loading) || self.check().is_err() {
+        if shown.is_some_and(|generation| generation >= commit.generation) || self.check().is_err()
+        {
             return Ok(());
         }
-        if shown.is_none() && !matches!(one.api.pushed()?, Pushed::Nothing) {
+        let is_ours = shown.is_some() || self.is_ours(one.api.pushed()?)?;
+        let Ok(mut sent) = one.sent.try_lock() else {
+            // A commit is on its way.
+            return Ok(());
+        };
+        // Nothing else is sent meanwhile.
+        let document = self.document()?;
+        let is_loading = |sent: &Sent| sent.is(&commit) && sent.at.elapsed() < sent.loading;
+        if document.commit != commit || sent.as_ref().is_some_and(is_loading) {
+            return Ok(());
+        }
+        let url = one.api.url();
+        if is_ours {
+            one.send(&mut sent, &document, LOADING)?;
+            log::warn!("Traefik at {url} did not have the table, and was sent it again");
+        } else {
             let why = format!(
-                "another program has pushed a table to Traefik at {} in place of this Router's; changes are \
-                 refused until `reconcile` or `repair` pushes this one again",
-                one.api.url()
+                "another program has pushed a table to Traefik at {url} in place of this Router's; changes \
+                 are refused until `reconcile` or `repair` pushes this one again"
             );
             log::error!("{why}");
             *self.replaced() = Some(why);
-            return Ok(());
         }
-        one.send(&mut sent, &self.document()?, LOADING)?;
-        log::warn!(
-            "Traefik at {} had lost the table, and has it again",
-            one.api.url()
-        );
         Ok(())
+    }
+
+    /// Whether what a Traefik has is nothing, or an earlier state of the table.
+    fn is_ours(&self, pushed: Pushed) -> Result<bool> {
+        match (pushed, self.store.pushed()) {
+            (Pushed::Nothing, _) => Ok(true),
+            (Pushed::Table(records), Some(store)) => {
+                store.is_later_than(&Document::records(records))
+            }
+            _ => Ok(false),
+        }
     }
 
     fn replaced(&self) -> MutexGuard<'_, Option<String>> {
@@ -194,22 +224,24 @@ impl Receiver {
     }
 
     /// Sends a document, and notes that it was sent.
-    fn send(&self, sent: &mut Option<Sent>, document: &Document, left: Duration) -> Result<()> {
+    fn send(&self, sent: &mut Option<Sent>, document: &Document, left: Duration) -> Result<Taken> {
         let megabytes = (document.body.len() >> 20) as u32;
-        let loading = LOADING + LOADING_PER_MEGABYTE * megabytes;
-        let pushed = self.api.push(&document.body, loading.min(left));
+        let more = LOADING_PER_MEGABYTE * megabytes;
+        let pushed = self.api.push(&document.body, more, left);
         let is_lost = |error: &Error| *error.stored() == Stored::Unknown;
-        // Traefik may have taken it where its answer was lost. The generation that it shows will tell.
-        *sent = (pushed.is_ok() || pushed.as_ref().is_err_and(is_lost)).then(|| Sent {
+        let taken = match pushed {
+            Ok(()) => Ok(Taken::Surely),
+            // The generation that it shows will tell.
+            Err(error) if is_lost(&error) => Ok(Taken::Perhaps),
+            Err(error) => Err(error),
+        };
+        *sent = taken.is_ok().then(|| Sent {
             marker: document.commit.marker.clone(),
             generation: document.commit.generation,
             at: Instant::now(),
-            loading,
+            loading: LOADING + more,
         });
-        match pushed {
-            Err(error) if is_lost(&error) => Ok(()),
-            pushed => pushed,
-        }
+        taken
     }
 
     fn not_taken(&self, error: Error) -> Error {

@@ -265,9 +265,10 @@ impl Api {
     }
 
     /// Gives the REST provider a dynamic configuration, whole, as JSON. Traefik has taken it then, and loads
-    /// it afterwards.
-    pub(crate) fn push(&self, document: &[u8], timeout: Duration) -> Result<()> {
+    /// it afterwards. It may take so much `more` time than other requests, and not more than is `left`.
+    pub(crate) fn push(&self, document: &[u8], more: Duration, left: Duration) -> Result<()> {
         const PATH: &str = "/api/providers/rest";
+        let timeout = (self.timeout + more).min(left);
         let answer = self.http.put(PATH, document, timeout)?;
         match answer.status {
             200 => Ok(()),
@@ -303,7 +304,18 @@ impl Api {
             )));
         }
         // It is skipped, and so changes nothing.
-        self.push(b"{}", self.timeout)
+        let nobody = Self {
+            http: self.http.clone().anonymous(),
+            timeout: self.timeout,
+        };
+        if nobody.push(b"{}", Duration::ZERO, self.timeout).is_ok() {
+            return Err(Error::invalid(format!(
+                "Traefik at {} takes a table from anybody who knows this URL: guard the router of \
+                 {REST_SERVICE} by a password (`traefik-router config dynamic` prints one)",
+                self.url()
+            )));
+        }
+        self.push(b"{}", Duration::ZERO, self.timeout)
     }
 
     /// What the REST provider has loaded.
@@ -317,8 +329,17 @@ impl Api {
             let records = records.into_iter().flatten();
             return Ok(Pushed::Table(records.filter_map(text).collect()));
         }
-        for kind in ["routers", "services", "middlewares"] {
-            let path = format!("/api/http/{kind}?search=@rest&per_page=1");
+        for kind in [
+            "http/routers",
+            "http/services",
+            "http/middlewares",
+            "tcp/routers",
+            "tcp/services",
+            "tcp/middlewares",
+            "udp/routers",
+            "udp/services",
+        ] {
+            let path = format!("/api/{kind}?search=@rest&per_page=1");
             if !self.one::<Vec<Value>>(&path)?.is_empty() {
                 return Ok(Pushed::Other);
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kit::{Echo, Mood, Proxy, Traefik, eventually};
 use serde_json::json;
-use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Verified};
+use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Stored, Verified};
 
 use crate::support::{External, Kind, Rig, rig};
 
@@ -161,6 +161,31 @@ fn tables_of_others_stay() {
 }
 
 #[test]
+fn older_state_is_brought_up_to_date() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let (_first, _second) = (external(&one, "a"), external(&two, "a"));
+    let proxy = Proxy::new(&two.api_url());
+    let router = || {
+        builder(&one, MemoryBackend::new())
+            .traefik_api_urls([one.api_url(), proxy.url.clone()])
+            .traefik_api_timeout(Duration::from_millis(500))
+            .traefik_quorum(1)
+            .attach()
+            .unwrap()
+    };
+    router().add_route("/a/", echo.url(), ()).unwrap();
+    eventually("both have it", || two.landed("h", "/a/") == Some(echo.port));
+    proxy.mood(Mood::Silent);
+    let router = router();
+    router.add_route("/b/", echo.url(), ()).unwrap();
+    proxy.mood(Mood::Honest);
+    eventually("both have all", || {
+        two.landed("h", "/b/") == Some(echo.port)
+    });
+    router.add_route("/c/", echo.url(), ()).unwrap();
+}
+
+#[test]
 fn unsafe_traefiks_are_refused() {
     let rig = Rig::new(Kind::Toml);
     for (rest, why) in [
@@ -174,6 +199,53 @@ fn unsafe_traefiks_are_refused() {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
         assert!(error.to_string().contains(why), "{error}");
     }
+}
+
+#[test]
+fn unguarded_rest_router_is_refused() {
+    let rig = Rig::new(Kind::Toml);
+    let mut described = builder(&rig, MemoryBackend::new())
+        .static_config_file(rig.path("traefik.toml"))
+        .dynamic_config_file(rig.path("dynamic.toml"));
+    for extra in [
+        json!({}),
+        json!({"http": {"routers": {"mine": {
+            "rule": "Path(`/api/providers/rest`)",
+            "service": "rest@internal",
+            "priority": 3_000_000_000_u64,
+        }}}}),
+    ] {
+        described = described.extra_dynamic_config(extra.clone());
+        let text = described.dynamic_config_text(true).unwrap();
+        std::fs::write(rig.path("dynamic.toml"), text).unwrap();
+        let text = described.static_config_text(true).unwrap();
+        let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
+        let _traefik = Traefik::start(&rig.path("a.toml"), &text, &addresses);
+        let attached = builder(&rig, MemoryBackend::new()).attach();
+        match attached {
+            Ok(_) => assert_eq!(extra, json!({})),
+            Err(error) => {
+                assert_ne!(extra, json!({}), "{error}");
+                assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+                assert!(error.to_string().contains("anybody"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn failed_attach_tells_the_truth() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = external(&rig, "a");
+    let elsewhere = Echo::start();
+    let memory = MemoryBackend::new();
+    let attached = builder(&rig, memory.clone())
+        .public_url(elsewhere.url())
+        .check_route_timeout(Duration::from_secs(3))
+        .attach();
+    let error = attached.unwrap_err();
+    assert_eq!(*error.stored(), Stored::Nothing, "{error}");
+    builder(&rig, memory).attach().unwrap();
 }
 
 #[test]

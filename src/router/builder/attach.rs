@@ -113,7 +113,7 @@ impl Builder {
             };
             verifier.confirm_setup(&commit, Instant::now(), serving)?;
             let commit = match pushed {
-                Some(_) => self.measure_throttle(&verifier, serving, stored.routes.len())?,
+                Some(store) => measure_throttle(store, &verifier, serving, stored.routes.len())?,
                 None => commit,
             };
             let verified = verifier.confirm_public(&commit, serving)?;
@@ -167,29 +167,6 @@ impl Builder {
             Err(error) if error.kind() == ErrorKind::InUse && self.replace_pushed => Ok(()),
             resumed => resumed,
         }
-    }
-
-    /// Sends the table once more, and warns if that takes as long as Traefik's own
-    /// `providersThrottleDuration`, which its API does not show.
-    fn measure_throttle(
-        &self,
-        verifier: &Verifier,
-        serving: Serving<'_>,
-        routes: usize,
-    ) -> Result<Commit> {
-        self.backend.repair()?;
-        let commit = self.backend.commit(&mut |_, _| Vec::new())?;
-        let begun = Instant::now();
-        verifier.confirm_setup(&commit, begun, serving)?;
-        let took = begun.elapsed();
-        if took > UNTHROTTLED + UNTHROTTLED_PER_ROUTE * routes as u32 {
-            log::warn!(
-                "Traefik took {} ms to load a table that it had already: set `providersThrottleDuration` to \
-                 0s in its static configuration, or every change may wait that long",
-                took.as_millis()
-            );
-        }
-        Ok(commit)
     }
 
     /// What the Traefiks say of themselves; `None` if too few have an API, and we may set one up.
@@ -317,6 +294,26 @@ impl Builder {
             ..self.setup(entrypoint)
         })
     }
+}
+
+/// Sends the table once more, and warns if that takes as long as Traefik's own
+/// `providersThrottleDuration`, which its API does not show.
+fn measure_throttle(
+    store: &dyn Pushed,
+    verifier: &Verifier,
+    serving: Serving<'_>,
+    routes: usize,
+) -> Result<Commit> {
+    let commit = store.renew()?;
+    let took = verifier.confirm_setup(&commit, Instant::now(), serving)?;
+    if took > UNTHROTTLED + UNTHROTTLED_PER_ROUTE * routes as u32 {
+        log::warn!(
+            "Traefik took {} ms to load a table that it had already: set `providersThrottleDuration` to \
+             0s in its static configuration, or every change may wait that long",
+            took.as_millis()
+        );
+    }
+    Ok(commit)
 }
 
 /// What to store of whether routers carry `tls`, given what a Traefik needs.

@@ -135,15 +135,17 @@ impl Verifier {
         })
     }
 
-    /// Waits until every API shows the commit of a setup, which may come with a new password.
+    /// Waits until every API shows the commit of a setup, which may come with a new password. Returns how long
+    /// the slowest took to load what it had.
     pub(super) fn confirm_setup(
         &self,
         commit: &Commit,
         begun: Instant,
         serving: Serving<'_>,
-    ) -> Result<()> {
+    ) -> Result<Duration> {
         let pending = self.setup(commit, begun, serving);
-        self.confirm_pending(pending).map(drop)
+        let confirmed = self.confirm_pending(pending)?;
+        Ok(confirmed.loading.unwrap_or_default() - confirmed.sending)
     }
 
     /// Waits until requests meet the commit of a setup that an API has shown.
@@ -168,7 +170,7 @@ impl Verifier {
             managed: Some(managed),
         };
         let ready = (self.confirm_setup(commit, since, serving))
-            .and_then(|()| managed.wait_until_open(self.timeout))
+            .and_then(|_| managed.wait_until_open(self.timeout))
             .and_then(|()| self.confirm_public(commit, serving));
         managed.set_ready(ready.is_ok());
         ready.map(drop)
@@ -206,7 +208,8 @@ impl Verifier {
         if self.apis.is_empty() {
             return Ok(Confirmed::default());
         }
-        let sending = self.deliver(&mut pending)?;
+        let (taken, sending) = self.deliver(&mut pending)?;
+        let traefiks = taken.as_deref().unwrap_or(&self.apis);
         let pending = &pending;
         let mut polls = self.first_poll(pending);
         let met_after = self.public_url.wait_briefly(pending, &mut polls)?;
@@ -214,9 +217,12 @@ impl Verifier {
             self.learn(&polls, pending);
         }
         let loading = AtomicU64::new(0);
-        let answers = self.ask_quorum("serve the change", |api, is_certain| {
-            self.confirm_at(api, pending, polls, met_after, &loading, is_certain)
-        })?;
+        let answers = ask_quorum(
+            traefiks,
+            self.quorum,
+            "serve the change",
+            |api, is_certain| self.confirm_at(api, pending, polls, met_after, &loading, is_certain),
+        )?;
         let refused = answers.into_iter().flat_map(|(_, refused)| refused);
         let refused = refused.collect();
         let verified = match met_after {
@@ -228,14 +234,15 @@ impl Verifier {
         Ok(Confirmed {
             refused,
             loading: Some(sending + Duration::from_micros(loading.into_inner())),
+            sending,
             verified,
         })
     }
 
-    /// Sends a commit to Traefiks that do not read it; returns how long that took.
-    fn deliver(&self, pending: &mut Pending<'_>) -> Result<Duration> {
+    /// Sends a commit to Traefiks that do not read it; says which have taken it, and how long that took.
+    fn deliver(&self, pending: &mut Pending<'_>) -> Result<(Option<Vec<Api>>, Duration)> {
         let Some(delivery) = &self.delivery else {
-            return Ok(Duration::ZERO);
+            return Ok((None, Duration::ZERO));
         };
         let begun = Instant::now();
         if pending.is_setup {
@@ -249,11 +256,11 @@ impl Verifier {
             }
             checked => checked,
         };
-        let sent = delivery.deliver(pending.commit, pending.deadline(), check)?;
+        let (taken, sent) = delivery.deliver(pending.commit, pending.deadline(), check)?;
         if sent {
             pending.visible = Instant::now();
         }
-        Ok(begun.elapsed())
+        Ok((Some(taken), begun.elapsed()))
     }
 
     /// Waits until one Traefik serves the commit. Returns the routes that it refuses, or `None` once
