@@ -5,6 +5,7 @@ pub(crate) mod etcd;
 pub(crate) mod flush;
 pub(crate) mod kill;
 pub(crate) mod many;
+pub(crate) mod pushed;
 mod traefik;
 
 use std::path::Path;

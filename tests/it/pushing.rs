@@ -9,7 +9,7 @@ use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, St
 use crate::support::{External, Kind, Rig, rig};
 
 /// A Traefik of others that takes tables, with `extra` in its dynamic configuration.
-fn external(rig: &Rig, name: &str) -> Traefik {
+pub(crate) fn external(rig: &Rig, name: &str) -> Traefik {
     let dynamic = rig.path(format!("{name}-dynamic.toml"));
     let builder = builder(rig, MemoryBackend::new())
         .static_config_file(rig.path("traefik.toml"))

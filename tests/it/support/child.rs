@@ -96,6 +96,7 @@ fn play_a_part() {
         "churner" => crate::faults::kill::churn(&arguments),
         #[cfg(feature = "tls")]
         "blabber" => crate::secrets::blab(),
+        "pusher" => crate::faults::pushed::push(&arguments),
         "network" => crate::faults::etcd::cut_nodes_off(),
         "locker" => crate::files::hold_the_lock(&arguments),
         "writer" => crate::files::write_to_a_full_disk(&arguments),
