@@ -13,6 +13,9 @@ use kit::tools::{cargo, workspace};
 use crate::{Result, tools};
 
 const MAX_CRATES: usize = 52;
+/// How many random cases a property is tried with, and how many in a quick run and a second time.
+const CASES: u32 = 256;
+const FEW_CASES: u32 = 64;
 /// How many tests run at a time, as libtest has it.
 const THREADS: &str = "RUST_TEST_THREADS";
 /// The tests that answer within two minutes, where all is built: those that need no Traefik, and some against
@@ -60,7 +63,6 @@ pub(crate) fn run(options: &Options) -> Result {
     tools::show("traefik", &traefik);
     let suite = Suite {
         traefik: traefik.path.into(),
-        cases: options.quick.then_some("64"),
     };
     let mut summary = Summary::default();
     if options.quick {
@@ -68,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result {
             let name = tests.iter().find(|word| !word.starts_with("--"));
             let name = format!("tests: {}", name.unwrap_or(&"all"));
             summary.record(&name, || {
-                suite.test(&[&["--all-features"], *tests].concat())
+                suite.test(&[&["--all-features"], *tests].concat(), FEW_CASES)
             });
         }
         return summary.tell();
@@ -85,11 +87,15 @@ pub(crate) fn run(options: &Options) -> Result {
         }
     }
     summary.record("tests, all features", || {
-        suite.test(&["--workspace", "--all-features"])
+        suite.test(&["--workspace", "--all-features"], CASES)
     });
     // The tests against Traefik and etcd run once.
-    summary.record("unit tests, default features", || suite.test(&["--lib"]));
-    summary.record("doc tests, default features", || suite.test(&["--doc"]));
+    summary.record("unit tests, default features", || {
+        suite.test(&["--lib"], FEW_CASES)
+    });
+    summary.record("doc tests, default features", || {
+        suite.test(&["--doc"], FEW_CASES)
+    });
     for (features, targets) in [
         ("", &["--all-targets"][..]),
         ("yaml", &["--lib"]),
@@ -148,8 +154,6 @@ impl Summary {
 
 struct Suite {
     traefik: OsString,
-    /// How many random cases a property is tried with, if not proptest's 256.
-    cases: Option<&'static str>,
 }
 
 impl Suite {
@@ -160,9 +164,6 @@ impl Suite {
             .current_dir(workspace())
             .stdin(Stdio::null())
             .env("TRAEFIK_BIN", &self.traefik);
-        if let Some(cases) = self.cases {
-            cargo.env("PROPTEST_CASES", cases);
-        }
         if std::env::var_os(THREADS).is_none() {
             // Most tests wait for Traefik most of the time.
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -171,10 +172,11 @@ impl Suite {
         cargo
     }
 
-    /// Runs tests; says how many there were.
-    fn test(&self, options: &[&str]) -> Result<String> {
+    /// Runs tests, each property with so many random cases; says how many tests there were.
+    fn test(&self, options: &[&str], cases: u32) -> Result<String> {
         let mut cargo = self.cargo("test");
         cargo
+            .env("PROPTEST_CASES", cases.to_string())
             .arg("--no-fail-fast")
             .args(options)
             .stdout(Stdio::piped());
