@@ -1,6 +1,4 @@
-//! The steps of a commit to a file, where tests make it fail. Without tests, only a build with
-//! `RUSTFLAGS="--cfg traefik_router_fault_points"` has fault points: no crate can set that flag for
-//! the programs that depend on it.
+//! The steps of a commit to a file, where tests make it fail or kill the program.
 
 use std::io;
 use std::path::Path;
@@ -28,32 +26,9 @@ impl Step<'_> {
     /// Does the step, unless a test has it fail.
     #[inline]
     pub(crate) fn run<T>(self, step: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        #[cfg(traefik_router_fault_points)]
-        kill::at_this_point();
         #[cfg(test)]
         tests::tell(self)?;
         step()
-    }
-}
-
-/// With `TRAEFIK_ROUTER_KILL_AT=N` in its environment, the program kills itself by SIGKILL before the
-/// N-th step, so that it cannot clean up.
-#[cfg(traefik_router_fault_points)]
-mod kill {
-    use std::process::Command;
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    pub(super) fn at_this_point() {
-        static FATAL: OnceLock<Option<u64>> = OnceLock::new();
-        static STEPS: AtomicU64 = AtomicU64::new(0);
-        let told = || std::env::var("TRAEFIK_ROUTER_KILL_AT").ok()?.parse().ok();
-        let step = STEPS.fetch_add(1, Ordering::Relaxed) + 1;
-        if *FATAL.get_or_init(told) == Some(step) {
-            let me = std::process::id().to_string();
-            let killed = Command::new("kill").args(["-KILL", &me]).status();
-            unreachable!("killed: {killed:?}");
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use traefik_router::{Backend as _, Change, Route, RouteEvent};
 use crate::support::child::{Actor, say};
 use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
-const ROUTES_EACH: usize = 200;
+const ROUTES_EACH: usize = 60;
 
 on_each_backend! {
     two_writers_lose_no_route,

@@ -235,7 +235,7 @@ fn api_alone_confirms_no_change() {
         .start()
         .unwrap();
     let echoes = [Echo::start(), Echo::start()];
-    for n in 0..30 {
+    for n in 0..12 {
         let echo = &echoes[n % 2];
         router.add_route("/x/", echo.url(), ()).unwrap();
         let landed = client::get(rig.web, "h", "/x/").landed();

@@ -39,7 +39,7 @@ struct Arguments {
 enum Subcommands {
     Demo(demo::Options),
     /// Get what the tests need, run them all, check every feature
-    Test,
+    Test(suite::Options),
     Fuzz(fuzz::Options),
     Deny(deny::Options),
     /// Measure Traefik alone, the crate and jupyterhub-traefik-proxy side by side
@@ -80,7 +80,7 @@ impl ProgramOptions {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Subcommands::Demo(options) => demo::run(&options),
-        Subcommands::Test => suite::run(),
+        Subcommands::Test(options) => suite::run(&options),
         Subcommands::Fuzz(options) => fuzz::run(&options),
         Subcommands::Deny(options) => deny::run(&options),
         Subcommands::Compare(options) => compare::run(&options),

@@ -6,18 +6,75 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use kit::terminal::{bold, green, human, red};
 use kit::tools::{cargo, workspace};
 
 use crate::{Result, tools};
 
 const MAX_CRATES: usize = 52;
-/// The tests that kill a program at each step of a commit.
-const KILLS: &str = "faults::kill::at_every_step";
+/// How many random cases a property is tried with, and how many in a quick run and a second time.
+const CASES: u32 = 256;
+const FEW_CASES: u32 = 64;
+/// How many tests run at a time, as libtest has it.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// The tests that answer within two minutes, where all is built: those that need no Traefik, and some against
+/// Traefik and a file.
+const QUICK: &[&[&str]] = &[
+    &[
+        "--lib",
+        "--bins",
+        "--test",
+        "architecture",
+        "--test",
+        "links",
+        "--test",
+        "shell",
+        "--",
+        // It waits for 35 s.
+        "--skip",
+        "client_reading_nothing_is_disconnected",
+    ],
+    &[
+        "--test",
+        "it",
+        "--",
+        "conformance::memory",
+        "conformance::toml",
+        "data::toml",
+        "errors::toml",
+        "hostile::toml",
+        "life::toml",
+        "nesting::toml",
+        "protocols::toml",
+        "routing::toml",
+    ],
+];
 
-pub(crate) fn run() -> Result {
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run only what answers within two minutes, where all is built
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
     let traefik = tools::traefik()?;
     tools::show("traefik", &traefik);
+    let suite = Suite {
+        traefik: traefik.path.into(),
+    };
+    let mut summary = Summary::default();
+    if options.quick {
+        for tests in QUICK {
+            let name = tests.iter().find(|word| !word.starts_with("--"));
+            let name = format!("tests: {}", name.unwrap_or(&"all"));
+            summary.record(&name, || {
+                suite.test(&[&["--all-features"], *tests].concat(), FEW_CASES)
+            });
+        }
+        return summary.tell();
+    }
     for (name, tool) in [
         ("traefik", tools::traefik_3_5()),
         ("etcd", tools::etcd_3_4()),
@@ -29,57 +86,69 @@ pub(crate) fn run() -> Result {
             Err(error) => eprintln!("{} {error}", red("warning:")),
         }
     }
-    let suite = Suite {
-        traefik: traefik.path.into(),
-    };
-    let mut summary = Vec::new();
-    let mut record = |name: &str, job: &dyn Fn() -> Result<String>| {
+    summary.record("tests, all features", || {
+        suite.test(&["--workspace", "--all-features"], CASES)
+    });
+    // The tests against Traefik and etcd run once.
+    summary.record("unit tests, default features", || {
+        suite.test(&["--lib"], FEW_CASES)
+    });
+    summary.record("doc tests, default features", || {
+        suite.test(&["--doc"], FEW_CASES)
+    });
+    for (features, targets) in [
+        ("", &["--all-targets"][..]),
+        ("yaml", &["--lib"]),
+        ("idn", &["--lib"]),
+        ("bcrypt", &["--lib"]),
+        ("cli", &["--lib", "--bins"]),
+    ] {
+        let name = if features.is_empty() {
+            "none"
+        } else {
+            features
+        };
+        summary.record(&format!("builds with features: {name}"), || {
+            suite.check(features, targets)
+        });
+    }
+    summary.record("crates in a default build", || suite.crates());
+    summary.tell()
+}
+
+/// What each part of the run has come to, and how long it took.
+#[derive(Default)]
+struct Summary(Vec<(String, Result<String>, Duration)>);
+
+impl Summary {
+    fn record(&mut self, name: &str, job: impl FnOnce() -> Result<String>) {
         println!("\n{}", bold(name));
         let start = Instant::now();
         let outcome = job();
         if let Err(error) = &outcome {
             eprintln!("{} {error}", red("error:"));
         }
-        summary.push((name.to_string(), outcome, start.elapsed()));
-    };
-    // They build a program first. Among the other tests the build would slow those that measure time.
-    record("kills at each step of a commit", &|| {
-        suite.test(&["--all-features", "--test", "it", KILLS])
-    });
-    record("tests, all features", &|| {
-        suite.test(&["--workspace", "--all-features", "--", "--skip", KILLS])
-    });
-    record("tests, default features", &|| suite.test(&[]));
-    for features in ["", "tls", "yaml", "idn", "bcrypt", "cli"] {
-        let name = if features.is_empty() {
-            "none"
-        } else {
-            features
-        };
-        record(&format!("builds with features: {name}"), &|| {
-            suite.check(features)
-        });
+        self.0.push((name.into(), outcome, start.elapsed()));
     }
-    record("crates in a default build", &|| suite.crates());
-    tell(&summary)
-}
 
-fn tell(summary: &[(String, Result<String>, Duration)]) -> Result {
-    println!("\n{}", bold("Summary"));
-    for (name, outcome, time) in summary {
-        let outcome = match outcome {
-            Ok(text) => green(text),
-            Err(_) => red("FAILED"),
-        };
-        println!("  {name:<32} {:>8}  {outcome}", human(*time));
-    }
-    match summary
-        .iter()
-        .filter(|(_, outcome, _)| outcome.is_err())
-        .count()
-    {
-        0 => Ok(()),
-        failed => Err(format!("{failed} of {} failed; see above", summary.len()).into()),
+    fn tell(&self) -> Result {
+        println!("\n{}", bold("Summary"));
+        for (name, outcome, time) in &self.0 {
+            let outcome = match outcome {
+                Ok(text) => green(text),
+                Err(_) => red("FAILED"),
+            };
+            println!("  {name:<32} {:>8}  {outcome}", human(*time));
+        }
+        match self
+            .0
+            .iter()
+            .filter(|(_, outcome, _)| outcome.is_err())
+            .count()
+        {
+            0 => Ok(()),
+            failed => Err(format!("{failed} of {} failed; see above", self.0.len()).into()),
+        }
     }
 }
 
@@ -95,13 +164,19 @@ impl Suite {
             .current_dir(workspace())
             .stdin(Stdio::null())
             .env("TRAEFIK_BIN", &self.traefik);
+        if std::env::var_os(THREADS).is_none() {
+            // Most tests wait for Traefik most of the time.
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cargo.env(THREADS, (2 * cores).to_string());
+        }
         cargo
     }
 
-    /// Runs tests; says how many there were.
-    fn test(&self, options: &[&str]) -> Result<String> {
+    /// Runs tests, each property with so many random cases; says how many tests there were.
+    fn test(&self, options: &[&str], cases: u32) -> Result<String> {
         let mut cargo = self.cargo("test");
         cargo
+            .env("PROPTEST_CASES", cases.to_string())
             .arg("--no-fail-fast")
             .args(options)
             .stdout(Stdio::piped());
@@ -128,15 +203,11 @@ impl Suite {
         }
     }
 
-    fn check(&self, features: &str) -> Result<String> {
+    fn check(&self, features: &str, targets: &[&str]) -> Result<String> {
         let mut cargo = self.cargo("check");
         let status = cargo
-            .args([
-                "--all-targets",
-                "--no-default-features",
-                "--features",
-                features,
-            ])
+            .args(targets)
+            .args(["--no-default-features", "--features", features])
             .status()?;
         if status.success() {
             Ok("ok".into())

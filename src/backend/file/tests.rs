@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 mod access;
 mod crash;
+#[cfg(unix)]
+mod kill;
 mod odd_files;
 
 use proptest::prelude::*;

@@ -15,7 +15,7 @@ use super::{check_all_served, providers, routes_in};
 use crate::support::{Connect as _, External, Kind, Rig};
 
 const THREADS: usize = 4;
-const CHANGES: usize = 500;
+const CHANGES: usize = 200;
 
 /// Where a routespec may lead after an outcome: nowhere, or to this port.
 type Possible = Vec<Option<u16>>;

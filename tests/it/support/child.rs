@@ -92,7 +92,6 @@ fn play_a_part() {
         "nobody" => crate::faults::disk::may_not_touch_it(&arguments),
         "committer" => crate::faults::flush::commit(&arguments),
         "mixer" => crate::faults::many::mix(&arguments),
-        "victim" => crate::faults::kill::be_a_victim(&arguments),
         "churner" => crate::faults::kill::churn(&arguments),
         #[cfg(feature = "tls")]
         "blabber" => crate::secrets::blab(),
