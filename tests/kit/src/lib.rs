@@ -23,6 +23,7 @@ mod wait;
 
 pub use ca::Ca;
 pub use echo::Echo;
+pub use process::Process;
 pub use proxy::{Mood, Proxy};
 pub use random::Random;
 pub use server::Server;

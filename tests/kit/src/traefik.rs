@@ -6,11 +6,10 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use crate::eventually;
 use crate::process::Process;
 use crate::tools::TRAEFIK;
 
-/// A running Traefik. It is killed when this is dropped.
+/// A running Traefik. It is killed when this is dropped, or when this process ends.
 #[derive(Debug)]
 pub struct Traefik(Process);
 
@@ -22,12 +21,12 @@ impl Traefik {
         std::fs::write(config, text).unwrap();
         let mut command = Command::new(TRAEFIK.path());
         command.arg(format!("--configFile={}", config.display()));
-        let traefik = Self(Process::start(&mut command, &config.with_extension("log")));
-        eventually("Traefik listens", || {
+        let mut process = Process::start(&mut command, &config.with_extension("log"));
+        process.wait_until("Traefik listens", || {
             let listens = |to: &str| TcpStream::connect(to).is_ok();
             addresses.iter().all(|to| listens(to.as_ref()))
         });
-        traefik
+        Self(process)
     }
 
     /// The same with a static configuration as JSON, which is YAML: `config` has to end with `.yml`.
