@@ -1,4 +1,4 @@
-//! A folder that is on a real disk.
+//! Folders.
 
 use std::fs;
 use std::io::Result;
@@ -42,4 +42,13 @@ impl Drop for Folder {
             eprintln!("can't remove {}: {error}", self.0.display());
         }
     }
+}
+
+/// The names of the files in a folder, sorted.
+pub fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
 }

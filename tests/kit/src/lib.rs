@@ -26,7 +26,7 @@ mod wait;
 pub use ca::Ca;
 pub use connection::Connection;
 pub use echo::Echo;
-pub use folder::Folder;
+pub use folder::{Folder, names_in};
 pub use process::Process;
 pub use proxy::{Mood, Proxy};
 pub use random::Random;

@@ -1,5 +1,6 @@
 //! A Traefik with a static configuration that a test writes.
 
+use std::fs::File;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -42,6 +43,15 @@ impl Traefik {
     pub fn id(&self) -> u32 {
         self.0.id()
     }
+}
+
+/// Makes a file that is not there: Traefik watches only those that are there when it starts.
+pub fn touch(file: &Path) {
+    File::options()
+        .append(true)
+        .create(true)
+        .open(file)
+        .unwrap();
 }
 
 /// A static configuration with these entrypoints at ports of 127.0.0.1, this `api` and these `providers`.
