@@ -2,33 +2,33 @@
 
 use std::time::{Duration, Instant};
 
+use kit::Server;
+use kit::etcd::Cluster;
 use kit::terminal::green;
 use kit::tools::{ETCD, TRAEFIK};
 use traefik_router::etcd::Client;
 use traefik_router::{Builder, Etcd, KvBackend, Router};
 
-use crate::stage::{NOBODY, Proxy, Server, backend, ensure, ready, served, step, title};
+use crate::stage::{NOBODY, Proxy, ensure, ready, served, step, title};
 use crate::{Result, hundred_users};
 
 const PASSWORD: &str = "for-this-demo-only";
 
 pub(crate) fn run() -> Result {
     let folder = tempfile::tempdir()?;
-    let (apple, pear) = (backend("apple")?, backend("pear")?);
+    let servers = ["apple", "pear"].map(Server::named);
+    let [apple, pear] = servers.each_ref().map(Server::url);
     println!("backends   apple {apple}, pear {pear}");
 
     title("Start");
     let start = Instant::now();
-    let server = Server::start(&ETCD.find()?, folder.path())?;
-    step("start", &format!("etcd on {}", server.url), &ready(start));
+    let store = Cluster::start(&ETCD.find()?);
+    step("start", &format!("etcd on {}", store.url()), &ready(start));
     let on_etcd = || -> Result<Builder> {
-        let etcd = Etcd::new([&*server.url])?;
+        let etcd = Etcd::new([store.url()])?;
         Ok(Router::builder(KvBackend::new(etcd)))
     };
-    let proxies = [
-        (Proxy::new()?, Proxy::new()?),
-        (Proxy::new()?, Proxy::new()?),
-    ];
+    let proxies = [(Proxy::new(), Proxy::new()), (Proxy::new(), Proxy::new())];
     // A Router each, which starts and stops its Traefik.
     let mut owners = Vec::new();
     for (n, (public, api)) in proxies.iter().enumerate() {
@@ -101,10 +101,10 @@ pub(crate) fn run() -> Result {
     let first = owners.pop().ok_or("two owners")?;
     first.reconcile([])?;
     first.stop()?;
-    let left = Client::new([&*server.url])?.get_prefix("")?.kvs.len();
+    let left = Client::new([store.url()])?.get_prefix("")?.kvs.len();
     ensure(left == 0, &format!("{left} keys are left in etcd"))?;
     step("check", "keys in etcd", &green("nothing left"));
-    drop(server);
+    drop(store);
     let open = proxies
         .iter()
         .any(|(public, api)| public.listens() || api.listens());

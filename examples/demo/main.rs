@@ -16,11 +16,13 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kit::terminal::{green, human, red};
+use kit::Server;
+use kit::process::is_alive;
+use kit::terminal::{exit_code, green, human};
 use kit::tools::TRAEFIK;
 use traefik_router::{Change, FileBackend, ProcessStatus, Route, Router};
 
-use self::stage::{NOBODY, Proxy, backend, ensure, is_running, ready, served, step, title};
+use self::stage::{NOBODY, Proxy, ensure, ready, served, step, title};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -31,19 +33,14 @@ fn main() -> ExitCode {
         [option] if option == "--etcd" => etcd::run(),
         _ => Err("the only option is --etcd".into()),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{} {error}", red("error:"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(done)
 }
 
 /// Routes in a file, which one Traefik watches.
 fn file() -> Result {
     let folder = tempfile::tempdir()?;
-    let (apple, pear) = (backend("apple")?, backend("pear")?);
+    let servers = ["apple", "pear"].map(Server::named);
+    let [apple, pear] = servers.each_ref().map(Server::url);
     println!("backends   apple {apple}, pear {pear}");
 
     title("Start");
@@ -51,7 +48,7 @@ fn file() -> Result {
     let by_hand = by_hand(&pear);
     fs::write(&rules, &by_hand)?;
     step("by hand", "a router for /by-hand in rules.toml", "");
-    let (public, api) = (Proxy::new()?, Proxy::new()?);
+    let (public, api) = (Proxy::new(), Proxy::new());
     let start = Instant::now();
     let router = Router::builder(FileBackend::new(&rules))
         .traefik_bin(TRAEFIK.find()?)
@@ -101,7 +98,7 @@ fn file() -> Result {
     router.stop()?;
     let ended = format!("ended after {}", human(start.elapsed()));
     step("stop", "Traefik", &ended);
-    ensure(!is_running(process), "Traefik's process is still there")?;
+    ensure(!is_alive(process), "Traefik's process is still there")?;
     let listens = public.listens() || api.listens();
     ensure(!listens, "something still listens on Traefik's ports")?;
     step("check", "no process, no port", &green("nothing left"));

@@ -90,6 +90,21 @@ fn check_repairs(rig: &Rig, router: &Router, echo: &Echo, break_it: impl Fn()) {
     }
 }
 
+/// Repairs one of two routers, of whose lines `broken` makes others.
+fn check_repairs_of_router(kind: Kind, broken: impl Fn(&str) -> Option<String>) {
+    let rig = Rig::new(kind);
+    let (router, echo) = (rig.start(), Echo::start());
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    router.add_route("/b/", echo.url(), json!(1)).unwrap();
+    let name = name(&router, "/a/");
+    check_repairs(&rig, &router, &echo, || {
+        edit(&rig, |line| match is_of(&rig, line, &name) {
+            true => broken(line),
+            false => Some(line.into()),
+        });
+    });
+}
+
 fn misdirected_router_is_repaired(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, [one, two]) = (rig.start(), [(); 2].map(|()| Echo::start()));
@@ -111,30 +126,11 @@ fn misdirected_router_is_repaired(kind: Kind) {
 }
 
 fn removed_router_is_repaired(kind: Kind) {
-    let rig = Rig::new(kind);
-    let (router, echo) = (rig.start(), Echo::start());
-    router.add_route("/a/", echo.url(), json!(1)).unwrap();
-    router.add_route("/b/", echo.url(), json!(1)).unwrap();
-    let name = name(&router, "/a/");
-    check_repairs(&rig, &router, &echo, || {
-        edit(&rig, |line| {
-            (!is_of(&rig, line, &name)).then(|| line.into())
-        });
-    });
+    check_repairs_of_router(kind, |_| None);
 }
 
 fn wrong_entrypoint_is_repaired(kind: Kind) {
-    let rig = Rig::new(kind);
-    let (router, echo) = (rig.start(), Echo::start());
-    router.add_route("/a/", echo.url(), json!(1)).unwrap();
-    router.add_route("/b/", echo.url(), json!(1)).unwrap();
-    let name = name(&router, "/a/");
-    check_repairs(&rig, &router, &echo, || {
-        edit(&rig, |line| match is_of(&rig, line, &name) {
-            true => Some(line.replace("http", "auth_api")),
-            false => Some(line.into()),
-        });
-    });
+    check_repairs_of_router(kind, |line| Some(line.replace("http", "auth_api")));
 }
 
 fn wrong_server_is_repaired(kind: Kind) {

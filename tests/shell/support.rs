@@ -1,13 +1,13 @@
 //! The program in a folder of its own, and Traefiks for it to talk to.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use kit::tools::TRAEFIK;
-use kit::traefik::static_config;
-use kit::{Traefik, eventually, ports};
+use kit::traefik::{static_config, touch};
+use kit::{Traefik, eventually, names_in, ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::{FileBackend, Router};
@@ -53,12 +53,7 @@ impl Place {
 
     /// The names of the files in the folder, sorted.
     pub(crate) fn files(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.dir.path()).unwrap().flatten();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
+        names_in(self.dir.path())
     }
 
     pub(crate) fn api_url(&self) -> String {
@@ -112,14 +107,7 @@ impl Place {
 
     /// A Traefik with an open API that reads this file.
     pub(crate) fn start_external(&self, rules: &str, throttle: &str) -> Traefik {
-        // A file that is not there when Traefik starts is never looked at again.
-        drop(
-            File::options()
-                .append(true)
-                .create(true)
-                .open(self.path(rules))
-                .unwrap(),
-        );
+        touch(&self.path(rules));
         self.start_on(rules, throttle)
     }
 

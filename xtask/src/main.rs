@@ -18,7 +18,7 @@ mod tools;
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use kit::terminal::red;
+use kit::terminal::exit_code;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -88,13 +88,7 @@ fn main() -> ExitCode {
         Subcommands::Soak(options) => soak::run(&options),
         Subcommands::Tools(options) => tools::run(&options),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{} {error}", red("error:"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(done)
 }
 
 /// `cargo run` with these options, in the workspace.

@@ -1,5 +1,4 @@
-//! What the comparison, the soak and JupyterHub's tests share: programs that end with their caller, a
-//! connection, quantiles.
+//! What the sides of the comparison share, and quantiles for JupyterHub's tests too.
 
 pub mod http;
 pub mod programs;

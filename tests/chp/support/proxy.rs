@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kit::client::{self, Response};
-use kit::process::send_signal;
+use kit::process::{Watchdog, send_signal};
 use kit::tools::{CONFIGURABLE_HTTP_PROXY, TRAEFIK};
 use kit::{eventually, ports};
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ pub(crate) const TOKEN: &str = "made-up-for-tests";
 /// Killed when it is dropped.
 pub(crate) struct Proxy {
     pub(crate) child: Child,
+    _watchdog: Watchdog,
     pub(crate) port: u16,
     pub(crate) api: u16,
     log: Arc<Mutex<String>>,
@@ -77,6 +78,7 @@ impl Proxy {
             .proxy(None);
         let agent = config.build().new_agent();
         let proxy = Self {
+            _watchdog: Watchdog::over(child.id()),
             child,
             port,
             api,

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use kit::process::Watchdog;
 use serde_json::Value;
 
 const PART: &str = "TRAEFIK_ROUTER_TEST_PART";
@@ -11,6 +12,7 @@ const SAYS: &str = "says: ";
 /// Killed when it is dropped.
 pub(crate) struct Actor {
     pub(crate) process: Child,
+    _watchdog: Watchdog,
     output: BufReader<ChildStdout>,
 }
 
@@ -45,7 +47,11 @@ impl Actor {
             .spawn()
             .unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        Self { process, output }
+        Self {
+            _watchdog: Watchdog::over(process.id()),
+            process,
+            output,
+        }
     }
 
     /// The next thing that it says; `None` once it has ended.

@@ -1,10 +1,9 @@
 //! A Traefik that somebody else runs.
 
-use std::fs::File;
 use std::path::Path;
 
 use kit::Traefik;
-use kit::traefik::static_config;
+use kit::traefik::{static_config, touch};
 use serde_json::{Value, json};
 use traefik_router::Backend as _;
 
@@ -46,9 +45,7 @@ impl External {
     pub(crate) fn start_with(rig: &Rig, name: &str, config: &Value) -> Self {
         let rules = config.pointer("/providers/file/filename");
         if let Some(rules) = rules.and_then(Value::as_str).map(Path::new) {
-            // A file that is not there when Traefik starts is never looked at again.
-            let open = File::options().append(true).create(true).open(rules);
-            open.unwrap();
+            touch(rules);
         }
         let root = config.pointer("/providers/etcd/rootKey");
         let root = root.filter(|_| rig.kind == Kind::Etcd);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kit::client::{self, Response};
 use kit::etcd::shared_url;
-use kit::ports;
 use kit::tools::TRAEFIK;
+use kit::{names_in, ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use traefik_router::traefik::Api;
@@ -159,11 +159,7 @@ impl Rig {
 
     /// The names of the files in the folder, sorted.
     pub(crate) fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.folder).unwrap().flatten();
-        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
+        names_in(&self.folder)
     }
 
     /// The dynamic configuration's file.

@@ -16,9 +16,8 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use compare::Result;
-use compare::programs::Folder;
-use kit::terminal::red;
-use kit::tools;
+use kit::terminal::exit_code;
+use kit::{Folder, tools};
 
 /// The name that JupyterHub looks for on PATH.
 const CHP: &str = "configurable-http-proxy";
@@ -49,13 +48,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{} {error}", red("error:"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> Result {

@@ -1,15 +1,12 @@
 //! Many routes at once, as JupyterHub sends them after a restart.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use compare::Result;
-use compare::http::Connection;
-use compare::programs::{Folder, Program, free_port, wait_for};
 use compare::stats::quantile;
 use kit::terminal::{bold, green};
+use kit::{Connection, Folder, Process, Server, ports};
 
 use crate::{CHP, Side};
 
@@ -18,7 +15,7 @@ const ROUNDS: usize = 5;
 const TOKEN: &str = "token of-a-measurement";
 
 pub(super) fn run(sides: &[Side], folder: &Folder) -> Result {
-    let target = targets()?;
+    let targets: Vec<Server> = (0..ROUTES).map(|n| Server::named(&name(n))).collect();
     let proxies = sides
         .iter()
         .map(|side| Proxy::start(side, folder))
@@ -28,7 +25,7 @@ pub(super) fn run(sides: &[Side], folder: &Folder) -> Result {
         let mut times = vec![Vec::new(); proxies.len()];
         for _ in 0..ROUNDS {
             for (proxy, times) in proxies.iter().zip(&mut times) {
-                times.push(proxy.round(together, target)?);
+                times.push(proxy.round(together, &targets)?);
             }
         }
         println!("\n{}", bold(&format!("{together} at a time")));
@@ -50,12 +47,12 @@ struct Proxy {
     name: &'static str,
     public: u16,
     api: u16,
-    program: Program,
+    program: Process,
 }
 
 impl Proxy {
     fn start(side: &Side, folder: &Folder) -> Result<Self> {
-        let (public, api) = (free_port()?, free_port()?);
+        let (public, api) = (ports::free(), ports::free());
         let mut command = side.command("env");
         command
             .arg(CHP)
@@ -64,14 +61,10 @@ impl Proxy {
             .args(["--log-level", "error"])
             .env("CONFIGPROXY_AUTH_TOKEN", &TOKEN["token ".len()..]);
         let log = folder.sub(side.name)?.join("proxy.log");
-        let program = Program::run(&command, &log)?;
-        for port in [public, api] {
-            let ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-            wait_for(Duration::from_secs(20), side.name, ready).map_err(|error| {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                format!("{error}\n{log}")
-            })?;
-        }
+        let mut program = Process::start(&mut command, &log);
+        program.wait_until("the proxy listens", || {
+            [public, api].into_iter().all(ports::is_open)
+        });
         Ok(Self {
             name: side.name,
             public,
@@ -81,18 +74,18 @@ impl Proxy {
     }
 
     /// The seconds until the last of all routes was answered for; then they are gone again.
-    fn round(&self, together: usize, target: u16) -> Result<f64> {
+    fn round(&self, together: usize, targets: &[Server]) -> Result<f64> {
         let start = Instant::now();
         self.each(together, |connection, n| {
-            let body = format!(r#"{{"target": "http://127.0.1.{n}:{target}"}}"#);
+            let body = format!(r#"{{"target": "{}"}}"#, targets[n].url());
             let answer = connection.post(&path(n), body.as_bytes())?;
             expect(answer, 201, "")
         })?;
         let seconds = start.elapsed().as_secs_f64();
         let mut public = Connection::new(self.public, None);
-        for n in 1..=ROUTES {
-            let answer = public.get(&format!("/user/u{n}/lab"))?;
-            expect(answer, 200, &format!("127.0.1.{n}"))
+        for n in 0..ROUTES {
+            let answer = public.get(&format!("/user/{}/lab", name(n)))?;
+            expect(answer, 200, &name(n))
                 .map_err(|error| format!("{}, route {n}: {error}", self.name))?;
         }
         self.each(together, |connection, n| {
@@ -113,7 +106,7 @@ impl Proxy {
                     let job = &job;
                     scope.spawn(move || {
                         let mut connection = Connection::authorized(self.api, Some(TOKEN));
-                        (first + 1..=ROUTES)
+                        (first..ROUTES)
                             .step_by(together)
                             .try_for_each(|n| job(&mut connection, n))
                             .map_err(|error| error.to_string())
@@ -147,8 +140,13 @@ impl Proxy {
     }
 }
 
+/// The user of a route, and the name of its target.
+fn name(n: usize) -> String {
+    format!("u{n}")
+}
+
 fn path(n: usize) -> String {
-    format!("/api/routes/user/u{n}")
+    format!("/api/routes/user/{}", name(n))
 }
 
 fn expect((status, body): (u16, &[u8]), wanted: u16, text: &str) -> Result {
@@ -157,33 +155,4 @@ fn expect((status, body): (u16, &[u8]), wanted: u16, text: &str) -> Result {
         return Ok(());
     }
     Err(format!("answered {status} {body:?}, not {wanted} {text:?}").into())
-}
-
-/// One port on every address of the loopback network: it answers with the address that was asked.
-fn targets() -> Result<u16> {
-    let port = free_port()?;
-    let listener = TcpListener::bind(("0.0.0.0", port))?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(stream));
-        }
-    });
-    Ok(port)
-}
-
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    let text = stream.local_addr()?.ip().to_string();
-    let mut lines = BufReader::new(stream.try_clone()?);
-    let mut line = String::new();
-    while lines.read_line(&mut line)? > 0 {
-        if line == "\r\n" {
-            let length = text.len();
-            write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"
-            )?;
-        }
-        line.clear();
-    }
-    Ok(())
 }

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use compare::Result;
-use compare::programs::{Folder, Program};
 use kit::terminal::{bold, dim, green, red};
-use kit::tools;
+use kit::{Folder, Process, tools};
 use serde_json::Value;
 
 use crate::{Side, write_scripts};
@@ -86,7 +85,7 @@ fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes
         }
         pytest.arg("--pyargs").args(modules);
         let log = folder.join(format!("{suite}.log"));
-        let status = Program::run(&pytest, &log)?.wait()?;
+        let status = Process::start(&mut pytest, &log).wait();
         // 1: some failed; 5: none was chosen.
         if !matches!(status.code(), Some(0 | 1 | 5)) {
             let log = fs::read_to_string(log)?;

@@ -1,17 +1,19 @@
-//! An HTTP client that sends what it is given, byte for byte.
+//! An HTTP client that opens a connection for each request.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::connection::{Connection, receive};
 
 /// An answer.
 #[derive(Debug)]
 pub struct Response {
     /// Its status.
     pub status: u16,
-    /// Its body; what is not UTF-8 in it is replaced.
+    /// Its body, and what follows it up to the end of the connection; what is not UTF-8 is replaced.
     pub body: String,
 }
 
@@ -56,14 +58,29 @@ impl Request<'_> {
     }
 }
 
-/// Sends a whole request, which may be anything.
+/// Sends these bytes, and reads the answer until the server closes the connection.
 pub fn send(port: u16, request: &[u8]) -> Response {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     stream.write_all(request).unwrap();
-    read(stream)
+    let (mut stream, mut body) = (BufReader::new(stream), Vec::new());
+    let status = receive(&mut stream, &mut body).unwrap();
+    stream.read_to_end(&mut body).unwrap();
+    Response {
+        status,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
+}
+
+/// The name of the [named](crate::Server::named) server that a GET reaches, or the status if that is not
+/// 200.
+pub fn name_at(port: u16, path: &str) -> io::Result<String> {
+    match Connection::new(port, None).get(path)? {
+        (200, name) => Ok(String::from_utf8_lossy(name).into()),
+        (status, _) => Ok(status.to_string()),
+    }
 }
 
 impl Response {
@@ -80,34 +97,5 @@ impl Response {
             404 => None,
             _ => Some(self.echo()["port"].as_u64().unwrap() as u16),
         }
-    }
-}
-
-fn read(stream: TcpStream) -> Response {
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
-    let status = line
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    let status = status.unwrap_or_else(|| panic!("no HTTP answer: {line:?}"));
-    let mut chunked = false;
-    loop {
-        line.clear();
-        stream.read_line(&mut line).unwrap();
-        if line.trim().is_empty() {
-            break;
-        }
-        chunked |= line
-            .to_ascii_lowercase()
-            .starts_with("transfer-encoding: chunked");
-    }
-    assert!(!chunked, "the echo backends send no chunks");
-    let mut body = Vec::new();
-    stream.read_to_end(&mut body).unwrap();
-    Response {
-        status,
-        body: String::from_utf8_lossy(&body).into_owned(),
     }
 }

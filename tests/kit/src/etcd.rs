@@ -1,22 +1,23 @@
-//! Real etcd servers: a free port each, their data in a temporary folder, killed when they are dropped.
+//! Real etcd servers: a free port each, their data in a temporary folder. They are killed when they are
+//! dropped, or when this process ends.
 
 mod network;
-mod shared;
 mod users;
 
+use std::env::temp_dir;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::ports;
 use crate::process::{Process, send_signal};
+use crate::tools::ETCD;
 use network::Network;
-pub use shared::shared_url;
 pub use users::{Grant, add_user, enable_auth, forget_tokens};
 
 /// The paths of the files that etcd needs to speak TLS.
@@ -47,14 +48,10 @@ struct Node {
     log: PathBuf,
 }
 
-/// Tells an etcd where it listens for clients and for its peers, and which cluster it belongs to: as
-/// `peer`, which leads to where it listens for peers.
-fn listen(command: &mut Command, url: &str, for_peers: &str, peer: &str, cluster: &str) {
-    command
-        .args(["--listen-client-urls", url, "--advertise-client-urls", url])
-        .args(["--listen-peer-urls", for_peers])
-        .args(["--initial-advertise-peer-urls", peer])
-        .args(["--initial-cluster", cluster]);
+/// The URL of an etcd that all tests of this process share. It ends with the process.
+pub fn shared_url() -> &'static str {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| Cluster::start(&ETCD.path())).url()
 }
 
 const LOOPBACK: &str = "127.0.0.1";
@@ -71,32 +68,42 @@ impl Cluster {
         Self::with(binary, 1, &[], None)
     }
 
+    /// A cluster of one node which flushes its data to the disk that `folder` is on.
+    pub fn durable(binary: &Path, folder: &Path) -> Self {
+        let args = ["--unsafe-no-fsync=false"];
+        Self::over(binary, folder, &addresses(&[LOOPBACK]), None, &args, None)
+    }
+
     /// A cluster with this many nodes and these further arguments for each of them.
     pub fn with(binary: &Path, count: usize, args: &[&str], tls: Option<&TlsFiles>) -> Self {
-        Self::over(binary, &addresses(&vec![LOOPBACK; count]), None, args, tls)
+        let peers = addresses(&vec![LOOPBACK; count]);
+        Self::over(binary, &temp_dir(), &peers, None, args, tls)
     }
 
     /// A cluster with a node at each of these hosts.
     pub fn at(binary: &Path, hosts: &[&str], args: &[&str]) -> Self {
-        Self::over(binary, &addresses(hosts), None, args, None)
+        Self::over(binary, &temp_dir(), &addresses(hosts), None, args, None)
     }
 
     /// A cluster whose nodes can be cut off from each other.
     pub fn with_network(binary: &Path, count: usize, args: &[&str]) -> Self {
         let peers = addresses(&vec![LOOPBACK; count]);
         let ports: Vec<u16> = peers.iter().map(|(_, port)| *port).collect();
-        Self::over(binary, &peers, Some(Network::new(&ports)), args, None)
+        let network = Some(Network::new(&ports));
+        Self::over(binary, &temp_dir(), &peers, network, args, None)
     }
 
-    /// A node for each of these addresses, where it listens for its peers.
+    /// A node for each of these addresses, where it listens for its peers. Their data is in a new folder
+    /// in `parent`.
     fn over(
         binary: &Path,
+        parent: &Path,
         peers: &[(String, u16)],
         network: Option<Network>,
         args: &[&str],
         tls: Option<&TlsFiles>,
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let count = peers.len();
         let own = |n: usize| format!("http://{}:{}", peers[n].0, peers[n].1);
@@ -114,8 +121,12 @@ impl Cluster {
                 .arg(folder.path().join(format!("n{n}")))
                 // Of an option that is given twice the last one counts.
                 .args(["--bcrypt-cost", "4", "--unsafe-no-fsync"])
-                .args(args);
-            listen(&mut command, &url, &own(n), &peer(n), &members.join(","));
+                .args(args)
+                .args(["--listen-client-urls", &url])
+                .args(["--advertise-client-urls", &url])
+                .args(["--listen-peer-urls", &own(n)])
+                .args(["--initial-advertise-peer-urls", &peer(n)])
+                .args(["--initial-cluster", &members.join(",")]);
             if let Some(tls) = tls {
                 command
                     .arg("--cert-file")
@@ -143,8 +154,8 @@ impl Cluster {
             folder,
             network,
         };
-        (0..count).for_each(|n| cluster.nodes[n].spawn());
-        (0..count).for_each(|n| cluster.nodes[n].wait());
+        (0..count).for_each(|n| cluster.spawn(n));
+        cluster.nodes.iter_mut().for_each(Node::wait);
         cluster
     }
 
@@ -194,8 +205,15 @@ impl Cluster {
     /// Kills a node if it runs, and starts it with its data.
     pub fn restart(&mut self, node: usize) {
         self.nodes[node].kill();
-        self.nodes[node].spawn();
+        self.spawn(node);
         self.nodes[node].wait();
+    }
+
+    fn spawn(&mut self, node: usize) {
+        let folder = Some(self.folder.path());
+        let node = &mut self.nodes[node];
+        let process = Process::start_in(&mut node.command, &node.log, folder);
+        node.process = Some(process);
     }
 
     /// Stops a node where it stands, or lets it go on: its connections stay, and nothing answers.
@@ -222,29 +240,15 @@ impl Cluster {
 }
 
 impl Node {
-    fn spawn(&mut self) {
-        self.process = Some(Process::start(&mut self.command, &self.log));
-    }
-
     /// Until it says that it serves; its clients' port may want certificates we don't have.
     fn wait(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
         let address = self.url.rsplit('/').next().unwrap();
-        loop {
-            let process = self.process.as_mut().expect("it was started");
-            let ended = process.ended();
-            let late = Instant::now() > deadline;
-            if ended.is_some() || late {
-                let log = fs::read_to_string(&self.log).unwrap_or_default();
-                panic!("etcd did not start ({ended:?}):\n{log}");
-            }
+        let process = self.process.as_mut().expect("it was started");
+        process.wait_until("etcd serves", || {
             // It opens the port once it has joined the cluster.
             let is_healthy = || self.url.starts_with("https") || is_healthy(&self.url);
-            if TcpStream::connect(address).is_ok() && is_healthy() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+            TcpStream::connect(address).is_ok() && is_healthy()
+        });
     }
 
     fn status(&self) -> Status {

@@ -8,8 +8,10 @@
 
 mod ca;
 pub mod client;
+mod connection;
 mod echo;
 pub mod etcd;
+mod folder;
 pub mod pem;
 pub mod ports;
 pub mod process;
@@ -22,7 +24,10 @@ pub mod traefik;
 mod wait;
 
 pub use ca::Ca;
+pub use connection::Connection;
 pub use echo::Echo;
+pub use folder::{Folder, names_in};
+pub use process::Process;
 pub use proxy::{Mood, Proxy};
 pub use random::Random;
 pub use server::Server;

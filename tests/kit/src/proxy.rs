@@ -127,8 +127,10 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Nobody is kept waiting.
-        self.mood(Mood::Honest);
+        // No thread is kept waiting. A thread that panicked has ended the waits itself.
+        if let Ok(mut mood) = self.shared.mood.lock() {
+            *mood = Mood::Honest;
+        }
     }
 }
 

@@ -43,6 +43,12 @@ impl Server {
         Self::serve(move |stream| drop(answer_all(&stream, &answer)))
     }
 
+    /// Answers each request with this name.
+    pub fn named(name: &str) -> Self {
+        let answer = response(200, "", name.as_bytes());
+        Self::answering(move |_| Some(answer.clone()))
+    }
+
     /// Its URL, without a path.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

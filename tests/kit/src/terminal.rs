@@ -1,6 +1,8 @@
-//! Colours, where they are wanted.
+//! What programs print: colours where they are wanted, durations, errors.
 
+use std::fmt::Display;
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Bold, for titles.
@@ -40,5 +42,17 @@ pub fn human(duration: Duration) -> String {
         s if s >= 1.0 => format!("{s:.1} s"),
         s if s >= 0.1 => format!("{:.0} ms", s * 1e3),
         s => format!("{:.1} ms", s * 1e3),
+    }
+}
+
+/// Prints the error of a program, and returns its exit code.
+#[allow(clippy::print_stderr, reason = "it is for programs for a terminal")]
+pub fn exit_code(done: Result<(), impl Display>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error}", red("error:"));
+            ExitCode::FAILURE
+        }
     }
 }

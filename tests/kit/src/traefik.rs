@@ -1,16 +1,16 @@
 //! A Traefik with a static configuration that a test writes.
 
+use std::fs::File;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use crate::eventually;
 use crate::process::Process;
 use crate::tools::TRAEFIK;
 
-/// A running Traefik. It is killed when this is dropped.
+/// A running Traefik. It is killed when this is dropped, or when this process ends.
 #[derive(Debug)]
 pub struct Traefik(Process);
 
@@ -22,12 +22,12 @@ impl Traefik {
         std::fs::write(config, text).unwrap();
         let mut command = Command::new(TRAEFIK.path());
         command.arg(format!("--configFile={}", config.display()));
-        let traefik = Self(Process::start(&mut command, &config.with_extension("log")));
-        eventually("Traefik listens", || {
+        let mut process = Process::start(&mut command, &config.with_extension("log"));
+        process.wait_until("Traefik listens", || {
             let listens = |to: &str| TcpStream::connect(to).is_ok();
             addresses.iter().all(|to| listens(to.as_ref()))
         });
-        traefik
+        Self(process)
     }
 
     /// The same with a static configuration as JSON, which is YAML: `config` has to end with `.yml`.
@@ -43,6 +43,15 @@ impl Traefik {
     pub fn id(&self) -> u32 {
         self.0.id()
     }
+}
+
+/// Makes a file that is not there: Traefik watches only those that are there when it starts.
+pub fn touch(file: &Path) {
+    File::options()
+        .append(true)
+        .create(true)
+        .open(file)
+        .unwrap();
 }
 
 /// A static configuration with these entrypoints at ports of 127.0.0.1, this `api` and these `providers`.

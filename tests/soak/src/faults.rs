@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use compare::Result;
+use kit::process::send_signal;
+use kit::{Process, Random};
 use traefik_router::etcd::Client;
 use traefik_router::{Backend as _, Error, ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
-use crate::{Store, Tally, ensure};
+use crate::{Result, Store, Tally, ensure};
 
 const FILE: [Fault; 5] = [
     Fault::OtherWriter,
@@ -50,7 +50,7 @@ enum Fault {
 pub(super) struct Faults<'a> {
     store: &'a Store,
     folder: &'a Path,
-    random: Mutex<u64>,
+    random: Mutex<Random>,
     hand: Mutex<()>,
     is_broken: AtomicBool,
     come: Mutex<BTreeMap<Fault, usize>>,
@@ -65,7 +65,7 @@ impl<'a> Faults<'a> {
         Self {
             store,
             folder,
-            random: Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            random: Mutex::new(Random::new(seed)),
             hand: Mutex::default(),
             is_broken: AtomicBool::default(),
             come: Mutex::default(),
@@ -92,11 +92,7 @@ impl<'a> Faults<'a> {
     }
 
     fn below(&self, limit: u64) -> u64 {
-        let mut random = locked(&self.random);
-        *random ^= *random << 13;
-        *random ^= *random >> 7;
-        *random ^= *random << 17;
-        (*random >> 11) % limit
+        locked(&self.random).below(limit)
     }
 
     fn pause(&self, milliseconds: u64) {
@@ -155,7 +151,8 @@ impl<'a> Faults<'a> {
             }
             Fault::Restart => {
                 let etcd = self.store.etcd.as_ref().ok_or("no etcd")?;
-                locked(etcd).restart()
+                locked(etcd).restart(0);
+                Ok(())
             }
             Fault::Compaction => {
                 let etcd = Client::new([&self.store.url])?;
@@ -176,21 +173,19 @@ impl<'a> Faults<'a> {
             None => self.store.rules.display().to_string(),
             Some(_) => self.store.url.clone(),
         };
-        let mut writer = Command::new(std::env::current_exe()?)
-            .args(["writer", &place, target])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let output = writer.stdout.take().ok_or("no output")?;
-        BufReader::new(output).read_line(&mut String::new())?;
+        let log = self.folder.join("writer.log");
+        fs::write(&log, "")?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["writer", &place, target]);
+        let mut writer = Process::start(&mut command, &log);
+        writer.wait_until("the writer writes", || {
+            fs::read_to_string(&log).is_ok_and(|text| text.starts_with("writing"))
+        });
         self.pause(200);
         if self.below(2) == 0 {
-            let mut stop = Command::new("kill");
-            stop.args(["-STOP", &writer.id().to_string()]).status()?;
+            send_signal(writer.id(), "STOP");
             self.pause(500);
         }
-        writer.kill()?;
-        writer.wait()?;
         Ok(())
     }
 }

@@ -8,7 +8,6 @@
 )]
 
 mod faults;
-mod servers;
 mod usage;
 
 use std::path::PathBuf;
@@ -18,15 +17,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use compare::Result;
-use compare::programs::{Etcd as Server, Folder, free_port};
-use kit::terminal::{bold, green, red};
+use kit::client::name_at;
+use kit::etcd::Cluster;
+use kit::terminal::{bold, exit_code, green};
 use kit::tools::{ETCD, TRAEFIK};
+use kit::{Folder, Server, ports};
 use traefik_router::{Backend, Change, Etcd, FileBackend, KvBackend, ProcessStatus, Router};
 
 use self::faults::{Faults, write_until_killed};
-use self::servers::{get, server};
 use self::usage::Usage;
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const CLIENTS: usize = 2;
 /// More would leave the system no port for outgoing connections, which stay taken for a minute.
@@ -75,19 +76,13 @@ fn main() -> ExitCode {
         Some(Writer::Writer { place, target }) => write_until_killed(&place, &target),
         None => run(&arguments.options),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{} {error}", red("error:"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(done)
 }
 
 /// Where the routes are.
 struct Store {
     rules: PathBuf,
-    etcd: Option<Mutex<Server>>,
+    etcd: Option<Mutex<Cluster>>,
     url: String,
 }
 
@@ -130,16 +125,17 @@ fn run(options: &Options) -> Result {
     let folder = Folder::new()?;
     let home = folder.sub("soak")?;
     let etcd = match options.backend.as_str() {
-        "etcd" => Some(Server::start(&ETCD.find()?, &home)?),
+        "etcd" => Some(Cluster::durable(&ETCD.find()?, &home)),
         _ => None,
     };
     let store = Store {
         rules: home.join("rules.toml"),
-        url: etcd.as_ref().map(Server::url).unwrap_or_default(),
+        url: etcd.as_ref().map_or("", Cluster::url).into(),
         etcd: etcd.map(Mutex::new),
     };
-    let targets = [server("apple")?, server("pear")?];
-    let (public, api) = (free_port()?, free_port()?);
+    let servers = ["apple", "pear"].map(Server::named);
+    let targets = servers.each_ref().map(Server::url);
+    let (public, api) = (ports::free(), ports::free());
     let router = Router::builder(store.backend()?)
         .traefik_bin(TRAEFIK.find()?)
         .static_config_file(home.join("traefik.toml"))
@@ -181,7 +177,7 @@ fn ask(public: u16, routes: usize, client: usize, tally: &Tally) {
     while tally.goes_on() {
         n = (n + 7) % routes;
         let path = format!("/stays/{n}/x");
-        match get(public, &path) {
+        match name_at(public, &path) {
             Ok(name) if name == "apple" => {}
             Ok(other) => tally.fail(format!("GET {path}: {other}")),
             Err(error) => tally.fail(format!("GET {path}: {error}")),
@@ -210,7 +206,7 @@ fn churn(router: &Router, public: u16, targets: &[String; 2], faults: &Faults<'_
         match done {
             Ok(_) => {
                 tally.changes.fetch_add(1, Ordering::Relaxed);
-                match get(public, &path) {
+                match name_at(public, &path) {
                     Ok(landed) if landed == expected => {}
                     Ok(landed) => tally.fail(format!("{path}: {landed}, not {expected}")),
                     Err(error) => tally.fail(format!("{path}: {error}")),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 
-use compare::Result;
+use crate::Result;
 
 pub(super) struct Usage {
     pub(super) kilobytes: u64,

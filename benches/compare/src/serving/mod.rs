@@ -10,13 +10,11 @@ mod sides;
 pub(super) mod target;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use compare::Result;
-use compare::http::Connection;
-use compare::programs::{Folder, Program, free_port, wait_for};
 use kit::terminal::human;
-use kit::tools;
+use kit::{Connection, Folder, Process, ports, tools};
 use serde_json::json;
 
 use self::load::{Cores, Sample, on_core};
@@ -94,7 +92,7 @@ impl Run {
     }
 
     fn serving(&self) -> Result<Vec<Row>> {
-        let port = free_port()?;
+        let port = ports::free();
         let target = self.target(port)?;
         let direct = Place {
             name: DIRECT,
@@ -149,13 +147,13 @@ impl Run {
         })
     }
 
-    fn target(&self, port: u16) -> Result<Program> {
+    fn target(&self, port: u16) -> Result<Process> {
         let mut command = on_core(self.cores.load, &std::env::current_exe()?);
         command.args(["target", &port.to_string()]);
-        let program = Program::run(&command, &self.folder.sub("target")?.join("log"))?;
-        wait_for(Duration::from_secs(10), "the target", || {
+        let mut program = Process::start(&mut command, &self.folder.sub("target")?.join("log"));
+        program.wait_until("the target answers", || {
             matches!(Connection::new(port, None).get("/"), Ok((200, _)))
-        })?;
+        });
         Ok(program)
     }
 

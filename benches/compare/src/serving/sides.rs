@@ -3,11 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use compare::Result;
-use compare::http::Connection;
-use compare::programs::{Program, free_port, wait_for};
+use kit::{Connection, Process, ports};
 use serde_json::json;
 use traefik_router::{Builder, FileBackend, Nested, ProcessStatus, Route, Router};
 
@@ -94,10 +92,10 @@ impl Traefik {
             Some(core) => pinned(program, core, folder)?,
             None => program.to_path_buf(),
         };
-        let port = free_port()?;
+        let port = ports::free();
         let builder = Router::builder(FileBackend::new(folder.join("rules.toml")))
             .public_url(format!("http://127.0.0.1:{port}"))
-            .traefik_api_url(format!("http://127.0.0.1:{}", free_port()?))
+            .traefik_api_url(format!("http://127.0.0.1:{}", ports::free()))
             .static_config_file(folder.join("traefik.toml"))
             .traefik_bin(program);
         let router = layout(builder, name).start()?;
@@ -139,21 +137,21 @@ fn pinned(traefik: &Path, core: usize, folder: &Path) -> Result<PathBuf> {
 
 /// configurable-http-proxy, set up as JupyterHub does it.
 pub(super) struct Chp {
-    program: Program,
+    program: Process,
     port: u16,
 }
 
 impl Chp {
     fn start(program: &Path, table: Table, folder: &Path, core: usize) -> Result<Self> {
-        let (port, api) = (free_port()?, free_port()?);
+        let (port, api) = (ports::free(), ports::free());
         let mut command = on_core(core, program);
         command.args(["--ip=127.0.0.1", "--api-ip=127.0.0.1"]);
         command.args([format!("--port={port}"), format!("--api-port={api}")]);
-        let program = Program::run(&command, &folder.join("chp.log"))?;
+        let mut program = Process::start(&mut command, &folder.join("chp.log"));
         let mut connection = Connection::new(api, None);
-        wait_for(Duration::from_secs(20), "configurable-http-proxy", || {
+        program.wait_until("configurable-http-proxy answers", || {
             matches!(connection.get("/api/routes"), Ok((200, _)))
-        })?;
+        });
         let users = (0..table.routes).map(|n| (table.path(n), table.url(n)));
         for (path, target) in users.chain([("/".into(), HUB.into())]) {
             let path = format!("/api/routes{path}");

@@ -48,8 +48,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // No thread is kept waiting.
-        self.cut_off(None);
+        // No thread is kept waiting. A thread that panicked has ended the waits itself.
+        if let Ok(mut cut_off) = self.cut_off.lock() {
+            *cut_off = None;
+        }
     }
 }
 
