@@ -114,7 +114,7 @@ pub(crate) fn push(arguments: &Value) {
     let url = |port: &Value| format!("http://127.0.0.1:{port}");
     let mut attached = None;
     eventually("it attaches", || {
-        attached = attach().map_err(|error| eprintln!("{error}")).ok();
+        attached = attach().map_err(|error| println!("{error}")).ok();
         attached.is_some()
     });
     let router = attached.unwrap();
@@ -135,7 +135,7 @@ pub(crate) fn push(arguments: &Value) {
             None => router.delete_route(&spec),
         };
         if let Err(error) = &made {
-            eprintln!("{error}");
+            println!("{error}");
         }
         say(json!({"spec": spec, "port": port, "made": made.is_ok()}));
     }
