@@ -35,25 +35,36 @@ impl Connection {
 
     /// Sends a GET; returns status and body.
     pub fn get(&mut self, path: &str) -> io::Result<(u16, &[u8])> {
-        self.ask(format!("GET {path} HTTP/1.1\r\n{}\r\n", self.headers).as_bytes())
+        let head = format!("GET {path} HTTP/1.1\r\n{}\r\n", self.headers);
+        self.ask(&head, b"")
     }
 
     /// Sends a DELETE; returns status and body.
     pub fn delete(&mut self, path: &str) -> io::Result<(u16, &[u8])> {
-        self.ask(format!("DELETE {path} HTTP/1.1\r\n{}\r\n", self.headers).as_bytes())
+        let head = format!("DELETE {path} HTTP/1.1\r\n{}\r\n", self.headers);
+        self.ask(&head, b"")
     }
 
     /// Sends a POST of JSON; returns status and body.
     pub fn post(&mut self, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
+        self.send("POST", path, body)
+    }
+
+    /// Sends a PUT of JSON; returns status and body.
+    pub fn put(&mut self, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
+        self.send("PUT", path, body)
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
         let head = format!(
-            "POST {path} HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.headers,
             body.len()
         );
-        self.ask(&[head.as_bytes(), body].concat())
+        self.ask(&head, body)
     }
 
-    fn ask(&mut self, request: &[u8]) -> io::Result<(u16, &[u8])> {
+    fn ask(&mut self, head: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_nodelay(true)?;
@@ -63,7 +74,7 @@ impl Connection {
         let Some(stream) = &mut self.stream else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let answer = exchange(stream, request, &mut self.body);
+        let answer = exchange(stream, head, body, &mut self.body);
         if answer.is_err() {
             self.stream = None;
         }
@@ -73,11 +84,13 @@ impl Connection {
 
 fn exchange(
     stream: &mut BufReader<TcpStream>,
-    request: &[u8],
+    head: &str,
+    sent: &[u8],
     body: &mut Vec<u8>,
 ) -> io::Result<u16> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
-    stream.get_mut().write_all(request)?;
+    stream.get_mut().write_all(head.as_bytes())?;
+    stream.get_mut().write_all(sent)?;
     body.clear();
     let mut line = String::new();
     let next = |stream: &mut BufReader<TcpStream>, line: &mut String| {
