@@ -242,10 +242,12 @@ impl Run {
                     "{backend}, {routes} routes: round {round} of {rounds}"
                 ));
             }
-            for row in &mut rows {
+            for (n, row) in rows.iter_mut().enumerate() {
                 let case = row.case.clone();
-                sides.sample_floors(row, &case, amount.flushed)?;
-                sides.sample_ours(row, &case)?;
+                sides.sample(row, &case, (round + n) % 2 == 1)?;
+                if amount.flushed {
+                    sides.sample_flushed(row, &case)?;
+                }
                 match &mut sides.peers {
                     Some([peer, cheap]) if round < amount.peer_rounds => {
                         row.peer.push(peer.sample(&case)?);
@@ -301,16 +303,14 @@ impl Run {
         let command = format!("bulk {count}");
         let mut concurrent = Row::new(&format!("concurrent {count}"), backend, routes);
         sides.reset_cpu()?;
-        for _ in 0..amount.bulk_rounds {
-            sides.sample_floors(&mut apply, &command, false)?;
+        for round in 0..amount.bulk_rounds {
+            sides.sample(&mut apply, &command, round % 2 == 1)?;
             concurrent.floor.push(sides.floor.reload(&command)?);
-            if amount.flushed {
-                // Onto the table without the batch, as the bare one.
-                sides.floor.sample("reset")?;
-                apply.flushed.push(sides.floor.sample_flushed(&command)?);
-            }
-            sides.sample_ours(&mut apply, &command)?;
             sides.reset()?;
+            if amount.flushed {
+                sides.sample_flushed(&mut apply, &command)?;
+                sides.reset()?;
+            }
         }
         for _ in 0..amount.bulk_rounds.div_ceil(2) {
             let answer = sides.sample_ours(&mut concurrent, &format!("concurrent {count}"))?;

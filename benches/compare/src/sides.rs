@@ -117,18 +117,38 @@ impl Sides {
         Ok(())
     }
 
-    /// A sample of each Traefik without the library.
-    pub(crate) fn sample_floors(&mut self, row: &mut Row, command: &str, flushed: bool) -> Result {
+    /// A sample of each side. What a Traefik still does after its sample slows the next one, so every
+    /// second time the order is the other way round.
+    pub(crate) fn sample(&mut self, row: &mut Row, command: &str, backwards: bool) -> Result {
+        if backwards {
+            self.sample_ours(row, command)?;
+            self.sample_file(row, command)?;
+            self.sample_floor(row, command)
+        } else {
+            self.sample_floor(row, command)?;
+            self.sample_file(row, command)?;
+            self.sample_ours(row, command).map(drop)
+        }
+    }
+
+    fn sample_floor(&mut self, row: &mut Row, command: &str) -> Result {
         row.floor.push(self.floor.sample(command)?);
         row.floor_cpu.push(self.floor.cpu.lap()?);
-        if flushed {
-            row.flushed.push(self.floor.sample_flushed(command)?);
-            self.floor.cpu.lap()?;
-        }
+        Ok(())
+    }
+
+    fn sample_file(&mut self, row: &mut Row, command: &str) -> Result {
         if let Some(file) = &mut self.file {
             row.file.push(file.sample(command)?);
             row.file_cpu.push(file.cpu.lap()?);
         }
+        Ok(())
+    }
+
+    /// A sample of a file that waits for the disk.
+    pub(crate) fn sample_flushed(&mut self, row: &mut Row, command: &str) -> Result {
+        row.flushed.push(self.floor.sample_flushed(command)?);
+        self.floor.cpu.lap()?;
         Ok(())
     }
 
