@@ -242,9 +242,9 @@ impl Run {
                     "{backend}, {routes} routes: round {round} of {rounds}"
                 ));
             }
-            for (n, row) in rows.iter_mut().enumerate() {
+            for row in &mut rows {
                 let case = row.case.clone();
-                sides.sample(row, &case, (round + n) % 2 == 1)?;
+                sides.sample(row, &case)?;
                 if amount.flushed {
                     sides.sample_flushed(row, &case)?;
                 }
@@ -303,8 +303,8 @@ impl Run {
         let command = format!("bulk {count}");
         let mut concurrent = Row::new(&format!("concurrent {count}"), backend, routes);
         sides.reset_cpu()?;
-        for round in 0..amount.bulk_rounds {
-            sides.sample(&mut apply, &command, round % 2 == 1)?;
+        for _ in 0..amount.bulk_rounds {
+            sides.sample(&mut apply, &command)?;
             concurrent.floor.push(sides.floor.reload(&command)?);
             sides.reset()?;
             if amount.flushed {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use compare::Result;
 use compare::programs::{Etcd, Folder, free_port};
@@ -117,44 +118,35 @@ impl Sides {
         Ok(())
     }
 
-    /// A sample of each side. What a Traefik still does after its sample slows the next one, so every
-    /// second time the order is the other way round.
-    pub(crate) fn sample(&mut self, row: &mut Row, command: &str, backwards: bool) -> Result {
-        if backwards {
-            self.sample_ours(row, command)?;
-            self.sample_file(row, command)?;
-            self.sample_floor(row, command)
-        } else {
-            self.sample_floor(row, command)?;
-            self.sample_file(row, command)?;
-            self.sample_ours(row, command).map(drop)
-        }
-    }
-
-    fn sample_floor(&mut self, row: &mut Row, command: &str) -> Result {
-        row.floor.push(self.floor.sample(command)?);
+    /// A sample of each side.
+    pub(crate) fn sample(&mut self, row: &mut Row, command: &str) -> Result {
+        let ms = self.floor.sample(command)?;
+        settle(ms);
+        row.floor.push(ms);
         row.floor_cpu.push(self.floor.cpu.lap()?);
-        Ok(())
-    }
-
-    fn sample_file(&mut self, row: &mut Row, command: &str) -> Result {
         if let Some(file) = &mut self.file {
-            row.file.push(file.sample(command)?);
+            let ms = file.sample(command)?;
+            settle(ms);
+            row.file.push(ms);
             row.file_cpu.push(file.cpu.lap()?);
         }
-        Ok(())
+        self.sample_ours(row, command).map(drop)
     }
 
     /// A sample of a file that waits for the disk.
     pub(crate) fn sample_flushed(&mut self, row: &mut Row, command: &str) -> Result {
-        row.flushed.push(self.floor.sample_flushed(command)?);
+        let ms = self.floor.sample_flushed(command)?;
+        settle(ms);
+        row.flushed.push(ms);
         self.floor.cpu.lap()?;
         Ok(())
     }
 
     pub(crate) fn sample_ours(&mut self, row: &mut Row, command: &str) -> Result<Value> {
         let answer = self.ours.ask(command)?;
-        row.ours.extend(answer["ms"].as_f64());
+        let ms = answer["ms"].as_f64().ok_or("no time")?;
+        settle(ms);
+        row.ours.push(ms);
         row.stored.extend(answer["stored_ms"].as_f64());
         row.cpu.extend(answer["cpu_ms"].as_f64());
         row.traefik_cpu.push(self.cpu.lap()?);
@@ -170,4 +162,10 @@ impl Sides {
         self.ours.ask("reset")?;
         self.reset_cpu()
     }
+}
+
+/// Waits after a sample, since Traefik collects garbage once it has loaded a table: that belongs to this
+/// sample's CPU, and would slow the next side.
+fn settle(ms: f64) {
+    std::thread::sleep(Duration::from_secs_f64(ms / 4e3));
 }
