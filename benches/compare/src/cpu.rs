@@ -23,6 +23,26 @@ pub(super) fn of_process(process: impl Display) -> Result<f64> {
     Ok(ticks.iter().sum::<f64>() * TICK_MS)
 }
 
+/// The CPU of a process from one sample to the next, so that work which goes on after a sample counts too.
+pub(super) struct Meter {
+    process: u32,
+    last: f64,
+}
+
+impl Meter {
+    pub(super) fn new(process: u32) -> Result<Self> {
+        let last = of_process(process)?;
+        Ok(Self { process, last })
+    }
+
+    /// The milliseconds that it has used since the last call. They come in steps of ten: only the mean of
+    /// many says something.
+    pub(super) fn lap(&mut self) -> Result<f64> {
+        let now = of_process(self.process)?;
+        Ok(now - std::mem::replace(&mut self.last, now))
+    }
+}
+
 /// The milliseconds that this core was at work, for whomever.
 pub(super) fn of_core(core: usize) -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;

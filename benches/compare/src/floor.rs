@@ -1,8 +1,8 @@
 //! The floor: how long Traefik itself takes from the commit until its API shows it.
 //!
 //! A Traefik set up as the library sets it up, with the very text or keys that the library writes
-//! for the same table. A sample is one bare rename, or bare transactions, and then the tightest
-//! polling. Nothing here uses the library while the clock runs.
+//! for the same table. A sample is one bare rename, bare transactions or a bare PUT, and then the
+//! tightest polling. Nothing here uses the library while the clock runs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,15 +13,18 @@ use compare::Result;
 use compare::http::{Connection, base64};
 use compare::programs::{Etcd, Program, free_port, wait_for};
 use serde_json::{Value, json};
-use traefik_router::{Change, Router};
+use traefik_router::{Backend as _, Change, MemoryBackend, Router};
 
-use crate::ours::{self, other, route};
+use crate::cpu::Meter;
+use crate::ours::{self, PUSH, other, route};
 
 const GENERATION: &str = "X-Traefik-Router-Generation";
 /// How many operations etcd takes in a transaction.
 const OPERATIONS: usize = 127;
 
 const RELOAD: &str = "reload";
+/// The middleware that holds what the library keeps for itself. A bare PUT does without.
+const RECORDS: &str = "traefik-router-records";
 
 /// What the floor is to be like.
 pub(super) struct Plan<'a> {
@@ -42,6 +45,7 @@ pub(super) struct Floor {
     marker: String,
     generation: u64,
     store: Store,
+    pub(super) cpu: Meter,
     _traefik: Program,
     _etcd: Option<Etcd>,
 }
@@ -56,6 +60,8 @@ enum Store {
         connection: Box<Connection>,
         steps: BTreeMap<String, Vec<Operation>>,
     },
+    /// To the REST provider, behind the API's password.
+    Push { bodies: BTreeMap<String, String> },
 }
 
 /// A key and the value to put there, both as etcd's gateway takes them; a key to delete.
@@ -70,7 +76,16 @@ impl Floor {
     pub(super) fn start(plan: Plan<'_>) -> Result<Self> {
         let (public, api) = (free_port()?, free_port()?);
         let etcd_url = plan.etcd.as_ref().map(Etcd::url);
-        let builder = || ours::builder(plan.backend, plan.folder, etcd_url.as_deref());
+        let memory = MemoryBackend::new();
+        let builder = || -> Result<_> {
+            Ok(match plan.backend {
+                PUSH => Router::builder(memory.clone()),
+                backend => {
+                    let store = ours::store(backend, plan.folder, etcd_url.as_deref())?;
+                    Router::builder(store)
+                }
+            })
+        };
         let (text, folder, ports) = plan.theirs;
         let moved = |text: &str| {
             let [from, to] = [folder, plan.folder].map(|folder| folder.display().to_string());
@@ -96,12 +111,13 @@ impl Floor {
             .public_url(format!("http://127.0.0.1:{public}"))
             .traefik_api_url(format!("http://127.0.0.1:{api}"))
             .traefik_api_password(ours::PASSWORD)
-            .check_route_timeout(Duration::from_secs(120))
+            .check_route_timeout(ours::LONGEST_RELOAD)
             .attach()?;
         let credentials = format!("jupyterhub:{}", ours::PASSWORD);
         let store = match &plan.etcd {
-            None => record_file(&plan, &router)?,
             Some(etcd) => record_etcd(&plan, &router, etcd)?,
+            None if plan.backend == PUSH => record_push(&plan, &router, &memory)?,
+            None => record_file(&plan, &router)?,
         };
         let mut api = Connection::new(api, Some(&credentials));
         let (_, list) = api.get("/api/http/middlewares")?;
@@ -118,6 +134,7 @@ impl Floor {
             api,
             generation: router.delete_route("/nothing/")?.generation,
             store,
+            cpu: Meter::new(traefik.id())?,
             _traefik: traefik,
             _etcd: plan.etcd,
         })
@@ -126,18 +143,14 @@ impl Floor {
     /// One reload of the table as `command` has left it: nothing but the generation changes.
     pub(super) fn reload(&mut self, command: &str) -> Result<f64> {
         match self.store {
-            Store::File { .. } => self.sample(command),
+            Store::File { .. } | Store::Push { .. } => self.sample(command),
             Store::Etcd { .. } => self.sample(RELOAD),
         }
     }
 
-    /// A sample in which the file waits for the disk as the library's does. On etcd the
-    /// transaction itself waits.
-    pub(super) fn sample_flushed(&mut self, command: &str) -> Result<Option<f64>> {
-        match self.store {
-            Store::File { .. } => self.sample_with(command, true).map(Some),
-            Store::Etcd { .. } => Ok(None),
-        }
+    /// A sample in which the file waits for the disk as the library's does.
+    pub(super) fn sample_flushed(&mut self, command: &str) -> Result<f64> {
+        self.sample_with(command, true)
     }
 
     /// Does what `command` stands for; the milliseconds until the API shows it.
@@ -149,6 +162,16 @@ impl Floor {
         self.generation += 1;
         let generation = self.generation.to_string();
         let start = match &mut self.store {
+            Store::Push { bodies } => {
+                let body = bodies.get(command).ok_or("no such command")?;
+                let body = with_generation(body, &generation)?;
+                let start = Instant::now();
+                let (status, answer) = self.api.put("/api/providers/rest", body.as_bytes())?;
+                if status != 200 {
+                    return Err(String::from_utf8_lossy(answer).into());
+                }
+                start
+            }
             Store::File { path, texts } => {
                 let text = texts.get(command).ok_or("no such command")?;
                 let text = with_generation(text, &generation)?;
@@ -184,7 +207,7 @@ impl Floor {
                 return Ok(start.elapsed().as_secs_f64() * 1e3);
             }
             let elapsed = start.elapsed();
-            if elapsed > Duration::from_secs(120) {
+            if elapsed > ours::LONGEST_RELOAD {
                 return Err(format!("{command}: Traefik does not load it").into());
             }
             // Each poll takes CPU from the reload that it waits for.
@@ -216,7 +239,7 @@ fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Res
             fs::write(plan.folder.join(&file), moved(&text))?;
         }
     }
-    if plan.etcd.is_none() {
+    if plan.etcd.is_none() && plan.backend != PUSH {
         let pem = plan.folder.join(pem);
         let certificate = match plan.backend {
             "yaml" => format!(
@@ -261,6 +284,20 @@ fn record_file(plan: &Plan<'_>, router: &Router) -> Result<Store> {
         Ok(())
     })?;
     Ok(Store::File { path, texts })
+}
+
+fn record_push(plan: &Plan<'_>, router: &Router, memory: &MemoryBackend) -> Result<Store> {
+    let pushed = memory.pushed().ok_or("a store that is not pushed")?;
+    let mut bodies = BTreeMap::new();
+    record(plan, router, &mut |command| {
+        let mut config: Value = serde_json::from_slice(&pushed.document()?.body)?;
+        let middlewares = config["http"]["middlewares"].as_object_mut();
+        let records = middlewares.and_then(|all| all.remove(RECORDS));
+        records.ok_or("the library pushes no records")?;
+        bodies.insert(command.to_string(), config.to_string());
+        Ok(())
+    })?;
+    Ok(Store::Push { bodies })
 }
 
 fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Etcd) -> Result<Store> {

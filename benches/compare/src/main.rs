@@ -116,12 +116,18 @@ struct Row {
     backend: String,
     routes: usize,
     floor: Vec<f64>,
-    /// The floor with the library's waits for the disk.
+    /// The floor of a file with the library's waits for the disk.
     flushed: Vec<f64>,
+    /// The floor of a TOML file, where ours is pushed.
+    file: Vec<f64>,
     ours: Vec<f64>,
     /// Of these, the part until it was stored.
     stored: Vec<f64>,
     cpu: Vec<f64>,
+    /// The CPU of our Traefik, of the floor's and of the file's.
+    traefik_cpu: Vec<f64>,
+    floor_cpu: Vec<f64>,
+    file_cpu: Vec<f64>,
     peer: Vec<f64>,
     cheap: Vec<f64>,
     more: Map<String, Value>,
@@ -136,12 +142,6 @@ impl Row {
             ..Self::default()
         }
     }
-
-    fn add_ours(&mut self, answer: &Value) {
-        self.ours.extend(answer["ms"].as_f64());
-        self.stored.extend(answer["stored_ms"].as_f64());
-        self.cpu.extend(answer["cpu_ms"].as_f64());
-    }
 }
 
 /// How often each thing is measured for one table.
@@ -152,7 +152,7 @@ struct Amount {
     bulk: Vec<(usize, bool)>,
     bulk_rounds: usize,
     reads: bool,
-    /// Whether the floor is measured with the disk's share, too.
+    /// Whether the floor of a file is measured with the library's waits for the disk, too.
     flushed: bool,
 }
 
@@ -173,7 +173,9 @@ impl Run {
     fn sizes(&self, backend: &str) -> Vec<usize> {
         match &self.options.routes {
             Some(routes) => routes.clone(),
-            None if self.options.quick && backend != "toml" => vec![0, 100, 1_000],
+            None if self.options.quick && !["toml", ours::PUSH].contains(&backend) => {
+                vec![0, 100, 1_000]
+            }
             None => vec![0, 100, 1_000, 10_000],
         }
     }
@@ -190,8 +192,9 @@ impl Run {
             (false, ..=1_000) => 40,
             (false, _) => 9,
         };
+        let has_peer = self.programs.peer.is_some() && backend != ours::PUSH;
         let peer_rounds = match (quick, routes) {
-            _ if self.programs.peer.is_none() => 0,
+            _ if !has_peer => 0,
             (true, 100) => 5,
             (true, ..=1_000) => 2,
             (false, ..=1_000) => 10,
@@ -202,7 +205,7 @@ impl Run {
         let apply = self.options.wants("apply") || self.options.wants("concurrent");
         // The peer takes minutes for a thousand routes, so it adds them once, to an empty table.
         let slow = quick && backend == "yaml";
-        let with_peer = self.programs.peer.is_some() && routes == 0 && !slow;
+        let with_peer = has_peer && routes == 0 && !slow;
         let bulk = match (apply && !large, quick && with_peer) {
             (false, _) => vec![],
             (true, true) => vec![(100, true), (1_000, false)],
@@ -215,8 +218,7 @@ impl Run {
             bulk,
             bulk_rounds: if quick { 2 } else { 7 },
             reads: self.options.wants("reads") && largest && routes > 0,
-            // Beyond that a reload takes so long that the disk is nothing beside it.
-            flushed: routes <= 100 && backend != ours::UNFLUSHED,
+            flushed: ["toml", "yaml"].contains(&backend),
         }
     }
 
@@ -225,7 +227,13 @@ impl Run {
         let amount = self.amount(backend, routes);
         self.say(&format!("{backend}, {routes} routes: starting"));
         let mut sides = Sides::start(&self.programs, &self.folder, backend, routes, &amount)?;
+        if routes > 1_000 && self.options.wants("apply") {
+            let mut row = Row::new(&format!("apply {routes}"), backend, 0);
+            row.ours.extend(sides.ours.ready["ms"].as_f64());
+            self.rows.push(row);
+        }
         let before = sides.ours.ask("usage")?;
+        sides.reset_cpu()?;
         let mut rows = SINGLE.map(|case| Row::new(case, backend, routes));
         for round in 0..amount.rounds {
             if round % 20 == 0 {
@@ -236,12 +244,10 @@ impl Run {
             }
             for row in &mut rows {
                 let case = row.case.clone();
-                row.floor.push(sides.floor.sample(&case)?);
+                sides.sample(row, &case)?;
                 if amount.flushed {
-                    row.flushed.extend(sides.floor.sample_flushed(&case)?);
+                    sides.sample_flushed(row, &case)?;
                 }
-                let answer = sides.ours.ask(&case)?;
-                row.add_ours(&answer);
                 match &mut sides.peers {
                     Some([peer, cheap]) if round < amount.peer_rounds => {
                         row.peer.push(peer.sample(&case)?);
@@ -268,7 +274,7 @@ impl Run {
         if amount.reads {
             let answer = sides.ours.ask("reads")?;
             for case in ["get", "resolve", "get_all"] {
-                for (how, times) in [("", &answer), (report::AGED, &answer["max_age"])] {
+                for (how, times) in [("", &answer), (", uncached", &answer["uncached"])] {
                     if let Some(ms) = times[case].as_f64() {
                         let mut row = Row::new(&format!("{case}{how}"), backend, routes);
                         row.ours.push(ms);
@@ -279,13 +285,7 @@ impl Run {
         }
         self.rows.append(&mut rows);
         for &(count, with_peer) in &amount.bulk {
-            self.bulk(
-                &mut sides,
-                (backend, routes),
-                count,
-                with_peer,
-                amount.bulk_rounds,
-            )?;
+            self.bulk(&mut sides, (backend, routes), count, with_peer, &amount)?;
         }
         Ok(())
     }
@@ -296,27 +296,29 @@ impl Run {
         (backend, routes): (&str, usize),
         count: usize,
         with_peer: bool,
-        rounds: usize,
+        amount: &Amount,
     ) -> Result {
         self.say(&format!("{backend}, {routes} routes: {count} at once"));
         let mut apply = Row::new(&format!("apply {count}"), backend, routes);
         let command = format!("bulk {count}");
         let mut concurrent = Row::new(&format!("concurrent {count}"), backend, routes);
-        for _ in 0..rounds {
-            apply.floor.push(sides.floor.sample(&command)?);
+        sides.reset_cpu()?;
+        for _ in 0..amount.bulk_rounds {
+            sides.sample(&mut apply, &command)?;
             concurrent.floor.push(sides.floor.reload(&command)?);
-            sides.floor.sample("reset")?;
-            let answer = sides.ours.ask(&command)?;
-            apply.add_ours(&answer);
-            sides.ours.ask("reset")?;
+            sides.reset()?;
+            if amount.flushed {
+                sides.sample_flushed(&mut apply, &command)?;
+                sides.reset()?;
+            }
         }
-        for _ in 0..rounds.div_ceil(2) {
-            let answer = sides.ours.ask(&format!("concurrent {count}"))?;
-            concurrent.add_ours(&answer);
+        for _ in 0..amount.bulk_rounds.div_ceil(2) {
+            let answer = sides.sample_ours(&mut concurrent, &format!("concurrent {count}"))?;
             for key in ["p99_ms", "max_ms", "generations"] {
                 concurrent.more.insert(key.into(), answer[key].clone());
             }
             sides.ours.ask("reset")?;
+            sides.reset_cpu()?;
         }
         if let Some(peers) = sides.peers.as_mut().filter(|_| with_peer) {
             self.say(&format!(

@@ -36,8 +36,8 @@ pub(crate) struct Options {
         long = "backend",
         value_name = "NAMES",
         value_delimiter = ',',
-        default_value = "toml,yaml,etcd",
-        value_parser = ["toml", "yaml", "etcd", ours::UNFLUSHED]
+        default_value = "toml,yaml,push,etcd",
+        value_parser = ["toml", "yaml", "etcd", ours::PUSH, ours::UNFLUSHED]
     )]
     pub(crate) backends: Vec<String>,
     /// Leave jupyterhub-traefik-proxy out

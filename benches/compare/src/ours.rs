@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use compare::{Result, stats};
 use serde_json::{Value, json};
-use traefik_router::{Applied, Builder, Change, Etcd, FileBackend, KvBackend, Route, Router};
+use traefik_router::{
+    Applied, Backend, Change, Etcd, FileBackend, KvBackend, MemoryBackend, ProcessStatus, Route,
+    Router,
+};
 
 use crate::cpu;
 
@@ -35,6 +38,12 @@ pub(super) fn other(n: usize) -> usize {
 /// TOML whose changes may be lost with the power: as durable as the floor's.
 pub(super) const UNFLUSHED: &str = "toml-unflushed";
 
+/// A table in memory, which is pushed to Traefik.
+pub(super) const PUSH: &str = "push";
+
+/// How long a reload may take: 100,000 routes take tens of seconds.
+pub(super) const LONGEST_RELOAD: Duration = Duration::from_secs(120);
+
 /// The file of a backend that is one.
 pub(super) fn rules(backend: &str, folder: &Path) -> PathBuf {
     let ending = if backend == UNFLUSHED {
@@ -46,12 +55,13 @@ pub(super) fn rules(backend: &str, folder: &Path) -> PathBuf {
 }
 
 /// `etcd` is the URL of the store, if it is one.
-pub(super) fn builder(backend: &str, folder: &Path, etcd: Option<&str>) -> Result<Builder> {
-    Ok(match etcd {
-        Some(url) => Router::builder(KvBackend::new(Etcd::new([url])?)),
-        None => {
+pub(super) fn store(backend: &str, folder: &Path, etcd: Option<&str>) -> Result<Box<dyn Backend>> {
+    Ok(match (etcd, backend) {
+        (Some(url), _) => Box::new(KvBackend::new(Etcd::new([url])?)),
+        (None, PUSH) => Box::new(MemoryBackend::new()),
+        (None, _) => {
             let file = FileBackend::new(rules(backend, folder));
-            Router::builder(file.durable(backend != UNFLUSHED))
+            Box::new(file.durable(backend != UNFLUSHED))
         }
     })
 }
@@ -76,20 +86,25 @@ pub(crate) fn run(setup: &Setup) {
 }
 
 fn serve(setup: &Setup) -> Result {
-    let router = builder(&setup.backend, &setup.folder, setup.etcd.as_deref())?
+    let store = store(&setup.backend, &setup.folder, setup.etcd.as_deref())?;
+    let router = Router::builder(store)
         .public_url(format!("http://127.0.0.1:{}", setup.port))
         .traefik_api_url(format!("http://127.0.0.1:{}", setup.api_port))
         .traefik_api_password(PASSWORD)
         .static_config_file(setup.folder.join("traefik.toml"))
         .traefik_bin(&setup.traefik)
+        .check_route_timeout(LONGEST_RELOAD)
         .start()?;
+    let traefik = match router.process() {
+        Some(ProcessStatus::Running { pid, .. } | ProcessStatus::NotServing { pid, .. }) => pid,
+        _ => return Err("Traefik does not run".into()),
+    };
     let side = Side {
         router,
         etcd: setup.etcd.clone(),
         routes: setup.routes,
     };
-    side.reset()?;
-    println!("{}", json!({"ready": true}));
+    println!("{}", json!({"traefik": traefik, "ms": side.reset()?}));
     for line in std::io::stdin().lock().lines() {
         let answer = side.run(&line?);
         let answer = answer.unwrap_or_else(|error| json!({"error": error.to_string()}));
@@ -106,12 +121,14 @@ struct Side {
 }
 
 impl Side {
-    fn reset(&self) -> Result {
+    /// Returns the milliseconds that it took.
+    fn reset(&self) -> Result<f64> {
         let routes = (0..self.routes)
             .map(|n| route(n, n))
             .collect::<Result<Vec<_>>>()?;
+        let start = Instant::now();
         self.router.reconcile(routes)?;
-        Ok(())
+        Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
     fn run(&self, command: &str) -> Result<Value> {
@@ -130,10 +147,7 @@ impl Side {
                 timed(|| Ok(self.router.apply(changes)?))
             }
             "concurrent" => self.concurrent(count),
-            "reset" => {
-                self.reset()?;
-                Ok(json!({}))
-            }
+            "reset" => Ok(json!({"ms": self.reset()?})),
             "reads" => self.reads(),
             "usage" => usage(),
             _ => Err(format!("no such command: {command}").into()),
@@ -180,14 +194,16 @@ impl Side {
         }))
     }
 
-    /// Reads; those from etcd also as old as a minute, since it is asked for each one otherwise.
+    /// Reads from memory. Those from etcd may be a minute old, and beside them are those that ask it.
     fn reads(&self) -> Result<Value> {
-        let mut answer = self.reads_of(&self.router)?;
-        if let Some(etcd) = &self.etcd {
-            let backend = KvBackend::new(Etcd::new([etcd])?).max_age(Duration::from_secs(60));
-            answer["max_age"] = self.reads_of(&Router::builder(backend).offline()?)?;
-        }
-        Ok(answer)
+        let answer = self.reads_of(&self.router)?;
+        let Some(etcd) = &self.etcd else {
+            return Ok(answer);
+        };
+        let backend = KvBackend::new(Etcd::new([etcd])?).max_age(Duration::from_secs(60));
+        let mut aged = self.reads_of(&Router::builder(backend).offline()?)?;
+        aged["uncached"] = answer;
+        Ok(aged)
     }
 
     fn reads_of(&self, router: &Router) -> Result<Value> {

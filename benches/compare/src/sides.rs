@@ -3,19 +3,27 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use compare::Result;
 use compare::programs::{Etcd, Folder, free_port};
+use serde_json::Value;
 
 use crate::child::Child;
+use crate::cpu::Meter;
 use crate::floor::{self, Floor};
+use crate::ours::PUSH;
 use crate::peer::Peer;
-use crate::{Amount, Programs};
+use crate::{Amount, Programs, Row};
 
 /// All sides for one table, ready to be measured.
 pub(crate) struct Sides {
     pub(crate) floor: Floor,
+    /// The same table in a TOML file, where ours is pushed.
+    file: Option<Floor>,
     pub(crate) ours: Child,
+    /// Of our Traefik.
+    cpu: Meter,
     /// As it comes, and with a cheap hash.
     pub(crate) peers: Option<[Peer; 2]>,
     _etcd: Option<Etcd>,
@@ -34,35 +42,49 @@ impl Sides {
             Some(etcd) if backend == "etcd" => Etcd::start(etcd, folder).map(Some),
             _ => Ok(None),
         };
-        let own = sub("ours")?;
-        let (public, api) = (free_port()?, free_port()?);
-        let own_etcd = etcd(&own)?;
-        let ours = Child::start(
-            "ours",
-            Command::new(std::env::current_exe()?)
-                .args(["ours", backend])
-                .arg(&own)
-                .args([public.to_string(), api.to_string(), routes.to_string()])
-                .arg(&programs.traefik)
-                .args(own_etcd.as_ref().map(Etcd::url)),
-        )?;
-        let bottom = sub("floor")?;
+        let start =
+            |backend: &str, routes: usize, folder: &Path, etcd: Option<&Etcd>| -> Result<_> {
+                let (public, api) = (free_port()?, free_port()?);
+                let child = Child::start(
+                    "ours",
+                    Command::new(std::env::current_exe()?)
+                        .args(["ours", backend])
+                        .arg(folder)
+                        .args([public.to_string(), api.to_string(), routes.to_string()])
+                        .arg(&programs.traefik)
+                        .args(etcd.map(Etcd::url)),
+                )?;
+                let ports = [public, api, etcd.map_or(0, |etcd| etcd.port)];
+                Ok((child, ports))
+            };
         let bulk: Vec<usize> = amount.bulk.iter().map(|(count, _)| *count).collect();
-        let port = own_etcd.as_ref().map_or(0, |etcd| etcd.port);
-        let floor = Floor::start(floor::Plan {
-            backend,
-            routes,
-            bulk: &bulk,
-            folder: &bottom,
-            traefik: &programs.traefik,
-            etcd: etcd(&bottom)?,
-            theirs: (
-                &fs::read_to_string(own.join("traefik.toml"))?,
-                &own,
-                [public, api, port],
-            ),
-        })
-        .map_err(|error| format!("the floor: {error}"))?;
+        let floor = |backend: &str, folder: &Path, own: &Path, ports: [u16; 3]| -> Result<Floor> {
+            let text = fs::read_to_string(own.join("traefik.toml"))?;
+            Floor::start(floor::Plan {
+                backend,
+                routes,
+                bulk: &bulk,
+                folder,
+                traefik: &programs.traefik,
+                etcd: etcd(folder)?,
+                theirs: (&text, own, ports),
+            })
+            .map_err(|error| format!("the floor: {error}").into())
+        };
+        let own = sub("ours")?;
+        let own_etcd = etcd(&own)?;
+        let (ours, ports) = start(backend, routes, &own, own_etcd.as_ref())?;
+        let process = ours.ready["traefik"].as_u64().ok_or("no Traefik")?;
+        let cpu = Meter::new(process.try_into()?)?;
+        let bottom = floor(backend, &sub("floor")?, &own, ports)?;
+        let file = (backend == PUSH)
+            .then(|| {
+                // It shows how the library sets a Traefik up that reads a file, and ends.
+                let own = sub("file")?;
+                let (_model, ports) = start("toml", 0, &own, None)?;
+                floor("toml", &sub("file-floor")?, &own, ports)
+            })
+            .transpose()?;
         let wanted = amount.peer_rounds > 0 || amount.bulk.iter().any(|(_, with_peer)| *with_peer);
         let peers = match programs.peer.as_ref().filter(|_| wanted) {
             None => None,
@@ -77,10 +99,73 @@ impl Sides {
             }
         };
         Ok(Self {
-            floor,
+            floor: bottom,
+            file,
             ours,
+            cpu,
             peers,
             _etcd: own_etcd,
         })
     }
+
+    /// Forgets the CPU that was used so far.
+    pub(crate) fn reset_cpu(&mut self) -> Result {
+        self.cpu.lap()?;
+        self.floor.cpu.lap()?;
+        if let Some(file) = &mut self.file {
+            file.cpu.lap()?;
+        }
+        Ok(())
+    }
+
+    /// A sample of each side.
+    pub(crate) fn sample(&mut self, row: &mut Row, command: &str) -> Result {
+        let ms = self.floor.sample(command)?;
+        settle(ms);
+        row.floor.push(ms);
+        row.floor_cpu.push(self.floor.cpu.lap()?);
+        if let Some(file) = &mut self.file {
+            let ms = file.sample(command)?;
+            settle(ms);
+            row.file.push(ms);
+            row.file_cpu.push(file.cpu.lap()?);
+        }
+        self.sample_ours(row, command).map(drop)
+    }
+
+    /// A sample of a file that waits for the disk.
+    pub(crate) fn sample_flushed(&mut self, row: &mut Row, command: &str) -> Result {
+        let ms = self.floor.sample_flushed(command)?;
+        settle(ms);
+        row.flushed.push(ms);
+        self.floor.cpu.lap()?;
+        Ok(())
+    }
+
+    pub(crate) fn sample_ours(&mut self, row: &mut Row, command: &str) -> Result<Value> {
+        let answer = self.ours.ask(command)?;
+        let ms = answer["ms"].as_f64().ok_or("no time")?;
+        settle(ms);
+        row.ours.push(ms);
+        row.stored.extend(answer["stored_ms"].as_f64());
+        row.cpu.extend(answer["cpu_ms"].as_f64());
+        row.traefik_cpu.push(self.cpu.lap()?);
+        Ok(answer)
+    }
+
+    /// Puts all tables back, after a batch.
+    pub(crate) fn reset(&mut self) -> Result {
+        self.floor.sample("reset")?;
+        if let Some(file) = &mut self.file {
+            file.sample("reset")?;
+        }
+        self.ours.ask("reset")?;
+        self.reset_cpu()
+    }
+}
+
+/// Waits after a sample, since Traefik collects garbage once it has loaded a table: that belongs to this
+/// sample's CPU, and would slow the next side.
+fn settle(ms: f64) {
+    std::thread::sleep(Duration::from_secs_f64(ms / 4e3));
 }
