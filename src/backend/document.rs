@@ -2,7 +2,7 @@
 //! are kept.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -55,7 +55,7 @@ pub struct Document {
     /// The commit that it brings.
     pub commit: Commit,
     /// JSON, as Traefik's REST provider takes it.
-    pub body: Arc<[u8]>,
+    pub body: Arc<Vec<u8>>,
 }
 
 impl fmt::Debug for Document {
@@ -70,10 +70,10 @@ impl fmt::Debug for Document {
 
 impl Document {
     /// The commit that `body` brings, which is JSON as Traefik's REST provider takes it.
-    pub fn new(commit: Commit, body: impl Into<Arc<[u8]>>) -> Self {
+    pub fn new(commit: Commit, body: Vec<u8>) -> Self {
         Self {
             commit,
-            body: body.into(),
+            body: Arc::new(body),
         }
     }
 
@@ -90,10 +90,8 @@ pub(super) fn check(header: &Header) -> Result<()> {
 }
 
 impl Document {
-    /// The table of these lines, under this header.
-    pub(super) fn of(header: &Header, lines: &Lines<Json>) -> Self {
-        let all = (lines.routers().chain(lines.services())).chain(lines.records());
-        let bytes: usize = all.map(|line| line.len() + 16).sum();
+    /// The table of these lines, under this header. It has about so many bytes.
+    pub(super) fn of(header: &Header, lines: &Lines<Json>, bytes: usize) -> Self {
         let mut json = Writer(String::with_capacity(bytes + (8 << 10)));
         let mut config = match header.config() {
             Value::Object(config) => config,
@@ -164,8 +162,8 @@ impl Writer {
         self.entry(&format!("\"{HEADER}\":"));
         self.0.push_str(&Json.record(json_line(header)));
         for (n, record) in lines.records().enumerate() {
-            self.entry(&format!("\"{n}\":"));
-            self.0.push_str(record);
+            // Writing to memory can't fail.
+            write!(self.0, ",\"{n}\":{record}").ok();
         }
         for _ in 0..3 {
             self.close();

@@ -39,6 +39,8 @@ struct Shared {
     lines: Lines<Json>,
     /// What was last asked for.
     document: Option<Document>,
+    /// How large the last one was.
+    bytes: usize,
     /// Whether a Router delivers the table.
     is_served: bool,
 }
@@ -65,6 +67,7 @@ impl MemoryBackend {
             header: Header::new(name.as_ref(), String::new()),
             lines: Lines::new(Json),
             document: None,
+            bytes: 0,
             is_served: false,
         };
         Self {
@@ -243,11 +246,13 @@ impl Backend for MemoryBackend {
 impl Pushed for MemoryBackend {
     fn document(&self) -> Result<Document> {
         let shared = &mut *self.shared();
-        if shared.document.is_none() {
-            shared.document = Some(Document::of(&shared.header, &shared.lines));
+        if let Some(document) = &shared.document {
+            return Ok(document.clone());
         }
-        let document = shared.document.clone();
-        document.ok_or_else(|| Error::internal("no document"))
+        let document = Document::of(&shared.header, &shared.lines, shared.bytes);
+        shared.bytes = document.body.len();
+        shared.document = Some(document.clone());
+        Ok(document)
     }
 
     fn renew(&self) -> Result<Commit> {
