@@ -39,13 +39,14 @@ pub trait Pushed {
 
     /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`], the
     /// header first. The latest of these tables counts; if this store holds a later state of it, it keeps
-    /// that.
+    /// that. With `replace`, tables of other names and one that stands against routes of this store's own are
+    /// passed over. The store's next generation is later than all that were found.
     ///
     /// # Errors
     /// - [`InUse`](crate::ErrorKind::InUse) if one is another table than this store is for, or if this
-    ///   store has routes already.
+    ///   store has routes already; and if another Router delivers this store.
     /// - [`Corrupt`](crate::ErrorKind::Corrupt) if the records are none.
-    fn resume(&self, found: &[Vec<String>]) -> Result<()>;
+    fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()>;
 }
 
 /// A dynamic configuration to send, whole.

@@ -156,11 +156,7 @@ impl Backend for MemoryBackend {
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
         if setup.serves && !handle.serves && shared.is_served {
-            return Err(Error::new(
-                ErrorKind::InUse,
-                "another Router of this program delivers this table; stop it first, or give this one a \
-                 `MemoryBackend` of its own",
-            ));
+            return Err(in_use());
         }
         let before = shared.header.clone();
         let mut header = before.clone();
@@ -273,41 +269,57 @@ impl Pushed for MemoryBackend {
         Ok(table_of(records)?.is_none_or(is_earlier))
     }
 
-    fn resume(&self, found: &[Vec<String>]) -> Result<()> {
+    fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
+        if shared.is_served && !handle.serves {
+            return Err(in_use());
+        }
         let mut latest: Option<(Header, Table)> = None;
+        let mut generation = shared.header.generation;
         for records in found {
             let Some((header, table)) = table_of(records)? else {
                 continue;
             };
+            generation = generation.max(header.generation);
             if header.namespace != shared.header.namespace {
+                if replace {
+                    continue;
+                }
                 return Err(theirs(format!(
                     "it is the table {:?}, and this one is {:?}",
                     header.namespace, shared.header.namespace
                 )));
             }
-            if latest
-                .as_ref()
-                .is_none_or(|(known, _)| known.generation < header.generation)
-            {
+            let known = latest.as_ref().map(|(known, _)| known.generation);
+            if known < Some(header.generation) {
                 latest = Some((header, table));
             }
         }
-        let Some((header, table)) = latest else {
-            return Ok(());
+        let ours = &shared.header;
+        let (header, table) = match latest {
+            Some((header, table)) if header.marker == ours.marker => {
+                match header.generation > ours.generation {
+                    true => (header, table),
+                    false => (ours.clone(), shared.table().clone()),
+                }
+            }
+            // The other program's marker stays its own.
+            Some((header, table)) if shared.table().is_empty() => {
+                let marker = ours.marker.clone();
+                (Header { marker, ..header }, table)
+            }
+            Some(_) if !replace => {
+                return Err(theirs("this program has routes of its own".into()));
+            }
+            _ => (ours.clone(), shared.table().clone()),
         };
-        if header.marker == shared.header.marker && header.generation <= shared.header.generation {
-            return Ok(());
-        }
-        if header.marker != shared.header.marker && !shared.table().is_empty() {
-            return Err(theirs("this program has routes of its own".into()));
-        }
-        let before = (
-            shared.header.clone(),
-            shared.table().clone(),
-            header.generation,
-        );
+        let before = (ours.clone(), shared.table().clone(), generation);
         handle.before.get_or_insert(before);
+        // The next one is later than what any of them shows, whatever the clocks say.
+        let header = Header {
+            generation,
+            ..header
+        };
         shared.replace(header, table);
         Ok(())
     }
@@ -328,6 +340,14 @@ fn spelt_out(setup: &Setup) -> Setup {
 /// The table of records; `None` where there are none.
 fn table_of(records: &[String]) -> Result<Option<(Header, Table)>> {
     parse(records.iter().map(|line| &**line))
+}
+
+fn in_use() -> Error {
+    Error::new(
+        ErrorKind::InUse,
+        "another Router of this program delivers this table; stop it first, or give this one a \
+         `MemoryBackend` of its own",
+    )
 }
 
 fn theirs(why: String) -> Error {

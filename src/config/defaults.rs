@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Where a dynamic configuration has a map, `*` being any name or element, and what Traefik 3.7.15 takes for
 /// what is not in it. Its API shows these for a file.
-const DEFAULTS: [(&str, &str); 20] = [
+const DEFAULTS: [(&str, &str); 24] = [
     (
         "http/middlewares/*/circuitBreaker",
         r#"{"checkPeriod": "100ms", "fallbackDuration": "10s", "recoveryDuration": "10s", "responseCode": 503}"#,
@@ -17,6 +17,10 @@ const DEFAULTS: [(&str, &str); 20] = [
     (
         "http/middlewares/*/rateLimit",
         r#"{"burst": 1, "period": "1s"}"#,
+    ),
+    (
+        "http/middlewares/*/rateLimit/redis",
+        r#"{"dialTimeout": "5s", "readTimeout": "3s", "writeTimeout": "3s"}"#,
     ),
     (
         "http/middlewares/*/retry",
@@ -53,8 +57,20 @@ const DEFAULTS: [(&str, &str); 20] = [
         r#"{"maxBodySize": -1, "mirrorBody": true}"#,
     ),
     (
+        "http/services/*/failover/errors",
+        r#"{"maxRequestBodyBytes": -1}"#,
+    ),
+    (
         "http/serversTransports/*/forwardingTimeouts",
-        r#"{"dialTimeout": "30s", "idleConnTimeout": "90s"}"#,
+        r#"{"dialTimeout": "30s", "idleConnTimeout": "90s", "pingTimeout": "15s"}"#,
+    ),
+    (
+        "http/routers/*/observability",
+        r#"{"traceVerbosity": "minimal"}"#,
+    ),
+    (
+        "tcp/services/*/loadBalancer/healthCheck",
+        r#"{"interval": "30s", "timeout": "5s"}"#,
     ),
     (
         "tcp/services/*/loadBalancer/proxyProtocol",
@@ -63,7 +79,7 @@ const DEFAULTS: [(&str, &str); 20] = [
     ("tcp/services/*/weighted/services/*", r#"{"weight": 1}"#),
     (
         "tcp/serversTransports/*",
-        r#"{"dialKeepAlive": "15s", "dialTimeout": "30s"}"#,
+        r#"{"dialKeepAlive": "15s", "dialTimeout": "30s", "terminationDelay": "100ms"}"#,
     ),
     ("udp/services/*/weighted/services/*", r#"{"weight": 1}"#),
     (

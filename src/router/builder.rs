@@ -19,7 +19,7 @@ use super::{NotAsked, Router};
 use crate::backend::{Backend, Contents, Setup};
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
-use crate::config::text::Syntax;
+use crate::config::text::{Entries as _, Syntax};
 use crate::config::{MAX_WAIT, merge};
 use crate::error::{Error, Result, Stored};
 use crate::http::Tls;
@@ -495,7 +495,9 @@ impl Builder {
         if let Some(extra) = &self.extra_dynamic_config {
             merge(&mut config, extra);
         }
-        Ok(syntax.document(&config))
+        // Unlike a document, entries hold nothing that Traefik would run as a template.
+        let parts = config.as_object().into_iter().flatten();
+        Ok(parts.map(|(name, part)| syntax.entry(name, part)).collect())
     }
 
     fn static_config(

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::verify::ask_quorum;
 use crate::backend::{Backend, Commit, Document};
-use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::config::MAX_WAIT;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::unpoisoned;
 use crate::traefik::{Api, Pushed};
 
+/// How long the keeper waits for an answer.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often a push is tried again while Traefik does not take it.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// How long Traefik may take to load what it has taken, for each megabyte, and at least.
@@ -23,23 +26,20 @@ pub(super) struct Delivery {
     store: Arc<dyn Backend>,
     receivers: Vec<Receiver>,
     quorum: Option<usize>,
-    /// Who else pushes to one of them, if somebody does.
-    replaced: Mutex<Option<String>>,
 }
 
 /// A Traefik that takes the table.
 struct Receiver {
     api: Api,
+    /// Whether it is known to take a table from us alone, and to have none of others.
+    is_trusted: AtomicBool,
     /// Held while it is sent something: of two requests that are under way Traefik may take the earlier one
     /// last.
     sent: Mutex<Option<Sent>>,
-}
-
-/// Whether a Traefik has taken what it was sent.
-enum Taken {
-    Surely,
-    /// Its answer was lost.
-    Perhaps,
+    /// Why it is left alone, if another program pushes to it.
+    replaced: Mutex<Option<String>>,
+    /// What the keeper last failed with.
+    failure: Mutex<Option<ErrorKind>>,
 }
 
 /// What a Traefik has taken.
@@ -55,19 +55,29 @@ impl Delivery {
     pub(super) fn new(store: Arc<dyn Backend>, apis: &[Api], quorum: Option<usize>) -> Self {
         let receiver = |api: &Api| Receiver {
             api: api.clone(),
+            is_trusted: AtomicBool::new(false),
             sent: Mutex::new(None),
+            replaced: Mutex::new(None),
+            failure: Mutex::new(None),
         };
         Self {
             receivers: apis.iter().map(receiver).collect(),
             store,
             quorum,
-            replaced: Mutex::new(None),
+        }
+    }
+
+    /// Has the Traefiks whose APIs are at these URLs sent the table without further questions.
+    pub(super) fn trust(&self, urls: &[&str]) {
+        let trusted = |one: &&Receiver| urls.contains(&one.api.url());
+        for one in self.receivers.iter().filter(trusted) {
+            one.is_trusted.store(true, Ordering::Relaxed);
         }
     }
 
     /// Sends a commit to all Traefiks that have not taken it yet; says which have, and whether it was sent to
-    /// any of them. A Traefik that gives no answer may have taken it. `check` fails where it is in vain to go
-    /// on.
+    /// any of them. It is sent again where no answer comes. `check` fails where it is in vain to go on.
+    /// Returns once all have answered, or have not answered in time and a quorum has.
     ///
     /// # Errors
     /// If fewer than a quorum have taken it by the deadline.
@@ -79,43 +89,52 @@ impl Delivery {
     ) -> Result<(Vec<Api>, bool)> {
         let any_sent = AtomicBool::new(false);
         let document = Mutex::new(None);
-        let taken = ask_quorum(
-            &self.receivers,
-            self.quorum,
-            "take the table",
-            |one, is_certain| {
-                let sent = &mut *one.sent();
-                if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
+        let bring = |one: &Receiver, is_certain: &AtomicBool| {
+            let sent = &mut *one.sent();
+            if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
+                return Ok(Some(()));
+            }
+            let document = self.document_once(&document)?;
+            any_sent.store(true, Ordering::Relaxed);
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let taken = self
+                    .examine(one)
+                    .and_then(|()| one.send(sent, &document, left));
+                let Err(error) = taken else {
                     return Ok(Some(()));
+                };
+                check()?;
+                if is_certain.load(Ordering::Relaxed) {
+                    return Ok(None);
                 }
-                let document = self.document_once(&document)?;
-                any_sent.store(true, Ordering::Relaxed);
-                loop {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let error = match one.send(sent, &document, left) {
-                        Ok(Taken::Surely) => return Ok(Some(())),
-                        Ok(Taken::Perhaps) => {
-                            return Ok((!is_certain.load(Ordering::Relaxed)).then_some(()));
-                        }
-                        Err(error) => error,
-                    };
-                    check()?;
-                    if is_certain.load(Ordering::Relaxed) {
-                        return Ok(None);
-                    }
-                    let is_coming_up = match error.kind() {
-                        ErrorKind::Unavailable | ErrorKind::InvalidConfig => !left.is_zero(),
-                        _ => false,
-                    };
-                    if !is_coming_up {
-                        return Err(one.not_taken(error));
-                    }
-                    std::thread::sleep(TRY_AGAIN.min(left));
+                let is_coming_up = match error.kind() {
+                    ErrorKind::Unavailable | ErrorKind::InvalidConfig => !left.is_zero(),
+                    _ => false,
+                };
+                if !is_coming_up {
+                    return Err(one.not_taken(error));
                 }
-            },
-        )?;
+                std::thread::sleep(TRY_AGAIN.min(left));
+            }
+        };
+        let taken = ask_quorum(&self.receivers, self.quorum, "take the table", bring)?;
         let taken = taken.into_iter().map(|(one, ())| one.api.clone());
         Ok((taken.collect(), any_sent.into_inner()))
+    }
+
+    /// Fails if a Traefik that was away until now must not be sent the table.
+    fn examine(&self, one: &Receiver) -> Result<()> {
+        if one.is_trusted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        one.api.check_rest()?;
+        if !self.is_ours(one.api.pushed()?)? {
+            let message = one.replaced_by();
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        one.is_trusted.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn document_once(&self, document: &Mutex<Option<Document>>) -> Result<Document> {
@@ -136,15 +155,18 @@ impl Delivery {
         )
     }
 
-    /// Forgets what was sent, so that it is sent again.
+    /// Forgets what was sent, so that it is sent again, also where another program has replaced it.
     pub(super) fn send_again(&self) {
-        *self.replaced() = None;
-        self.receivers.iter().for_each(|one| *one.sent() = None);
+        for one in &self.receivers {
+            *one.sent() = None;
+            *one.replaced() = None;
+        }
     }
 
     /// Fails if another program pushes to one of the Traefiks.
     pub(super) fn check(&self) -> Result<()> {
-        match &*self.replaced() {
+        let mut replaced = self.receivers.iter().map(|one| one.replaced().clone());
+        match replaced.find_map(|why| why) {
             None => Ok(()),
             Some(why) => Err(Error::new(ErrorKind::Conflict, why)),
         }
@@ -154,14 +176,11 @@ impl Delivery {
     fn look_after(&self) {
         std::thread::scope(|scope| {
             for one in &self.receivers {
-                let look_after = || {
-                    if let Err(error) = self.look_after_one(one) {
-                        log::debug!("{error}");
-                    }
-                };
-                match &*self.receivers {
-                    [_] => look_after(),
-                    _ => drop(scope.spawn(look_after)),
+                let look_after = || one.tell(self.look_after_one(one));
+                let builder = std::thread::Builder::new();
+                let is_last = std::ptr::eq(one, self.receivers.last().unwrap_or(one));
+                if is_last || builder.spawn_scoped(scope, look_after).is_err() {
+                    look_after();
                 }
             }
         });
@@ -171,12 +190,14 @@ impl Delivery {
         let Some(commit) = self.store.last_commit()? else {
             return Ok(());
         };
-        let shown = one.api.generation(&commit.marker_at("rest"))?;
-        if shown.is_some_and(|generation| generation >= commit.generation) || self.check().is_err()
-        {
+        // Whoever ends the Router waits for this.
+        let api = one.api.clone().timeout(LOOK);
+        let shown = api.generation(&commit.marker_at("rest"))?;
+        if shown.is_some_and(|generation| generation >= commit.generation) {
+            *one.replaced() = None;
             return Ok(());
         }
-        let is_ours = shown.is_some() || self.is_ours(one.api.pushed()?)?;
+        let is_ours = shown.is_some() || self.is_ours(api.pushed()?)?;
         let Ok(mut sent) = one.sent.try_lock() else {
             // A commit is on its way.
             return Ok(());
@@ -187,17 +208,16 @@ impl Delivery {
         if document.commit != commit || sent.as_ref().is_some_and(is_loading) {
             return Ok(());
         }
-        let url = one.api.url();
         if is_ours {
-            one.send(&mut sent, &document, LOADING)?;
+            self.examine(one)?;
+            *one.replaced() = None;
+            one.send(&mut sent, &document, MAX_WAIT)?;
+            let url = api.url();
             log::warn!("Traefik at {url} did not have the table, and was sent it again");
-        } else {
-            let why = format!(
-                "another program has pushed a table to Traefik at {url} in place of this Router's; changes \
-                 are refused until `reconcile` or `repair` pushes this one again"
-            );
+        } else if one.replaced().is_none() {
+            let why = one.replaced_by();
             log::error!("{why}");
-            *self.replaced() = Some(why);
+            *one.replaced() = Some(why);
         }
         Ok(())
     }
@@ -212,10 +232,6 @@ impl Delivery {
             _ => Ok(false),
         }
     }
-
-    fn replaced(&self) -> MutexGuard<'_, Option<String>> {
-        unpoisoned(self.replaced.lock())
-    }
 }
 
 impl Receiver {
@@ -223,31 +239,52 @@ impl Receiver {
         unpoisoned(self.sent.lock())
     }
 
+    fn replaced(&self) -> MutexGuard<'_, Option<String>> {
+        unpoisoned(self.replaced.lock())
+    }
+
+    fn replaced_by(&self) -> String {
+        format!(
+            "another program has pushed a table to Traefik at {} in place of this Router's; changes are \
+             refused until `reconcile` or `repair` pushes this one again",
+            self.api.url()
+        )
+    }
+
     /// Sends a document, and notes that it was sent.
-    fn send(&self, sent: &mut Option<Sent>, document: &Document, left: Duration) -> Result<Taken> {
+    fn send(&self, sent: &mut Option<Sent>, document: &Document, left: Duration) -> Result<()> {
         let megabytes = (document.body.len() >> 20) as u32;
         let more = LOADING_PER_MEGABYTE * megabytes;
-        let pushed = self.api.push(&document.body, more, left);
-        let is_lost = |error: &Error| *error.stored() == Stored::Unknown;
-        let taken = match pushed {
-            Ok(()) => Ok(Taken::Surely),
-            // The generation that it shows will tell.
-            Err(error) if is_lost(&error) => Ok(Taken::Perhaps),
-            Err(error) => Err(error),
-        };
-        *sent = taken.is_ok().then(|| Sent {
+        *sent = None;
+        self.api.push(&document.body, more, left)?;
+        *sent = Some(Sent {
             marker: document.commit.marker.clone(),
             generation: document.commit.generation,
             at: Instant::now(),
             loading: LOADING + more,
         });
-        taken
+        Ok(())
+    }
+
+    /// Logs what the keeper has failed with, once.
+    fn tell(&self, outcome: Result<()>) {
+        let failure = outcome.as_ref().err().map(Error::kind);
+        let last = std::mem::replace(&mut *unpoisoned(self.failure.lock()), failure);
+        match outcome {
+            Err(error) if failure != last => {
+                log::warn!(
+                    "Traefik at {} can't be looked after: {error}",
+                    self.api.url()
+                );
+            }
+            _ => {}
+        }
     }
 
     fn not_taken(&self, error: Error) -> Error {
         let url = self.api.url();
         match error.kind() {
-            ErrorKind::Unavailable => Error::new(
+            ErrorKind::Unavailable | ErrorKind::InvalidConfig => Error::new(
                 ErrorKind::NotLoaded,
                 format!("Traefik at {url} did not take the table: {error}"),
             ),

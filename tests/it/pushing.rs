@@ -186,6 +186,63 @@ fn older_state_is_brought_up_to_date() {
 }
 
 #[test]
+fn programs_of_one_name_notice() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let first = attach(&rig);
+    first.add_route("/a/", echo.url(), ()).unwrap();
+    let second = attach(&rig);
+    second.add_route("/b/", echo.url(), ()).unwrap();
+    eventually("the first one knows", || {
+        first.get_route("/a/").unwrap().is_some() && first.add_route("/a/", echo.url(), ()).is_err()
+    });
+    let error = first.add_route("/c/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    second.add_route("/d/", echo.url(), ()).unwrap();
+    for path in ["/a/", "/b/", "/d/"] {
+        assert_eq!(rig.landed("h", path), Some(echo.port), "{path}");
+    }
+    assert_eq!(rig.landed("h", "/c/"), None);
+}
+
+#[test]
+fn replaced_traefik_stops_no_other() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let (_first, second) = (external(&one, "a"), external(&two, "a"));
+    let both = builder(&one, MemoryBackend::new());
+    let router = both.traefik_api_urls([one.api_url(), two.api_url()]);
+    let router = router.attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    let theirs = builder(&one, MemoryBackend::named("theirs")).replace_pushed_table(true);
+    let theirs = theirs.attach().unwrap();
+    eventually("it is told", || {
+        router.add_route("/b/", echo.url(), ()).is_err()
+    });
+    drop(second);
+    let _second = external(&two, "a");
+    eventually("the other one has it", || {
+        two.landed("h", "/a/") == Some(echo.port)
+    });
+    assert_eq!(one.landed("h", "/a/"), None);
+    drop(theirs);
+}
+
+#[test]
+fn quorum_keeps_safety_checks() {
+    let (one, two) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml));
+    let _first = external(&one, "a");
+    let file = json!({"filename": two.path("dynamic.yml"), "watch": true});
+    let providers = json!({"rest": {"insecure": true}, "file": file});
+    let config = External::open_config(&two, &providers);
+    let _second = External::start_with(&two, "open", &config);
+    let both = builder(&one, MemoryBackend::new());
+    let both = both.traefik_api_urls([one.api_url(), two.api_url()]);
+    let error = both.traefik_quorum(1).attach().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+    assert_eq!(two.api().generation("any@rest").unwrap(), None);
+}
+
+#[test]
 fn unsafe_traefiks_are_refused() {
     let rig = Rig::new(Kind::Toml);
     for (rest, why) in [

@@ -20,8 +20,8 @@ const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(3);
 /// The same where we are to set up the API ourselves.
 const SET_UP_AFTER: Duration = Duration::from_secs(1);
 /// A reload that takes longer has waited for a throttle.
-const UNTHROTTLED: Duration = Duration::from_secs(1);
-const UNTHROTTLED_PER_ROUTE: Duration = Duration::from_micros(200);
+const UNTHROTTLED: Duration = Duration::from_millis(300);
+const UNTHROTTLED_PER_ROUTE: Duration = Duration::from_micros(100);
 /// How often to ask meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -145,12 +145,17 @@ impl Builder {
     /// Takes the table back that the Traefiks still have, if they would take one from us.
     fn take_back(&self, store: &dyn Pushed, verifier: &Verifier) -> Result<()> {
         let found = verifier.ask_quorum("take a table", |traefik, _| {
-            traefik.check_rest()?;
-            traefik.pushed().map(Some)
+            let found = traefik.check_rest().and_then(|()| traefik.pushed());
+            match found {
+                Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+                // It is there, and would be sent the table.
+                found => Ok(Some(found)),
+            }
         })?;
+        let checked: Vec<_> = found.iter().map(|(traefik, _)| traefik.url()).collect();
         let mut tables = Vec::new();
         for (traefik, found) in found {
-            match found {
+            match found? {
                 api::Pushed::Table(records) => tables.push(Document::records(records)),
                 api::Pushed::Other if !self.replace_pushed => {
                     let message = format!(
@@ -163,10 +168,11 @@ impl Builder {
                 api::Pushed::Other | api::Pushed::Nothing => {}
             }
         }
-        match store.resume(&tables) {
-            Err(error) if error.kind() == ErrorKind::InUse && self.replace_pushed => Ok(()),
-            resumed => resumed,
+        store.resume(&tables, self.replace_pushed)?;
+        if let Some(delivery) = verifier.delivery() {
+            delivery.trust(&checked);
         }
+        Ok(())
     }
 
     /// What the Traefiks say of themselves; `None` if too few have an API, and we may set one up.

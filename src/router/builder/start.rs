@@ -15,6 +15,7 @@ use crate::router::listen::Listen;
 use crate::router::managed::{Managed, OwnFiles};
 use crate::router::verify::{Serving, Verifier};
 use crate::router::{Router, warn_of_likely_mistakes};
+use crate::traefik::Api;
 use crate::traefik::process::{self, Launch};
 use crate::traefik::version::{check_version, has_parents};
 
@@ -81,6 +82,10 @@ impl Builder {
         public.check_free("public_url")?;
         api.check_free("traefik_api_url")?;
         let verifier = self.verifier(self.apis(Some(&password))?, probe(&public));
+        if let Some(delivery) = verifier.delivery() {
+            // Its API and its REST provider are as we set them up.
+            delivery.trust(&verifier.apis().map(Api::url).collect::<Vec<_>>());
+        }
 
         let mut provider = self.backend.static_config()?;
         let mut own_files = OwnFiles::claim(&self.static_config_file)?;
