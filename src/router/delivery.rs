@@ -49,6 +49,8 @@ struct Sent {
     at: Instant,
     /// How long Traefik may take to load it.
     loading: Duration,
+    /// Whether it was seen to have loaded it.
+    is_loaded: bool,
 }
 
 impl Delivery {
@@ -121,6 +123,15 @@ impl Delivery {
         let taken = ask_quorum(&self.receivers, self.quorum, "take the table", bring)?;
         let taken = taken.into_iter().map(|(one, ())| one.api.clone());
         Ok((taken.collect(), any_sent.into_inner()))
+    }
+
+    /// Notes that the Traefik whose API is at this URL has loaded a commit: if it shows another table later,
+    /// that is not because it is still at it.
+    pub(super) fn set_loaded(&self, url: &str, commit: &Commit) {
+        let one = self.receivers.iter().find(|one| one.api.url() == url);
+        if let Some(Some(sent)) = one.map(Receiver::sent).as_deref_mut() {
+            sent.is_loaded |= sent.is(commit);
+        }
     }
 
     /// Fails if a Traefik that was away until now must not be sent the table.
@@ -204,7 +215,8 @@ impl Delivery {
         };
         // Nothing else is sent meanwhile.
         let document = self.document()?;
-        let is_loading = |sent: &Sent| sent.is(&commit) && sent.at.elapsed() < sent.loading;
+        let is_loading =
+            |sent: &Sent| sent.is(&commit) && !sent.is_loaded && sent.at.elapsed() < sent.loading;
         if document.commit != commit || sent.as_ref().is_some_and(is_loading) {
             return Ok(());
         }
@@ -262,6 +274,7 @@ impl Receiver {
             generation: document.commit.generation,
             at: Instant::now(),
             loading: LOADING + more,
+            is_loaded: false,
         });
         Ok(())
     }

@@ -226,6 +226,11 @@ impl Verifier {
             "serve the change",
             |api, is_certain| self.confirm_at(api, pending, polls, met_after, &loading, is_certain),
         )?;
+        for (api, _) in &answers {
+            if let Some(delivery) = &self.delivery {
+                delivery.set_loaded(api.url(), pending.commit);
+            }
+        }
         let refused = answers.into_iter().flat_map(|(_, refused)| refused);
         let refused = refused.collect();
         let verified = match met_after {
