@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use kit::Echo;
-use kit::process::send_signal;
+use kit::process::{NOBODY, send_signal};
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Error, ErrorKind, FileBackend, Router, Stored};
 
@@ -176,8 +176,8 @@ fn with_mounts_of_its_own(scene: &str) {
     assert_eq!(
         (heard.as_deref(), actor.finish()),
         (Some("played"), true),
-        "the scene failed, as told above; it needs `unshare`, and a kernel that lets users have \
-         namespaces"
+        "the scene failed, as told above; it needs `unshare` and `mount` (Debian's util-linux and mount), \
+         and a kernel that lets users have namespaces"
     );
 }
 
@@ -299,7 +299,6 @@ fn writing_resumes_with_permission() {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let mut program = Command::new(if is_root { "setpriv" } else { "env" });
     if is_root {
-        const NOBODY: u32 = 65534;
         chown(&rig.folder, Some(NOBODY), Some(NOBODY)).unwrap();
         program.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     }

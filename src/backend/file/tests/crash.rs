@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use kit::names_in;
 use serde_json::json;
 
 use crate::backend::file::FileBackend;
@@ -252,11 +253,7 @@ fn failed_step_is_reported() {
             }
             Ok(()) => assert_eq!(after.len(), 2, "step {step}"),
         }
-        let mut names: Vec<_> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        names.sort();
+        let names = names_in(folder.path());
         assert_eq!(names, ["rules.toml", "rules.toml.lock"], "step {step}");
         let other = FileBackend::new(&rules);
         commit(&other, 3).unwrap();
