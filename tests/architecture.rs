@@ -23,7 +23,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("lock", &["atomic", "error", "fault"]),
     ("route", &["error", "url"]),
     ("config", &["error", "route"]),
-    ("http", &["client_tls", "config", "error"]),
+    ("http", &["client_tls", "config", "error", "url"]),
     ("etcd", &["error", "http", "sync"]),
     ("traefik", &["config", "error", "http", "sync", "url"]),
     (
