@@ -363,8 +363,9 @@ fn is_for_tests(path: &str) -> bool {
 /// Comments and text.
 static NO_CODE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"//.*|'\\?"'|"(?s:\\.|[^"\\])*""#).unwrap());
-static TESTS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?:#\[cfg\([^\n]*\)\]\n)+mod tests \{").unwrap());
+static TESTS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?:#\[cfg\([^\n]*\)\]\n)+(?:pub\(super\) )?mod tests \{").unwrap()
+});
 static USES: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^( *)(pub(?:\([^)]*\))? )?use ([^;]+);").unwrap());
 static RENAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s+as\s+\w+").unwrap());

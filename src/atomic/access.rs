@@ -167,12 +167,34 @@ mod acl {
 
 #[cfg(test)]
 #[cfg(unix)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::MetadataExt as _;
-
-    use kit::process::pass_as_nobody;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
 
     use super::*;
+
+    /// The number of the user, and of the group, that own nothing.
+    pub(crate) const NOBODY: u32 = 65534;
+
+    /// Runs a test of this program once more, in a new process of the user [`NOBODY`], with these
+    /// variables. It has to pass there.
+    #[track_caller]
+    pub(crate) fn pass_as_nobody(test: &str, variables: &[(&str, &Path)]) {
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(&program)
+            .args(["--exact", test])
+            .envs(variables.iter().copied())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output();
+        let output = output.unwrap_or_else(|error| {
+            panic!("user {NOBODY} can't run {}: {error}", program.display())
+        });
+        let said = String::from_utf8_lossy(&output.stdout);
+        let passed = output.status.success() && said.contains("1 passed");
+        assert!(passed, "{test} as user {NOBODY}: {output:?}");
+    }
 
     /// Root may give files away: it runs this test once more as another user.
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use kit::Echo;
-use kit::process::{NOBODY, send_signal};
+use kit::process::send_signal;
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Error, ErrorKind, FileBackend, Router, Stored};
 
@@ -299,6 +299,7 @@ fn writing_resumes_with_permission() {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let mut program = Command::new(if is_root { "setpriv" } else { "env" });
     if is_root {
+        const NOBODY: u32 = 65534;
         chown(&rig.folder, Some(NOBODY), Some(NOBODY)).unwrap();
         program.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     }

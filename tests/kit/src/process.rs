@@ -130,31 +130,6 @@ impl Drop for Watchdog {
     }
 }
 
-/// The number of the user, and of the group, that own nothing.
-pub const NOBODY: u32 = 65534;
-
-/// Runs one test of this test program once more, in a new process of the user [`NOBODY`], with these
-/// variables.
-///
-/// # Panics
-///
-/// If it does not pass there.
-#[track_caller]
-pub fn pass_as_nobody(test: &str, variables: &[(&str, &Path)]) {
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new(&program)
-        .args(["--exact", test])
-        .envs(variables.iter().copied())
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .output();
-    let output = output
-        .unwrap_or_else(|error| panic!("user {NOBODY} can't run {}: {error}", program.display()));
-    let said = String::from_utf8_lossy(&output.stdout);
-    let passed = output.status.success() && said.contains("1 passed");
-    assert!(passed, "{test} as user {NOBODY}: {output:?}");
-}
-
 /// The command lines that have `text` in them, of all processes.
 pub fn processes_naming(text: &str) -> Vec<String> {
     let entries = fs::read_dir("/proc").unwrap().flatten();

@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use kit::names_in;
-use kit::process::{NOBODY, pass_as_nobody};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 
+use super::names_in;
+use crate::atomic::{NOBODY, pass_as_nobody};
 use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::{ErrorKind, Stored};

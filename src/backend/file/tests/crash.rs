@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use kit::names_in;
 use serde_json::json;
 
+use super::names_in;
 use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kit::names_in;
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::names_in;
 use crate::backend::{Backend as _, FileBackend, Setup};
 use crate::fault::{Step, observed};
 use crate::route::{Change, Table};
