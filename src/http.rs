@@ -14,6 +14,7 @@ use crate::client_tls;
 #[cfg(feature = "tls")]
 use crate::config::certificate::{certificates, check_client};
 use crate::error::{Error, ErrorKind, Result, Stored};
+use crate::url;
 
 /// How TLS is done towards a server.
 ///
@@ -550,8 +551,8 @@ impl fmt::Debug for Http {
 
 /// Whether the host in this URL is an IP address.
 fn has_address(base: &str) -> bool {
-    let uri = base.parse::<ureq::http::Uri>().ok();
-    let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or_default();
+    let (_, authority, _) = url::split(base);
+    let (host, _) = url::split_port(authority);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.parse::<std::net::IpAddr>().is_ok()
 }

@@ -23,7 +23,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
     ("lock", &["atomic", "error", "fault"]),
     ("route", &["error", "url"]),
     ("config", &["error", "route"]),
-    ("http", &["client_tls", "config", "error"]),
+    ("http", &["client_tls", "config", "error", "url"]),
     ("etcd", &["error", "http", "sync"]),
     ("traefik", &["config", "error", "http", "sync", "url"]),
     (
@@ -363,8 +363,9 @@ fn is_for_tests(path: &str) -> bool {
 /// Comments and text.
 static NO_CODE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"//.*|'\\?"'|"(?s:\\.|[^"\\])*""#).unwrap());
-static TESTS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?:#\[cfg\([^\n]*\)\]\n)+mod tests \{").unwrap());
+static TESTS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?:#\[cfg\([^\n]*\)\]\n)+(?:pub\(super\) )?mod tests \{").unwrap()
+});
 static USES: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^( *)(pub(?:\([^)]*\))? )?use ([^;]+);").unwrap());
 static RENAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s+as\s+\w+").unwrap());

@@ -167,33 +167,41 @@ mod acl {
 
 #[cfg(test)]
 #[cfg(unix)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
 
     use super::*;
 
-    const NOBODY: u32 = 65534;
+    /// The number of the user, and of the group, that own nothing.
+    pub(crate) const NOBODY: u32 = 65534;
+
+    /// Runs a test of this program once more, in a new process of the user [`NOBODY`], with these
+    /// variables. It has to pass there.
+    #[track_caller]
+    pub(crate) fn pass_as_nobody(test: &str, variables: &[(&str, &Path)]) {
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(&program)
+            .args(["--exact", test])
+            .envs(variables.iter().copied())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output();
+        let output = output.unwrap_or_else(|error| {
+            panic!("user {NOBODY} can't run {}: {error}", program.display())
+        });
+        let said = String::from_utf8_lossy(&output.stdout);
+        let passed = output.status.success() && said.contains("1 passed");
+        assert!(passed, "{test} as user {NOBODY}: {output:?}");
+    }
 
     /// Root may give files away: it runs this test once more as another user.
     #[test]
     fn losing_the_owner_is_refused() {
         let temp = tempfile::tempfile().unwrap();
         if temp.metadata().unwrap().uid() == 0 {
-            let test = std::env::current_exe().unwrap();
-            let name = "atomic::access::tests::losing_the_owner_is_refused";
-            let output = Command::new(&test)
-                .args(["--exact", name])
-                .uid(NOBODY)
-                .gid(NOBODY)
-                .output();
-            let output = output.unwrap_or_else(|error| {
-                panic!("user {NOBODY} can't run {}: {error}", test.display())
-            });
-            let said = String::from_utf8_lossy(&output.stdout);
-            let passed = output.status.success() && said.contains("1 passed");
-            return assert!(passed, "{output:?}");
+            return pass_as_nobody("atomic::access::tests::losing_the_owner_is_refused", &[]);
         }
         let user = temp.metadata().unwrap().uid();
         let root = Access::of(Path::new("/")).unwrap();

@@ -377,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_forms() {
+    fn spelling_variants_are_one_routespec() {
         for (given, canonical) in [
             ("/", "/"),
             ("/abc", "/abc/"),
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn international_hosts() {
+    fn international_host_becomes_punycode() {
         let spec = RouteSpec::new("bücher.example/");
         if cfg!(feature = "idn") {
             assert_eq!(spec.unwrap().as_str(), "xn--bcher-kva.example/");

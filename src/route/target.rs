@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical_forms() {
+    fn target_has_one_canonical_form() {
         for (given, canonical, has_path) in [
             ("http://127.0.0.1:9001", "http://127.0.0.1:9001", false),
             ("HTTPS://Node/", "https://node", false),

@@ -158,8 +158,11 @@ fn ineffective_options_are_reported() {
         "--metrics-ip=127.0.0.1",
         "--api-ssl-reject-unauthorized",
         "--insecure",
+        "--client-ssl-ca=x",
+        "--client-ssl-request-cert",
         "--client-ssl-reject-unauthorized",
     ]);
+    let checked = "the certificates of targets are checked unless --insecure is given";
     for (option, why) in [
         ("--ssl-ca", "--ssl-request-cert is not given"),
         ("--redirect-to", "--redirect-port is not given"),
@@ -168,10 +171,26 @@ fn ineffective_options_are_reported() {
             "--api-ssl-reject-unauthorized",
             "--api-ssl-request-cert is not given",
         ),
-        ("--client-ssl-reject-unauthorized", "--insecure is given"),
+        ("--client-ssl-ca", "--insecure is given"),
+        ("--client-ssl-request-cert", checked),
+        ("--client-ssl-reject-unauthorized", checked),
     ] {
         let line = format!("{option}: {why}; the option has no effect");
         assert!(proxy.log().contains(&line), "{}", proxy.log());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("--socket={}", folder.path().join("s").display());
+    let mut command = ours();
+    command.arg("chp");
+    // It gives --ip, --port and --api-port.
+    let proxy = Proxy::spawn(command, &[&socket, "--client-ssl-reject-unauthorized"]);
+    for (option, why) in [
+        ("--ip", "--socket is given"),
+        ("--port", "--socket is given"),
+        ("--client-ssl-reject-unauthorized", checked),
+    ] {
+        let line = format!("{option}: {why}; the option has no effect");
+        eventually(&line, || proxy.log().contains(&line));
     }
 }
 

@@ -9,7 +9,7 @@ use traefik_router::backend::{
 use crate::support::Connect as _;
 
 #[test]
-fn memory() {
+fn memory_keeps_its_promises() {
     let store = MemoryBackend::new();
     conformance::check(&|| Box::new(store.clone()));
 }
@@ -23,25 +23,25 @@ fn file(name: &str) {
 }
 
 #[test]
-fn toml() {
+fn toml_file_keeps_its_promises() {
     file("rules.toml");
 }
 
 #[cfg(feature = "yaml")]
 #[test]
-fn yaml() {
+fn yaml_file_keeps_its_promises() {
     file("rules.yaml");
 }
 
 #[test]
-fn key_value() {
+fn key_value_store_keeps_its_promises() {
     let store = MemoryStore::new();
     conformance::check(&|| Box::new(KvBackend::new(store.clone())));
     assert!(store.dump().is_empty(), "left behind: {:?}", store.dump());
 }
 
 #[test]
-fn etcd() {
+fn etcd_keeps_its_promises() {
     for binary in etcds() {
         let cluster = Cluster::start(&binary);
         let etcd = || Etcd::new(cluster.urls()).unwrap();

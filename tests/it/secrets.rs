@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use traefik_router::backend::{Entry, KvStore, MemoryStore, Transaction};
 use traefik_router::etcd::Client;
 use traefik_router::traefik::Api;
-use traefik_router::{Backend as _, Builder, Etcd, KvBackend, Router, Tls, may_hold_secrets};
+use traefik_router::{Backend as _, Builder, Etcd, KvBackend, Router, Tls};
 
 use crate::etcd_backend::tls::etcdctl;
 use crate::support::child::Actor;
+use crate::support::logger::{keep_log, logged};
 use crate::support::{Kind, Rig};
 
 const API_PASSWORD: &str = "bH7qzXw2Kd9TmVtR4cYs";
@@ -26,25 +27,6 @@ const IN_ENVIRONMENT: &str = "eK8dTzFh3LmYp6VsRw2x";
 const IN_DATA: &str = "yC5wQbGj9NrXk7DvHt3z";
 const IN_A_URL: &str = "iP6sLxUf4ZaMq8EbJn2t";
 
-/// Keeps everything, apart from it what the crate says may hold secrets.
-struct Log(Mutex<BTreeMap<bool, String>>);
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = texts
-            .entry(may_hold_secrets(record.metadata()))
-            .or_default();
-        text.push_str(&format!("{} {}\n", record.target(), record.args()));
-    }
-
-    fn flush(&self) {}
-}
-
 /// There is one logger a process, and the other tests of this one need none.
 #[test]
 fn output_holds_no_secret() {
@@ -52,9 +34,7 @@ fn output_holds_no_secret() {
 }
 
 pub(crate) fn blab() {
-    static LOG: Log = Log(Mutex::new(BTreeMap::new()));
-    log::set_logger(&LOG).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    keep_log(log::LevelFilter::Trace);
 
     let key = Mutex::default();
     let shown = [with_a_file(), with_etcd(&key), with_a_store(), refused()].concat();
@@ -73,19 +53,16 @@ pub(crate) fn blab() {
         IN_A_URL.into(),
         "PRIVATE KEY".into(),
     ];
-    let logged = LOG.0.lock().unwrap();
-    assert!(
-        logged[&false].contains("traefik_router"),
-        "nothing was heard"
-    );
-    for text in [&shown, &logged[&false]] {
+    let [open, apart] = [false, true].map(logged);
+    assert!(open.contains("traefik_router"), "nothing was heard");
+    for text in [&shown, &open] {
         for secret in &secrets {
             let found = text.lines().find(|line| shows(line, secret));
             assert!(found.is_none(), "{secret} in {found:?}");
         }
     }
     // What was kept apart does hold some: the test hears them.
-    assert!(sent(&logged[&true]).contains(&secrets[1]), "not kept apart");
+    assert!(sent(&apart).contains(&secrets[1]), "not kept apart");
 }
 
 /// Whether ten characters of it are there: a long line may have been cut.

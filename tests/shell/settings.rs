@@ -69,7 +69,7 @@ fn bad_file_names_its_line() {
         ("backend = \"json:x\"\n", "it does not begin with toml:"),
         (
             "backend = \"toml:r.toml\"\napi-cert-file = \"c\"\n",
-            "go together",
+            "line 2: `api-cert-file` needs --api-url <URL> and --api-key-file <FILE> beside it",
         ),
         (
             "backend = \"toml:r.toml\"\napi-url = [\"http://a\"]\napi-password-file = \"none\"\n",
@@ -149,6 +149,7 @@ fn ineffective_option_is_refused() {
         "--timeout 1",
         "--api-timeout 1",
         "--api-ca-file x",
+        "--public-url https://t",
     ] {
         let add = format!("routes add /b/ http://t --backend toml:r.toml {option}");
         place.run(&add).failed(2, "--api-url");
@@ -176,6 +177,8 @@ fn ineffective_option_is_refused() {
         .run(add)
         .failed(2, "no effect without --backend toml:FILE");
     let no_wait = "routes add /b/ http://t --backend toml:r.toml --no-wait --api-url http://t";
+    place.run(no_wait).failed(2, "--no-wait");
+    let no_wait = "routes delete /a/ --backend toml:r.toml --no-wait --public-url https://t";
     place.run(no_wait).failed(2, "--no-wait");
     assert_eq!(place.text("r.toml"), before);
 }
@@ -206,13 +209,41 @@ fn other_commands_keys_are_ignored() {
         );
         let said = place.run("routes add /b/ http://t");
         said.failed(2, says);
-        said.failed(2, "traefik-router.toml: its keys go together");
+        let key = keys.split(' ').next().unwrap();
+        let refusal =
+            format!("traefik-router.toml: line 2: `{key}` needs --api-url <URL> beside it");
+        said.failed(2, &refusal);
         place.run("routes list").done();
     }
+    // A later key needs an earlier one, and one of the file's needs one that is given nowhere.
+    place.write(
+        "traefik-router.toml",
+        "backend = \"toml:r.toml\"\nnested-routers = \"never\"\napi-key-file = \"k\"\n\
+         api-cert-file = \"c\"\n",
+    );
+    place
+        .run("routes add /b/ http://t")
+        .failed(2, "` needs --api-url <URL> beside it");
+    // No command uses it: `config static` needs the one, and the others need the other.
+    place.write(
+        "traefik-router.toml",
+        "backend = \"toml:r.toml\"\ntimeout = 3\n",
+    );
+    for command in ["routes add /b/ http://t", "config static"] {
+        place.run(command).failed(
+            2,
+            "traefik-router.toml: line 2: `timeout` has no effect without `api-url` or `throttle`",
+        );
+    }
+    place
+        .run("routes add /b/ http://t --api-url http://127.0.0.1:1")
+        .failed(1, "127.0.0.1:1");
+    place.run("config static --throttle 1").done();
     // `doctor` and `config static` use these without an API.
     place.write(
         "traefik-router.toml",
-        "backend = \"toml:r.toml\"\napi-timeout = 1\ntimeout = 5\n",
+        "backend = \"toml:r.toml\"\napi-timeout = 1\ntimeout = 5\nthrottle = 1\n\
+         public-url = \"https://t\"\n",
     );
     place.run("routes add /b/ http://t").done();
     for key in ["etcd-user = \"u\"\n", "traefik-prefix = \"/t/\"\n"] {

@@ -7,6 +7,8 @@ mod crash;
 mod kill;
 mod odd_files;
 
+use std::path::Path;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -43,6 +45,15 @@ const YAML: &[&str] = &[
     "unknown: |\n  text # no comment\n\n   more\nother: >-\n  folded\n  text\nanchor: &a {x: 1}\nalias: *a\n\"é漢\": ü # 😀\nlist: [1,\n  2]\n",
     "  http:\n    routers:\n      mine: {rule: x}\n  x: 1\n",
 ];
+
+/// The names of the files in a folder, sorted.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
 
 fn samples() -> Vec<(Syntax, &'static str)> {
     let samples = TOML.iter().map(|text| (Syntax::Toml, *text));

@@ -71,14 +71,14 @@ impl Proxy {
             .stdin(Stdio::null())
             .stdout(writer.try_clone().unwrap())
             .stderr(writer);
-        let child = command.spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)))
             .proxy(None);
         let agent = config.build().new_agent();
         let proxy = Self {
-            _watchdog: Watchdog::over(child.id()),
+            _watchdog: Watchdog::over(&mut child),
             child,
             port,
             api,

@@ -1,6 +1,5 @@
 //! Users, passwords and tokens.
 
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use kit::etcd::{enable_auth, forget_tokens};
@@ -10,6 +9,7 @@ use traefik_router::{Error, ErrorKind};
 
 use super::{SECOND, fails, kind_and_text, on_each};
 use crate::support::Connect as _;
+use crate::support::logger::{keep_log, logged};
 
 #[test]
 fn authentication_failures_bring_advice() {
@@ -106,27 +106,10 @@ fn threads_share_one_login() {
     });
 }
 
-/// Keeps what is logged, at the levels that a user may turn on; `trace` shows what ureq sends.
-struct Log(Mutex<String>);
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        text.push_str(&format!("{} {}\n", record.target(), record.args()));
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn output_holds_no_secrets() {
-    static LOG: Log = Log(Mutex::new(String::new()));
-    log::set_logger(&LOG).unwrap();
-    log::set_max_level(log::LevelFilter::Debug);
+    // `trace` shows what ureq sends.
+    keep_log(log::LevelFilter::Debug);
     on_each(|cluster| {
         enable_auth(cluster.url());
         let proxy = Proxy::new(cluster.url());
@@ -157,7 +140,7 @@ fn output_holds_no_secrets() {
         etcd.get("open/a").unwrap();
         proxy.lose_answers(true);
         shown += &format!("{:?}", etcd.get("open/a").unwrap_err());
-        shown += &LOG.0.lock().unwrap();
+        shown += &[false, true].map(logged).concat();
         assert!(shown.contains("etcd endpoint failed"), "{shown}");
         let tokens = proxy.tokens();
         assert!(tokens.len() > 3);

@@ -176,8 +176,8 @@ fn with_mounts_of_its_own(scene: &str) {
     assert_eq!(
         (heard.as_deref(), actor.finish()),
         (Some("played"), true),
-        "the scene failed, as told above; it needs `unshare`, and a kernel that lets users have \
-         namespaces"
+        "the scene failed, as told above; it needs `unshare` and `mount` (Debian's util-linux and mount), \
+         and a kernel that lets users have namespaces"
     );
 }
 

@@ -38,17 +38,23 @@ impl Actor {
 
     /// The same by a command that ends with this program's path.
     pub(crate) fn start_by(mut command: Command, part: &str, arguments: &Value) -> Self {
-        let mut process = command
+        let process = command
             .args(["--exact", "support::child::play_a_part", "--ignored"])
             .args(["--nocapture", "--test-threads=1"])
             .env(PART, format!("{part} {arguments}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .spawn();
+        let mut process = process.unwrap_or_else(|error| {
+            panic!(
+                "can't run {:?}: {error}; on Debian unshare and setpriv are in util-linux, env in \
+                 coreutils",
+                command.get_program()
+            )
+        });
         let output = BufReader::new(process.stdout.take().unwrap());
         Self {
-            _watchdog: Watchdog::over(process.id()),
+            _watchdog: Watchdog::over(&mut process),
             process,
             output,
         }

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 pub(crate) mod external;
 pub(crate) mod keys;
+pub(crate) mod logger;
 pub(crate) mod rig;
 
 pub(crate) use external::External;

@@ -242,7 +242,7 @@ impl Cluster {
 impl Node {
     /// Until it says that it serves; its clients' port may want certificates we don't have.
     fn wait(&mut self) {
-        let address = self.url.rsplit('/').next().unwrap();
+        let address = ports::address(&self.url);
         let process = self.process.as_mut().expect("it was started");
         process.wait_until("etcd serves", || {
             // It opens the port once it has joined the cluster.

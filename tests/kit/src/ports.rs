@@ -24,6 +24,11 @@ pub fn free() -> u16 {
     listen().local_addr().unwrap().port()
 }
 
+/// The host and the port of a URL that ends with them.
+pub(crate) fn address(url: &str) -> &str {
+    url.rsplit('/').next().unwrap()
+}
+
 /// Whether somebody listens on this port of 127.0.0.1.
 pub fn is_open(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()

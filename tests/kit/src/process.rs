@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::eventually;
 
 /// A program that is killed when this is dropped, or when this process ends, even by a signal.
@@ -37,9 +39,9 @@ impl Process {
             // Ctrl-C ends this process alone, and the watchdog then ends the program.
             .process_group(0);
         let program = command.spawn();
-        let program = program.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut program = program.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self {
-            _watchdog: Watchdog::start(program.id(), folder),
+            _watchdog: Watchdog::start(&mut program, folder),
             program,
             log: log.into(),
         }
@@ -72,10 +74,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // What fails here has ended already.
-        drop(self.program.kill());
-        drop(self.program.wait());
+        end(&mut self.program);
     }
+}
+
+fn end(program: &mut Child) {
+    // What fails here has ended already.
+    drop(program.kill());
+    drop(program.wait());
 }
 
 /// Waits for a line. If its input ends without one, the process that started it is gone: it kills the
@@ -88,22 +94,30 @@ const WATCHDOG: &str = r#"read -r _ || { kill -KILL "$0"; sleep 1; rm -rf "$@"; 
 pub struct Watchdog(Child);
 
 impl Watchdog {
-    /// Watches over the program with this process id.
-    pub fn over(program: u32) -> Self {
+    /// Watches over this program. If that fails, it kills the program and panics.
+    #[track_caller]
+    pub fn over(program: &mut Child) -> Self {
         Self::start(program, None)
     }
 
-    fn start(program: u32, folder: Option<&Path>) -> Self {
+    #[track_caller]
+    fn start(program: &mut Child, folder: Option<&Path>) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell
-            .args(["-c", WATCHDOG, &program.to_string()])
+            .args(["-c", WATCHDOG, &program.id().to_string()])
             .args(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // A signal to this process's group leaves it alive.
             .process_group(0);
-        Self(shell.spawn().unwrap())
+        match shell.spawn() {
+            Ok(shell) => Self(shell),
+            Err(error) => {
+                end(program);
+                panic!("can't watch over a program: {shell:?}: {error}");
+            }
+        }
     }
 }
 
@@ -131,9 +145,16 @@ pub fn processes_naming(text: &str) -> Vec<String> {
 /// all threads of the process stand still.
 #[track_caller]
 pub fn send_signal(process: u32, signal: &str) {
-    let mut kill = Command::new("kill");
-    let kill = kill.args([&format!("-{signal}"), &process.to_string()]);
-    assert!(kill.status().unwrap().success(), "{kill:?}");
+    let number = match signal {
+        "CONT" => Signal::CONT,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        other => panic!("no such signal: {other}"),
+    };
+    let pid = Pid::from_raw(process.cast_signed()).unwrap();
+    kill_process(pid, number).unwrap_or_else(|error| panic!("SIG{signal} to {pid:?}: {error}"));
     if signal == "STOP" {
         eventually("all of its threads stand still", || {
             let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
@@ -149,4 +170,53 @@ pub fn is_alive(process: u32) -> bool {
     let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let state = state.rsplit(')').next().unwrap_or_default();
     !state.is_empty() && !state.trim_start().starts_with('Z')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log of the program that the owner starts.
+    const LOG: &str = "KIT_TEST_LOG";
+
+    #[test]
+    #[ignore = "the part that another test gives to a process of its own"]
+    fn owner_waits_for_its_program() {
+        if let Some(log) = std::env::var_os(LOG) {
+            let mut program = Process::start(Command::new("sleep").arg("300"), log.as_ref());
+            fs::write(
+                Path::new(&log).with_extension("pid"),
+                program.id().to_string(),
+            )
+            .unwrap();
+            program.wait();
+        }
+    }
+
+    #[test]
+    fn program_ends_with_killed_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("program.log");
+        let mut owner = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "process::tests::owner_waits_for_its_program",
+                "--ignored",
+            ])
+            .env(LOG, &log)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut program = None;
+        eventually("the owner has started the program", || {
+            let pid = fs::read_to_string(log.with_extension("pid")).unwrap_or_default();
+            program = pid.parse().ok();
+            program.is_some()
+        });
+        let program = program.unwrap();
+        assert!(is_alive(program));
+        send_signal(owner.id(), "KILL");
+        owner.wait().unwrap();
+        eventually("the program has ended", || !is_alive(program));
+    }
 }

@@ -55,7 +55,7 @@ impl Proxy {
         let listener = ports::listen();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
-            target: Mutex::new(address(target)),
+            target: Mutex::new(ports::address(target).into()),
             mood: Mutex::new(Mood::Honest),
             lose_one: AtomicBool::new(false),
             lose_all: AtomicBool::new(false),
@@ -89,7 +89,7 @@ impl Proxy {
 
     /// Where new connections lead.
     pub fn lead_to(&self, target: &str) {
-        *self.shared.target.lock().unwrap() = address(target);
+        *self.shared.target.lock().unwrap() = ports::address(target).into();
     }
 
     /// Closes a connection in place of passing the next answer on.
@@ -181,10 +181,6 @@ impl Shared {
         };
         to.write_all(part).is_ok() && goes_on
     }
-}
-
-fn address(url: &str) -> String {
-    url.rsplit('/').next().unwrap().to_owned()
 }
 
 pub(crate) fn pump(

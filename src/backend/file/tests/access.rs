@@ -3,13 +3,13 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 
+use super::names_in;
+use crate::atomic::{NOBODY, pass_as_nobody};
 use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::{ErrorKind, Stored};
@@ -18,7 +18,6 @@ use crate::route::Change;
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
-const NOBODY: u32 = 65534;
 /// A user that owns nothing here.
 const ANOTHER: u32 = 54321;
 
@@ -199,20 +198,7 @@ fn losing_the_owner_is_refused() {
         let text = fs::read(&place.rules).unwrap();
         let before = access(&place.rules);
         let name = "backend::file::tests::access::losing_the_owner_is_refused";
-        let test = std::env::current_exe().unwrap();
-        let output = Command::new(&test)
-            .args(["--exact", name, "--nocapture"])
-            .env(FOLDER, &place.folder)
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .output();
-        let output = output
-            .unwrap_or_else(|error| panic!("user {NOBODY} can't run {}: {error}", test.display()));
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{output:?}"
-        );
+        pass_as_nobody(name, &[(FOLDER, &place.folder)]);
         assert_eq!(fs::read(&place.rules).unwrap(), text);
         assert_eq!(access(&place.rules), before);
         commit(&owner, "http://b").unwrap();
@@ -252,10 +238,5 @@ fn as_another_user(folder: &Path) {
         assert!(message.contains(part), "{part:?} in {message}");
     }
     assert_eq!(backend.read().unwrap().len(), 1, "it can be read");
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["rules.toml", "rules.toml.lock"]);
+    assert_eq!(names_in(folder), ["rules.toml", "rules.toml.lock"]);
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 
+use super::names_in;
 use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;
@@ -252,11 +253,7 @@ fn failed_step_is_reported() {
             }
             Ok(()) => assert_eq!(after.len(), 2, "step {step}"),
         }
-        let mut names: Vec<_> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        names.sort();
+        let names = names_in(folder.path());
         assert_eq!(names, ["rules.toml", "rules.toml.lock"], "step {step}");
         let other = FileBackend::new(&rules);
         commit(&other, 3).unwrap();

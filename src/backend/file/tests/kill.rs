@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::names_in;
 use crate::backend::{Backend as _, FileBackend, Setup};
 use crate::fault::{Step, observed};
 use crate::route::{Change, Table};
@@ -44,12 +47,9 @@ fn whole_table(rules: &Path) -> Table {
         .open(&Setup::new("http"), &mut |_, _| Vec::new())
         .unwrap();
     assert_eq!(backend.read().unwrap(), table);
-    let entries = rules.parent().unwrap().read_dir().unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names = names_in(rules.parent().unwrap());
     // These say nothing unless they are locked.
-    let states = |name: &String| name.ends_with(".serving") || name.ends_with(".started");
-    let mut names: Vec<_> = names.filter(|name| !states(name)).collect();
-    names.sort();
+    names.retain(|name| !name.ends_with(".serving") && !name.ends_with(".started"));
     let file = rules.file_name().unwrap().to_str().unwrap();
     assert_eq!(names, [file.to_string(), format!("{file}.lock")]);
     table
@@ -75,7 +75,11 @@ fn tables_after_kills(ending: &str, job: &str) -> Vec<Table> {
             backend.commit(&mut |_, _| vec![gone.clone()]).unwrap();
         }
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "backend::file::tests::kill::victim", "--ignored"])
+            .args([
+                "--exact",
+                "backend::file::tests::kill::process_kills_itself",
+                "--ignored",
+            ])
             .env(JOB, format!("{job} {step} {}", rules.display()))
             .stdout(Stdio::null())
             .status()
@@ -93,7 +97,7 @@ fn tables_after_kills(ending: &str, job: &str) -> Vec<Table> {
 
 #[test]
 #[ignore = "the part that other tests give to a process of their own"]
-fn victim() {
+fn process_kills_itself() {
     let Ok(job) = std::env::var(JOB) else {
         return;
     };
@@ -104,8 +108,7 @@ fn victim() {
     let kill = move |_: Step<'_>| {
         left -= 1;
         if left == 0 {
-            let me = std::process::id().to_string();
-            let killed = Command::new("kill").args(["-KILL", &me]).status();
+            let killed = kill_process(getpid(), Signal::KILL);
             unreachable!("killed: {killed:?}");
         }
         Ok(())

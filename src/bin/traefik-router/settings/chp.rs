@@ -79,7 +79,7 @@ pub(crate) struct Options {
     /// CA of the targets' certificates (PEM).
     #[arg(long, value_name = "FILE")]
     pub(crate) client_ssl_ca: Option<PathBuf>,
-    /// Has no effect: a TLS client always checks the server.
+    /// Has no effect: a TLS client always checks the server, unless --insecure is given.
     #[arg(long)]
     pub(crate) client_ssl_request_cert: bool,
     /// Has no effect: a TLS client always checks the server, unless --insecure is given.
@@ -166,16 +166,19 @@ pub(crate) struct Options {
 }
 
 /// Options that have no effect, and why.
-const NO_EQUAL: [(&str, &str); 6] = [
+const NO_EQUAL: [(&str, &str); 8] = [
     ("ssl-protocol", "Traefik accepts TLS 1.2 and later"),
     ("ssl-ciphers", "Traefik chooses the ciphers"),
     ("ssl-allow-rc4", "Traefik has no RC4"),
     ("ssl-dhparam", "Traefik has no finite-field Diffie-Hellman"),
     ("no-x-forward", "Traefik always sets X-Forwarded headers"),
     ("timeout", "Traefik has no bound on a client's silence"),
+    ("client-ssl-request-cert", CHECKED),
+    ("client-ssl-reject-unauthorized", CHECKED),
 ];
+const CHECKED: &str = "the certificates of targets are checked unless --insecure is given";
 /// Options that have no effect if another one is given, or is not given.
-const DEPENDENT: [(&str, bool, &str); 11] = [
+const DEPENDENT: [(&str, bool, &str); 12] = [
     ("ssl-ca", false, "ssl-request-cert"),
     ("ssl-reject-unauthorized", false, "ssl-request-cert"),
     ("api-ssl-ca", false, "api-ssl-request-cert"),
@@ -186,7 +189,8 @@ const DEPENDENT: [(&str, bool, &str); 11] = [
     ("api-ip", true, "api-socket"),
     ("api-port", true, "api-socket"),
     ("metrics-port", true, "metrics-socket"),
-    ("client-ssl-reject-unauthorized", true, "insecure"),
+    ("client-ssl-ca", true, "insecure"),
+    ("port", true, "socket"),
 ];
 /// Options that are refused, and why.
 const NOT_SUPPORTED: [(&str, &str); 4] = [
@@ -222,10 +226,13 @@ pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<Strin
         let not = if *is_idle_with { "" } else { "not " };
         (*option, format!("--{other} is {not}given"))
     });
+    // The port of the REST API follows --port.
+    let is_needed =
+        |option: &str| option == "port" && !is_given("api-port") && !is_given("api-socket");
     let idle = no_equal
         .into_iter()
         .chain(dependent)
-        .filter(|(option, _)| is_given(option));
+        .filter(|(option, _)| is_given(option) && !is_needed(option));
     Ok(idle
         .map(|(option, why)| format!("--{option}: {why}; the option has no effect"))
         .collect())
@@ -264,5 +271,32 @@ impl Options {
 
     pub(crate) fn api_port(&self) -> u16 {
         self.api_port.unwrap_or(self.port.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without them it says where the REST API listens.
+    #[test]
+    fn port_is_idle_beside_sockets() {
+        let program = crate::program();
+        let command = program.find_subcommand("chp").unwrap();
+        for (api, expected) in [
+            (&[][..], &[][..]),
+            (
+                &["--api-port", "2"],
+                &["--port: --socket is given; the option has no effect"],
+            ),
+            (
+                &["--api-socket", "a"],
+                &["--port: --socket is given; the option has no effect"],
+            ),
+        ] {
+            let arguments = [&["chp", "--socket", "s", "--port", "1"], api].concat();
+            let given = command.clone().try_get_matches_from(arguments).unwrap();
+            assert_eq!(remarks(command, &given).unwrap(), expected, "{api:?}");
+        }
     }
 }

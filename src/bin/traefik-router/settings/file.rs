@@ -11,16 +11,21 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args as _, Command};
 use toml_edit::{Document, TomlError, Value};
 
-use super::options::{Settings, keys, needed_store};
+use super::options::{self, Settings, needed_store};
 use crate::store::Store;
 
 /// The file that is read where none is named.
 const DEFAULT: &str = "traefik-router.toml";
 
 pub(super) struct File {
-    pub(super) path: PathBuf,
-    /// The values of each option, by its id.
-    values: BTreeMap<String, Vec<OsString>>,
+    path: PathBuf,
+    /// What it says, by the options' ids.
+    keys: BTreeMap<String, Key>,
+}
+
+struct Key {
+    line: usize,
+    values: Vec<OsString>,
 }
 
 impl File {
@@ -38,33 +43,38 @@ impl File {
             }
         };
         let folder = path.parent().unwrap_or(Path::new(""));
-        let values =
-            parse(&text, folder).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self { path, values })
+        let keys = parse(&text, folder).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { path, keys })
     }
 
     pub(super) fn values(&self, option: &str) -> &[OsString] {
-        self.values.get(option).map_or(&[], Vec::as_slice)
+        self.keys.get(option).map_or(&[], |key| &key.values)
+    }
+
+    /// Why a key can't stand there, with its place. `None` if it does not.
+    pub(super) fn refusal(&self, option: &str, why: &str) -> Option<String> {
+        let (path, line) = (self.path.display(), self.keys.get(option)?.line);
+        let name = option.replace('_', "-");
+        Some(format!("{path}: line {line}: `{name}` {why}"))
     }
 }
 
 /// Reads a configuration file. The error names the line, and never shows it: a password may stand there
 /// by mistake.
-fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Vec<OsString>>, String> {
-    let in_line = |start: usize, why: &str| {
-        let line = text[..start.min(text.len())].matches('\n').count() + 1;
-        format!("line {line}: {}", why.trim_end())
-    };
+fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Key>, String> {
+    let line_at = |start: usize| text[..start.min(text.len())].matches('\n').count() + 1;
+    let in_line = |start: usize, why: &str| format!("line {}: {}", line_at(start), why.trim_end());
     let document = Document::parse(text).map_err(|error: TomlError| {
         let start = error.span().map_or(0, |span| span.start);
         in_line(start, error.message())
     })?;
-    let options = keys();
+    let options = options::keys();
     let backend = document.get("backend").and_then(|item| item.as_str());
-    let mut values = BTreeMap::new();
+    let mut keys = BTreeMap::new();
     for (key, item) in document.iter() {
         let span = document.key(key).and_then(|key| key.span());
-        let fail = |why: &str| in_line(span.clone().map_or(0, |span| span.start), why);
+        let start = span.map_or(0, |span| span.start);
+        let fail = |why: &str| in_line(start, why);
         let option = options.iter().find(|option| option.get_long() == Some(key));
         let Some(option) = option else {
             return Err(fail(&format!("unknown field `{}`", key.escape_debug())));
@@ -87,9 +97,13 @@ fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Vec<OsString>>, S
         let found = found
             .into_iter()
             .map(|value| rebased(option, value, folder));
-        values.insert(option.get_id().to_string(), found.collect());
+        let key = Key {
+            line: line_at(start),
+            values: found.collect(),
+        };
+        keys.insert(option.get_id().to_string(), key);
     }
-    Ok(values)
+    Ok(keys)
 }
 
 /// A value as it would stand on the command line, if it has the right type.
@@ -174,7 +188,7 @@ mod tests {
     fn paths_follow_the_configuration_file() {
         let text = "backend = \"toml:rules.toml\"\napi-user = \"a\"\ntimeout = 5\n\
                     traefik-bin = \"traefik\"\napi-ca-file = \"ca.pem\"\napi-url = [\"b\", \"c\"]\n";
-        let values = parse(text, Path::new("/etc/x")).unwrap();
+        let keys = parse(text, Path::new("/etc/x")).unwrap();
         for (option, expected) in [
             ("backend", &["toml:/etc/x/rules.toml"][..]),
             ("api_user", &["a"]),
@@ -183,7 +197,7 @@ mod tests {
             ("api_ca_file", &["/etc/x/ca.pem"]),
             ("api_url", &["b", "c"]),
         ] {
-            assert_eq!(values[option], expected, "{option}");
+            assert_eq!(keys[option].values, expected, "{option}");
         }
     }
 }

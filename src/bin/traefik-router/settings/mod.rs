@@ -10,14 +10,14 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ErrorKind, Result};
+use clap::error::{ContextKind, ContextValue, ErrorKind, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches as _};
 
 pub(crate) use self::chp::Options as ChpOptions;
 use self::file::File;
 pub(crate) use self::options::{Settings, shared_by};
-use self::options::{keys, needed_store, partner};
+use self::options::{keys, needed_store, partner, partners};
 pub(crate) use self::resolved::Resolved;
 
 /// Parses a command line. What the environment and the configuration file say is put before the options
@@ -26,30 +26,51 @@ pub(crate) fn parse(program: &Command, arguments: &[OsString]) -> Result<(ArgMat
     let lenient = program.clone().ignore_errors(true);
     let given = lenient.try_get_matches_from(arguments)?;
     let (depth, command, given) = innermost(program, &given);
-    let mut all = arguments.to_vec();
+    let with = |added: &[(String, OsString)]| {
+        let mut all = arguments.to_vec();
+        all.splice(
+            depth..depth,
+            added.iter().map(|(_, argument)| argument.clone()),
+        );
+        program.clone().try_get_matches_from(all)
+    };
     let mut file = None;
+    let mut all = Vec::new();
     if command.get_arguments().any(|arg| arg.get_id() == "config") {
         let named = given.get_one::<PathBuf>("config").cloned();
         let read = File::read(named.or_else(|| variable("TRAEFIK_ROUTER_CONFIG").map(Into::into)));
         let read = file.insert(read.map_err(refused)?);
-        all.splice(depth..depth, added(command, given, read)?);
+        all = added(command, given, read)?;
     }
-    let matches = program.clone().try_get_matches_from(all).map_err(|error| {
-        let is_from_file = error.kind() == ErrorKind::MissingRequiredArgument
-            && program.clone().try_get_matches_from(arguments).is_ok();
-        match (file, error.get(ContextKind::InvalidArg)) {
-            (Some(file), Some(missing)) if is_from_file => refused(format!(
-                "{}: its keys go together with {missing}, which is not given",
-                file.path.display()
-            )),
-            _ => error,
-        }
+    let matches = with(&all).map_err(|error| {
+        let missing = missing(&error);
+        let Some(first) = missing.first().filter(|_| with(&[]).is_ok()) else {
+            return error;
+        };
+        let needs_it = |one: &&(String, OsString)| {
+            let alone = with(std::slice::from_ref(*one));
+            alone.is_err_and(|error| self::missing(&error).contains(first))
+        };
+        let key = all.iter().find(needs_it);
+        let why = format!("needs {} beside it", missing.join(" and "));
+        let refusal = key.and_then(|(option, _)| file.as_ref()?.refusal(option, &why));
+        refusal.map_or(error, refused)
     })?;
     let mut settings = Settings::from_arg_matches(innermost(program, &matches).2)?;
     if command.get_name() == "chp" {
         settings.remarks = chp::remarks(command, given).map_err(refused)?;
     }
     Ok((matches, settings))
+}
+
+/// The options that go together with those that are given, and are not given.
+fn missing(error: &Error) -> Vec<String> {
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+            missing.clone()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The command that was called, and the place of its options on the command line.
@@ -65,8 +86,8 @@ fn innermost<'a>(
     (depth, innermost, matches)
 }
 
-/// The options that are not on the command line, and have an effect beside those that are.
-fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<OsString>> {
+/// The options that are not on the command line, and have an effect beside those that are, with their ids.
+fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<(String, OsString)>> {
     let source = |id: &str| given.value_source(id);
     let excluded: Vec<_> = (command.get_arguments())
         .filter(|option| source(option.get_id().as_str()) == Some(ValueSource::CommandLine))
@@ -92,6 +113,9 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<OsStr
         }
         let lacks_partner = partner(command.get_name(), id)
             .is_some_and(|partner| source(partner).is_none() && file.values(partner).is_empty());
+        if let (true, Some(why)) = (lacks_partner, unused(file, id)) {
+            return Err(refused(why));
+        }
         let values = match (id, variable_of(id).and_then(variable)) {
             _ if lacks_partner || excluded.contains(&option.get_id()) => Vec::new(),
             // A password in the environment comes before the file that the configuration names.
@@ -102,10 +126,28 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<OsStr
         for value in values {
             let mut argument = OsString::from(format!("--{name}="));
             argument.push(value);
-            added.push(argument);
+            added.push((id.to_string(), argument));
         }
     }
     Ok(added)
+}
+
+/// Why a key of the file has no effect for any command.
+fn unused(file: &File, option: &str) -> Option<String> {
+    let needed = partners(option)?;
+    if needed
+        .iter()
+        .any(|partner| !file.values(partner).is_empty())
+    {
+        return None;
+    }
+    let needed: Vec<_> = (needed.iter())
+        .map(|partner| format!("`{}`", partner.replace('_', "-")))
+        .collect();
+    file.refusal(
+        option,
+        &format!("has no effect without {}", needed.join(" or ")),
+    )
 }
 
 fn variable_of(option: &str) -> Option<&'static str> {

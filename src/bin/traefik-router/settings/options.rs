@@ -18,6 +18,11 @@ const API: &str =
     "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
 const SERVING: &str = "quorum timeout";
 
+/// A command of each kind, by the options that it takes.
+const COMMANDS: [&str; 7] = [
+    "list", "add", "status", "doctor", "static", "dynamic", "chp",
+];
+
 /// The options that have an effect for a command.
 fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
@@ -53,10 +58,20 @@ fn contains(options: &[&str], id: &str) -> bool {
 pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("static", "timeout") => Some("throttle"),
-        ("doctor", "public_url") | ("add" | "delete", "timeout") => Some("api_url"),
+        ("add" | "delete" | "doctor", "public_url") => Some("api_url"),
+        ("add" | "delete", "timeout") => Some("api_url"),
         ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
         _ => None,
     }
+}
+
+/// The options one of which another option needs for some command to use it. `None` if a command uses it
+/// without any.
+pub(super) fn partners(option: &str) -> Option<Vec<&'static str>> {
+    let takers = COMMANDS
+        .iter()
+        .filter(|name| contains(taken_by(name), option));
+    takers.map(|command| partner(command, option)).collect()
 }
 
 /// A program with the options that its commands share.
@@ -103,7 +118,7 @@ pub(super) fn needed_store(option: &Arg, backend: Option<&str>) -> Option<&'stat
 #[derive(Args, Default)]
 pub(crate) struct Settings {
     /// Store the change, and ask no Traefik whether it serves it.
-    #[arg(long, action = ArgAction::SetTrue, conflicts_with_all = API.split(' ').chain(SERVING.split(' ')))]
+    #[arg(long, action = ArgAction::SetTrue, conflicts_with_all = API.split(' ').chain(SERVING.split(' ')).chain(["public_url"]))]
     pub(crate) no_wait: Option<bool>,
     /// Print JSON, for programs.
     #[arg(long, action = ArgAction::SetTrue)]
@@ -241,8 +256,7 @@ mod tests {
             .get_arguments()
             .map(|arg| arg.get_id().as_str())
             .collect();
-        let commands = ["list", "add", "status", "doctor", "static", "chp"];
-        let taken = commands.iter().flat_map(|command| taken_by(command));
+        let taken = COMMANDS.iter().flat_map(|command| taken_by(command));
         assert_eq!(
             taken
                 .flat_map(|options| options.split(' '))
