@@ -1,7 +1,7 @@
 //! What route churn costs: our own share, without a Traefik, and with one.
 //!
 //! `cargo bench` runs all; `cargo bench -- toml/add` some. With Traefik the time is that of a
-//! change until it is served. Traefik and etcd come from `cargo xtask tools --all`.
+//! change until it is served. Traefik and etcd come from `cargo xtask tools traefik etcd-3.5`.
 
 #![allow(
     missing_docs,

@@ -1,7 +1,7 @@
 //! Two Routers on one etcd: what one of them adds, the other one hears of.
 //!
 //! Wants an etcd at http://127.0.0.1:2379, or where ETCD_URL says, and Traefik on PATH or where
-//! TRAEFIK_BIN says; `cargo xtask tools --all` gets both.
+//! TRAEFIK_BIN says; `cargo xtask tools traefik etcd-3.5` gets both.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Starts a Traefik, leads `/user/zoe/` to a server on port 9001, and stops when Enter is pressed.
 //!
-//! Traefik is the one on PATH, or the one that TRAEFIK_BIN names; `cargo xtask tools` gets one.
+//! Traefik is the one on PATH, or the one that TRAEFIK_BIN names; `cargo xtask tools traefik` gets one.
 
 use std::path::PathBuf;
 

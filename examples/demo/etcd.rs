@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use kit::Server;
 use kit::etcd::Cluster;
 use kit::terminal::green;
 use kit::tools::{ETCD, TRAEFIK};
+use kit::{Server, ensure};
 use traefik_router::etcd::Client;
 use traefik_router::{Builder, Etcd, KvBackend, Router};
 
-use crate::stage::{NOBODY, Proxy, ensure, ready, served, step, title};
+use crate::stage::{NOBODY, Proxy, ready, served, step, title};
 use crate::{Result, hundred_users};
 
 const PASSWORD: &str = "for-this-demo-only";
 
 pub(crate) fn run() -> Result {
+    let (traefik, etcd) = (TRAEFIK.get()?, ETCD.get()?);
     let folder = tempfile::tempdir()?;
     let servers = ["apple", "pear"].map(Server::named);
     let [apple, pear] = servers.each_ref().map(Server::url);
@@ -22,7 +23,7 @@ pub(crate) fn run() -> Result {
 
     title("Start");
     let start = Instant::now();
-    let store = Cluster::start(&ETCD.find()?);
+    let store = Cluster::start(&etcd);
     step("start", &format!("etcd on {}", store.url()), &ready(start));
     let on_etcd = || -> Result<Builder> {
         let etcd = Etcd::new([store.url()])?;
@@ -34,7 +35,7 @@ pub(crate) fn run() -> Result {
     for (n, (public, api)) in proxies.iter().enumerate() {
         let start = Instant::now();
         let owner = on_etcd()?
-            .traefik_bin(TRAEFIK.find()?)
+            .traefik_bin(&traefik)
             .static_config_file(folder.path().join(format!("traefik-{n}.toml")))
             .public_url(&public.url)
             .traefik_api_url(&api.url)

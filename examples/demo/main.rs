@@ -1,6 +1,6 @@
 //! What the crate does, shown on a real Traefik with real requests: `cargo xtask demo`.
 //!
-//! Traefik is the one that TRAEFIK_BIN names, or the one on PATH; `cargo xtask tools` gets one. With
+//! Traefik is the one that TRAEFIK_BIN names, or the one on PATH, or else the demo gets one. With
 //! `--etcd` the routes are in etcd (ETCD_BIN, or on PATH) and two Traefiks serve them.
 
 #![allow(
@@ -16,13 +16,13 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kit::Server;
 use kit::process::is_alive;
 use kit::terminal::{exit_code, green, human};
 use kit::tools::TRAEFIK;
+use kit::{Server, ensure};
 use traefik_router::{Change, FileBackend, ProcessStatus, Route, Router};
 
-use self::stage::{NOBODY, Proxy, ensure, ready, served, step, title};
+use self::stage::{NOBODY, Proxy, ready, served, step, title};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 
 /// Routes in a file, which one Traefik watches.
 fn file() -> Result {
+    let traefik = TRAEFIK.get()?;
     let folder = tempfile::tempdir()?;
     let servers = ["apple", "pear"].map(Server::named);
     let [apple, pear] = servers.each_ref().map(Server::url);
@@ -51,7 +52,7 @@ fn file() -> Result {
     let (public, api) = (Proxy::new(), Proxy::new());
     let start = Instant::now();
     let router = Router::builder(FileBackend::new(&rules))
-        .traefik_bin(TRAEFIK.find()?)
+        .traefik_bin(traefik)
         .static_config_file(folder.path().join("traefik.toml"))
         .public_url(&public.url)
         .traefik_api_url(&api.url)

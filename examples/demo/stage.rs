@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use kit::client::name_at;
-use kit::ports;
-use kit::terminal::{bold, dim, green, human};
+use kit::terminal::{bold, dim, green, human, println};
+use kit::{ensure, ports};
 use traefik_router::Applied;
 
 use crate::Result;
@@ -47,10 +47,6 @@ impl Proxy {
     pub(crate) fn listens(&self) -> bool {
         ports::is_open(self.port)
     }
-}
-
-pub(crate) fn ensure(holds: bool, otherwise: &str) -> Result {
-    if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
 pub(crate) fn title(text: &str) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use kit::terminal::{green, red};
+use kit::terminal::{green, println, red};
 use kit::tools::workspace;
 
 use crate::{Result, tools};

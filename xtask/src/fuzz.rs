@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use kit::terminal::{bold, green, red};
+use kit::terminal::{bold, green, println, red};
 use kit::tools::{cargo, workspace};
 
 use crate::Result;
@@ -81,7 +81,8 @@ fn build() -> Result<PathBuf> {
     let host = host()?;
     // With --target, the flags are not used for build scripts.
     let status = cargo()
-        .args(["build", "--release", "--bins", "--target", &host])
+        .args(["build", "--locked", "--release", "--bins"])
+        .args(["--target", &host])
         .arg("--manifest-path")
         .arg(home.join("fuzz/Cargo.toml"))
         .arg("--target-dir")

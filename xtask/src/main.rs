@@ -6,16 +6,12 @@
     reason = "a program for a terminal"
 )]
 
-mod compare;
-mod demo;
 mod deny;
 mod fuzz;
-mod jupyterhub;
-mod soak;
 mod suite;
 mod tools;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use kit::terminal::exit_code;
@@ -26,9 +22,9 @@ type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 #[derive(Parser)]
 #[command(
     bin_name = "cargo xtask",
-    after_help = "A program named by TRAEFIK_BIN, ETCD_BIN, CHP_BIN or WRK_BIN is used as it is, or else one \
-                  on PATH, or else the one in target/tools. Colours are off with NO_COLOR and outside a \
-                  terminal."
+    after_help = "A program named by TRAEFIK_BIN, TRAEFIK_3_5_BIN, ETCD_BIN, CHP_BIN or WRK_BIN is used as it \
+                  is, or else one on PATH, or else the one in target/tools. Colours are off with NO_COLOR and \
+                  outside a terminal."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -37,7 +33,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Subcommands {
-    Demo(demo::Options),
+    /// Show what the crate does: a real Traefik, real requests
+    Demo {
+        /// Show what two Traefiks with their routes in etcd do instead
+        #[arg(long)]
+        etcd: bool,
+    },
     /// Get what the tests need, run them all, check every feature
     Test(suite::Options),
     Fuzz(fuzz::Options),
@@ -51,13 +52,10 @@ enum Subcommands {
     Tools(tools::Options),
 }
 
-/// The options of a program that xtask runs. The program reads them, `--help` too.
 #[derive(Args)]
-#[command(
-    disable_help_flag = true,
-    after_help = "The program has more to say: add --help to the command."
-)]
+#[command(disable_help_flag = true)]
 struct ProgramOptions {
+    /// The program's own options; add --help to the command to list them
     #[arg(
         value_name = "OPTIONS",
         trailing_var_arg = true,
@@ -66,45 +64,39 @@ struct ProgramOptions {
     options: Vec<String>,
 }
 
-impl ProgramOptions {
-    fn has(&self, option: &str) -> bool {
-        self.options.iter().any(|one| one == option)
-    }
-
-    /// Whether the program is only to print its help: it needs no other programs then.
-    fn asks_for_help(&self) -> bool {
-        self.has("--help") || self.has("-h")
-    }
-}
-
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Subcommands::Demo(options) => demo::run(&options),
+    exit_code(match Arguments::parse().command {
+        Subcommands::Demo { etcd } => {
+            let demo = ["--package", "traefik-router", "--example", "demo"];
+            let option = etcd.then(|| "--etcd".into());
+            run(&demo, option.as_slice())
+        }
         Subcommands::Test(options) => suite::run(&options),
         Subcommands::Fuzz(options) => fuzz::run(&options),
         Subcommands::Deny(options) => deny::run(&options),
-        Subcommands::Compare(options) => compare::run(&options),
-        Subcommands::Jupyterhub(options) => jupyterhub::run(&options),
-        Subcommands::Soak(options) => soak::run(&options),
+        // Figures of a debug build say nothing.
+        Subcommands::Compare(program) => {
+            run(&["--release", "--package", "compare"], &program.options)
+        }
+        Subcommands::Jupyterhub(program) => {
+            run(&["--package", "jupyterhub-suite"], &program.options)
+        }
+        Subcommands::Soak(program) => run(&["--package", "soak"], &program.options),
         Subcommands::Tools(options) => tools::run(&options),
-    };
-    exit_code(done)
+    })
 }
 
-/// `cargo run` with these options, in the workspace.
-fn cargo_run(options: &[&str]) -> Command {
-    let mut cargo = kit::tools::cargo();
-    cargo
+/// Runs a program of the workspace, which gets the tools that it needs and prints its own errors.
+fn run(program: &[&str], options: &[String]) -> Result {
+    let status = kit::tools::cargo()
         .args(["run", "--quiet", "--manifest-path"])
         .arg(kit::tools::workspace().join("Cargo.toml"))
-        .args(options);
-    cargo
-}
-
-/// Runs a program, which prints its own errors.
-fn succeeds(command: &mut Command, what: &str) -> Result {
-    match command.status()? {
-        status if status.success() => Ok(()),
-        status => Err(format!("{what} failed ({status})").into()),
+        .args(program)
+        .arg("--")
+        .args(options)
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo run {}: {status}", program.join(" ")).into()),
     }
 }

@@ -1,13 +1,13 @@
 //! `cargo xtask test`: all tests, every feature, and the bound on dependencies.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use kit::terminal::{bold, green, human, red};
+use kit::terminal::{bold, eprintln, green, human, println, red};
 use kit::tools::{cargo, workspace};
 
 use crate::{Result, tools};
@@ -18,37 +18,44 @@ const CASES: u32 = 256;
 const FEW_CASES: u32 = 64;
 /// How many tests run at a time, as libtest has it.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// The tests that answer within two minutes, where all is built: those that need no Traefik, and some against
-/// Traefik and a file.
-const QUICK: &[&[&str]] = &[
-    &[
-        "--lib",
-        "--bins",
-        "--test",
-        "architecture",
-        "--test",
-        "links",
-        "--test",
-        "shell",
-        "--",
-        // It waits for 35 s.
-        "--skip",
-        "client_reading_nothing_is_disconnected",
-    ],
-    &[
-        "--test",
-        "it",
-        "--",
-        "conformance::memory",
-        "conformance::toml",
-        "data::toml",
-        "errors::toml",
-        "hostile::toml",
-        "life::toml",
-        "nesting::toml",
-        "protocols::toml",
-        "routing::toml",
-    ],
+/// The variable that says how many random cases a property is tried with.
+const PROPTEST_CASES: &str = "PROPTEST_CASES";
+/// The tests that answer within two minutes, where all is built. Those of the shell need Traefik and etcd.
+const QUICK: [(&str, &[&str]); 2] = [
+    (
+        "unit tests, shell",
+        &[
+            "--lib",
+            "--bins",
+            "--test",
+            "architecture",
+            "--test",
+            "links",
+            "--test",
+            "shell",
+            "--",
+            // It waits for 35 s.
+            "--skip",
+            "client_reading_nothing_is_disconnected",
+        ],
+    ),
+    (
+        "against Traefik and a file",
+        &[
+            "--test",
+            "it",
+            "--",
+            "conformance::memory",
+            "conformance::toml",
+            "data::toml",
+            "errors::toml",
+            "hostile::toml",
+            "life::toml",
+            "nesting::toml",
+            "protocols::toml",
+            "routing::toml",
+        ],
+    ),
 ];
 
 #[derive(Args)]
@@ -62,39 +69,29 @@ pub(crate) fn run(options: &Options) -> Result {
     let traefik = tools::traefik()?;
     tools::show("traefik", &traefik);
     let suite = Suite {
-        traefik: traefik.path.into(),
+        traefik: traefik.path,
     };
     let mut summary = Summary::default();
+    show_if_there("etcd-3.5", tools::etcd_3_5());
     if options.quick {
-        for tests in QUICK {
-            let name = tests.iter().find(|word| !word.starts_with("--"));
-            let name = format!("tests: {}", name.unwrap_or(&"all"));
-            summary.record(&name, || {
-                suite.test(&[&["--all-features"], *tests].concat(), FEW_CASES)
+        for (name, tests) in QUICK {
+            summary.record(name, || {
+                suite.test(&[&["--all-features"], tests].concat(), Some(FEW_CASES))
             });
         }
         return summary.tell();
     }
-    for (name, tool) in [
-        ("traefik", tools::traefik_3_5()),
-        ("etcd", tools::etcd_3_4()),
-        ("etcd", tools::etcd_3_5()),
-    ] {
-        match tool {
-            Ok(tool) => tools::show(name, &tool),
-            // Whatever needs it will fail, and the rest is worth running.
-            Err(error) => eprintln!("{} {error}", red("warning:")),
-        }
-    }
+    show_if_there("etcd-3.4", tools::etcd_3_4());
+    show_if_there("traefik-3.5", tools::traefik_3_5());
     summary.record("tests, all features", || {
-        suite.test(&["--workspace", "--all-features"], CASES)
+        suite.test(&["--workspace", "--all-features"], Some(CASES))
     });
     // The tests against Traefik and etcd run once.
     summary.record("unit tests, default features", || {
-        suite.test(&["--lib"], FEW_CASES)
+        suite.test(&["--lib"], Some(FEW_CASES))
     });
     summary.record("doc tests, default features", || {
-        suite.test(&["--doc"], FEW_CASES)
+        suite.test(&["--doc"], None)
     });
     for (features, targets) in [
         ("", &["--all-targets"][..]),
@@ -114,6 +111,14 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     summary.record("crates in a default build", || suite.crates());
     summary.tell()
+}
+
+/// Without a tool the tests that need it fail, and the others are worth running.
+fn show_if_there(name: &str, tool: Result<tools::Tool>) {
+    match tool {
+        Ok(tool) => tools::show(name, &tool),
+        Err(error) => eprintln!("{} {error}", red("warning:")),
+    }
 }
 
 /// What each part of the run has come to, and how long it took.
@@ -153,7 +158,7 @@ impl Summary {
 }
 
 struct Suite {
-    traefik: OsString,
+    traefik: PathBuf,
 }
 
 impl Suite {
@@ -172,11 +177,14 @@ impl Suite {
         cargo
     }
 
-    /// Runs tests, each property with so many random cases; says how many tests there were.
-    fn test(&self, options: &[&str], cases: u32) -> Result<String> {
+    /// Runs tests, each property with so many random cases unless the user has said how many; says how
+    /// many tests there were.
+    fn test(&self, options: &[&str], cases: Option<u32>) -> Result<String> {
         let mut cargo = self.cargo("test");
+        if let (Some(cases), None) = (cases, std::env::var_os(PROPTEST_CASES)) {
+            cargo.env(PROPTEST_CASES, cases.to_string());
+        }
         cargo
-            .env("PROPTEST_CASES", cases.to_string())
             .arg("--no-fail-fast")
             .args(options)
             .stdout(Stdio::piped());

@@ -8,55 +8,48 @@ mod programs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::terminal::dim;
-use kit::tools::Program;
+use clap::builder::PossibleValuesParser;
+use kit::terminal::{dim, println};
+use kit::tools::{
+    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEER, Program, TRAEFIK, TRAEFIK_3_5, WRK,
+};
 
 use self::fetch::output_of;
-pub(crate) use self::hub::{configurable_http_proxy, jupyterhub, peer};
-pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, traefik, traefik_3_5, wrk};
+use self::hub::{configurable_http_proxy, jupyterhub, peer};
+use self::programs::wrk;
+pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, traefik, traefik_3_5};
 use crate::Result;
 
-/// Put Traefik into target/tools, unless there is one already
+type Get = fn() -> Result<Tool>;
+
+const TOOLS: [(&str, Get); 9] = [
+    (TRAEFIK.tool, traefik),
+    (TRAEFIK_3_5.tool, traefik_3_5),
+    (ETCD_3_4.tool, etcd_3_4),
+    (ETCD.tool, etcd_3_5),
+    (CONFIGURABLE_HTTP_PROXY.tool, configurable_http_proxy),
+    (WRK.tool, wrk),
+    (JUPYTERHUB.tool, jupyterhub),
+    (PEER.tool, peer),
+    ("cargo-deny", cargo_deny),
+];
+
+/// Put programs into target/tools, unless they are there
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Get Traefik 3.5, etcd 3.4 and 3.5 too, which the tests need
-    #[arg(long)]
-    all: bool,
-    /// Get jupyterhub-traefik-proxy too, which benchmarks compare with
-    #[arg(long)]
-    peer: bool,
-    /// Get cargo-deny too, built from crates.io
-    #[arg(long)]
-    deny: bool,
-    /// Get JupyterHub with its tests, and configurable-http-proxy too
-    #[arg(long)]
-    hub: bool,
-    /// Get configurable-http-proxy and wrk too, for compare --serving
-    #[arg(long)]
-    serving: bool,
+    #[arg(
+        value_name = "NAME",
+        required = true,
+        value_parser = PossibleValuesParser::new(TOOLS.map(|(name, _)| name))
+    )]
+    names: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    show("traefik", &traefik()?);
-    if options.all {
-        show("traefik", &traefik_3_5()?);
-        show("etcd", &etcd_3_4()?);
-        show("etcd", &etcd_3_5()?);
-    }
-    if options.deny {
-        show("cargo-deny", &cargo_deny()?);
-    }
-    if options.peer {
-        show("peer", &peer()?);
-    }
-    if options.hub {
-        show("jupyterhub", &jupyterhub()?);
-    }
-    if options.hub || options.serving {
-        show("chp", &configurable_http_proxy()?);
-    }
-    if options.serving {
-        show("wrk", &wrk()?);
+    for (name, get) in TOOLS {
+        if options.names.iter().any(|wanted| wanted == name) {
+            show(name, &get()?);
+        }
     }
     Ok(())
 }
@@ -70,7 +63,7 @@ pub(crate) struct Tool {
 
 pub(crate) fn show(name: &str, tool: &Tool) {
     let (path, version) = (tool.path.display(), &tool.version);
-    println!("{name:<10} {version:<9} {path} {}", dim(tool.origin));
+    println!("{name:<11} {version:<9} {path} {}", dim(tool.origin));
 }
 
 impl Tool {

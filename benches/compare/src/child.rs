@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
-use compare::Result;
 use serde_json::Value;
+
+use crate::Result;
 
 /// Ends when this is dropped, or when we end: its input closes then.
 pub(super) struct Child {

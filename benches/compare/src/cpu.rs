@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 
-use compare::Result;
+use crate::Result;
 
 /// Linux counts in hundredths of a second.
 const TICK_MS: f64 = 10.0;

@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use compare::Result;
-use compare::http::{Connection, base64};
-use compare::programs::{Etcd, Program, free_port, wait_for};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kit::etcd::Cluster;
+use kit::{Connection, Process, ports};
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Change, MemoryBackend, Router};
 
+use crate::Result;
 use crate::cpu::Meter;
 use crate::ours::{self, PUSH, other, route};
 
@@ -34,7 +36,7 @@ pub(super) struct Plan<'a> {
     pub(super) bulk: &'a [usize],
     pub(super) folder: &'a Path,
     pub(super) traefik: &'a Path,
-    pub(super) etcd: Option<Etcd>,
+    pub(super) etcd: Option<Cluster>,
     /// The static configuration that the library wrote: its text, folder and ports (routes, API,
     /// etcd).
     pub(super) theirs: (&'a str, &'a Path, [u16; 3]),
@@ -46,8 +48,8 @@ pub(super) struct Floor {
     generation: u64,
     store: Store,
     pub(super) cpu: Meter,
-    _traefik: Program,
-    _etcd: Option<Etcd>,
+    _traefik: Process,
+    _etcd: Option<Cluster>,
 }
 
 /// What each command writes.
@@ -74,14 +76,14 @@ struct Operation {
 impl Floor {
     /// Lets the library fill the store and make each change once, to see what it writes.
     pub(super) fn start(plan: Plan<'_>) -> Result<Self> {
-        let (public, api) = (free_port()?, free_port()?);
-        let etcd_url = plan.etcd.as_ref().map(Etcd::url);
+        let (public, api) = (ports::free(), ports::free());
+        let etcd_url = plan.etcd.as_ref().map(Cluster::url);
         let memory = MemoryBackend::new();
         let builder = || -> Result<_> {
             Ok(match plan.backend {
                 PUSH => Router::builder(memory.clone()),
                 backend => {
-                    let store = ours::store(backend, plan.folder, etcd_url.as_deref())?;
+                    let store = ours::store(backend, plan.folder, etcd_url)?;
                     Router::builder(store)
                 }
             })
@@ -96,16 +98,16 @@ impl Floor {
 
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut text = moved(text);
-        let etcd_port = plan.etcd.as_ref().map_or(0, |etcd| etcd.port);
+        let etcd_port = plan.etcd.as_ref().map_or(0, Cluster::port);
         for (theirs, own) in ports.into_iter().zip([public, api, etcd_port]) {
             text = text.replace(&at(theirs), &at(own));
         }
         let config = plan.folder.join("static.toml");
         fs::write(&config, text)?;
-        let traefik = Program::traefik(plan.traefik, &config, &plan.folder.join("traefik.log"))?;
-        wait_for(Duration::from_secs(20), "Traefik", || {
+        let mut traefik = start_traefik(&plan, &config);
+        traefik.wait_until("Traefik answers", || {
             Connection::new(api, None).get("/api/version").is_ok()
-        })?;
+        });
 
         let router = builder()?
             .public_url(format!("http://127.0.0.1:{public}"))
@@ -223,6 +225,16 @@ fn contains(body: &[u8], wanted: &[u8]) -> bool {
     body.windows(wanted.len()).any(|window| window == wanted)
 }
 
+fn start_traefik(plan: &Plan<'_>, config: &Path) -> Process {
+    let mut command = Command::new(plan.traefik);
+    command.arg(format!("--configFile={}", config.display()));
+    if std::env::var_os("GOGC").is_none() {
+        // As the library starts it.
+        command.env("GOGC", "400");
+    }
+    Process::start(&mut command, &plan.folder.join("traefik.log"))
+}
+
 /// Gives this Traefik what the library has for its own beside the routes: in files that only it reads,
 /// or the certificate among the routes.
 fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Result {
@@ -300,8 +312,8 @@ fn record_push(plan: &Plan<'_>, router: &Router, memory: &MemoryBackend) -> Resu
     Ok(Store::Push { bodies })
 }
 
-fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Etcd) -> Result<Store> {
-    let mut connection = Connection::new(etcd.port, None);
+fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Cluster) -> Result<Store> {
+    let mut connection = Connection::new(etcd.port(), None);
     let (mut before, mut steps) = (BTreeMap::<String, String>::new(), BTreeMap::new());
     record(plan, router, &mut |command| {
         let now = traefik_keys(&mut connection)?;
@@ -330,7 +342,7 @@ fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Etcd) -> Result<Store> {
 
 /// The keys that Traefik reads, in plain text, with values as the gateway shows them.
 fn traefik_keys(connection: &mut Connection) -> Result<BTreeMap<String, String>> {
-    let (from, to) = (base64(b"traefik/"), base64(b"traefik0"));
+    let (from, to) = (STANDARD.encode("traefik/"), STANDARD.encode("traefik0"));
     let body = json!({"key": from, "range_end": to}).to_string();
     let (status, answer) = connection.post("/v3/kv/range", body.as_bytes())?;
     let answer: Value = serde_json::from_slice(answer)?;
@@ -339,7 +351,10 @@ fn traefik_keys(connection: &mut Connection) -> Result<BTreeMap<String, String>>
     }
     let found = answer["kvs"].as_array().map(Vec::as_slice).unwrap_or(&[]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-    let pair = |pair: &Value| Ok((plain(&text(&pair["key"]))?, text(&pair["value"])));
+    let pair = |pair: &Value| {
+        let key = STANDARD.decode(text(&pair["key"]))?;
+        Ok((String::from_utf8(key)?, text(&pair["value"])))
+    };
     found.iter().map(pair).collect()
 }
 
@@ -372,10 +387,10 @@ fn transactions(operations: &[Operation], generation: &str) -> Vec<Vec<u8>> {
             lists.push(Vec::new());
         }
         let list = group.iter().map(|operation| {
-            let key = base64(operation.key.as_bytes());
+            let key = STANDARD.encode(&operation.key);
             match &operation.value {
                 _ if operation.key.ends_with(GENERATION) => {
-                    json!({"request_put": {"key": key, "value": base64(generation.as_bytes())}})
+                    json!({"request_put": {"key": key, "value": STANDARD.encode(generation)}})
                 }
                 Some(value) => json!({"request_put": {"key": key, "value": value}}),
                 None => json!({"request_delete_range": {"key": key}}),
@@ -399,49 +414,9 @@ fn with_generation(text: &str, generation: &str) -> Result<String> {
     Ok([&text[..start], generation, &text[end..]].concat())
 }
 
-fn plain(base64: &str) -> Result<String> {
-    let mut bytes = Vec::new();
-    for four in base64.as_bytes().chunks(4) {
-        let mut bits = 0;
-        let mut count = 0;
-        for &letter in four.iter().filter(|&&letter| letter != b'=') {
-            let value = match letter {
-                b'A'..=b'Z' => letter - b'A',
-                b'a'..=b'z' => letter - b'a' + 26,
-                b'0'..=b'9' => letter - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return Err("no base64".into()),
-            };
-            bits = bits << 6 | u32::from(value);
-            count += 1;
-        }
-        bits <<= 6 * (4 - count);
-        let three = [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8];
-        bytes.extend_from_slice(&three[..count.max(1) - 1]);
-    }
-    Ok(String::from_utf8(bytes)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_there_and_back() {
-        for (text, coded) in [
-            ("", ""),
-            ("a", "YQ=="),
-            ("ab", "YWI="),
-            ("abc/?", "YWJjLz8="),
-        ] {
-            assert_eq!(base64(text.as_bytes()), coded);
-            assert_eq!(
-                plain(coded).map_err(|e| e.to_string()),
-                Ok(text.to_string())
-            );
-        }
-    }
 
     #[test]
     fn transactions_keep_routers_whole() {

@@ -18,20 +18,23 @@ mod plot;
 mod report;
 mod serving;
 mod sides;
+mod stats;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser as _;
-use compare::Result;
-use compare::programs::Folder;
-use kit::terminal::{human, red};
-use kit::tools;
+use kit::terminal::{exit_code, human};
+use kit::{Folder, tools};
 use serde_json::{Map, Value, json};
 
 use self::options::{Arguments, Options, Part};
 use self::sides::Sides;
+
+/// The error says what failed, for a person.
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const SINGLE: [&str; 3] = ["add", "change", "delete"];
 
@@ -49,13 +52,12 @@ fn main() -> ExitCode {
         None if arguments.options.serving => serving::run(arguments.options),
         None => run(arguments.options),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{} {error}", red("error:"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(done)
+}
+
+/// Prints what is being done, and how long after the start.
+fn say(start: Instant, text: &str) {
+    eprintln!("[{:>4.0} s] {text}", start.elapsed().as_secs_f64());
 }
 
 fn run(options: Options) -> Result {
@@ -72,16 +74,19 @@ fn run(options: Options) -> Result {
     };
     for backend in run.options.backends.clone() {
         for routes in run.sizes(&backend) {
-            if let Err(error) = run.table(&backend, routes) {
-                run.say(&format!("{backend}, {routes} routes: {error}"));
-                run.failures
-                    .push(format!("{backend}, {routes} routes: {error}"));
+            // A program that does not start panics.
+            let done = catch_unwind(AssertUnwindSafe(|| run.table(&backend, routes)));
+            let done = done.unwrap_or_else(|_| Err("a panic; its message is above".into()));
+            if let Err(error) = done {
+                let failure = format!("{backend}, {routes} routes: {error}");
+                say(start, &failure);
+                run.failures.push(failure);
             }
             // What there is, in case the rest fails.
             report::save(&run.rows)?;
         }
     }
-    run.say(&format!("done after {}", human(start.elapsed())));
+    say(start, &format!("done after {}", human(start.elapsed())));
     println!("{}", report::markdown(&run.rows));
     println!("{}", report::targets(&run.rows));
     match run.failures.as_slice() {
@@ -102,9 +107,9 @@ impl Programs {
         let etcd = options.backends.iter().any(|backend| backend == "etcd");
         let peer = !options.no_peer;
         Ok(Self {
-            traefik: tools::TRAEFIK.find()?,
-            etcd: etcd.then(|| tools::ETCD.find()).transpose()?,
-            peer: peer.then(|| tools::PEER.find()).transpose()?,
+            traefik: tools::TRAEFIK.get()?,
+            etcd: etcd.then(|| tools::ETCD.get()).transpose()?,
+            peer: peer.then(|| tools::PEER.get()).transpose()?,
         })
     }
 }
@@ -166,10 +171,6 @@ struct Run {
 }
 
 impl Run {
-    fn say(&self, text: &str) {
-        eprintln!("[{:>4.0} s] {text}", self.start.elapsed().as_secs_f64());
-    }
-
     fn sizes(&self, backend: &str) -> Vec<usize> {
         match &self.options.routes {
             Some(routes) => routes.clone(),
@@ -225,7 +226,7 @@ impl Run {
     /// Measures everything for one backend and one number of routes.
     fn table(&mut self, backend: &str, routes: usize) -> Result {
         let amount = self.amount(backend, routes);
-        self.say(&format!("{backend}, {routes} routes: starting"));
+        say(self.start, &format!("{backend}, {routes} routes: starting"));
         let mut sides = Sides::start(&self.programs, &self.folder, backend, routes, &amount)?;
         if routes > 1_000 && self.options.wants("apply") {
             let mut row = Row::new(&format!("apply {routes}"), backend, 0);
@@ -238,9 +239,10 @@ impl Run {
         for round in 0..amount.rounds {
             if round % 20 == 0 {
                 let rounds = amount.rounds;
-                self.say(&format!(
-                    "{backend}, {routes} routes: round {round} of {rounds}"
-                ));
+                say(
+                    self.start,
+                    &format!("{backend}, {routes} routes: round {round} of {rounds}"),
+                );
             }
             for row in &mut rows {
                 let case = row.case.clone();
@@ -298,7 +300,10 @@ impl Run {
         with_peer: bool,
         amount: &Amount,
     ) -> Result {
-        self.say(&format!("{backend}, {routes} routes: {count} at once"));
+        say(
+            self.start,
+            &format!("{backend}, {routes} routes: {count} at once"),
+        );
         let mut apply = Row::new(&format!("apply {count}"), backend, routes);
         let command = format!("bulk {count}");
         let mut concurrent = Row::new(&format!("concurrent {count}"), backend, routes);
@@ -321,12 +326,13 @@ impl Run {
             sides.reset_cpu()?;
         }
         if let Some(peers) = sides.peers.as_mut().filter(|_| with_peer) {
-            self.say(&format!(
-                "{backend}, {routes} routes: the peer adds {count}"
-            ));
+            say(
+                self.start,
+                &format!("{backend}, {routes} routes: the peer adds {count}"),
+            );
             for (n, peer) in peers.iter_mut().enumerate() {
                 let ms = peer.sample(&command)?;
-                self.say(&format!("... which took it {:.1} s", ms / 1e3));
+                say(self.start, &format!("... which took it {:.1} s", ms / 1e3));
                 for row in [&mut apply, &mut concurrent] {
                     if n == 0 {
                         &mut row.peer

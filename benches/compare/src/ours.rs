@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use compare::{Result, stats};
+use kit::process::resident_kilobytes;
 use serde_json::{Value, json};
 use traefik_router::{
     Applied, Backend, Change, Etcd, FileBackend, KvBackend, MemoryBackend, ProcessStatus, Route,
     Router,
 };
 
-use crate::cpu;
+use crate::{Result, cpu, stats};
 
 pub(super) const PASSWORD: &str = "compare-password";
 const THREADS: usize = 64;
@@ -260,11 +260,9 @@ fn thread_cpu() -> Result<f64> {
 
 /// CPU of the whole process, dead threads included, and its memory.
 fn usage() -> Result<Value> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let resident = resident.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    let resident = resident_kilobytes(std::process::id())?;
     Ok(json!({
         "cpu_ms": cpu::of_process("self")?,
-        "rss_mb": resident.ok_or("no VmRSS")? * 1024.0 / 1e6,
+        "rss_mb": resident as f64 * 1024.0 / 1e6,
     }))
 }

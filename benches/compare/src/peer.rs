@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use compare::Result;
-use compare::programs::{Etcd, free_port};
+use kit::etcd::Cluster;
+use kit::ports;
 use serde_json::json;
 
+use crate::Result;
 use crate::child::Child;
 
 const SCRIPT: &str = include_str!("peer.py");
@@ -15,7 +16,7 @@ const SCRIPT: &str = include_str!("peer.py");
 pub(super) struct Peer {
     /// Before its etcd, so that it ends first.
     child: Child,
-    _etcd: Option<Etcd>,
+    _etcd: Option<Cluster>,
 }
 
 impl Peer {
@@ -24,7 +25,7 @@ impl Peer {
         traefik: &Path,
         folder: &Path,
         (backend, routes): (&str, usize),
-        etcd: Option<Etcd>,
+        etcd: Option<Cluster>,
         cheap: bool,
     ) -> Result<Self> {
         let script = folder.join("peer.py");
@@ -34,9 +35,9 @@ impl Peer {
         let options = json!({
             "backend": backend,
             "folder": folder,
-            "public": free_port()?,
-            "api": free_port()?,
-            "etcd": etcd.as_ref().map(Etcd::url),
+            "public": ports::free(),
+            "api": ports::free(),
+            "etcd": etcd.as_ref().map(Cluster::url),
             "routes": routes,
             "cheap": cheap,
         });

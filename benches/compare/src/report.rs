@@ -2,14 +2,13 @@
 
 use std::fs;
 
-use compare::Result;
-use compare::stats::quantile;
 use kit::tools;
 use serde_json::{Value, json};
 
-use crate::Row;
 use crate::ours::PUSH;
 use crate::plot::{self, Line, Panel};
+use crate::stats::quantile;
+use crate::{Result, Row};
 
 pub(super) fn at(samples: &[f64], share: f64) -> Option<f64> {
     let value = quantile(&mut samples.to_vec(), share);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use compare::Result;
-use compare::programs::{Etcd, Folder, free_port};
+use kit::etcd::Cluster;
+use kit::{Folder, ports};
 use serde_json::Value;
 
 use crate::child::Child;
@@ -14,7 +14,7 @@ use crate::cpu::Meter;
 use crate::floor::{self, Floor};
 use crate::ours::PUSH;
 use crate::peer::Peer;
-use crate::{Amount, Programs, Row};
+use crate::{Amount, Programs, Result, Row};
 
 /// All sides for one table, ready to be measured.
 pub(crate) struct Sides {
@@ -26,7 +26,7 @@ pub(crate) struct Sides {
     cpu: Meter,
     /// As it comes, and with a cheap hash.
     pub(crate) peers: Option<[Peer; 2]>,
-    _etcd: Option<Etcd>,
+    _etcd: Option<Cluster>,
 }
 
 impl Sides {
@@ -38,13 +38,13 @@ impl Sides {
         amount: &Amount,
     ) -> Result<Self> {
         let sub = |side: &str| folder.sub(&format!("{backend}-{routes}-{side}"));
-        let etcd = |folder: &Path| match &programs.etcd {
-            Some(etcd) if backend == "etcd" => Etcd::start(etcd, folder).map(Some),
-            _ => Ok(None),
+        let etcd = |folder: &Path| {
+            let program = programs.etcd.as_ref().filter(|_| backend == "etcd");
+            program.map(|program| Cluster::durable(program, folder))
         };
         let start =
-            |backend: &str, routes: usize, folder: &Path, etcd: Option<&Etcd>| -> Result<_> {
-                let (public, api) = (free_port()?, free_port()?);
+            |backend: &str, routes: usize, folder: &Path, etcd: Option<&Cluster>| -> Result<_> {
+                let (public, api) = (ports::free(), ports::free());
                 let child = Child::start(
                     "ours",
                     Command::new(std::env::current_exe()?)
@@ -52,9 +52,9 @@ impl Sides {
                         .arg(folder)
                         .args([public.to_string(), api.to_string(), routes.to_string()])
                         .arg(&programs.traefik)
-                        .args(etcd.map(Etcd::url)),
+                        .args(etcd.map(Cluster::url)),
                 )?;
-                let ports = [public, api, etcd.map_or(0, |etcd| etcd.port)];
+                let ports = [public, api, etcd.map_or(0, Cluster::port)];
                 Ok((child, ports))
             };
         let bulk: Vec<usize> = amount.bulk.iter().map(|(count, _)| *count).collect();
@@ -66,13 +66,13 @@ impl Sides {
                 bulk: &bulk,
                 folder,
                 traefik: &programs.traefik,
-                etcd: etcd(folder)?,
+                etcd: etcd(folder),
                 theirs: (&text, own, ports),
             })
             .map_err(|error| format!("the floor: {error}").into())
         };
         let own = sub("ours")?;
-        let own_etcd = etcd(&own)?;
+        let own_etcd = etcd(&own);
         let (ours, ports) = start(backend, routes, &own, own_etcd.as_ref())?;
         let process = ours.ready["traefik"].as_u64().ok_or("no Traefik")?;
         let cpu = Meter::new(process.try_into()?)?;
@@ -91,7 +91,7 @@ impl Sides {
             Some(python) => {
                 let start = |cheap: bool| {
                     let home = sub(if cheap { "cheap" } else { "peer" })?;
-                    let etcd = etcd(&home)?;
+                    let etcd = etcd(&home);
                     let traefik = &programs.traefik;
                     Peer::start(python, traefik, &home, (backend, routes), etcd, cheap)
                 };

@@ -1,7 +1,7 @@
 //! Quantiles.
 
 /// The smallest sample that at least this share of them does not exceed; NaN without samples.
-pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
+pub(crate) fn quantile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
     if share == 0.5 && !samples.is_empty() && samples.len().is_multiple_of(2) {
         let half = samples.len() / 2;

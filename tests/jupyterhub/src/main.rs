@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use compare::Result;
 use kit::terminal::exit_code;
 use kit::{Folder, tools};
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// The name that JupyterHub looks for on PATH.
 const CHP: &str = "configurable-http-proxy";
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result {
+    tools::TRAEFIK.get()?;
+    tools::JUPYTERHUB.get()?;
     let folder = Folder::new()?;
     let _leftovers = Leftovers(folder.sub("bin")?);
     if options.posts {
@@ -93,7 +96,7 @@ impl Side {
     }
 
     fn real(folder: &Folder) -> Result<Self> {
-        let program = tools::CONFIGURABLE_HTTP_PROXY.find()?;
+        let program = tools::CONFIGURABLE_HTTP_PROXY.get()?;
         Self::new(CHP, &[CHP], &program, folder)
     }
 

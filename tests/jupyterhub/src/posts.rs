@@ -3,12 +3,10 @@
 use std::fs;
 use std::time::Instant;
 
-use compare::Result;
-use compare::stats::quantile;
-use kit::terminal::{bold, green};
+use kit::terminal::{bold, green, println};
 use kit::{Connection, Folder, Process, Server, ports};
 
-use crate::{CHP, Side};
+use crate::{CHP, Result, Side};
 
 const ROUTES: usize = 200;
 const ROUNDS: usize = 5;
@@ -30,7 +28,8 @@ pub(super) fn run(sides: &[Side], folder: &Folder) -> Result {
         }
         println!("\n{}", bold(&format!("{together} at a time")));
         for (proxy, times) in proxies.iter().zip(&mut times) {
-            let seconds = quantile(times, 0.5);
+            times.sort_by(f64::total_cmp);
+            let seconds = times[ROUNDS / 2];
             let rate = ROUTES as f64 / seconds;
             let (name, memory) = (proxy.name, proxy.memory()?);
             println!(

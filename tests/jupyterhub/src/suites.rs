@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use compare::Result;
-use kit::terminal::{bold, dim, green, red};
+use kit::terminal::{bold, dim, green, println, red};
 use kit::{Folder, Process, tools};
 use serde_json::Value;
 
-use crate::{Side, write_scripts};
+use crate::{Result, Side, write_scripts};
 
 /// A name, the modules, and whether JupyterHub speaks TLS to its proxy and servers.
 const SUITES: [(&str, &[&str], bool); 2] = [

@@ -169,6 +169,12 @@ impl Cluster {
         &self.nodes[0].url
     }
 
+    /// The port that the first node's clients connect to.
+    pub fn port(&self) -> u16 {
+        let port = self.url().rsplit(':').next().unwrap();
+        port.parse().unwrap()
+    }
+
     /// Kills a node.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].kill();

@@ -1,7 +1,7 @@
 //! Processes: those that tests start, and those that are left.
 
 use std::fs::{self, DirEntry, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -163,6 +163,18 @@ pub fn send_signal(process: u32, signal: &str) {
             stats.iter().all(|stat| stat.contains(") T "))
         });
     }
+}
+
+/// The resident memory of a process, in kilobytes.
+///
+/// # Errors
+///
+/// If the process is gone.
+pub fn resident_kilobytes(process: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = memory.and_then(|memory| memory.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("process {process} has no VmRSS")))
 }
 
 /// Whether a process runs: it is there, and is no zombie.

@@ -1,37 +1,36 @@
-//! What programs print: colours where they are wanted, durations, errors.
+//! What programs print: styled text, durations, errors.
 
 use std::fmt::Display;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Styles are left out where they are not wanted: outside a terminal, and with NO_COLOR.
+pub use anstream::{eprintln, println};
+use anstyle::{AnsiColor, Style};
+
 /// Bold, for titles.
 pub fn bold(text: &str) -> String {
-    painted("1", text)
+    styled(Style::new().bold(), text)
 }
 
 /// Red, for what failed.
 pub fn red(text: &str) -> String {
-    painted("31", text)
+    styled(AnsiColor::Red.on_default(), text)
 }
 
 /// Green, for what is well.
 pub fn green(text: &str) -> String {
-    painted("32", text)
+    styled(AnsiColor::Green.on_default(), text)
 }
 
 /// Dim, for what matters less.
 pub fn dim(text: &str) -> String {
-    painted("2", text)
+    styled(Style::new().dimmed(), text)
 }
 
-fn painted(code: &str, text: &str) -> String {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if unwanted || !std::io::stdout().is_terminal() {
-        text.into()
-    } else {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
+/// Text for [`println!`] and [`eprintln!`] of this module.
+fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
 }
 
 /// A duration as a person reads it: `4.2 ms`, `12 s`.
@@ -46,7 +45,6 @@ pub fn human(duration: Duration) -> String {
 }
 
 /// Prints the error of a program, and returns its exit code.
-#[allow(clippy::print_stderr, reason = "it is for programs for a terminal")]
 pub fn exit_code(done: Result<(), impl Display>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 pub const TRAEFIK: Program = Program {
     variable: "TRAEFIK_BIN",
     name: "traefik",
+    tool: "traefik",
     fetched: "traefik",
-    get: "cargo xtask tools",
 };
 /// Traefik 3.5, which does not know `parentRefs`.
 pub const TRAEFIK_3_5: Program = Program {
     variable: "TRAEFIK_3_5_BIN",
     name: "traefik-3.5",
+    tool: "traefik-3.5",
     fetched: "traefik-3.5",
-    get: "cargo xtask tools --all",
 };
 /// etcd 3.4, which has an older gateway and forgets tokens sooner; or the etcd that the user has.
 pub const ETCD_3_4: Program = Program {
+    tool: "etcd-3.4",
     fetched: "etcd-3.4/etcd",
     ..ETCD
 };
@@ -26,35 +27,29 @@ pub const ETCD_3_4: Program = Program {
 pub const ETCD: Program = Program {
     variable: "ETCD_BIN",
     name: "etcd",
+    tool: "etcd-3.5",
     fetched: "etcd-3.5/etcd",
-    get: "cargo xtask tools --all",
 };
 /// What JupyterHub's routes are served by if nobody chooses another.
 pub const CONFIGURABLE_HTTP_PROXY: Program = Program {
     variable: "CHP_BIN",
     name: "configurable-http-proxy",
+    tool: "configurable-http-proxy",
     fetched: "configurable-http-proxy/node_modules/.bin/configurable-http-proxy",
-    get: "cargo xtask tools --hub",
 };
 /// The load generator wrk.
 pub const WRK: Program = Program {
     variable: "WRK_BIN",
     name: "wrk",
+    tool: "wrk",
     fetched: "wrk/wrk",
-    get: "cargo xtask tools --serving",
 };
 
 /// JupyterHub with its own tests.
-pub const JUPYTERHUB: Python = Python {
-    name: "JupyterHub",
-    folder: "jupyterhub",
-    get: "cargo xtask tools --hub",
-};
+pub const JUPYTERHUB: Python = Python { tool: "jupyterhub" };
 /// What benchmarks compare with.
 pub const PEER: Python = Python {
-    name: "jupyterhub-traefik-proxy",
-    folder: "jupyterhub-traefik-proxy",
-    get: "cargo xtask tools --peer",
+    tool: "jupyterhub-traefik-proxy",
 };
 
 /// A program that tests or benchmarks run.
@@ -64,10 +59,10 @@ pub struct Program {
     pub variable: &'static str,
     /// Its name on PATH.
     pub name: &'static str,
+    /// Its name for `cargo xtask tools`.
+    pub tool: &'static str,
     /// Where it is put below `target/tools`.
     fetched: &'static str,
-    /// The command that puts it there.
-    get: &'static str,
 }
 
 impl Program {
@@ -81,12 +76,20 @@ impl Program {
         self.find().unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Where it is. `cargo xtask tools` gets it first, unless it is there.
+    pub fn get(&self) -> Result<PathBuf, String> {
+        get(self.tool)?;
+        self.find()
+    }
+
     /// Where it is; the error says how to get it.
     pub fn find(&self) -> Result<PathBuf, String> {
         let found = self.named().or_else(|| self.on_path());
         let found = found.or_else(|| Some(self.fetched()).filter(|file| file.is_file()));
-        let (name, get, variable) = (self.name, self.get, self.variable);
-        found.ok_or_else(|| format!("{name} was not found: run `{get}`, or set {variable}"))
+        let (name, tool, variable) = (self.name, self.tool, self.variable);
+        found.ok_or_else(|| {
+            format!("{name} was not found: run `cargo xtask tools {tool}`, or set {variable}")
+        })
     }
 
     /// What its variable says.
@@ -112,17 +115,26 @@ impl Program {
 /// A package of Python in a virtual environment below `target/tools`.
 #[derive(Debug, Clone, Copy)]
 pub struct Python {
-    name: &'static str,
-    folder: &'static str,
-    get: &'static str,
+    /// Its name for `cargo xtask tools`, and its folder below `target/tools`.
+    pub tool: &'static str,
 }
 
 impl Python {
+    /// The Python that imports it. `cargo xtask tools` gets it first, unless it is there.
+    pub fn get(&self) -> Result<PathBuf, String> {
+        get(self.tool)?;
+        self.find()
+    }
+
     /// The Python that imports it; the error says how to get it.
     pub fn find(&self) -> Result<PathBuf, String> {
-        let (name, get) = (self.name, self.get);
-        let python = Some(self.python()).filter(|file| file.is_file());
-        python.ok_or_else(|| format!("{name} was not found: run `{get}`"))
+        let (tool, python) = (self.tool, self.python());
+        match python.is_file() {
+            true => Ok(python),
+            false => Err(format!(
+                "{tool} was not found: run `cargo xtask tools {tool}`"
+            )),
+        }
     }
 
     /// Where `cargo xtask tools` puts its Python.
@@ -132,7 +144,21 @@ impl Python {
 
     /// The virtual environment.
     pub fn folder(&self) -> PathBuf {
-        folder().join(self.folder)
+        folder().join(self.tool)
+    }
+}
+
+/// Runs `cargo xtask tools` for this tool. It prints which version is used.
+fn get(tool: &str) -> Result<(), String> {
+    let status = cargo()
+        .args(["run", "--quiet", "--package", "xtask", "--manifest-path"])
+        .arg(workspace().join("Cargo.toml"))
+        .args(["--", "tools", tool])
+        .status()
+        .map_err(|error| format!("can't run cargo: {error}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo xtask tools {tool}: {status}")),
     }
 }
 

@@ -6,15 +6,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use kit::process::send_signal;
-use kit::{Process, Random};
+use kit::{Process, Random, ensure};
 use traefik_router::etcd::Client;
 use traefik_router::{Backend as _, Error, ErrorKind, Etcd, FileBackend, KvBackend, Route, Router};
 
-use crate::{Result, Store, Tally, ensure};
+use crate::{Result, Store, Tally, locked};
 
 const FILE: [Fault; 5] = [
     Fault::OtherWriter,
@@ -56,10 +56,6 @@ pub(super) struct Faults<'a> {
     come: Mutex<BTreeMap<Fault, usize>>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<'a> Faults<'a> {
     pub(super) fn new(store: &'a Store, folder: &'a Path, seed: u64) -> Self {
         Self {
@@ -99,7 +95,7 @@ impl<'a> Faults<'a> {
         std::thread::sleep(Duration::from_millis(self.below(milliseconds)));
     }
 
-    /// One after the other, until it is over.
+    /// One after the other, until it is over or one could not be provoked.
     pub(super) fn come(&self, target: &str, tally: &Tally) {
         let faults: &[Fault] = match self.store.etcd {
             None => &FILE,
@@ -110,7 +106,7 @@ impl<'a> Faults<'a> {
             let fault = faults[self.below(faults.len() as u64) as usize];
             match self.provoke(fault, target) {
                 Ok(()) => *locked(&self.come).entry(fault).or_default() += 1,
-                Err(error) => tally.fail(format!("{fault:?}: {error}")),
+                Err(error) => return tally.fail(format!("{fault:?}: {error}")),
             }
         }
     }

@@ -12,16 +12,17 @@ mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use kit::client::name_at;
 use kit::etcd::Cluster;
-use kit::terminal::{bold, exit_code, green};
+use kit::terminal::{bold, exit_code, green, println};
 use kit::tools::{ETCD, TRAEFIK};
-use kit::{Folder, Server, ports};
+use kit::{Folder, Server, ensure, ports};
 use traefik_router::{Backend, Change, Etcd, FileBackend, KvBackend, ProcessStatus, Router};
 
 use self::faults::{Faults, write_until_killed};
@@ -110,24 +111,37 @@ struct Tally {
 impl Tally {
     fn fail(&self, what: String) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        let mut first = self.first_failure.lock().unwrap_or_else(|e| e.into_inner());
-        first.get_or_insert(what);
+        locked(&self.first_failure).get_or_insert(what);
     }
 
     fn goes_on(&self) -> bool {
         !self.over.load(Ordering::Relaxed)
     }
+
+    fn judge(&self) -> Result {
+        match &*locked(&self.first_failure) {
+            None => Ok(()),
+            Some(first) => {
+                let failed = self.failed.load(Ordering::Relaxed);
+                Err(format!("{failed} failures, the first: {first}").into())
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(options: &Options) -> Result {
+    let traefik = TRAEFIK.get()?;
+    let needs_etcd = options.backend == "etcd";
+    let etcd = needs_etcd.then(|| ETCD.get()).transpose()?;
     let seed = options.seed.unwrap_or(u64::from(std::process::id()));
     println!("seed       {seed} (--seed)");
     let folder = Folder::new()?;
     let home = folder.sub("soak")?;
-    let etcd = match options.backend.as_str() {
-        "etcd" => Some(Cluster::durable(&ETCD.find()?, &home)),
-        _ => None,
-    };
+    let etcd = etcd.map(|program| Cluster::durable(&program, &home));
     let store = Store {
         rules: home.join("rules.toml"),
         url: etcd.as_ref().map_or("", Cluster::url).into(),
@@ -137,7 +151,7 @@ fn run(options: &Options) -> Result {
     let targets = servers.each_ref().map(Server::url);
     let (public, api) = (ports::free(), ports::free());
     let router = Router::builder(store.backend()?)
-        .traefik_bin(TRAEFIK.find()?)
+        .traefik_bin(traefik)
         .static_config_file(home.join("traefik.toml"))
         .public_url(format!("http://127.0.0.1:{public}"))
         .traefik_api_url(format!("http://127.0.0.1:{api}"))
@@ -151,24 +165,33 @@ fn run(options: &Options) -> Result {
 
     let (tally, faults) = (Tally::default(), Faults::new(&store, &home, seed));
     let usage = std::thread::scope(|scope| {
+        let mut threads = vec![
+            scope.spawn(|| churn(&router, public, &targets, &faults, &tally)),
+            scope.spawn(|| faults.come(&targets[1], &tally)),
+        ];
         for client in 0..CLIENTS {
             let tally = &tally;
-            scope.spawn(move || ask(public, options.routes, client, tally));
+            threads.push(scope.spawn(move || ask(public, options.routes, client, tally)));
         }
-        scope.spawn(|| churn(&router, public, &targets, &faults, &tally));
-        scope.spawn(|| faults.come(&targets[1], &tally));
-        let usage = watch(options.minutes, process, &tally);
+        let usage = watch(options.minutes, process, &tally, &threads);
         tally.over.store(true, Ordering::Relaxed);
+        for thread in threads {
+            if thread.join().is_err() {
+                tally.fail("a thread panicked; its message is above".into());
+            }
+        }
         usage
-    })?;
+    });
     println!("\n{}\n{faults}", bold("Faults"));
+    tally.judge()?;
+    let usage = usage?;
     let served = router.get_all_routes()?;
     let stay = served
         .iter()
         .filter(|route| route.spec.as_str().starts_with("/stays/"));
     ensure(stay.count() == options.routes, "a route was lost")?;
     router.stop()?;
-    judge(&tally, &usage)
+    judge(&usage)
 }
 
 /// Sends requests through routes that nobody touches.
@@ -220,8 +243,13 @@ fn churn(router: &Router, public: u16, targets: &[String; 2], faults: &Faults<'_
     }
 }
 
-/// Looks at what we and Traefik use, until the time is over.
-fn watch(minutes: f64, traefik: u32, tally: &Tally) -> Result<Vec<[Usage; 2]>> {
+/// Reports what this process and Traefik use, until the time is over or one of the threads has ended.
+fn watch(
+    minutes: f64,
+    traefik: u32,
+    tally: &Tally,
+    threads: &[ScopedJoinHandle<'_, ()>],
+) -> Result<Vec<[Usage; 2]>> {
     let (start, time) = (Instant::now(), Duration::from_secs_f64(60.0 * minutes));
     let mut seen = Vec::new();
     println!(
@@ -230,7 +258,13 @@ fn watch(minutes: f64, traefik: u32, tally: &Tally) -> Result<Vec<[Usage; 2]>> {
     );
     for report in 1..=REPORTS {
         let end = start + time * report / REPORTS;
-        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        while Instant::now() < end {
+            if threads.iter().any(ScopedJoinHandle::is_finished) {
+                return Ok(seen);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
         let now = [Usage::of(std::process::id())?, Usage::of(traefik)?];
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         println!(
@@ -248,18 +282,7 @@ fn watch(minutes: f64, traefik: u32, tally: &Tally) -> Result<Vec<[Usage; 2]>> {
     Ok(seen)
 }
 
-fn judge(tally: &Tally, usage: &[[Usage; 2]]) -> Result {
-    let first = tally
-        .first_failure
-        .lock()
-        .unwrap_or_else(|e| e.into_inner());
-    if let Some(first) = &*first {
-        return Err(format!(
-            "{} failures, the first: {first}",
-            tally.failed.load(Ordering::Relaxed)
-        )
-        .into());
-    }
+fn judge(usage: &[[Usage; 2]]) -> Result {
     // The first fifth is for warming up.
     let warm = &usage[usage.len() / 5..];
     if let (Some([early, _]), Some([late, _])) = (warm.first(), warm.last()) {
@@ -278,8 +301,4 @@ fn judge(tally: &Tally, usage: &[[Usage; 2]]) -> Result {
         green("no request failed; memory and open files stay as they are")
     );
     Ok(())
-}
-
-fn ensure(holds: bool, otherwise: &str) -> Result {
-    if holds { Ok(()) } else { Err(otherwise.into()) }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::fs;
 
+use kit::process::resident_kilobytes;
+
 use crate::Result;
 
 pub(super) struct Usage {
@@ -12,11 +14,8 @@ pub(super) struct Usage {
 
 impl Usage {
     pub(super) fn of(process: u32) -> Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = memory.and_then(|memory| memory.split_whitespace().next());
         Ok(Self {
-            kilobytes: number.ok_or("no VmRSS")?.parse()?,
+            kilobytes: resident_kilobytes(process)?,
             files: fs::read_dir(format!("/proc/{process}/fd"))?.count(),
         })
     }

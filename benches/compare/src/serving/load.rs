@@ -4,9 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use compare::Result;
-
-use crate::cpu;
+use crate::{Result, cpu};
 
 /// Connections that wrk keeps open, with one request under way on each.
 const CONNECTIONS: usize = 32;

@@ -12,15 +12,14 @@ pub(super) mod target;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use compare::Result;
 use kit::terminal::human;
 use kit::{Connection, Folder, Process, ports, tools};
 use serde_json::json;
 
 use self::load::{Cores, Sample, on_core};
 use self::sides::{ALL, CHP, FLAT, Side, TREE, Table, Traefik};
-use crate::cpu;
 use crate::options::Options;
+use crate::{Result, cpu, say};
 
 const ROUTES: [usize; 5] = [1, 100, 1_000, 5_000, 10_000];
 
@@ -34,9 +33,9 @@ pub(super) fn run(options: Options) -> Result {
         quick: options.quick,
         routes,
         programs: Programs {
-            traefik: tools::TRAEFIK.find()?,
-            chp: tools::CONFIGURABLE_HTTP_PROXY.find()?,
-            wrk: tools::WRK.find()?,
+            traefik: tools::TRAEFIK.get()?,
+            chp: tools::CONFIGURABLE_HTTP_PROXY.get()?,
+            wrk: tools::WRK.get()?,
         },
         folder: Folder::new()?,
         cores: Cores::choose()?,
@@ -44,7 +43,10 @@ pub(super) fn run(options: Options) -> Result {
     };
     let rows = run.serving()?;
     let reloads = run.reloads()?;
-    run.say(&format!("done after {}", human(run.start.elapsed())));
+    say(
+        run.start,
+        &format!("done after {}", human(run.start.elapsed())),
+    );
     report::save(&rows, &reloads)?;
     println!("{}", report::markdown(&rows, &reloads));
     println!("{}", report::targets(&rows, &reloads));
@@ -87,10 +89,6 @@ struct Run {
 }
 
 impl Run {
-    fn say(&self, text: &str) {
-        eprintln!("[{:>4.0} s] {text}", self.start.elapsed().as_secs_f64());
-    }
-
     fn serving(&self) -> Result<Vec<Row>> {
         let port = ports::free();
         let target = self.target(port)?;
@@ -111,7 +109,7 @@ impl Run {
                 place: side.place()?,
             });
         }
-        self.say("warming up");
+        say(self.start, "warming up");
         for place in &places {
             self.sample(place, 0, 1)?;
         }
@@ -131,7 +129,7 @@ impl Run {
         rows.sort_by_key(|(row, _, n)| (row.routes, *n));
         let (rounds, seconds) = if self.quick { (2, 1) } else { (5, 3) };
         for round in 1..=rounds {
-            self.say(&format!("round {round} of {rounds}"));
+            say(self.start, &format!("round {round} of {rounds}"));
             for (row, place, n) in &mut rows {
                 row.samples.push(self.sample(place, *n, seconds)?);
             }
@@ -161,7 +159,7 @@ impl Run {
     fn sides(&self, target: u16) -> Result<Vec<Side>> {
         let mut sides = Vec::new();
         for &routes in &self.routes {
-            self.say(&format!("{routes} routes: starting"));
+            say(self.start, &format!("{routes} routes: starting"));
             for name in ALL {
                 let program = match name {
                     CHP => &self.programs.chp,
@@ -181,7 +179,7 @@ impl Run {
         let Some(&routes) = self.routes.last() else {
             return Ok(Vec::new());
         };
-        self.say(&format!("{routes} routes: reloads"));
+        say(self.start, &format!("{routes} routes: reloads"));
         let table = Table { routes, target: 9 };
         let mut sides = Vec::new();
         for layout in [FLAT, TREE] {

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use compare::Result;
 use kit::tools;
 use serde_json::{Value, json};
 
 use super::load::Sample;
 use super::sides::{CHP, FLAT, TREE};
 use super::{DIRECT, Reload, Row};
+use crate::Result;
 use crate::plot::{self, Line, Panel};
 use crate::report::{at, short, verdict};
 

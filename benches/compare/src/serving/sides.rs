@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use compare::Result;
 use kit::{Connection, Process, ports};
 use serde_json::json;
 use traefik_router::{Builder, FileBackend, Nested, ProcessStatus, Route, Router};
 
 use super::load::on_core;
 use super::target;
+use crate::Result;
 
 pub(super) const FLAT: &str = "flat";
 pub(super) const TREE: &str = "tree";

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use compare::Result;
+use crate::Result;
 
 pub(super) const BODY: &str = "hello";
 
