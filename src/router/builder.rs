@@ -495,7 +495,11 @@ impl Builder {
         if let Some(extra) = &self.extra_dynamic_config {
             merge(&mut config, extra);
         }
-        // Unlike a document, entries hold nothing that Traefik would run as a template.
+        let text = syntax.document(&config);
+        if !text.contains("{{") {
+            return Ok(text);
+        }
+        // Traefik would run it as a template. Entries hold none, but are hard to read.
         let parts = config.as_object().into_iter().flatten();
         Ok(parts.map(|(name, part)| syntax.entry(name, part)).collect())
     }

@@ -292,6 +292,18 @@ fn unguarded_rest_router_is_refused() {
 }
 
 #[test]
+fn printed_configuration_runs_no_template() {
+    let rig = Rig::new(Kind::Toml);
+    let headers = json!({"customRequestHeaders": {"X-A": "{{ env `HOME` }}"}});
+    let extra = json!({"http": {"middlewares": {"a": {"headers": headers}}}});
+    let text = builder(&rig, MemoryBackend::new())
+        .extra_dynamic_config(extra)
+        .dynamic_config_text(true)
+        .unwrap();
+    assert!(text.contains("X-A") && !text.contains("{{"), "{text}");
+}
+
+#[test]
 fn failed_attach_tells_the_truth() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = external(&rig, "a");
