@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Commit;
 use super::lines::Lines;
 use super::record::Header;
-use crate::config::dynamic::{READY, RECORDS, entries, marker, ready_router};
+use crate::config::dynamic::{READY, RECORDS, marker, ready_router};
 use crate::config::text::{Entries as _, Json, json_line};
 use crate::error::Result;
 
@@ -83,14 +83,7 @@ impl Document {
         let header = shown.remove(HEADER);
         header.into_iter().chain(shown.into_values()).collect()
     }
-}
 
-/// Refuses a header whose configuration can't be sent.
-pub(super) fn check(header: &Header) -> Result<()> {
-    entries(&header.base).map(drop)
-}
-
-impl Document {
     /// The table of these lines, under this header. It has about so many bytes.
     pub(super) fn of(header: &Header, lines: &Lines<Json>, bytes: usize) -> Self {
         let mut json = Writer(String::with_capacity(bytes + (8 << 10)));

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::document::{self, Document, Pushed};
+use super::document::{Document, Pushed};
 use super::lines::Lines;
 use super::record::{Header, parse};
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::config::defaults::{spell_out, spell_out_service};
+use crate::config::dynamic::entries;
 use crate::config::text::Json;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Table, marker_name};
@@ -85,6 +86,13 @@ impl MemoryBackend {
     }
 }
 
+impl Handle {
+    fn stop_serving(&mut self, shared: &mut Shared) {
+        let serves = std::mem::take(&mut self.serves);
+        shared.is_served &= !serves;
+    }
+}
+
 impl Shared {
     fn table(&self) -> &Table {
         self.lines.routes()
@@ -122,9 +130,8 @@ impl Clone for MemoryBackend {
 
 impl Drop for MemoryBackend {
     fn drop(&mut self) {
-        if self.handle().serves {
-            self.shared().is_served = false;
-        }
+        let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
+        handle.stop_serving(shared);
     }
 }
 
@@ -166,7 +173,7 @@ impl Backend for MemoryBackend {
             let unique = crate::random::hex::<8>().map_err(Error::internal)?;
             header.marker = marker_name(&unique);
         }
-        document::check(&header)?;
+        entries(&header.base)?;
         let changes = edit(shared.table(), &BTreeSet::new());
         if handle.before.is_none() {
             handle.before = Some((before.clone(), shared.table().clone(), 0));
@@ -192,8 +199,7 @@ impl Backend for MemoryBackend {
 
     fn revert(&self) -> Result<bool> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
-        let serves = std::mem::take(&mut handle.serves);
-        shared.is_served &= !serves;
+        handle.stop_serving(shared);
         match handle.before.take() {
             Some((header, table, made)) if made == shared.header.generation => {
                 shared.replace(header, table);
@@ -233,8 +239,7 @@ impl Backend for MemoryBackend {
 
     fn close(&self) -> Result<()> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
-        let serves = std::mem::take(&mut handle.serves);
-        shared.is_served &= !serves;
+        handle.stop_serving(shared);
         Ok(())
     }
 }

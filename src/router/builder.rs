@@ -359,8 +359,7 @@ impl Builder {
     /// [`InUse`](crate::ErrorKind::InUse) then.
     ///
     /// The Router whose table was replaced finds that out within a
-    /// [`keeper_interval`](Self::keeper_interval), or 2 seconds after its last change, or later for tables
-    /// above 1 MB. From then on its changes fail with [`Conflict`](crate::ErrorKind::Conflict). Defaults to
+    /// [`keeper_interval`](Self::keeper_interval). From then on its changes fail with [`Conflict`](crate::ErrorKind::Conflict). Defaults to
     /// `false`.
     pub fn replace_pushed_table(mut self, replace: bool) -> Self {
         self.replace_pushed = replace;

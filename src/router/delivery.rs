@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::backend::{Backend, Commit, Document};
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::unpoisoned;
-use crate::traefik::{Api, Pushed};
+use crate::traefik::{Api, RestContent};
 
 /// How long the keeper waits for an answer.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,13 +91,12 @@ impl Delivery {
         check: impl Fn() -> Result<()> + Sync,
     ) -> Result<(Vec<Api>, bool)> {
         let any_sent = AtomicBool::new(false);
-        let document = Mutex::new(None);
         let bring = |one: &Receiver, is_certain: &AtomicBool| {
             let sent = &mut *one.sent();
             if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
                 return Ok(Some(()));
             }
-            let document = self.document_once(&document)?;
+            let document = self.document()?;
             any_sent.store(true, Ordering::Relaxed);
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -140,22 +140,12 @@ impl Delivery {
             return Ok(());
         }
         one.api.check_rest()?;
-        if !self.is_ours(one.api.pushed()?)? {
+        if !self.is_ours(one.api.rest_content()?)? {
             let message = one.replaced_by();
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         one.is_trusted.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn document_once(&self, document: &Mutex<Option<Document>>) -> Result<Document> {
-        let mut document = unpoisoned(document.lock());
-        if document.is_none() {
-            *document = Some(self.document()?);
-        }
-        document
-            .clone()
-            .ok_or_else(|| Error::internal("no document"))
     }
 
     fn document(&self) -> Result<Document> {
@@ -208,7 +198,7 @@ impl Delivery {
             *one.replaced() = None;
             return Ok(());
         }
-        let is_ours = shown.is_some() || self.is_ours(api.pushed()?)?;
+        let is_ours = shown.is_some() || self.is_ours(api.rest_content()?)?;
         let Ok(mut sent) = one.sent.try_lock() else {
             // A commit is on its way.
             return Ok(());
@@ -235,10 +225,10 @@ impl Delivery {
     }
 
     /// Whether what a Traefik has is nothing, or an earlier state of the table.
-    fn is_ours(&self, pushed: Pushed) -> Result<bool> {
-        match (pushed, self.store.pushed()) {
-            (Pushed::Nothing, _) => Ok(true),
-            (Pushed::Table(records), Some(store)) => {
+    fn is_ours(&self, content: RestContent) -> Result<bool> {
+        match (content, self.store.pushed()) {
+            (RestContent::Nothing, _) => Ok(true),
+            (RestContent::Table(records), Some(store)) => {
                 store.is_later_than(&Document::records(records))
             }
             _ => Ok(false),
@@ -321,14 +311,8 @@ impl fmt::Debug for Delivery {
 /// The thread that gives the table to Traefiks that have lost it. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    stop: Arc<Stop>,
+    stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Stop {
-    is_set: Mutex<bool>,
-    set: Condvar,
 }
 
 impl Keeper {
@@ -337,10 +321,9 @@ impl Keeper {
     /// # Errors
     /// [`Internal`](ErrorKind::Internal) if there can be no thread.
     pub(super) fn start(delivery: Arc<Delivery>, interval: Duration) -> Result<Self> {
-        let stop = Arc::new(Stop::default());
-        let told = Arc::clone(&stop);
+        let (stop, stopped) = channel();
         let keep = move || {
-            while !told.wait(interval) {
+            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 delivery.look_after();
             }
         };
@@ -350,27 +333,15 @@ impl Keeper {
                 .with_source(error)
         })?;
         Ok(Self {
-            stop,
+            stop: Some(stop),
             thread: Some(thread),
         })
     }
 }
 
-impl Stop {
-    /// Waits for so long; says whether it is time to stop.
-    fn wait(&self, interval: Duration) -> bool {
-        let is_set = unpoisoned(self.is_set.lock());
-        let waited = self
-            .set
-            .wait_timeout_while(is_set, interval, |is_set| !*is_set);
-        *unpoisoned(waited).0
-    }
-}
-
 impl Drop for Keeper {
     fn drop(&mut self) {
-        *unpoisoned(self.stop.is_set.lock()) = true;
-        self.stop.set.notify_all();
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // It logs what goes wrong, and has panicked if this fails.
             thread.join().ok();

@@ -119,7 +119,7 @@ pub struct Service {
 
 /// What Traefik's REST provider has loaded.
 #[derive(Debug)]
-pub(crate) enum Pushed {
+pub(crate) enum RestContent {
     Nothing,
     /// A table, with the records of its [`Document`](crate::backend::Document) by their names.
     Table(HashMap<String, String>),
@@ -319,7 +319,7 @@ impl Api {
     }
 
     /// What the REST provider has loaded.
-    pub(crate) fn pushed(&self) -> Result<Pushed> {
+    pub(crate) fn rest_content(&self) -> Result<RestContent> {
         let records = format!("{RECORDS}@rest");
         if let Some(middleware) = self.named::<Middleware>("middlewares", &records, None)? {
             let settings = Value::from(middleware.settings);
@@ -327,7 +327,7 @@ impl Api {
             let text =
                 |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.into()));
             let records = records.into_iter().flatten();
-            return Ok(Pushed::Table(records.filter_map(text).collect()));
+            return Ok(RestContent::Table(records.filter_map(text).collect()));
         }
         for kind in [
             "http/routers",
@@ -341,10 +341,10 @@ impl Api {
         ] {
             let path = format!("/api/{kind}?search=@rest&per_page=1");
             if !self.one::<Vec<Value>>(&path)?.is_empty() {
-                return Ok(Pushed::Other);
+                return Ok(RestContent::Other);
             }
         }
-        Ok(Pushed::Nothing)
+        Ok(RestContent::Nothing)
     }
 
     /// The generation that Traefik has loaded of a store; `None` if it has loaded nothing of it.

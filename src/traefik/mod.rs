@@ -7,5 +7,5 @@ pub(crate) mod process;
 pub(crate) mod version;
 mod watchdog;
 
-pub(crate) use api::Pushed;
+pub(crate) use api::RestContent;
 pub use api::{Api, EntryPoint, Middleware, RouterInfo, Service, Version};

@@ -3,17 +3,23 @@
 use std::time::Duration;
 
 use kit::{Echo, Mood, Proxy, Traefik, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Stored, Verified};
 
 use crate::support::{External, Kind, Rig, rig};
 
-/// A Traefik of others that takes tables, with `extra` in its dynamic configuration.
+/// A Traefik of others that takes tables.
 pub(crate) fn external(rig: &Rig, name: &str) -> Traefik {
+    external_with(rig, name, &json!({}))
+}
+
+/// The same with `extra` in its dynamic configuration.
+fn external_with(rig: &Rig, name: &str, extra: &Value) -> Traefik {
     let dynamic = rig.path(format!("{name}-dynamic.toml"));
     let builder = builder(rig, MemoryBackend::new())
         .static_config_file(rig.path("traefik.toml"))
-        .dynamic_config_file(&dynamic);
+        .dynamic_config_file(&dynamic)
+        .extra_dynamic_config(extra.clone());
     std::fs::write(&dynamic, builder.dynamic_config_text(true).unwrap()).unwrap();
     let text = builder.static_config_text(true).unwrap();
     let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
@@ -262,9 +268,6 @@ fn unsafe_traefiks_are_refused() {
 #[test]
 fn unguarded_rest_router_is_refused() {
     let rig = Rig::new(Kind::Toml);
-    let mut described = builder(&rig, MemoryBackend::new())
-        .static_config_file(rig.path("traefik.toml"))
-        .dynamic_config_file(rig.path("dynamic.toml"));
     for extra in [
         json!({}),
         json!({"http": {"routers": {"mine": {
@@ -273,12 +276,7 @@ fn unguarded_rest_router_is_refused() {
             "priority": 3_000_000_000_u64,
         }}}}),
     ] {
-        described = described.extra_dynamic_config(extra.clone());
-        let text = described.dynamic_config_text(true).unwrap();
-        std::fs::write(rig.path("dynamic.toml"), text).unwrap();
-        let text = described.static_config_text(true).unwrap();
-        let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
-        let _traefik = Traefik::start(&rig.path("a.toml"), &text, &addresses);
+        let _traefik = external_with(&rig, "a", &extra);
         let attached = builder(&rig, MemoryBackend::new()).attach();
         match attached {
             Ok(_) => assert_eq!(extra, json!({})),
@@ -361,15 +359,7 @@ fn defaults_are_those_of_a_file() {
             "random": {"highestRandomWeight": {"services": [{"name": "one"}]}},
         },
     }});
-    let dynamic = rig.path("a-dynamic.toml");
-    let described = builder(&rig, MemoryBackend::new())
-        .static_config_file(rig.path("traefik.toml"))
-        .dynamic_config_file(&dynamic)
-        .extra_dynamic_config(config.clone());
-    std::fs::write(&dynamic, described.dynamic_config_text(true).unwrap()).unwrap();
-    let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
-    let text = described.static_config_text(true).unwrap();
-    let _traefik = Traefik::start(&rig.path("a.toml"), &text, &addresses);
+    let _traefik = external_with(&rig, "a", &config);
     let router = builder(&rig, MemoryBackend::new()).extra_dynamic_config(config.clone());
     let _router = router.attach().unwrap();
     let api = rig.api();

@@ -4,7 +4,7 @@ use std::io;
 
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::ser::Formatter;
+use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::pieces::{Entries, Field, LINE};
 
@@ -13,27 +13,29 @@ use super::pieces::{Entries, Field, LINE};
 /// provider.
 pub(crate) fn json_line(value: &(impl Serialize + ?Sized)) -> String {
     let mut line = String::with_capacity(LINE / 2);
-    write(value, &mut line, |char| {
+    let escape = |char: char| {
         char.encode_utf16(&mut [0; 2])
             .iter()
             .map(|unit| format!("\\u{unit:04x}"))
             .collect()
-    });
+    };
+    write(value, &mut line, Ascii(escape));
     line
 }
 
 /// The same for YAML's double-quoted strings, which have no pairs of surrogates.
 #[cfg(feature = "yaml")]
 pub(super) fn push_flow_line(value: &(impl Serialize + ?Sized), out: &mut String) {
-    write(value, out, |char| match u32::from(char) {
+    let escape = |char| match u32::from(char) {
         short @ ..=0xffff => format!("\\u{short:04x}"),
         long => format!("\\U{long:08x}"),
-    });
+    };
+    write(value, out, Ascii(escape));
 }
 
-fn write(value: &(impl Serialize + ?Sized), out: &mut String, escape: fn(char) -> String) {
+fn write(value: &(impl Serialize + ?Sized), out: &mut String, format: impl Formatter) {
     let begin = out.len();
-    let mut serializer = serde_json::Serializer::with_formatter(Text(out), Ascii(escape));
+    let mut serializer = serde_json::Serializer::with_formatter(Text(out), format);
     // Writing to memory can't fail, and none of our types has keys that are not strings.
     if value.serialize(&mut serializer).is_err() {
         out.truncate(begin);
@@ -125,10 +127,7 @@ impl Entries for Json {
 }
 
 fn push(value: &(impl Serialize + ?Sized), out: &mut String) {
-    // Writing to memory can't fail, and none of our types has keys that are not strings.
-    if let Ok(text) = serde_json::to_string(value) {
-        out.push_str(&text);
-    }
+    write(value, out, CompactFormatter);
 }
 
 /// Whether a text stands for itself between `'`, with nothing in it that begins a template.

@@ -12,7 +12,7 @@ use crate::router::listen::Listen;
 use crate::router::verify::{PublicUrl, Serving, Verifier};
 use crate::router::{NotAsked, Router, Verified};
 use crate::traefik::version::{check_version, has_parents};
-use crate::traefik::{self as api, Api, EntryPoint};
+use crate::traefik::{Api, EntryPoint, RestContent};
 
 /// For how long an API may answer 404 where something may yet serve it: a Traefik does that until it
 /// has loaded its first configuration.
@@ -145,7 +145,7 @@ impl Builder {
     /// Takes the table back that the Traefiks still have, if they would take one from us.
     fn take_back(&self, store: &dyn Pushed, verifier: &Verifier) -> Result<()> {
         let found = verifier.ask_quorum("take a table", |traefik, _| {
-            let found = traefik.check_rest().and_then(|()| traefik.pushed());
+            let found = traefik.check_rest().and_then(|()| traefik.rest_content());
             match found {
                 Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
                 // It is there, and would be sent the table.
@@ -156,8 +156,8 @@ impl Builder {
         let mut tables = Vec::new();
         for (traefik, found) in found {
             match found? {
-                api::Pushed::Table(records) => tables.push(Document::records(records)),
-                api::Pushed::Other if !self.replace_pushed => {
+                RestContent::Table(records) => tables.push(Document::records(records)),
+                RestContent::Other if !self.replace_pushed => {
                     let message = format!(
                         "another program pushes configuration to Traefik at {}, which this table would \
                          replace; set `replace_pushed_table` if it is to",
@@ -165,7 +165,7 @@ impl Builder {
                     );
                     return Err(Error::new(ErrorKind::InUse, message));
                 }
-                api::Pushed::Other | api::Pushed::Nothing => {}
+                RestContent::Other | RestContent::Nothing => {}
             }
         }
         store.resume(&tables, self.replace_pushed)?;
