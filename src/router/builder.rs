@@ -68,6 +68,7 @@ pub struct Builder {
     throttle: Duration,
     dynamic_config_file: PathBuf,
     keeper_interval: Duration,
+    commit_wait: Duration,
     replace_pushed: bool,
     log_level: String,
     env: Vec<(OsString, OsString)>,
@@ -112,6 +113,7 @@ impl Builder {
             throttle: Duration::ZERO,
             dynamic_config_file: "dynamic.toml".into(),
             keeper_interval: Duration::from_secs(1),
+            commit_wait: Duration::from_millis(250),
             replace_pushed: false,
             log_level: "ERROR".into(),
             env: collector(),
@@ -344,6 +346,16 @@ impl Builder {
         self
     }
 
+    /// How long a change may wait for other changes before it is stored, so that they share one reload of
+    /// Traefik. Only changes that follow each other closely wait, made by several threads or clients: until
+    /// as many callers are there as were when the last commit ended, and no longer than a quarter of the time
+    /// that it took. [`Applied::callers`](crate::Applied::callers) says how many have shared one. Zero turns it off. Defaults to 250
+    /// milliseconds.
+    pub fn commit_wait(mut self, longest: Duration) -> Self {
+        self.commit_wait = longest.min(MAX_WAIT);
+        self
+    }
+
     /// How often a Router whose store is pushed ([`MemoryBackend`](crate::MemoryBackend)) asks its Traefiks
     /// whether they still have the table. One that was restarted, or was away, is given it then, before
     /// anyone asks. This takes one thread, which ends with the Router, and one small request to each Traefik
@@ -415,7 +427,7 @@ impl Builder {
             None,
             PublicUrl::Not(NotAsked::Offline),
         );
-        Ok(Router::new(self.backend, verifier).first_storing(setup))
+        Ok(Router::new(self.backend, verifier, self.commit_wait).first_storing(setup))
     }
 
     /// What [`start`](Self::start) would write to

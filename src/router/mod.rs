@@ -7,6 +7,7 @@ mod commit;
 mod delivery;
 mod listen;
 mod managed;
+mod queue;
 mod status;
 mod verify;
 mod watch;
@@ -56,11 +57,11 @@ pub struct Router {
 }
 
 impl Router {
-    fn new(backend: Arc<dyn Backend>, verifier: Verifier) -> Self {
+    fn new(backend: Arc<dyn Backend>, verifier: Verifier, commit_wait: Duration) -> Self {
         Self {
             backend,
             verifier,
-            commits: CommitQueue::default(),
+            commits: CommitQueue::new(commit_wait),
             managed: None,
             first: Mutex::new(None),
             own: None,

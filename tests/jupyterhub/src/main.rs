@@ -28,7 +28,7 @@ const CHP: &str = "configurable-http-proxy";
 /// Run JupyterHub's own tests with traefik-router for its proxy and with configurable-http-proxy,
 /// and compare; ask both the same by REST
 struct Options {
-    /// Run many routes at once through the REST API of both instead
+    /// Send both 200 and 1,000 routes, several at a time, instead; tells how many share a commit
     #[arg(long, group = "what")]
     posts: bool,
     /// Start a server for each awkward user name, through both, instead
