@@ -113,7 +113,7 @@ impl Builder {
             throttle: Duration::ZERO,
             dynamic_config_file: "dynamic.toml".into(),
             keeper_interval: Duration::from_secs(1),
-            commit_wait: Duration::ZERO,
+            commit_wait: Duration::from_millis(250),
             replace_pushed: false,
             log_level: "ERROR".into(),
             env: collector(),
