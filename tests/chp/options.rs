@@ -124,7 +124,14 @@ fn unsupported_options_are_reported() {
             &["--lock-timeout", "1"],
             "no effect without --backend toml:FILE",
         ),
-        (&["--custom-header", "none"], "--custom-header"),
+        (
+            &["--custom-header", "none"],
+            "A colon was expected in custom header: none",
+        ),
+        (
+            &["--custom-header", " :x"],
+            "A colon was expected in custom header: :x",
+        ),
         (&["--backend", "mysql:x"], "--backend"),
         (&["--backend", "toml:routes.yaml"], "does not end in .toml"),
         (&["--default-target", "ftp://h"], "--default-target"),
@@ -249,6 +256,16 @@ fn p521_keys_bring_advice() {
         assert!(!proxy.wait_for_end().success());
         eventually("the cure", || proxy.log().contains("on the curve P-521"));
     }
+}
+
+/// configurable-http-proxy's own tests wait for this line.
+#[test]
+fn default_target_is_logged() {
+    let echo = Echo::start();
+    let proxy = Proxy::start(&["--default-target", &echo.url()]);
+    let line = format!("Route added / -> {}\n", echo.url());
+    assert!(proxy.log().contains(&line), "{}", proxy.log());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
 }
 
 #[test]

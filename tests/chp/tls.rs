@@ -153,4 +153,6 @@ fn http_is_redirected_to_https() {
         answer.contains("Location: https://h.example:8443/x?y\r\n"),
         "{answer}"
     );
+    let line = format!("Added HTTP to HTTPS redirection from {from} to 8443");
+    assert!(proxy.log().contains(&line), "{}", proxy.log());
 }

@@ -42,7 +42,6 @@ impl Config {
     /// # Errors
     /// Says which option is wrong.
     pub(super) fn new(options: &ChpOptions, place: &Place<'_>) -> Result<Self, String> {
-        let headers = custom_headers(&options.custom_header)?;
         let scheme = if options.is_https() { "https" } else { "http" };
         let stored = place.entrypoint.filter(|name| !name.is_empty());
         let name = stored.unwrap_or(scheme);
@@ -78,10 +77,10 @@ impl Config {
             "entryPoints": [place.api_entrypoint],
             "service": "prometheus@internal",
         });
-        if !headers.is_empty() {
+        if !options.custom_header.is_empty() {
+            let headers = options.custom_header.iter();
             let headers: serde_json::Map<_, _> = headers
-                .into_iter()
-                .map(|(name, value)| (name, value.into()))
+                .map(|(name, value)| (name.clone(), value.clone().into()))
                 .collect();
             dynamic_config["http"]["middlewares"][HEADERS] =
                 json!({"headers": {"customRequestHeaders": headers}});
@@ -216,15 +215,6 @@ fn transport(options: &ChpOptions) -> Result<Option<Value>, String> {
             json!([{"certFile": absolute(cert)?, "keyFile": absolute(key)?}]);
     }
     Ok((transport != json!({})).then_some(transport))
-}
-
-/// `NAME:VALUE`, as pairs.
-fn custom_headers(given: &[String]) -> Result<Vec<(String, String)>, String> {
-    let pair = |header: &String| match header.trim().split_once(':') {
-        Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
-        _ => Err("--custom-header: give NAME:VALUE".into()),
-    };
-    given.iter().map(pair).collect()
 }
 
 /// A host as it is written before a port.

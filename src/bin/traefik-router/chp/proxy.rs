@@ -329,7 +329,7 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
         return Ok(Source::Folder(folder.clone()));
     }
     let Some(target) = &options.error_target else {
-        return Ok(Source::Plain);
+        return Ok(Source::BuiltIn);
     };
     let failed = |error: &dyn std::fmt::Display| format!("--error-target {target}: {error}");
     let mut url = match socket_of(target) {
@@ -424,7 +424,15 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
     });
 }
 
+/// Logs what is ready, in the words that configurable-http-proxy's users wait for.
 fn report(options: &ChpOptions) {
+    if let Some(target) = &options.default_target {
+        log::info!("Route added / -> {}", without_query(target));
+    }
+    if let Some(from) = options.redirect_port {
+        let to = options.redirect_to.unwrap_or(options.port);
+        log::info!("Added HTTP to HTTPS redirection from {from} to {to}");
+    }
     let scheme = |tls| if tls { "https" } else { "http" };
     let place = |socket: &Option<PathBuf>, ip: &str, port: u16| match socket {
         Some(path) => path.display().to_string(),

@@ -131,8 +131,8 @@ pub(crate) struct Options {
     #[arg(long, hide = true)]
     pub(crate) protocol_rewrite: Option<String>,
     /// Header to add to requests, NAME:VALUE; may be given several times.
-    #[arg(long, value_name = "HEADER", action = clap::ArgAction::Append)]
-    pub(crate) custom_header: Vec<String>,
+    #[arg(long, value_name = "HEADER", value_parser = header, action = clap::ArgAction::Append)]
+    pub(crate) custom_header: Vec<(String, String)>,
     /// Do not check the certificates of targets.
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -245,6 +245,18 @@ fn level(name: &str) -> Result<LevelFilter, &'static str> {
         "warn" => Ok(LevelFilter::Warn),
         "error" => Ok(LevelFilter::Error),
         _ => Err("use debug, info, warn or error"),
+    }
+}
+
+/// The name and the value of a header.
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.trim().split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
+        // As configurable-http-proxy says it.
+        _ => Err(format!(
+            "A colon was expected in custom header: {}",
+            text.trim()
+        )),
     }
 }
 
