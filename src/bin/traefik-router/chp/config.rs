@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::pages::HEALTH;
+use crate::needs;
 use crate::settings::ChpOptions;
 
 /// The names of what is ours in Traefik beside the routes.
@@ -47,27 +48,19 @@ impl Config {
         let name = stored.unwrap_or(scheme);
         let (host, port) = place.listen;
         let host = bracketed(host);
-        let mut static_config = json!({
-            "entryPoints": {name: entrypoint(options)},
-            "metrics": {"prometheus": {
-                "manualRouting": true,
-                "addEntryPointsLabels": false,
-                "addServicesLabels": false,
-                "addRoutersLabels": true,
-                // Nobody looks at them, and each bucket is a line for each router.
-                "buckets": [60.0],
-            }},
-        });
+        let mut static_config = needs::static_config(name);
+        complete(&mut static_config["entryPoints"][name], options);
         if let Some(from) = options.redirect_port {
             let to = options.redirect_to.unwrap_or(port);
+            let http = static_config["entryPoints"][name]["http"].clone();
             static_config["entryPoints"]["redirect"] = json!({
                 "address": format!("{host}:{from}"),
                 "http": {
                     "redirections": {"entryPoint": {
                         "to": format!(":{to}"), "scheme": "https", "permanent": true,
                     }},
-                    "sanitizePath": false,
-                    "encodedCharacters": encoded_characters(),
+                    "sanitizePath": http["sanitizePath"],
+                    "encodedCharacters": http["encodedCharacters"],
                 },
             });
         }
@@ -137,37 +130,16 @@ pub(super) fn metrics_path(secret: &str) -> String {
     format!("/{secret}/metrics")
 }
 
-/// Names may hold any of these.
-fn encoded_characters() -> Value {
-    json!({
-        "allowEncodedSlash": true,
-        "allowEncodedBackSlash": true,
-        "allowEncodedSemicolon": true,
-        "allowEncodedPercent": true,
-        "allowEncodedQuestionMark": true,
-        "allowEncodedHash": true,
-    })
-}
-
-fn entrypoint(options: &ChpOptions) -> Value {
+/// Adds what the options say of the entrypoint for requests.
+fn complete(entrypoint: &mut Value, options: &ChpOptions) {
     let mut middlewares = vec![named(ERRORS)];
     if !options.custom_header.is_empty() {
         middlewares.push(named(HEADERS));
     }
-    let mut entrypoint = json!({
-        "forwardedHeaders": {"insecure": true},
-        "http": {
-            "sanitizePath": false,
-            "middlewares": middlewares,
-            "encodedCharacters": encoded_characters(),
-            // Traefik would make two parameters of one.
-            "encodeQuerySemicolons": true,
-        },
-    });
+    entrypoint["http"]["middlewares"] = middlewares.into();
     if let Some(millis) = options.keep_alive_timeout {
         entrypoint["transport"]["respondingTimeouts"]["idleTimeout"] = format!("{millis}ms").into();
     }
-    entrypoint
 }
 
 /// The routers that lead to our own pages: the health check before all routes, the page for what no

@@ -28,7 +28,11 @@ fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
         "list" | "get" | "resolve" => &[STORE, "jupyterhub_prefix json"],
         "status" => &[STORE, API, "jupyterhub_prefix json"],
-        "doctor" => &[STORE, API, "jupyterhub_prefix json public_url traefik_bin"],
+        "doctor" => &[
+            STORE,
+            API,
+            "jupyterhub_prefix json entrypoint public_url traefik_bin",
+        ],
         "add" | "delete" => &[
             STORE,
             API,
@@ -59,6 +63,7 @@ pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("static", "timeout") => Some("throttle"),
         ("add" | "delete" | "doctor", "public_url") => Some("api_url"),
+        ("doctor", "entrypoint") => Some("api_url"),
         ("add" | "delete", "timeout") => Some("api_url"),
         ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
         _ => None,
@@ -131,8 +136,8 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp` and `config`:
-    /// in the memory of the program that pushes them to Traefik. `chp` defaults to push.
+    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp`, `config` and
+    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
@@ -217,6 +222,18 @@ pub(crate) struct Settings {
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
     #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
+}
+
+impl Settings {
+    /// The entrypoint of routes for which nothing is stored.
+    pub(crate) fn entrypoint_or_default(&self) -> &str {
+        let is_https = |url: &String| url.starts_with("https://");
+        match &self.entrypoint {
+            Some(name) => name,
+            None if self.public_url.as_ref().is_some_and(is_https) => "https",
+            None => "http",
+        }
+    }
 }
 
 fn nested(when: &str) -> Result<Nested, &'static str> {

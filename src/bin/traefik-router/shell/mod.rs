@@ -47,7 +47,11 @@ pub(crate) enum Command {
     Status,
     /// Check everything that has to be right, and say what to do.
     #[command(after_help = doctor::HELP)]
-    Doctor,
+    Doctor {
+        /// Check also what a Traefik needs that `chp` attaches to.
+        #[arg(long, requires = "api_url")]
+        chp: bool,
+    },
     /// The configuration that Traefik is given.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -74,10 +78,7 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
 
 fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
     let resolve = || all.resolve(None).map_err(Failure::usage);
-    let asks_store = matches!(
-        command,
-        Command::Routes(_) | Command::Status | Command::Doctor
-    );
+    let asks_store = matches!(command, Command::Routes(_) | Command::Status);
     let check = |resolved: Resolved| match resolved.store.is_pushed() && asks_store {
         true => Err(Failure::usage(
             "--backend push: only the program that pushes a table has it; ask that program",
@@ -88,7 +89,7 @@ fn execute(command: Command, all: Settings, mut program: Program) -> Result<Exit
     match command {
         Command::Routes(command) => routes::run(command, &resolve()?),
         Command::Status => status::run(&resolve()?),
-        Command::Doctor => doctor::run(&resolve()?),
+        Command::Doctor { chp } => doctor::run(&resolve()?, chp),
         Command::Config(command) => config::run(command, &resolve()?),
         Command::Completions { shell } => {
             // The generator panics where it can't write.
