@@ -19,8 +19,8 @@ const API: &str =
 const SERVING: &str = "quorum timeout";
 
 /// A command of each kind, by the options that it takes.
-const COMMANDS: [&str; 7] = [
-    "list", "add", "status", "doctor", "static", "dynamic", "chp",
+const COMMANDS: [&str; 8] = [
+    "list", "add", "setup", "status", "doctor", "static", "dynamic", "chp",
 ];
 
 /// The options that have an effect for a command.
@@ -33,7 +33,13 @@ fn taken_by(command: &str) -> &'static [&'static str] {
             API,
             "jupyterhub_prefix json entrypoint public_url traefik_bin",
         ],
-        "add" | "delete" => &[
+        "setup" => &[
+            STORE,
+            API,
+            SERVING,
+            "jupyterhub_prefix json entrypoint api_entrypoint public_url nested_routers lock_timeout",
+        ],
+        "add" | "delete" | "clear" => &[
             STORE,
             API,
             SERVING,
@@ -62,10 +68,10 @@ fn contains(options: &[&str], id: &str) -> bool {
 pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("static", "timeout") => Some("throttle"),
-        ("add" | "delete" | "doctor", "public_url") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup" | "doctor", "public_url") => Some("api_url"),
         ("doctor", "entrypoint") => Some("api_url"),
-        ("add" | "delete", "timeout") => Some("api_url"),
-        ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup", "timeout") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup" | "status", "api_timeout") => Some("api_url"),
         _ => None,
     }
 }
@@ -76,7 +82,10 @@ pub(super) fn partners(option: &str) -> Option<Vec<&'static str>> {
     let takers = COMMANDS
         .iter()
         .filter(|name| contains(taken_by(name), option));
-    takers.map(|command| partner(command, option)).collect()
+    let partners = takers.map(|command| partner(command, option));
+    let mut partners = partners.collect::<Option<Vec<_>>>()?;
+    partners.dedup();
+    Some(partners)
 }
 
 /// A program with the options that its commands share.

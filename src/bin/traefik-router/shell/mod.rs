@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod output;
 mod routes;
+mod setup;
 mod status;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use self::config::ConfigCommand;
 use self::failure::Failure;
 use self::output::{Output, complain};
 use self::routes::RoutesCommand;
+use self::setup::SetupOptions;
 use crate::settings::{Resolved, Settings};
 use crate::wording::for_shell;
 
@@ -30,7 +32,7 @@ traefik-router.toml in the current folder. Its keys are the options without thei
 
 Passwords come from files, or from TRAEFIK_API_PASSWORD and ETCD_PASSWORD.
 
-Exit codes of routes, status, doctor and config:
+Exit codes of routes, setup, status, doctor and config:
   0  done
   1  failed, or something is not as it should be
   2  bad usage or bad input: nothing was changed
@@ -42,6 +44,9 @@ pub(crate) enum Command {
     /// Look at the routes and change them.
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// Store a router for the API of Traefiks that others run, behind a password, if they have none.
+    #[command(after_help = setup::HELP)]
+    Setup(SetupOptions),
     /// Which Traefiks answer, and whether they serve what is stored.
     #[command(after_help = status::HELP)]
     Status,
@@ -88,6 +93,7 @@ fn execute(command: Command, all: Settings, mut program: Program) -> Result<Exit
     let resolve = || check(resolve()?);
     match command {
         Command::Routes(command) => routes::run(command, &resolve()?),
+        Command::Setup(options) => setup::run(&options, &resolve()?),
         Command::Status => status::run(&resolve()?),
         Command::Doctor { chp } => doctor::run(&resolve()?, chp),
         Command::Config(command) => config::run(command, &resolve()?),
