@@ -156,3 +156,36 @@ fn http_is_redirected_to_https() {
     let line = format!("Added HTTP to HTTPS redirection from {from} to 8443");
     assert!(proxy.log().contains(&line), "{}", proxy.log());
 }
+
+/// Nobody changes a route meanwhile.
+#[test]
+fn renewed_certificate_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let renew = |ca: &Ca| {
+        for (from, to) in ca.sign_files("server").iter().zip(&files) {
+            fs::copy(from, to).unwrap();
+        }
+    };
+    let (first, second, third) = (Ca::generate(), Ca::generate(), Ca::generate());
+    for store in ["push", "toml:routes.toml"] {
+        renew(&first);
+        let mut command = ours();
+        command.current_dir(folder.path());
+        command.args(["chp", "--ssl-cert"]).arg(&files[0]);
+        command.arg("--ssl-key").arg(&files[1]);
+        let proxy = Proxy::spawn(command, &["--backend", store]);
+        proxy.wait_until_ready();
+        let url = format!("https://127.0.0.1:{}/x", proxy.port);
+        let is_served = |ca: &Ca| trusting(ca, None).get(&url).call().is_ok();
+        assert!(is_served(&first) && !is_served(&second));
+        for (ca, hangs_up) in [(&second, false), (&third, true)] {
+            renew(ca);
+            if hangs_up {
+                proxy.signal("HUP");
+            }
+            eventually("it is served", || is_served(ca));
+        }
+        assert_eq!(proxy.get("").status, 200, "SIGHUP ends nothing");
+    }
+}

@@ -37,6 +37,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// before we give up.
 const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
+/// How often to look whether the certificate was renewed.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 const API_ENTRYPOINT: &str = "auth_api";
 
 /// What the program waits for.
@@ -362,6 +364,7 @@ fn watch_over(
         let mut tries: Vec<Instant> = Vec::new();
         // A failed start can take more than 10 s, so that six of them may not fit into a minute.
         let mut failures = 0;
+        let mut renewed = Instant::now();
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(WATCH_INTERVAL);
             let revive = || {
@@ -371,6 +374,12 @@ fn watch_over(
             let failure = match routes.folder.restore().and_then(|()| revive()) {
                 Ok(false) => {
                     failures = 0;
+                    if renewed.elapsed() >= RENEWAL_INTERVAL {
+                        renewed = Instant::now();
+                        if let Err(error) = routes.or_repaired(Router::renew_certificate) {
+                            log::error!("{error}");
+                        }
+                    }
                     continue;
                 }
                 Ok(true) => {
