@@ -4,6 +4,7 @@ mod applied;
 mod builder;
 mod certificate;
 mod commit;
+mod config_file;
 mod delivery;
 mod listen;
 mod managed;
@@ -29,6 +30,7 @@ use crate::sync::unpoisoned;
 
 pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
+pub use config_file::read_config;
 pub use managed::ProcessStatus;
 pub use status::{Status, TraefikAnswer, TraefikStatus};
 pub use watch::{RouteEvent, Watch};

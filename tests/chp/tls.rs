@@ -157,6 +157,32 @@ fn http_is_redirected_to_https() {
     assert!(proxy.log().contains(&line), "{}", proxy.log());
 }
 
+/// Until Traefik has a certificate by ACME it shows one that is made up.
+#[test]
+fn acme_resolver_makes_it_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acme.toml");
+    let text = format!(
+        "[certificatesResolvers.le.acme]\nemail = \"a@example.org\"\nstorage = {:?}\n\
+         caServer = \"http://127.0.0.1:{}/none\"\ntlsChallenge = {{}}\n\
+         [entryPoints.https.http.tls]\ncertResolver = \"le\"\n",
+        folder.path().join("acme.json"),
+        ports::free()
+    );
+    fs::write(&file, text).unwrap();
+    let proxy = Proxy::start(&["--extra-static-config", file.to_str().unwrap()]);
+    let echo = Echo::start();
+    proxy.add("/x", &echo.url());
+    let tls = TlsConfig::builder().disable_verification(true).build();
+    let agent = ureq::Agent::config_builder()
+        .tls_config(tls)
+        .build()
+        .new_agent();
+    let url = format!("https://127.0.0.1:{}/x", proxy.port);
+    assert_eq!(agent.get(&url).call().unwrap().status(), 200);
+    assert!(proxy.log().contains("Proxying https://"), "{}", proxy.log());
+}
+
 /// Nobody changes a route meanwhile.
 #[test]
 fn renewed_certificate_is_served() {

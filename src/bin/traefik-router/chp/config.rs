@@ -70,11 +70,11 @@ impl Config {
             "entryPoints": [place.api_entrypoint],
             "service": "prometheus@internal",
         });
-        if !options.custom_header.is_empty() {
-            let headers = options.custom_header.iter();
-            let headers: serde_json::Map<_, _> = headers
-                .map(|(name, value)| (name.clone(), value.clone().into()))
-                .collect();
+        let headers: serde_json::Map<_, _> = options
+            .headers()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        if !headers.is_empty() {
             dynamic_config["http"]["middlewares"][HEADERS] =
                 json!({"headers": {"customRequestHeaders": headers}});
         }
@@ -92,6 +92,14 @@ impl Config {
                 "caFiles": [options.ssl_ca.as_deref().map(absolute).transpose()?],
                 "clientAuthType": "RequireAndVerifyClientCert",
             }});
+        }
+        for (ours, extra) in [
+            (&mut static_config, &options.extra_static_config),
+            (&mut dynamic_config, &options.extra_dynamic_config),
+        ] {
+            if let Some(extra) = extra {
+                lay_over(ours, extra);
+            }
         }
         Ok(Self {
             public_url: format!("{scheme}://{host}:{port}"),
@@ -133,7 +141,7 @@ pub(super) fn metrics_path(secret: &str) -> String {
 /// Adds what the options say of the entrypoint for requests.
 fn complete(entrypoint: &mut Value, options: &ChpOptions) {
     let mut middlewares = vec![named(ERRORS)];
-    if !options.custom_header.is_empty() {
+    if options.headers().next().is_some() {
         middlewares.push(named(HEADERS));
     }
     entrypoint["http"]["middlewares"] = middlewares.into();
@@ -187,6 +195,18 @@ fn transport(options: &ChpOptions) -> Result<Option<Value>, String> {
             json!([{"certFile": absolute(cert)?, "keyFile": absolute(key)?}]);
     }
     Ok((transport != json!({})).then_some(transport))
+}
+
+/// Merges `extra` over `base`. A null stays, for the library to take away what it has there itself.
+fn lay_over(base: &mut Value, extra: &Value) {
+    match (base, extra) {
+        (Value::Object(base), Value::Object(extra)) => {
+            for (key, value) in extra {
+                lay_over(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, extra) => *base = extra.clone(),
+    }
 }
 
 /// A host as it is written before a port.
