@@ -17,6 +17,8 @@ const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file et
 const API: &str =
     "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
 const SERVING: &str = "quorum timeout";
+/// What `chp` takes only where it attaches.
+const ATTACHED: &str = "quorum entrypoint public_url";
 
 /// A command of each kind, by the options that it takes.
 const COMMANDS: [&str; 8] = [
@@ -52,7 +54,9 @@ fn taken_by(command: &str) -> &'static [&'static str] {
         "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[
             STORE,
-            "jupyterhub_prefix nested_routers lock_timeout traefik_bin",
+            API,
+            ATTACHED,
+            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin",
         ],
         _ => &[],
     }
@@ -72,6 +76,7 @@ pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
         ("doctor", "entrypoint") => Some("api_url"),
         ("add" | "delete" | "clear" | "setup", "timeout") => Some("api_url"),
         ("add" | "delete" | "clear" | "setup" | "status", "api_timeout") => Some("api_url"),
+        ("chp", option) if contains(&[API, ATTACHED], option) => Some("external"),
         _ => None,
     }
 }
@@ -172,9 +177,13 @@ pub(crate) struct Settings {
     pub(crate) jupyterhub_prefix: Option<String>,
 
     /// Where Traefik's API is; several times for several Traefiks. Without it changes are stored,
-    /// and no Traefik is asked.
+    /// and no Traefik is asked. With it `chp` starts no Traefik.
     #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
     pub(crate) api_url: Vec<String>,
+    /// Attach to the Traefiks at --api-url, which others run, and start none. --api-url on the command
+    /// line says so as well; one in the configuration file does not.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK)]
+    pub(crate) external: Option<bool>,
     /// How many of several Traefiks have to serve a change. Defaults to all.
     #[arg(long, value_name = "COUNT", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
     pub(crate) quorum: Option<usize>,
@@ -242,6 +251,11 @@ impl Settings {
             None if self.public_url.as_ref().is_some_and(is_https) => "https",
             None => "http",
         }
+    }
+
+    /// Whether the Traefiks are those of others. Only `chp` has a choice.
+    pub(crate) fn attaches(&self) -> bool {
+        !self.api_url.is_empty()
     }
 }
 
