@@ -66,6 +66,9 @@ fn setup_spares_routers_of_others() {
     let open = "[http.routers.open]\nrule = \"PathPrefix(`/api`)\"\nentryPoints = [\"traefik\"]\n\
                 service = \"api@internal\"\n";
     let _traefik = guarded(&place, open);
+    eventually("the API is open", || {
+        client::get(place.api, "h", "/api/version").status == 200
+    });
     let said = place.run("setup --api-entrypoint traefik --json").json();
     assert_eq!(said, json!({"stored": false}));
     let text = place.text("rules.toml");
