@@ -110,7 +110,9 @@ fn pages_need_nothing_of_ours() {
     // As with hundreds of routes, routers stand below others.
     let arguments = ["--error-target", &target, "--nested-routers", "always"];
     let proxy = Proxy::attach(&[&both[0], &both[1]], &arguments);
-    proxy.add("/user/n-up", &echo.url());
+    for n in 0..20 {
+        proxy.add(&format!("/user/n{n}"), &echo.url());
+    }
     proxy.add(
         "/user/n-down",
         &format!("http://127.0.0.1:{}", ports::free()),
@@ -145,6 +147,7 @@ fn pages_need_nothing_of_ours() {
                     path.starts_with(&format!("/hub/error/{status}?url=")),
                     "{path}"
                 );
+                assert!(path.contains("?url=http%3A%2F%2Fhub.example%2F"), "{path}");
                 assert!(path.ends_with("%2Fx%3Fa%3Db"), "{path}");
                 assert!(!page["headers"].to_string().contains("made-up"), "{page}");
                 assert_eq!(page["headers"]["accept"], "text/html");

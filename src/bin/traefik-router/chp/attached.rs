@@ -7,12 +7,11 @@ use traefik_router::{Backend as _, ErrorKind, Result, Route, Router};
 
 use super::activity::Counters;
 use super::config::{Attached, Known, TRANSPORT, shared_service_config};
+use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
 
 /// How often to try while Traefik or the store does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// Where the API's entrypoint has Traefik's metrics.
-const METRICS: &str = "/metrics";
 /// The first versions with `statusRewrites` and with `errorRequestHeaders`.
 const REWRITES: [u32; 3] = [3, 4, 0];
 const WITHHOLDING: [u32; 3] = [3, 6, 15];
@@ -68,6 +67,7 @@ fn try_attach(
     let mut builder = resolved
         .builder()?
         .enable_setup_dynamic_config(true)
+        .metrics_router(true)
         .extra_dynamic_config(config.dynamic_config)
         .entrypoint_middleware(config.middleware);
     if !is_shared {
