@@ -311,7 +311,8 @@ impl Builder {
     /// [`extra_dynamic_config`](Self::extra_dynamic_config) has; a `chain` stands for several. A name
     /// without an `@` is looked up in the store's [provider](crate::Backend::provider). The routers at
     /// the entrypoint have it, and Traefik disables them if there is no such middleware. It stays in the
-    /// store until another Router sets it; the empty name takes it away. Defaults to what is in the store.
+    /// store until another Router sets it, or replaces the `extra_dynamic_config` that it is in; the empty name
+    /// takes it away. Defaults to what is in the store.
     pub fn entrypoint_middleware(mut self, name: impl Into<String>) -> Self {
         self.entrypoint_middleware = Some(name.into());
         self

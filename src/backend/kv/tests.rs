@@ -332,9 +332,27 @@ fn routers_at_entrypoint_have_middleware() {
     // A router that names no entrypoint stands where the routes are.
     assert!(top.iter().any(|key| key.contains("/page/")), "{top:?}");
     assert!(ending("/page/tls").len() == 1);
-    open("").unwrap();
     let is_generations = |key: &String| key.contains(MARKER);
+    open("").unwrap();
     assert!(ending("/middlewares/0").iter().all(is_generations));
+
+    let replace = |extra: Value| Setup {
+        extra: Some(extra),
+        ..Setup::default()
+    };
+    let pages = json!({"http": {"middlewares": {"pages": {"compress": {}}}}});
+    let with_pages = Setup {
+        extra: Some(pages.clone()),
+        ..setup("pages")
+    };
+    for (extra, stays) in [(pages, true), (json!({}), false)] {
+        backend.open(&with_pages, &mut |_, _| Vec::new()).unwrap();
+        backend
+            .open(&replace(extra), &mut |_, _| Vec::new())
+            .unwrap();
+        let is_gone = ending("/middlewares/0").iter().all(is_generations);
+        assert_eq!(is_gone, !stays);
+    }
 }
 
 #[test]
