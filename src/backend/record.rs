@@ -28,6 +28,9 @@ pub(crate) struct Header {
     /// Whether routers at the entrypoint carry `tls`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) tls: bool,
+    /// The middleware of the routers at the entrypoint; an empty name is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) middleware: String,
     /// Dynamic configuration that belongs to the table beside its routes.
     pub(crate) base: Value,
     /// What Traefiks that were started need of this store, because they can't read it elsewhere. It
@@ -89,6 +92,7 @@ impl Header {
             created: false,
             entrypoint: String::new(),
             tls: false,
+            middleware: String::new(),
             base: no_config(),
             own: no_config(),
             service: Value::Null,
@@ -126,6 +130,7 @@ impl Header {
         Entrance {
             entrypoint: &self.entrypoint,
             tls: self.tls,
+            middleware: &self.middleware,
         }
     }
 
@@ -137,6 +142,7 @@ impl Header {
     /// The dynamic configuration beside the routes and the marker.
     pub(crate) fn config(&self) -> Value {
         let mut config = self.base.clone();
+        self.entrance().place(&mut config);
         merge(&mut config, &self.own);
         let router = generation_router(&self.marker, self.entrance());
         merge(
@@ -179,6 +185,9 @@ impl Header {
             None => {}
         }
         self.tls = setup.tls.unwrap_or(self.tls);
+        if let Some(middleware) = &setup.middleware {
+            self.middleware.clone_from(middleware);
+        }
         if let Some(service) = &setup.service {
             self.service.clone_from(service);
         }
@@ -188,7 +197,15 @@ impl Header {
                 merge(&mut base, &json!({"tls": {"stores": {"default": store}}}));
             }
             merge(&mut base, extra);
+            let has = |base: &Value| !base["http"]["middlewares"][&self.middleware].is_null();
+            if setup.middleware.is_none() && has(&self.base) && !has(&base) {
+                // Without it Traefik would disable all routers at the entrypoint.
+                self.middleware.clear();
+            }
             self.base = base;
+        }
+        if setup.remove_api {
+            without_api(&mut self.base);
         }
         if let Some(api) = &setup.api {
             if !api.is_let_in_by(&self.base) {
@@ -201,6 +218,7 @@ impl Header {
         } else if !setup.started && *self != before {
             self.temporary = false;
         }
+        self.temporary |= setup.remove_table;
         Ok(())
     }
 
@@ -234,6 +252,7 @@ impl Header {
         }
         back(&mut self.base, &before.base, &made.base);
         back(&mut self.own, &before.own, &made.own);
+        back(&mut self.middleware, &before.middleware, &made.middleware);
         back(&mut self.service, &before.service, &made.service);
         back(&mut self.format, &before.format, &made.format);
         back(&mut self.temporary, &before.temporary, &made.temporary);
@@ -264,6 +283,7 @@ impl Header {
             nested: self.nested(),
             service: self.service.clone(),
             config: self.config(),
+            has_api_router: api_part(&self.base) != no_config(),
         }
     }
 

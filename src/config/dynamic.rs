@@ -20,6 +20,7 @@ use crate::route::{
 const API_ROUTER: &str = "traefik-router-api";
 const REST_ROUTER: &str = "traefik-router-rest";
 const API_AUTH: &str = "traefik-router-api-auth";
+const METRICS_ROUTER: &str = "traefik-router-api-metrics";
 /// The same names as jupyterhub-traefik-proxy has them, and this crate had them before 0.1.
 const OLD_API_ROUTER: &str = "route_api";
 const OLD_API_AUTH: &str = "auth_api";
@@ -40,6 +41,8 @@ pub struct Setup {
     pub(crate) default_entrypoint: String,
     /// Whether routers at the entrypoint carry `tls`.
     pub(crate) tls: Option<bool>,
+    /// The middleware of the routers at the entrypoint; an empty name is none.
+    pub(crate) middleware: Option<String>,
     /// More configuration of every service that a route becomes, as Traefik documents
     /// `loadBalancer`.
     pub(crate) service: Option<Value>,
@@ -53,6 +56,10 @@ pub struct Setup {
     pub(crate) api: Option<ApiAccess>,
     /// Whether `api` may take the place of one that another Router has stored.
     pub(crate) replace_api: bool,
+    /// Whether the API router that a Router has stored goes.
+    pub(crate) remove_api: bool,
+    /// Whether the table goes when the store is closed, if nobody serves it and it has no routes.
+    pub(crate) remove_table: bool,
     /// What a Traefik that we start reads from this store, because it can't read it elsewhere.
     pub(crate) own: Option<Own>,
     /// Whether the Traefik that we start has a given default certificate from elsewhere.
@@ -91,6 +98,8 @@ pub(crate) struct ApiAccess {
     pub(crate) given: bool,
     /// The hash as Traefik's basicAuth takes it.
     pub(crate) password_hash: String,
+    /// Whether Traefik's metrics are to be had there, too.
+    pub(crate) metrics: bool,
 }
 
 impl fmt::Debug for Setup {
@@ -151,16 +160,26 @@ impl ApiAccess {
     fn config_at(&self, priority: u64, ending: &str) -> Value {
         let users = [format!("{}:{}", self.username, self.password_hash)];
         let [router, guard] = [API_ROUTER, API_AUTH].map(|name| format!("{name}{ending}"));
-        json!({"http": {
+        let mut config = json!({"http": {
             "routers": {router: {
                 "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
                 "priority": priority,
                 "entryPoints": [self.entrypoint],
                 "service": API_SERVICE,
-                "middlewares": [guard],
+                "middlewares": [&guard],
             }},
-            "middlewares": {guard: {"basicAuth": {"users": users}}},
-        }})
+            "middlewares": {&guard: {"basicAuth": {"users": users}}},
+        }});
+        if self.metrics {
+            config["http"]["routers"][format!("{METRICS_ROUTER}{ending}")] = json!({
+                "rule": "Path(\"/metrics\")",
+                "priority": priority,
+                "entryPoints": [self.entrypoint],
+                "service": "prometheus@internal",
+                "middlewares": [guard],
+            });
+        }
+        config
     }
 
     /// Whether a Traefik with this configuration lets us in.
@@ -393,6 +412,23 @@ pub(crate) struct Entrance<'a> {
     pub(crate) entrypoint: &'a str,
     /// Whether the routers carry `tls`, as an entrypoint without TLS of its own wants it.
     pub(crate) tls: bool,
+    /// The middleware that the routers have; an empty name is none.
+    pub(crate) middleware: &'a str,
+}
+
+impl Entrance<'_> {
+    /// Has the routers of a dynamic configuration that name no entrypoint stand here.
+    pub(crate) fn place(&self, config: &mut Value) {
+        let routers = config.pointer_mut("/http/routers");
+        let routers = routers.and_then(Value::as_object_mut).into_iter().flatten();
+        let routers = routers.filter_map(|(_, router)| router.as_object_mut());
+        for router in routers.filter(|router| !router.contains_key("entryPoints")) {
+            router.insert("entryPoints".into(), json!([self.entrypoint]));
+            if self.tls {
+                router.entry("tls").or_insert_with(|| json!({}));
+            }
+        }
+    }
 }
 
 /// Where a router gets its requests from.
@@ -411,14 +447,17 @@ impl<'a> Place<'a> {
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
-        let (place, tls) = match self {
+        let (place, tls, middleware) = match self {
             Self::Entrypoint(entrance) => {
                 let tls = entrance.tls.then_some(("tls", Field::Defaults));
-                (("entryPoints", Field::List(entrance.entrypoint)), tls)
+                let name = Some(entrance.middleware).filter(|name| !name.is_empty());
+                let middleware = name.map(|name| ("middlewares", Field::List(name)));
+                let place = ("entryPoints", Field::List(entrance.entrypoint));
+                (place, tls, middleware)
             }
-            Self::Below(parent) => (("parentRefs", Field::List(parent)), None),
+            Self::Below(parent) => (("parentRefs", Field::List(parent)), None, None),
         };
-        std::iter::once(place).chain(tls)
+        std::iter::once(place).chain(tls).chain(middleware)
     }
 }
 
@@ -545,6 +584,7 @@ mod tests {
             password: "password".into(),
             given: true,
             password_hash: "$apr1$x$y".into(),
+            metrics: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod attach;
 mod diagnose;
+mod remove;
 mod start;
 
 use std::ffi::OsString;
@@ -58,9 +59,11 @@ pub struct Builder {
     ssl: (Option<PathBuf>, Option<PathBuf>),
     extra_dynamic_config: Option<Value>,
     replace_api: bool,
+    metrics_router: bool,
     initial_routes: Option<Table>,
     replace_served: bool,
     extra_service_config: Option<Value>,
+    entrypoint_middleware: Option<String>,
     traefik_bin: PathBuf,
     static_config_file: PathBuf,
     extra_static_config: Value,
@@ -103,9 +106,11 @@ impl Builder {
             ssl: (None, None),
             extra_dynamic_config: None,
             replace_api: false,
+            metrics_router: false,
             initial_routes: None,
             replace_served: false,
             extra_service_config: None,
+            entrypoint_middleware: None,
             traefik_bin: "traefik".into(),
             static_config_file: "traefik.toml".into(),
             extra_static_config: json!({}),
@@ -249,6 +254,15 @@ impl Builder {
         self
     }
 
+    /// Whether a router for Traefik's API that is set up goes with one for its metrics, at `/metrics` on the
+    /// same entrypoint and behind the same password; [`dynamic_config_text`](Self::dynamic_config_text) then has
+    /// both. Traefik disables that router unless its static configuration has `metrics.prometheus`. Defaults to
+    /// `false`.
+    pub fn metrics_router(mut self, metrics: bool) -> Self {
+        self.metrics_router = metrics;
+        self
+    }
+
     /// The routes to begin with: [`start`](Self::start) makes the table equal to them before Traefik
     /// serves any. It is refused where another program serves routes from the same store, unless
     /// [`replace_served_routes`](Self::replace_served_routes) is set. Defaults to the routes that are
@@ -279,7 +293,8 @@ impl Builder {
     ///
     /// A Traefik that we start reads it from a file, with any store: its names end in `@file`.
     /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it, and its names
-    /// end in the store's [provider](crate::Backend::provider). Defaults to none, or with `attach` to what is
+    /// end in the store's [provider](crate::Backend::provider). A router in it that names no `entryPoints` is
+    /// served where the routes are, with TLS if they have it. Defaults to none, or with `attach` to what is
     /// stored.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
         self.extra_dynamic_config = Some(config);
@@ -291,6 +306,17 @@ impl Builder {
     /// stays in the store until another Router sets it. Defaults to what is in the store.
     pub fn extra_service_config(mut self, config: Value) -> Self {
         self.extra_service_config = Some(config);
+        self
+    }
+
+    /// The name of a middleware that requests for all routes go through, such as one that
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) has; a `chain` stands for several. A name
+    /// without an `@` is looked up in the store's [provider](crate::Backend::provider). The routers at
+    /// the entrypoint have it, and Traefik disables them if there is no such middleware. It stays in the
+    /// store until another Router sets it, or replaces the `extra_dynamic_config` that it is in; the empty name
+    /// takes it away. Defaults to what is in the store.
+    pub fn entrypoint_middleware(mut self, name: impl Into<String>) -> Self {
+        self.entrypoint_middleware = Some(name.into());
         self
     }
 
@@ -540,6 +566,7 @@ impl Builder {
             entrypoint: self.entrypoint.clone(),
             default_entrypoint: default_entrypoint.into(),
             service: self.extra_service_config.clone(),
+            middleware: self.entrypoint_middleware.clone(),
             nested: self.nested,
             ..Setup::default()
         }
@@ -679,6 +706,7 @@ impl Builder {
             password: password.into(),
             given: self.api_password.is_some(),
             password_hash: self.password_hash(password)?,
+            metrics: self.metrics_router,
         })
     }
 

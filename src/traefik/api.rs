@@ -58,12 +58,23 @@ pub struct EntryPoint {
     /// Its settings for HTTP, as Traefik documents them.
     #[serde(default)]
     pub http: Value,
+    /// Whose `X-Forwarded-…` headers it believes, as Traefik documents it.
+    #[serde(default)]
+    pub forwarded_headers: Value,
+    /// How long requests may take, as Traefik documents it.
+    #[serde(default)]
+    pub transport: Value,
 }
 
 impl EntryPoint {
     /// Whether it serves TLS to routers that do not ask for it.
     pub(crate) fn has_tls(&self) -> bool {
         !self.http["tls"].is_null()
+    }
+
+    /// For how long it reads a request; `None` for as long as it takes.
+    pub(crate) fn read_timeout(&self) -> Option<&str> {
+        self.transport["respondingTimeouts"]["readTimeout"].as_str()
     }
 
     /// Whether it answers all requests with a redirect.
@@ -262,6 +273,27 @@ impl Api {
     /// As [`version`](Self::version).
     pub fn middleware(&self, name: &str) -> Result<Option<Middleware>> {
         self.named("middlewares", name, None)
+    }
+
+    /// What Traefik counts, in Prometheus' text format. `path` is where the API's entrypoint has a router for
+    /// `prometheus@internal`.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn metrics(&self, path: &str) -> Result<String> {
+        let answer = self.http.get(path, self.timeout)?;
+        match answer.status {
+            200 => Ok(String::from_utf8_lossy(&answer.body).into_owned()),
+            404 => Err(Error::new(
+                ErrorKind::Protocol,
+                format!(
+                    "{}{path} answers 404: Traefik has no `metrics.prometheus` in its static configuration, \
+                     or no router for prometheus@internal there",
+                    self.url()
+                ),
+            )),
+            _ => self.read::<Value>(path, answer).map(|_| String::new()),
+        }
     }
 
     /// Gives the REST provider a dynamic configuration, whole, as JSON. Traefik has taken it then, and loads

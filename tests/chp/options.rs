@@ -124,7 +124,14 @@ fn unsupported_options_are_reported() {
             &["--lock-timeout", "1"],
             "no effect without --backend toml:FILE",
         ),
-        (&["--custom-header", "none"], "--custom-header"),
+        (
+            &["--custom-header", "none"],
+            "A colon was expected in custom header",
+        ),
+        (
+            &["--custom-header", " :x"],
+            "A colon was expected in custom header",
+        ),
         (&["--backend", "mysql:x"], "--backend"),
         (&["--backend", "toml:routes.yaml"], "does not end in .toml"),
         (&["--default-target", "ftp://h"], "--default-target"),
@@ -249,6 +256,61 @@ fn p521_keys_bring_advice() {
         assert!(!proxy.wait_for_end().success());
         eventually("the cure", || proxy.log().contains("on the curve P-521"));
     }
+}
+
+#[test]
+fn extra_configuration_is_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.into_os_string().into_string().unwrap()
+    };
+    let more = write("static.toml", "[ping]\nmanualRouting = true\n");
+    let dynamic = "http:\n  routers:\n    chp-no-route: null\n    mine:\n      rule: Path(`/mine`)\n      \
+                   priority: 2000000000\n      service: ping@internal\n";
+    let dynamic = write("dynamic.yaml", dynamic);
+    let options = [
+        "--extra-static-config",
+        &more,
+        "--extra-dynamic-config",
+        &dynamic,
+    ];
+    for store in ["push", "toml:routes.toml"] {
+        let here = |command: &mut std::process::Command| {
+            command.current_dir(folder.path());
+        };
+        let proxy = Proxy::start_with(here, &[&options[..], &["--backend", store]].concat());
+        let echo = Echo::start();
+        proxy.add("/x", &echo.url());
+        assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+        let mine = proxy.through("/mine");
+        assert_eq!((mine.status, &*mine.body), (200, "OK"));
+        let none = proxy.through("/none");
+        assert!(!none.body.contains("<h1>"), "ours is taken away: {none:?}");
+    }
+    for (name, text, says) in [
+        ("bad.toml", "[ping", "bad.toml: "),
+        ("bad.txt", "", "must end in .toml, .yaml or .yml"),
+        ("list.yaml", "- a\n", "must be a map"),
+    ] {
+        let file = write(name, text);
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, &["--extra-dynamic-config", &file]);
+        assert_eq!(proxy.wait_for_end().code(), Some(2));
+        eventually(says, || proxy.log().contains(says));
+    }
+}
+
+/// configurable-http-proxy's own tests wait for this line.
+#[test]
+fn default_target_is_logged() {
+    let echo = Echo::start();
+    let proxy = Proxy::start(&["--default-target", &echo.url()]);
+    let line = format!("Route added / -> {}\n", echo.url());
+    assert!(proxy.log().contains(&line), "{}", proxy.log());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
 }
 
 #[test]

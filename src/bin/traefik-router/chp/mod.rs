@@ -2,6 +2,7 @@
 
 mod activity;
 mod api;
+mod attached;
 mod config;
 mod folder;
 mod logger;
@@ -19,7 +20,7 @@ use std::sync::{Arc, mpsc};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::folder::{Folder, RemovedAtEnd};
@@ -49,7 +50,7 @@ pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
 /// Serves until a signal ends the program.
 fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
     let (tell, events) = mpsc::channel();
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| error.to_string())?;
     let told = tell.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -57,11 +58,11 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
             told.send(Event::Signal(signal)).ok();
         }
     });
-    let folder =
-        Folder::new().map_err(|error| format!("can't make a temporary folder: {error}"))?;
-    let folder = RemovedAtEnd(Arc::new(folder));
+    let folder = (!settings.attaches()).then(Folder::new).transpose();
+    let folder = folder.map_err(|error| format!("can't make a temporary folder: {error}"))?;
+    let folder = folder.map(|folder| RemovedAtEnd(Arc::new(folder)));
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
-    let place = Arc::clone(&folder.0);
+    let place = folder.as_ref().map(|folder| Arc::clone(&folder.0));
     std::thread::spawn(move || {
         let event = match Proxy::start(&options, settings, place, tell.clone()) {
             Ok(proxy) => Event::Started(Box::new(proxy)),
@@ -78,6 +79,9 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
                     log::error!("{second}");
                 }
                 return Err(error);
+            }
+            Event::Signal(SIGHUP) => {
+                log::info!("SIGHUP ends nothing; a renewed certificate is noticed without it");
             }
             Event::Signal(signal) => {
                 log::warn!(

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 use log::LevelFilter;
+use serde_json::Value;
+use traefik_router::read_config;
 
 /// Stand in for configurable-http-proxy: JupyterHub's REST API for routes, served by Traefik.
 #[derive(Args)]
@@ -132,7 +134,7 @@ pub(crate) struct Options {
     pub(crate) protocol_rewrite: Option<String>,
     /// Header to add to requests, NAME:VALUE; may be given several times.
     #[arg(long, value_name = "HEADER", action = clap::ArgAction::Append)]
-    pub(crate) custom_header: Vec<String>,
+    custom_header: Vec<String>,
     /// Do not check the certificates of targets.
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -156,6 +158,13 @@ pub(crate) struct Options {
     /// Unix socket to serve metrics on.
     #[arg(long, value_name = "PATH")]
     pub(crate) metrics_socket: Option<PathBuf>,
+
+    /// A TOML or YAML file with more static configuration for Traefik, merged over ours.
+    #[arg(long, value_name = "FILE", value_parser = traefik_config)]
+    pub(crate) extra_static_config: Option<Value>,
+    /// A TOML or YAML file with more dynamic configuration for Traefik, merged over ours.
+    #[arg(long, value_name = "FILE", value_parser = traefik_config)]
+    pub(crate) extra_dynamic_config: Option<Value>,
 
     /// Begin with the routes in the store instead of none.
     #[arg(long, requires = "backend")]
@@ -202,13 +211,44 @@ const NOT_SUPPORTED: [(&str, &str); 4] = [
         "it names a JavaScript class; use --backend",
     ),
 ];
+/// Options that have no effect on Traefiks of others.
+const OF_STARTED: [&str; 12] = [
+    "ip",
+    "port",
+    "socket",
+    "ssl-key",
+    "ssl-cert",
+    "ssl-ca",
+    "ssl-request-cert",
+    "ssl-reject-unauthorized",
+    "redirect-port",
+    "redirect-to",
+    "keep-alive-timeout",
+    "error-path",
+];
+/// Options that are refused where Traefiks are those of others, and why.
+const NOT_ATTACHED: [(&str, &str); 6] = [
+    ("keep-routes", "the routes are always kept"),
+    ("replace-served-routes", "the routes are always kept"),
+    ("traefik-bin", "no Traefik is started"),
+    ("extra-static-config", "no Traefik is started"),
+    ("client-ssl-key", NO_KEY),
+    ("client-ssl-cert", NO_KEY),
+];
+const NO_KEY: &str =
+    "the private key would be stored with the routes, for Traefiks elsewhere to read";
 const NO_REWRITE: &str = "Traefik does not rewrite Location headers";
 
-/// A line for each of configurable-http-proxy's options that is given and has no effect.
+/// A line for each of configurable-http-proxy's options that is given and has no effect. `attaches` says
+/// whether the Traefiks are those of others.
 ///
 /// # Errors
-/// Names an option that is not supported.
-pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<String>, String> {
+/// Names an option that is not supported, or has a value that is none.
+pub(super) fn remarks(
+    command: &Command,
+    given: &ArgMatches,
+    attaches: bool,
+) -> Result<Vec<String>, String> {
     let is_given = |long: &str| {
         let mut options = command.get_arguments();
         let option = options.find(|option| option.get_long() == Some(long));
@@ -218,10 +258,29 @@ pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<Strin
     if let Some((option, why)) = NOT_SUPPORTED.iter().find(|(option, _)| is_given(option)) {
         return Err(format!("--{option} is not supported: {why}"));
     }
+    let headers = given.get_many::<String>("custom_header");
+    if headers
+        .into_iter()
+        .flatten()
+        .any(|text| header(text).is_none())
+    {
+        // configurable-http-proxy's words, without the value, which may be a secret.
+        return Err("--custom-header: A colon was expected in custom header".into());
+    }
+    let not_attached = NOT_ATTACHED.iter().filter(|_| attaches);
+    if let Some((option, why)) = not_attached
+        .into_iter()
+        .find(|(option, _)| is_given(option))
+    {
+        return Err(format!("--{option} is not supported with --api-url: {why}"));
+    }
     let no_equal = NO_EQUAL.map(|(option, why)| (option, why.to_string()));
+    let of_started = OF_STARTED.into_iter().filter(|_| attaches);
+    let of_started = of_started.map(|option| (option, "--api-url names Traefiks of others".into()));
     let dependent = DEPENDENT
         .iter()
-        .filter(|(_, is_idle_with, other)| is_given(other) == *is_idle_with);
+        .filter(|(_, is_idle_with, other)| is_given(other) == *is_idle_with)
+        .filter(|(option, ..)| !attaches || !OF_STARTED.contains(option));
     let dependent = dependent.map(|(option, is_idle_with, other)| {
         let not = if *is_idle_with { "" } else { "not " };
         (*option, format!("--{other} is {not}given"))
@@ -231,6 +290,7 @@ pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<Strin
         |option: &str| option == "port" && !is_given("api-port") && !is_given("api-socket");
     let idle = no_equal
         .into_iter()
+        .chain(of_started)
         .chain(dependent)
         .filter(|(option, _)| is_given(option) && !is_needed(option));
     Ok(idle
@@ -246,6 +306,16 @@ fn level(name: &str) -> Result<LevelFilter, &'static str> {
         "error" => Ok(LevelFilter::Error),
         _ => Err("use debug, info, warn or error"),
     }
+}
+
+fn traefik_config(file: &str) -> Result<Value, String> {
+    read_config(file).map_err(|error| error.to_string())
+}
+
+/// The name and the value of a header.
+fn header(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.trim().split_once(':')?;
+    (!name.is_empty()).then(|| (name.trim(), value.trim()))
 }
 
 impl Options {
@@ -265,8 +335,17 @@ impl Options {
         Ok(token.filter(|token| !token.is_empty()))
     }
 
+    /// The names and values of the headers to add to requests.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.custom_header.iter().filter_map(|text| header(text))
+    }
+
+    /// Whether requests come in by HTTPS: there is a certificate, or the extra configuration says so, as for one
+    /// that Traefik gets by ACME.
     pub(crate) fn is_https(&self) -> bool {
-        self.ssl_key.is_some()
+        let extra = self.extra_static_config.as_ref();
+        let tls = extra.and_then(|extra| extra.pointer("/entryPoints/https/http/tls"));
+        self.ssl_key.is_some() || tls.is_some_and(|tls| !tls.is_null())
     }
 
     pub(crate) fn api_port(&self) -> u16 {
@@ -296,7 +375,11 @@ mod tests {
         ] {
             let arguments = [&["chp", "--socket", "s", "--port", "1"], api].concat();
             let given = command.clone().try_get_matches_from(arguments).unwrap();
-            assert_eq!(remarks(command, &given).unwrap(), expected, "{api:?}");
+            assert_eq!(
+                remarks(command, &given, false).unwrap(),
+                expected,
+                "{api:?}"
+            );
         }
     }
 }

@@ -17,10 +17,12 @@ const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file et
 const API: &str =
     "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
 const SERVING: &str = "quorum timeout";
+/// What `chp` takes only where it attaches.
+const ATTACHED: &str = "quorum entrypoint public_url";
 
 /// A command of each kind, by the options that it takes.
-const COMMANDS: [&str; 7] = [
-    "list", "add", "status", "doctor", "static", "dynamic", "chp",
+const COMMANDS: [&str; 8] = [
+    "list", "add", "setup", "status", "doctor", "static", "dynamic", "chp",
 ];
 
 /// The options that have an effect for a command.
@@ -28,8 +30,18 @@ fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
         "list" | "get" | "resolve" => &[STORE, "jupyterhub_prefix json"],
         "status" => &[STORE, API, "jupyterhub_prefix json"],
-        "doctor" => &[STORE, API, "jupyterhub_prefix json public_url traefik_bin"],
-        "add" | "delete" => &[
+        "doctor" => &[
+            STORE,
+            API,
+            "jupyterhub_prefix json entrypoint public_url traefik_bin",
+        ],
+        "setup" => &[
+            STORE,
+            API,
+            SERVING,
+            "jupyterhub_prefix json entrypoint api_entrypoint public_url nested_routers lock_timeout",
+        ],
+        "add" | "delete" | "clear" => &[
             STORE,
             API,
             SERVING,
@@ -42,7 +54,9 @@ fn taken_by(command: &str) -> &'static [&'static str] {
         "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[
             STORE,
-            "jupyterhub_prefix nested_routers lock_timeout traefik_bin",
+            API,
+            ATTACHED,
+            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin",
         ],
         _ => &[],
     }
@@ -58,9 +72,11 @@ fn contains(options: &[&str], id: &str) -> bool {
 pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("static", "timeout") => Some("throttle"),
-        ("add" | "delete" | "doctor", "public_url") => Some("api_url"),
-        ("add" | "delete", "timeout") => Some("api_url"),
-        ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup" | "doctor", "public_url") => Some("api_url"),
+        ("doctor", "entrypoint") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup", "timeout") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup" | "status", "api_timeout") => Some("api_url"),
+        ("chp", option) if contains(&[API, ATTACHED], option) => Some("external"),
         _ => None,
     }
 }
@@ -71,7 +87,10 @@ pub(super) fn partners(option: &str) -> Option<Vec<&'static str>> {
     let takers = COMMANDS
         .iter()
         .filter(|name| contains(taken_by(name), option));
-    takers.map(|command| partner(command, option)).collect()
+    let partners = takers.map(|command| partner(command, option));
+    let mut partners = partners.collect::<Option<Vec<_>>>()?;
+    partners.dedup();
+    Some(partners)
 }
 
 /// A program with the options that its commands share.
@@ -131,8 +150,8 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp` and `config`:
-    /// in the memory of the program that pushes them to Traefik. `chp` defaults to push.
+    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp`, `config` and
+    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
@@ -158,9 +177,13 @@ pub(crate) struct Settings {
     pub(crate) jupyterhub_prefix: Option<String>,
 
     /// Where Traefik's API is; several times for several Traefiks. Without it changes are stored,
-    /// and no Traefik is asked.
+    /// and no Traefik is asked. With it `chp` starts no Traefik.
     #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
     pub(crate) api_url: Vec<String>,
+    /// Attach to the Traefiks at --api-url, which others run, and start none. --api-url on the command
+    /// line says so as well; one in the configuration file does not.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK)]
+    pub(crate) external: Option<bool>,
     /// How many of several Traefiks have to serve a change. Defaults to all.
     #[arg(long, value_name = "COUNT", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
     pub(crate) quorum: Option<usize>,
@@ -217,6 +240,23 @@ pub(crate) struct Settings {
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
     #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
+}
+
+impl Settings {
+    /// The entrypoint of routes for which nothing is stored.
+    pub(crate) fn entrypoint_or_default(&self) -> &str {
+        let is_https = |url: &String| url.starts_with("https://");
+        match &self.entrypoint {
+            Some(name) => name,
+            None if self.public_url.as_ref().is_some_and(is_https) => "https",
+            None => "http",
+        }
+    }
+
+    /// Whether the Traefiks are those of others. Only `chp` has a choice.
+    pub(crate) fn attaches(&self) -> bool {
+        !self.api_url.is_empty()
+    }
 }
 
 fn nested(when: &str) -> Result<Nested, &'static str> {
