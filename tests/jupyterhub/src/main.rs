@@ -88,7 +88,7 @@ fn run(options: &Options) -> Result {
 fn attached(folder: &Folder) -> Result {
     tools::ETCD.get()?;
     let etcd = Cluster::start(&tools::ETCD.path());
-    let ours = Side::ours(folder)?;
+    let ours = Side::ours("dev", folder)?;
     for store in ["push".to_string(), format!("etcd:{}", etcd.url())] {
         let ours = std::slice::from_ref(&ours);
         script("attached.py", ours, folder, &[store.into()])?;
