@@ -71,6 +71,28 @@ fn routes_outlive_the_program() {
 }
 
 #[test]
+fn table_taken_over_stays_so() {
+    let ([traefik], _folder) = traefiks::<1>(None);
+    let echo = Echo::start();
+    let older = Proxy::attach(&[&traefik], &[]);
+    older.add("/a", &echo.url());
+    let newer = Proxy::attach(&[&traefik], &[]);
+    let why = "another program has pushed a table";
+    eventually("the older one notices", || older.log().contains(why));
+    let target = json!({"target": echo.url()}).to_string();
+    let refused = older.rest("POST", "/b", &target);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    newer.add("/c", &echo.url());
+    for (path, expected) in [
+        ("/a", Some(echo.port)),
+        ("/b", None),
+        ("/c", Some(echo.port)),
+    ] {
+        assert_eq!(get(&traefik, path).landed(), expected, "{path}");
+    }
+}
+
+#[test]
 fn quorum_goes_on_without_one() {
     let (mut both, _folder) = traefiks::<2>(None);
     let echo = Echo::start();
