@@ -4,6 +4,7 @@ use kit::client::Request;
 use kit::tools::TRAEFIK_3_5;
 use kit::{Echo, Server, eventually, ports};
 use serde_json::json;
+use ureq::tls::TlsConfig;
 
 use crate::support::Proxy;
 use crate::support::proxy::ours;
@@ -222,6 +223,84 @@ fn configuration_file_names_the_store() {
     eventually("the line", || {
         proxy.log().contains("line 2: unknown field `port`")
     });
+}
+
+/// The dynamic configuration of the proxy's Traefik alone.
+fn private_file(proxy: &Proxy) -> String {
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", proxy.traefik())).unwrap();
+    let static_config = command
+        .split('\0')
+        .find_map(|part| part.strip_prefix("--configFile="));
+    let private = static_config
+        .unwrap()
+        .replace("traefik.toml", "traefik.private.toml");
+    std::fs::read_to_string(private).unwrap()
+}
+
+/// An entrypoint whose TLS is in the static configuration alone is one, too.
+#[test]
+fn more_configuration_reaches_traefik() {
+    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let static_config = json!({"entryPoints": {"web": {"http": {"tls": {}}}}});
+    let dynamic_config = json!({"http": {
+        "routers": {"own": {"rule": "Path(`/own`)", "entryPoints": ["web"], "tls": {}, "service": "own"}},
+        "services": {"own": {"loadBalancer": {"servers": [{"url": echo.url()}]}}},
+    }});
+    for (name, text) in [
+        ("static.json", static_config.to_string()),
+        ("dynamic.json", dynamic_config.to_string()),
+        ("env", "# for Traefik\n\nDNS_TOKEN=a=b \n".into()),
+        (
+            "mine.toml",
+            "entrypoint = \"web\"\nextra-static-config = \"static.json\"\n\
+             extra-dynamic-config = \"dynamic.json\"\ntraefik-env-file = \"env\"\n"
+                .into(),
+        ),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let file = folder.path().join("mine.toml");
+    let proxy = Proxy::start(&["--config", file.to_str().unwrap()]);
+    proxy.add("/x", &echo.url());
+    let tls = TlsConfig::builder().disable_verification(true).build();
+    let agent = ureq::Agent::config_builder()
+        .tls_config(tls)
+        .build()
+        .new_agent();
+    for path in ["own", "x"] {
+        let url = format!("https://127.0.0.1:{}/{path}", proxy.port);
+        assert_eq!(agent.get(&url).call().unwrap().status(), 200, "{path}");
+    }
+    let private = private_file(&proxy);
+    assert!(private.contains("defaultCertificate"), "{private}");
+    let environment = std::fs::read(format!("/proc/{}/environ", proxy.traefik())).unwrap();
+    let mut variables = environment.split(|byte| *byte == 0);
+    assert!(variables.any(|variable| variable == b"DNS_TOKEN=a=b "));
+
+    drop(proxy);
+
+    // Traefik would prefer a made-up certificate to the one that it is to get from elsewhere.
+    let generated = json!({"resolver": "none", "domain": {"main": "hub.example"}});
+    let store = json!({"tls": {"stores": {"default": {"defaultGeneratedCert": generated}}}});
+    std::fs::write(folder.path().join("dynamic.json"), store.to_string()).unwrap();
+    let proxy = Proxy::start(&["--config", file.to_str().unwrap()]);
+    let private = private_file(&proxy);
+    assert!(private.contains("defaultGeneratedCert"), "{private}");
+    assert!(!private.contains("defaultCertificate"), "{private}");
+    drop(proxy);
+
+    for (name, text, says) in [
+        ("env", "DNS_TOKEN\n", "env: line 1: give NAME=VALUE"),
+        ("dynamic.json", "[]", "dynamic.json must hold a JSON object"),
+        ("static.json", "{", "static.json is not JSON"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, &["--config", file.to_str().unwrap()]);
+        assert!(!proxy.wait_for_end().success());
+        eventually(says, || proxy.log().contains(says));
+    }
 }
 
 #[test]

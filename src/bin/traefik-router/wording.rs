@@ -30,12 +30,15 @@ const SHELL: Table = &[
 const CHP: Table = &[
     ("ca_pem", "--etcd-ca-file"),
     ("client_pem", "--etcd-cert-file and --etcd-key-file"),
+    ("extra_dynamic_config", "--extra-dynamic-config"),
+    ("extra_static_config", "--extra-static-config"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
     ("public_url", "--ip and --port"),
     ("ssl", "--ssl-cert and --ssl-key"),
     ("traefik_api_password", "`chp` makes up its own"),
     ("traefik_bin", "--traefik-bin"),
+    ("traefik_entrypoint", "--entrypoint"),
     ("traefik_log_level", "--log-level"),
     ("traefik_prefix", "--traefik-prefix"),
 ];
@@ -69,25 +72,24 @@ mod tests {
     use super::*;
 
     /// Settings that only programs choose.
-    const OF_PROGRAMS: [&str; 9] = [
+    const OF_PROGRAMS: [&str; 7] = [
         "bcrypt_cost",
-        "extra_dynamic_config",
         "extra_service_config",
-        "extra_static_config",
         "initial_routes",
         "replace_api_router",
         "replace_pushed_table",
         "static_config_file",
         "traefik_api_hashed_password",
     ];
+    /// Settings that only `chp` has options for.
+    const NOT_IN_SHELL: [&str; 2] = ["extra_dynamic_config", "extra_static_config"];
     /// Settings that `chp` chooses itself.
-    const OF_CHP: [&str; 8] = [
+    const OF_CHP: [&str; 7] = [
         "check_route_timeout",
         "traefik_api_entrypoint",
         "traefik_api_url",
         "traefik_api_urls",
         "traefik_api_username",
-        "traefik_entrypoint",
         "traefik_providers_throttle_duration",
         "traefik_quorum",
     ];
@@ -120,7 +122,7 @@ mod tests {
             &mut found,
         );
         assert!(found.contains("traefik_bin"), "{found:?}");
-        for (table, chosen) in [(SHELL, &[][..]), (CHP, &OF_CHP)] {
+        for (table, chosen) in [(SHELL, &NOT_IN_SHELL[..]), (CHP, &OF_CHP)] {
             let mut unknown = found.clone();
             let options = table.iter().map(|(setting, _)| setting);
             for setting in options.chain(chosen).chain(&OF_PROGRAMS) {

@@ -32,10 +32,13 @@ pub(super) struct Place<'a> {
     /// Where our pages are, and the secret to ask for them with.
     pub(super) pages: SocketAddr,
     pub(super) secret: &'a str,
-    /// The entrypoint that the table is served on, where there is one already.
+    /// The entrypoint that the table is served on, where it is named or stored already.
     pub(super) entrypoint: Option<&'a str>,
     /// The entrypoint of Traefik's API, on which only we ask for its metrics.
     pub(super) api_entrypoint: &'a str,
+    /// What the user adds to the static and to the dynamic configuration.
+    pub(super) extra_static_config: Option<&'a Value>,
+    pub(super) extra_dynamic_config: Option<&'a Value>,
 }
 
 impl Config {
@@ -43,9 +46,11 @@ impl Config {
     /// Says which option is wrong.
     pub(super) fn new(options: &ChpOptions, place: &Place<'_>) -> Result<Self, String> {
         let headers = custom_headers(&options.custom_header)?;
-        let scheme = if options.is_https() { "https" } else { "http" };
-        let stored = place.entrypoint.filter(|name| !name.is_empty());
-        let name = stored.unwrap_or(scheme);
+        let scheme = |tls| if tls { "https" } else { "http" };
+        let given = place.entrypoint.filter(|name| !name.is_empty());
+        let name = given.unwrap_or(scheme(options.is_https()));
+        let tls = |config: &Value| !config["entryPoints"][name]["http"]["tls"].is_null();
+        let scheme = scheme(options.is_https() || place.extra_static_config.is_some_and(tls));
         let (host, port) = place.listen;
         let host = bracketed(host);
         let mut static_config = json!({
@@ -101,12 +106,38 @@ impl Config {
                 "clientAuthType": "RequireAndVerifyClientCert",
             }});
         }
+        if let Some(extra) = place.extra_static_config {
+            lay_over(&mut static_config, extra);
+        }
+        if let Some(extra) = place.extra_dynamic_config {
+            lay_over(&mut dynamic_config, extra);
+            let store = &mut dynamic_config;
+            let store = store
+                .pointer_mut("/tls/stores/default")
+                .filter(|_| !options.is_https());
+            if let Some(store) = store.filter(|store| store["defaultGeneratedCert"].is_object()) {
+                // Traefik would prefer the one that we make up.
+                store["defaultCertificate"] = Value::Null;
+            }
+        }
         Ok(Self {
             public_url: format!("{scheme}://{host}:{port}"),
             static_config,
             dynamic_config,
             service_config,
         })
+    }
+}
+
+/// Maps are merged, and anything else in `extra` wins. A null stays: the library then takes away what is there.
+fn lay_over(base: &mut Value, extra: &Value) {
+    match (base, extra) {
+        (Value::Object(base), Value::Object(extra)) => {
+            for (key, value) in extra {
+                lay_over(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, extra) => base.clone_from(extra),
     }
 }
 

@@ -37,7 +37,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// before we give up.
 const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
-const API_ENTRYPOINT: &str = "auth_api";
+const API_ENTRYPOINT: &str = "chp_api";
 
 /// What the program waits for.
 pub(super) enum Event {
@@ -275,14 +275,18 @@ fn start_traefik(
     if let Some(stored) = stored.as_ref().filter(|_| shared) {
         shared_service_config(options, &stored.service)?;
     }
+    let named = resolved.settings.entrypoint.as_deref();
+    let stored = stored.map(|stored| stored.entrypoint);
     let config = Config::new(
         options,
         &Place {
             listen: (&front.public.0, front.public.1),
             pages: front.pages_at,
             secret: &pages.secret,
-            entrypoint: stored.map(|stored| stored.entrypoint).as_deref(),
+            entrypoint: named.or(stored.as_deref()),
             api_entrypoint: API_ENTRYPOINT,
+            extra_static_config: resolved.extra_static_config.as_ref(),
+            extra_dynamic_config: resolved.extra_dynamic_config.as_ref(),
         },
     )?;
     let mut builder = resolved
@@ -299,6 +303,9 @@ fn start_traefik(
             "ERROR"
         })
         .stop_timeout(GRACE);
+    if let Some(name) = named {
+        builder = builder.traefik_entrypoint(name);
+    }
     if !shared {
         builder = builder.extra_service_config(config.service_config);
     }

@@ -42,7 +42,8 @@ fn taken_by(command: &str) -> &'static [&'static str] {
         "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[
             STORE,
-            "jupyterhub_prefix nested_routers lock_timeout traefik_bin",
+            "jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint extra_static_config \
+             extra_dynamic_config traefik_env_file",
         ],
         _ => &[],
     }
@@ -188,7 +189,7 @@ pub(crate) struct Settings {
     /// the whole table. Defaults to what is stored.
     #[arg(long, value_name = "WHEN", value_parser = nested, help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) nested_routers: Option<Nested>,
-    /// The program. Defaults to $TRAEFIK_BIN, then to traefik on PATH.
+    /// The program. Defaults to $TRAEFIK_BIN, then to traefik beside this program, then to traefik on PATH.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) traefik_bin: Option<PathBuf>,
 
@@ -217,6 +218,15 @@ pub(crate) struct Settings {
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
     #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
+    /// A JSON file with more static configuration, merged over ours.
+    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) extra_static_config: Option<PathBuf>,
+    /// A JSON file with more dynamic configuration, merged over ours.
+    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) extra_dynamic_config: Option<PathBuf>,
+    /// A file with environment variables for Traefik, one NAME=VALUE a line. They may be secret.
+    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) traefik_env_file: Option<PathBuf>,
 }
 
 fn nested(when: &str) -> Result<Nested, &'static str> {

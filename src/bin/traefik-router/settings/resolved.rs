@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use traefik_router::traefik::Api;
 use traefik_router::{Backend, Builder, Router, Tls};
 
@@ -17,6 +18,11 @@ pub(crate) struct Resolved {
     pub(crate) store: Store,
     api_password: Option<String>,
     api_tls: Tls,
+    /// More static and dynamic configuration for a Traefik that is started.
+    pub(crate) extra_static_config: Option<Value>,
+    pub(crate) extra_dynamic_config: Option<Value>,
+    /// Environment variables for a Traefik that is started.
+    traefik_env: Vec<(String, String)>,
     /// The files that passwords were read from, and those with private keys.
     pub(crate) secret_files: Vec<PathBuf>,
 }
@@ -40,12 +46,21 @@ impl Settings {
             &self.api_password_file,
             &self.etcd_key_file,
             &self.api_key_file,
+            &self.traefik_env_file,
         ];
         Ok(Resolved {
             json: self.json.unwrap_or_default(),
             store: self.store(default)?,
             api_password,
             api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?,
+            extra_static_config: self.extra_static_config.as_deref().map(json).transpose()?,
+            extra_dynamic_config: self.extra_dynamic_config.as_deref().map(json).transpose()?,
+            traefik_env: (self
+                .traefik_env_file
+                .as_deref()
+                .map(variables)
+                .transpose()?)
+            .unwrap_or_default(),
             secret_files: files.into_iter().flatten().cloned().collect(),
             settings: self,
         })
@@ -105,7 +120,10 @@ impl Resolved {
     pub(crate) fn router(&self, backend: Box<dyn Backend>) -> Builder {
         let nested = self.settings.nested_routers;
         let to = with(Router::builder(backend), nested, Builder::nested_routers);
-        with(to, self.settings.traefik_bin.as_ref(), Builder::traefik_bin)
+        let bin = self.settings.traefik_bin.clone().or_else(traefik_beside);
+        let to = with(to, bin, Builder::traefik_bin);
+        let variables = self.traefik_env.iter();
+        variables.fold(to, |to, (name, value)| to.traefik_env(name, value))
     }
 
     /// A builder for Traefiks that run already.
@@ -145,6 +163,13 @@ impl Resolved {
     }
 }
 
+/// The file `traefik` in the folder of this program: a Python environment has both in one folder, which need
+/// not be on PATH.
+fn traefik_beside() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?.with_file_name("traefik");
+    program.is_file().then_some(program)
+}
+
 fn with<T>(builder: Builder, value: Option<T>, set: fn(Builder, T) -> Builder) -> Builder {
     match value {
         Some(value) => set(builder, value),
@@ -181,6 +206,32 @@ fn tls(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> R
         tls = tls.client_pem(read(cert)?, read(key)?);
     }
     Ok(tls)
+}
+
+/// The JSON object in a file.
+fn json(path: &Path) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(&read(path)?)
+        .map_err(|error| format!("{} is not JSON: {error}", path.display()))?;
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(format!("{} must hold a JSON object", path.display())),
+    }
+}
+
+/// The variables in a file. Empty lines and those that begin with `#` say nothing.
+fn variables(path: &Path) -> Result<Vec<(String, String)>, String> {
+    let text = read(path)?;
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let variable = |(at, line): (usize, &str)| match line.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(format!(
+            "{}: line {}: give NAME=VALUE",
+            path.display(),
+            at + 1
+        )),
+    };
+    lines.map(variable).collect()
 }
 
 fn read(path: &Path) -> Result<String, String> {
