@@ -193,6 +193,7 @@ fn write_scripts(folder: &Path) -> Result {
     for (name, text) in [
         ("hub.py", include_str!("../scripts/hub.py")),
         ("names.py", include_str!("../scripts/names.py")),
+        ("server.py", include_str!("../scripts/server.py")),
         ("show.py", include_str!("../scripts/show.py")),
         ("outcomes.py", include_str!("../scripts/outcomes.py")),
         ("pytest.ini", include_str!("../scripts/pytest.ini")),
