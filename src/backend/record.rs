@@ -28,6 +28,9 @@ pub(crate) struct Header {
     /// Whether routers at the entrypoint carry `tls`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) tls: bool,
+    /// The middleware of the routers at the entrypoint; an empty name is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) middleware: String,
     /// Dynamic configuration that belongs to the table beside its routes.
     pub(crate) base: Value,
     /// What Traefiks that were started need of this store, because they can't read it elsewhere. It
@@ -89,6 +92,7 @@ impl Header {
             created: false,
             entrypoint: String::new(),
             tls: false,
+            middleware: String::new(),
             base: no_config(),
             own: no_config(),
             service: Value::Null,
@@ -126,6 +130,7 @@ impl Header {
         Entrance {
             entrypoint: &self.entrypoint,
             tls: self.tls,
+            middleware: &self.middleware,
         }
     }
 
@@ -137,6 +142,7 @@ impl Header {
     /// The dynamic configuration beside the routes and the marker.
     pub(crate) fn config(&self) -> Value {
         let mut config = self.base.clone();
+        self.entrance().place(&mut config);
         merge(&mut config, &self.own);
         let router = generation_router(&self.marker, self.entrance());
         merge(
@@ -179,6 +185,9 @@ impl Header {
             None => {}
         }
         self.tls = setup.tls.unwrap_or(self.tls);
+        if let Some(middleware) = &setup.middleware {
+            self.middleware.clone_from(middleware);
+        }
         if let Some(service) = &setup.service {
             self.service.clone_from(service);
         }
@@ -240,6 +249,7 @@ impl Header {
         if before.generation > 0 {
             back(&mut self.entrypoint, &before.entrypoint, &made.entrypoint);
             back(&mut self.tls, &before.tls, &made.tls);
+            back(&mut self.middleware, &before.middleware, &made.middleware);
             back(&mut self.nested, &before.nested, &made.nested);
         }
     }

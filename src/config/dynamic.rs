@@ -40,6 +40,8 @@ pub struct Setup {
     pub(crate) default_entrypoint: String,
     /// Whether routers at the entrypoint carry `tls`.
     pub(crate) tls: Option<bool>,
+    /// The middleware of the routers at the entrypoint; an empty name is none.
+    pub(crate) middleware: Option<String>,
     /// More configuration of every service that a route becomes, as Traefik documents
     /// `loadBalancer`.
     pub(crate) service: Option<Value>,
@@ -393,6 +395,23 @@ pub(crate) struct Entrance<'a> {
     pub(crate) entrypoint: &'a str,
     /// Whether the routers carry `tls`, as an entrypoint without TLS of its own wants it.
     pub(crate) tls: bool,
+    /// The middleware that the routers have; an empty name is none.
+    pub(crate) middleware: &'a str,
+}
+
+impl Entrance<'_> {
+    /// Has the routers of a dynamic configuration that name no entrypoint stand here.
+    pub(crate) fn place(&self, config: &mut Value) {
+        let routers = config.pointer_mut("/http/routers");
+        let routers = routers.and_then(Value::as_object_mut).into_iter().flatten();
+        let routers = routers.filter_map(|(_, router)| router.as_object_mut());
+        for router in routers.filter(|router| !router.contains_key("entryPoints")) {
+            router.insert("entryPoints".into(), json!([self.entrypoint]));
+            if self.tls {
+                router.entry("tls").or_insert_with(|| json!({}));
+            }
+        }
+    }
 }
 
 /// Where a router gets its requests from.
@@ -411,14 +430,17 @@ impl<'a> Place<'a> {
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
-        let (place, tls) = match self {
+        let (place, tls, middleware) = match self {
             Self::Entrypoint(entrance) => {
                 let tls = entrance.tls.then_some(("tls", Field::Defaults));
-                (("entryPoints", Field::List(entrance.entrypoint)), tls)
+                let name = Some(entrance.middleware).filter(|name| !name.is_empty());
+                let middleware = name.map(|name| ("middlewares", Field::List(name)));
+                let place = ("entryPoints", Field::List(entrance.entrypoint));
+                (place, tls, middleware)
             }
-            Self::Below(parent) => (("parentRefs", Field::List(parent)), None),
+            Self::Below(parent) => (("parentRefs", Field::List(parent)), None, None),
         };
-        std::iter::once(place).chain(tls)
+        std::iter::once(place).chain(tls).chain(middleware)
     }
 }
 

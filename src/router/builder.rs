@@ -61,6 +61,7 @@ pub struct Builder {
     initial_routes: Option<Table>,
     replace_served: bool,
     extra_service_config: Option<Value>,
+    entrypoint_middleware: Option<String>,
     traefik_bin: PathBuf,
     static_config_file: PathBuf,
     extra_static_config: Value,
@@ -105,6 +106,7 @@ impl Builder {
             initial_routes: None,
             replace_served: false,
             extra_service_config: None,
+            entrypoint_middleware: None,
             traefik_bin: "traefik".into(),
             static_config_file: "traefik.toml".into(),
             extra_static_config: json!({}),
@@ -277,7 +279,8 @@ impl Builder {
     ///
     /// A Traefik that we start reads it from a file, with any store: its names end in `@file`.
     /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it, and its names
-    /// end in the store's [provider](crate::Backend::provider). Defaults to none, or with `attach` to what is
+    /// end in the store's [provider](crate::Backend::provider). A router in it that names no `entryPoints` is
+    /// served where the routes are, with TLS if they have it. Defaults to none, or with `attach` to what is
     /// stored.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
         self.extra_dynamic_config = Some(config);
@@ -289,6 +292,16 @@ impl Builder {
     /// stays in the store until another Router sets it. Defaults to what is in the store.
     pub fn extra_service_config(mut self, config: Value) -> Self {
         self.extra_service_config = Some(config);
+        self
+    }
+
+    /// The name of a middleware that requests for all routes go through, such as one that
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) has; a `chain` stands for several. A name
+    /// without an `@` is looked up in the store's [provider](crate::Backend::provider). The routers at
+    /// the entrypoint have it, and Traefik disables them if there is no such middleware. It stays in the
+    /// store until another Router sets it; the empty name takes it away. Defaults to what is in the store.
+    pub fn entrypoint_middleware(mut self, name: impl Into<String>) -> Self {
+        self.entrypoint_middleware = Some(name.into());
         self
     }
 
@@ -528,6 +541,7 @@ impl Builder {
             entrypoint: self.entrypoint.clone(),
             default_entrypoint: default_entrypoint.into(),
             service: self.extra_service_config.clone(),
+            middleware: self.entrypoint_middleware.clone(),
             nested: self.nested,
             ..Setup::default()
         }

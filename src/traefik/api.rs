@@ -264,6 +264,27 @@ impl Api {
         self.named("middlewares", name, None)
     }
 
+    /// What Traefik counts, in Prometheus' text format. `path` is where the API's entrypoint has a router for
+    /// `prometheus@internal`.
+    ///
+    /// # Errors
+    /// As [`version`](Self::version).
+    pub fn metrics(&self, path: &str) -> Result<String> {
+        let answer = self.http.get(path, self.timeout)?;
+        match answer.status {
+            200 => Ok(String::from_utf8_lossy(&answer.body).into_owned()),
+            404 => Err(Error::new(
+                ErrorKind::Protocol,
+                format!(
+                    "{}{path} answers 404: Traefik has no `metrics.prometheus` in its static configuration, \
+                     or no router for prometheus@internal there",
+                    self.url()
+                ),
+            )),
+            _ => self.read::<Value>(path, answer).map(|_| String::new()),
+        }
+    }
+
     /// Gives the REST provider a dynamic configuration, whole, as JSON. Traefik has taken it then, and loads
     /// it afterwards. It may take so much `more` time than other requests, and not more than is `left`.
     pub(crate) fn push(&self, document: &[u8], more: Duration, left: Duration) -> Result<()> {

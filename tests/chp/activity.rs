@@ -2,8 +2,10 @@
 
 use std::net::TcpStream;
 
+use kit::client::get;
 use kit::process::send_signal;
 use kit::server::response;
+use kit::traefik::External;
 use kit::{Echo, Server, eventually};
 
 use crate::support::Proxy;
@@ -140,4 +142,42 @@ fn busy_websocket_counts_as_use() {
         last_activity(&proxy, "/user/x") > before,
         "something was said"
     );
+}
+
+/// Two Traefiks of others: what either has served counts, and a restart of one is no use.
+#[test]
+fn use_through_any_traefik_counts() {
+    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let [first, mut second] = [(); 2].map(|()| External::start(folder.path(), None));
+    let proxy = Proxy::attach(&[&first, &second], &[]);
+    proxy.add("/user/x", &echo.url());
+    let witness = Witness::new(&proxy);
+    let shown = || last_activity(&proxy, "/user/x");
+    let wait = || (0..2).for_each(|_| witness.wait());
+    let ask = |second: &External| {
+        eventually("it has the route", || {
+            get(second.web, "any.example", "/user/x").landed() == Some(echo.port)
+        });
+    };
+    let begun = shown();
+    wait();
+    assert_eq!(shown(), begun);
+    ask(&second);
+    eventually("the use is counted", || shown() > begun);
+    let used = shown();
+    second.restart();
+    wait();
+    assert_eq!(shown(), used, "a restart is no use");
+    ask(&second);
+    eventually("as many requests as before are a use", || shown() > used);
+    let used = shown();
+
+    let idle = || proxy.get("?inactive_since=2100-01-01T00:00:00Z").json();
+    assert_eq!(idle().as_object().unwrap().len(), 2);
+    second.kill();
+    wait();
+    assert_eq!(shown(), used, "what is not known stays as it was");
+    assert_eq!(idle(), serde_json::json!({}), "nobody is called idle");
+    assert_eq!(proxy.through("/user/x").landed(), Some(echo.port));
+    eventually("the other one still counts", || shown() > used);
 }

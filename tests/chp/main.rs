@@ -6,6 +6,7 @@
 mod support;
 
 mod activity;
+mod attached;
 mod etcd;
 mod life;
 mod names;

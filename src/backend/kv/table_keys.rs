@@ -25,8 +25,18 @@ use crate::route::{
 const PARENT: &str = "parentRefs/0";
 /// The key of a router at the entrypoint that serves TLS.
 const TLS: &str = "tls";
+/// The key of a router at the entrypoint that has the table's middleware.
+const MIDDLEWARE: &str = "middlewares/0";
 /// All keys that a parent may have.
-const PARENT_KEYS: [&str; 6] = ["rule", "priority", "service", "entryPoints/0", PARENT, TLS];
+const PARENT_KEYS: [&str; 7] = [
+    "rule",
+    "priority",
+    "service",
+    "entryPoints/0",
+    PARENT,
+    TLS,
+    MIDDLEWARE,
+];
 /// The way in which [`Layout`] lays tables out; another number than that of a stored table means
 /// that its routers stand elsewhere.
 const LAYOUT: u8 = 2;
@@ -305,12 +315,8 @@ impl TableKeys {
             table.apply(change);
         }
         let changed = changes.iter().map(Change::spec).collect();
-        let entrypoint = self.header.entrypoint.clone();
-        let entrance = Entrance {
-            entrypoint: &entrypoint,
-            ..self.header.entrance()
-        };
-        self.become_table(table, &changed, entrance)
+        let header = self.header.clone();
+        self.become_table(table, &changed, header.entrance())
     }
 
     /// Becomes a table in which the routes of the `changed` routespecs are other ones. `entrance` is where
@@ -446,9 +452,12 @@ impl TableKeys {
             let mut transaction = Transaction::new();
             flatten_fields(&key, place.fields(), &mut transaction.set);
             transaction.delete.insert(format!("{key}/{PARENT}"));
-            if !entrance.tls {
-                transaction.delete.insert(format!("{key}/{TLS}"));
-            }
+            let lacks = [
+                (TLS, !entrance.tls),
+                (MIDDLEWARE, entrance.middleware.is_empty()),
+            ];
+            let lacking = lacks.iter().filter(|(_, lacks)| *lacks);
+            (transaction.delete).extend(lacking.map(|(part, _)| format!("{key}/{part}")));
             steps.push(Step::of(transaction));
         }
         for name in parents {

@@ -28,19 +28,29 @@ const SHELL: Table = &[
 ];
 
 const CHP: Table = &[
-    ("ca_pem", "--etcd-ca-file"),
-    ("client_pem", "--etcd-cert-file and --etcd-key-file"),
+    ("ca_pem", "--etcd-ca-file, for Traefik --api-ca-file"),
+    (
+        "client_pem",
+        "--etcd-cert-file and --etcd-key-file, for Traefik --api-cert-file and --api-key-file",
+    ),
     ("extra_dynamic_config", "--extra-dynamic-config"),
     ("extra_static_config", "--extra-static-config"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
-    ("public_url", "--ip and --port"),
+    (
+        "public_url",
+        "--ip and --port, or --public-url beside --api-url",
+    ),
     ("ssl", "--ssl-cert and --ssl-key"),
-    ("traefik_api_password", "`chp` makes up its own"),
+    ("traefik_api_password", "--api-password-file"),
+    ("traefik_api_url", "--api-url"),
+    ("traefik_api_urls", "--api-url"),
+    ("traefik_api_username", "--api-user"),
     ("traefik_bin", "--traefik-bin"),
     ("traefik_entrypoint", "--entrypoint"),
     ("traefik_log_level", "--log-level"),
     ("traefik_prefix", "--traefik-prefix"),
+    ("traefik_quorum", "--quorum"),
 ];
 
 /// A message of the library, for `routes`, `status`, `doctor` and `config`.
@@ -84,14 +94,10 @@ mod tests {
     /// Settings that only `chp` has options for.
     const NOT_IN_SHELL: [&str; 2] = ["extra_dynamic_config", "extra_static_config"];
     /// Settings that `chp` chooses itself.
-    const OF_CHP: [&str; 7] = [
+    const OF_CHP: [&str; 3] = [
         "check_route_timeout",
         "traefik_api_entrypoint",
-        "traefik_api_url",
-        "traefik_api_urls",
-        "traefik_api_username",
         "traefik_providers_throttle_duration",
-        "traefik_quorum",
     ];
 
     /// What stands between backticks in the messages of the library.
@@ -161,11 +167,11 @@ mod tests {
 
     #[test]
     fn settings_become_options() {
-        let message = "check `traefik_api_username`, and `ssl`";
-        assert_eq!(for_shell(message), "check --api-user, and `ssl`");
+        let message = "check `check_route_timeout`, and `ssl`";
+        assert_eq!(for_shell(message), "check --timeout, and `ssl`");
         assert_eq!(
             for_chp(message),
-            "check `traefik_api_username`, and --ssl-cert and --ssl-key"
+            "check `check_route_timeout`, and --ssl-cert and --ssl-key"
         );
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kit::client::{self, Response};
 use kit::process::{Watchdog, send_signal};
 use kit::tools::{CONFIGURABLE_HTTP_PROXY, TRAEFIK};
+use kit::traefik::External;
 use kit::{eventually, ports};
 use serde_json::{Value, json};
 
@@ -49,6 +50,20 @@ impl Proxy {
         command.arg("chp");
         change(&mut command);
         let proxy = Self::spawn(command, arguments);
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    /// Ours, attached to Traefiks of others and ready. Requests go through the first of them.
+    pub(crate) fn attach(to: &[&External], arguments: &[&str]) -> Self {
+        let urls: Vec<_> = to.iter().map(|one| one.api_url()).collect();
+        let urls = urls.iter().flat_map(|url| ["--api-url", url]);
+        let arguments: Vec<_> = urls.chain(arguments.iter().copied()).collect();
+        let mut command = ours();
+        command.arg("chp");
+        command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
+        let mut proxy = Self::spawn(command, &arguments);
+        proxy.port = to[0].web;
         proxy.wait_until_ready();
         proxy
     }

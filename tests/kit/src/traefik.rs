@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
+use crate::Ca;
+use crate::ports;
 use crate::process::Process;
 use crate::tools::TRAEFIK;
 
@@ -67,4 +69,95 @@ pub fn static_config(entrypoints: [(&str, u16); 2], api: &Value, providers: &Val
         "entryPoints": entrypoints,
         "providers": providers,
     })
+}
+
+/// A Traefik as a site runs it for others to attach to: its API, its counters and its REST provider are on an
+/// entrypoint of their own, for whoever knows the password. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct External {
+    /// Where it listens for requests, on the entrypoint `http`.
+    pub web: u16,
+    /// Where its API is.
+    pub api: u16,
+    file: PathBuf,
+    config: Value,
+    traefik: Option<Traefik>,
+    /// Has signed its default certificate. Without one Traefik makes one up at each change.
+    _ca: Ca,
+}
+
+impl External {
+    /// The user of its API.
+    pub const USER: &str = "jupyterhub";
+    /// The password of that user.
+    pub const PASSWORD: &str = "password";
+    const HASH: &str = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
+
+    /// Starts one whose files are in this folder. It reads the etcd at `etcd`, or takes a table that is pushed.
+    pub fn start(folder: &Path, etcd: Option<&str>) -> Self {
+        let [web, api] = [(); 2].map(|()| ports::free());
+        let router = |rule: &str, service: &str| {
+            json!({
+                "rule": rule,
+                "service": service,
+                "entryPoints": ["auth_api"],
+                "middlewares": ["guard"],
+            })
+        };
+        let ca = Ca::generate();
+        let [certificate, key] = ca.sign_files("traefik");
+        let user = format!("{}:{}", Self::USER, Self::HASH);
+        let dynamic = json!({"http": {
+            "routers": {
+                "api": router("PathPrefix(`/api`)", "api@internal"),
+                "rest": router("Path(`/api/providers/rest`) && Method(`PUT`)", "rest@internal"),
+                "metrics": router("Path(`/metrics`)", "prometheus@internal"),
+            },
+            "middlewares": {"guard": {"basicAuth": {"users": [user]}}},
+        }, "tls": {"stores": {"default": {"defaultCertificate": {
+            "certFile": certificate, "keyFile": key,
+        }}}}});
+        let own = folder.join(format!("dynamic-{web}.yml"));
+        std::fs::write(&own, dynamic.to_string()).unwrap();
+        let mut providers = json!({
+            "providersThrottleDuration": "0s",
+            "file": {"filename": own},
+            "rest": {},
+        });
+        if let Some(etcd) = etcd {
+            let address = ports::address(etcd);
+            providers["etcd"] = json!({"endpoints": [address], "rootKey": "traefik"});
+        }
+        let entrypoints = [("http", web), ("auth_api", api)];
+        let mut config = static_config(entrypoints, &json!({}), &providers);
+        config["metrics"]["prometheus"] = json!({"manualRouting": true, "addRoutersLabels": true});
+        config["entryPoints"]["http"]["transport"] =
+            json!({"respondingTimeouts": {"readTimeout": 0}});
+        let mut external = Self {
+            web,
+            api,
+            file: folder.join(format!("static-{web}.yml")),
+            config,
+            traefik: None,
+            _ca: ca,
+        };
+        external.restart();
+        external
+    }
+
+    /// The URL of its API.
+    pub fn api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.api)
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.traefik = None;
+    }
+
+    /// Kills it if it runs, and starts it as it was first started.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.traefik = Some(Traefik::start_json(&self.file, &self.config));
+    }
 }

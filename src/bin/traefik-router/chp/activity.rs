@@ -2,13 +2,13 @@
 //! way, such as WebSockets, from the kernel's counters of bytes.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use traefik_router::traefik::Api;
 use traefik_router::{ProcessStatus, RouteSpec, Router, Table, Target};
 
 use super::sockets::{self, Connection};
@@ -22,12 +22,43 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long Traefik may take to tell its counters.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const COUNTER: &str = "traefik_router_requests_total{";
+/// When Traefik's process was started.
+const STARTED: &str = "process_start_time_seconds ";
+
+/// Where a Traefik tells its counters.
+#[derive(Debug)]
+pub(super) struct Counters {
+    api: Api,
+    path: String,
+}
+
+impl Counters {
+    /// At this path of its API's entrypoint.
+    pub(super) fn new(api: Api, path: impl Into<String>) -> Self {
+        Self {
+            api: api.timeout(TIMEOUT),
+            path: path.into(),
+        }
+    }
+
+    fn read(&self) -> traefik_router::Result<Reading> {
+        Ok(Reading::of(&self.api.metrics(&self.path)?))
+    }
+}
+
+/// What a Traefik tells of its requests.
+#[derive(Debug, Default, PartialEq)]
+struct Reading {
+    /// When it was started, as it says that; one that was started anew counts from zero.
+    started: String,
+    /// By router.
+    requests: HashMap<String, Requests>,
+}
 
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Where the metrics of each Traefik are.
-    metrics: Vec<String>,
-    agent: ureq::Agent,
+    /// Those of each Traefik.
+    counters: Vec<Counters>,
     last_used: Mutex<HashMap<RouteSpec, Timestamp>>,
     last_look: Mutex<Look>,
     /// What host names of targets stand for.
@@ -43,14 +74,13 @@ struct Look {
     at: Option<Instant>,
     /// Whether Traefik has ever told them.
     has_told: bool,
-    /// The process of our Traefik; another one counts from zero.
-    process: Option<u32>,
-    /// By router, for each Traefik.
-    requests: Vec<HashMap<String, Requests>>,
+    /// The last one of each Traefik.
+    readings: Vec<Reading>,
     carried: HashMap<Connection, u64>,
     /// Targets that answered a request with a failure since the look before.
     failing: HashSet<Target>,
-    has_failed: bool,
+    /// Those of the Traefiks that did not tell their counters.
+    silent: HashSet<String>,
 }
 
 /// How many requests a router has had.
@@ -63,18 +93,14 @@ struct Requests {
 
 impl Activity {
     /// The thread that reads in intervals has the receiver, and resolves new names at once.
-    pub(super) fn new(metrics: Vec<String>) -> (Self, Receiver<()>) {
+    pub(super) fn new(counters: Vec<Counters>) -> (Self, Receiver<()>) {
         let (new_name, new_names) = mpsc::sync_channel(1);
-        let config = ureq::Agent::config_builder()
-            .proxy(None)
-            .timeout_global(Some(TIMEOUT));
         let look = Look {
-            requests: vec![HashMap::new(); metrics.len()],
+            readings: counters.iter().map(|_| Reading::default()).collect(),
             ..Look::default()
         };
         let activity = Self {
-            metrics,
-            agent: config.build().new_agent(),
+            counters,
             last_used: Mutex::default(),
             last_look: Mutex::new(look),
             addresses: Mutex::default(),
@@ -100,6 +126,11 @@ impl Activity {
             return HashMap::new();
         }
         unpoisoned(self.last_used.lock()).clone()
+    }
+
+    /// Whether all Traefiks have told their counters when they were last asked.
+    pub(super) fn is_complete(&self) -> bool {
+        unpoisoned(self.last_look.lock()).silent.is_empty()
     }
 
     /// Finds out what the new host names stand for. This may take long.
@@ -134,24 +165,12 @@ impl Activity {
             Some(ProcessStatus::Running { pid: id, .. }) => Some(id),
             _ => None,
         };
-        if process != last.process {
-            last.process = process;
-            last.requests.iter_mut().for_each(HashMap::clear);
-        }
         // Before the requests: what these bytes belong to is counted by then.
         let busy = self.busy_peers(&mut last, process);
         let used = self.used(&mut last, router, table, &busy);
         last.at = Some(Instant::now());
-        let has_failed = used.is_err();
-        let had_failed = std::mem::replace(&mut last.has_failed, has_failed);
-        let used = match used {
-            Ok(used) => used,
-            Err(error) => {
-                if !had_failed {
-                    log::warn!("last_activity stands still: Traefik tells no metrics: {error}");
-                }
-                return last.has_told;
-            }
+        let Some(used) = used else {
+            return last.has_told;
         };
         last.has_told = true;
         let now = Timestamp::now();
@@ -167,32 +186,25 @@ impl Activity {
         true
     }
 
-    /// The routes that were used since the last look.
+    /// The routes that were used since the last look; `None` if no Traefik tells that.
     fn used(
         &self,
         last: &mut Look,
         router: &Router,
         table: &Table,
         busy: &HashSet<SocketAddr>,
-    ) -> Result<Vec<RouteSpec>, String> {
-        let mut told = Vec::new();
-        for (url, before) in self.metrics.iter().zip(&mut last.requests) {
-            match self.requests(url) {
-                Ok(now) => told.push((std::mem::replace(before, now.clone()), now)),
-                Err(error) if self.metrics.len() == 1 => return Err(error),
-                Err(error) => log::debug!("{error}"),
-            }
-        }
+    ) -> Option<Vec<RouteSpec>> {
+        let told = self.read_all(last);
         if told.is_empty() {
-            return Err("none of the Traefiks answers".into());
+            return None;
         }
         let (mut used, mut failing) = (Vec::new(), HashSet::new());
         let mut quiet = Vec::new();
         for route in table {
             let name = router.router_name(&route.spec);
-            let counted = told.iter().map(|(before, now)| {
-                let of = |all: &HashMap<_, _>| all.get(&name).copied().unwrap_or_default();
-                (of(before), of(now))
+            let counted = told.iter().map(|(before, n)| {
+                let of = |all: &Reading| all.requests.get(&name).copied().unwrap_or_default();
+                (of(before), of(&last.readings[*n]))
             });
             let mut has_succeeded = false;
             for (before, now) in counted {
@@ -216,7 +228,7 @@ impl Activity {
                 && addresses(&route.target, &names).any(|address| busy.contains(&address))
         });
         used.extend(open.map(|route| route.spec.clone()));
-        Ok(used)
+        Some(used)
     }
 
     /// To whom Traefik has a connection that has carried something since the last look.
@@ -238,36 +250,65 @@ impl Activity {
         grown.map(|(connection, _)| connection.peer).collect()
     }
 
-    fn requests(&self, url: &str) -> Result<HashMap<String, Requests>, String> {
-        let answer = self
-            .agent
-            .get(url)
-            .call()
-            .map_err(|error| error.to_string())?;
-        let lines = BufReader::new(answer.into_body().into_reader());
-        count(lines).map_err(|error| error.to_string())
+    /// Reads the counters of all Traefiks in parallel. Of each one that tells them, what it told before, and
+    /// which one it is. What was told before a restart is no reading.
+    fn read_all(&self, last: &mut Look) -> Vec<(Reading, usize)> {
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let read = |one| scope.spawn(move || Counters::read(one));
+            let threads: Vec<_> = self.counters.iter().map(read).collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        let mut told = Vec::new();
+        for (n, answer) in answers.into_iter().enumerate() {
+            let url = self.counters[n].api.url();
+            // A thread that has panicked has told why.
+            match answer {
+                Ok(Ok(now)) => {
+                    last.silent.remove(url);
+                    let before = std::mem::replace(&mut last.readings[n], now);
+                    let is_restarted = before.started != last.readings[n].started;
+                    told.push((
+                        if is_restarted {
+                            Reading::default()
+                        } else {
+                            before
+                        },
+                        n,
+                    ));
+                }
+                Ok(Err(error)) if last.silent.insert(url.into()) => {
+                    log::warn!("last_activity stands still: Traefik tells no metrics: {error}");
+                }
+                _ => {}
+            }
+        }
+        told
     }
 }
 
-/// The requests of each router, of all that Traefik tells in Prometheus' text format.
-fn count(mut metrics: impl BufRead) -> io::Result<HashMap<String, Requests>> {
-    let mut found: HashMap<String, Requests> = HashMap::new();
-    let mut line = String::new();
-    while metrics.read_line(&mut line)? > 0 {
-        if let Some((router, code, number)) = sample(line.trim_end()) {
-            if !found.contains_key(router) {
-                found.insert(router.into(), Requests::default());
+impl Reading {
+    /// What Traefik tells in Prometheus' text format.
+    fn of(metrics: &str) -> Self {
+        let mut reading = Self::default();
+        for line in metrics.lines() {
+            if let Some(started) = line.strip_prefix(STARTED) {
+                reading.started = started.into();
             }
-            if let Some(requests) = found.get_mut(router) {
+            let Some((router, code, number)) = sample(line) else {
+                continue;
+            };
+            if !reading.requests.contains_key(router) {
+                reading.requests.insert(router.into(), Requests::default());
+            }
+            if let Some(requests) = reading.requests.get_mut(router) {
                 match code {
                     ..300 => requests.succeeded += number,
                     _ => requests.failed += number,
                 }
             }
         }
-        line.clear();
+        reading
     }
-    Ok(found)
 }
 
 /// The router, the status and the number in a line of the counter of requests.
@@ -332,12 +373,15 @@ traefik_router_requests_total{code=\"403\",method=\"POST\",protocol=\"http\",rou
 traefik_router_requests_total{code=\"200\",method=\"GET\",protocol=\"http\",router=\"b@file\",service=\"s@file\"} 1.5e+06
 traefik_router_requests_bytes_total{code=\"200\",method=\"GET\",protocol=\"http\",router=\"b@file\",service=\"s@file\"} 9
 traefik_router_requests_total{code=\"200\" broken
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds 1.7643e+09
 ";
-        let found = count(text.as_bytes()).unwrap();
+        let Reading { started, requests } = Reading::of(text);
+        assert_eq!(started, "1.7643e+09");
         let expected = |succeeded, failed| Requests { succeeded, failed };
-        assert_eq!(found["a@file"], expected(4, 5));
-        assert_eq!(found["b@file"], expected(1_500_000, 0));
-        assert_eq!(found.len(), 2);
+        assert_eq!(requests["a@file"], expected(4, 5));
+        assert_eq!(requests["b@file"], expected(1_500_000, 0));
+        assert_eq!(requests.len(), 2);
     }
 
     #[test]

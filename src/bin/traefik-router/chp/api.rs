@@ -41,7 +41,7 @@ impl Api {
     pub(super) fn answer(&self, request: &Request, body: &[u8]) -> Response {
         let path = routes_path(request).unwrap_or_default();
         if request.method() != "GET" {
-            if let Err(error) = self.routes.folder.restore() {
+            if let Err(error) = self.routes.restore_folder() {
                 return self.report(request, Response::text(503, error));
             }
         }

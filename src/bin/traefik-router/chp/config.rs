@@ -7,13 +7,19 @@ use serde_json::{Value, json};
 
 use super::pages::HEALTH;
 use crate::settings::ChpOptions;
+use crate::url;
 
 /// The names of what is ours in Traefik beside the routes.
-const TRANSPORT: &str = "chp-targets";
+pub(super) const TRANSPORT: &str = "chp-targets";
 const PAGES: &str = "chp-pages";
 const ERRORS: &str = "chp-errors";
 const HEADERS: &str = "chp-headers";
 const METRICS: &str = "chp-metrics";
+const HEALTHY: &str = "chp-health";
+const NO_ROUTE: &str = "chp-no-route";
+const FRONT: &str = "chp-front";
+/// What answers 418 in Traefik itself.
+const NOOP: &str = "noop@internal";
 /// Above every route.
 const FIRST: i64 = i64::MAX - 1000;
 
@@ -45,7 +51,7 @@ impl Config {
     /// # Errors
     /// Says which option is wrong.
     pub(super) fn new(options: &ChpOptions, place: &Place<'_>) -> Result<Self, String> {
-        let headers = custom_headers(&options.custom_header)?;
+        let headers = header_middleware(options)?;
         let scheme = |tls| if tls { "https" } else { "http" };
         let given = place.entrypoint.filter(|name| !name.is_empty());
         let name = given.unwrap_or(scheme(options.is_https()));
@@ -83,22 +89,17 @@ impl Config {
             "entryPoints": [place.api_entrypoint],
             "service": "prometheus@internal",
         });
-        if !headers.is_empty() {
-            let headers: serde_json::Map<_, _> = headers
-                .into_iter()
-                .map(|(name, value)| (name, value.into()))
-                .collect();
-            dynamic_config["http"]["middlewares"][HEADERS] =
-                json!({"headers": {"customRequestHeaders": headers}});
+        if let Some(headers) = headers {
+            dynamic_config["http"]["middlewares"][HEADERS] = headers;
         }
         // Services that another program has stored may name it.
-        let transport = transport(options)?;
+        let transport = transport(options, absolute)?;
         let default = json!({"insecureSkipVerify": false});
         dynamic_config["http"]["serversTransports"] =
             json!({TRANSPORT: transport.as_ref().unwrap_or(&default)});
         let mut service_config = json!({"passHostHeader": !options.change_origin});
         if transport.is_some() {
-            service_config["serversTransport"] = named(TRANSPORT).into();
+            service_config["serversTransport"] = started_transport().into();
         }
         if options.ssl_request_cert {
             dynamic_config["tls"]["options"]["default"] = json!({"clientAuth": {
@@ -141,14 +142,138 @@ fn lay_over(base: &mut Value, extra: &Value) {
     }
 }
 
+/// What Traefiks of others know, all of them.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    /// That a middleware may set another status (`statusRewrites`).
+    pub(super) rewrites: bool,
+    /// That error pages are asked for without a request's cookies and tokens (`errorRequestHeaders`).
+    pub(super) withholding: bool,
+}
+
+/// The configuration for Traefiks of others: it is stored with the table, and needs nothing of ours.
+pub(super) struct Attached {
+    pub(super) dynamic_config: Value,
+    pub(super) service_config: Value,
+    /// The middleware that requests for all routes go through; an empty name is none.
+    pub(super) middleware: &'static str,
+}
+
+impl Attached {
+    /// # Errors
+    /// Says which option is wrong.
+    pub(super) fn new(
+        options: &ChpOptions,
+        known: Known,
+        extra: Option<&Value>,
+    ) -> Result<Self, String> {
+        let transport = transport(options, read)?;
+        let mut service_config = json!({"passHostHeader": !options.change_origin});
+        let mut http = json!({});
+        if let Some(transport) = &transport {
+            service_config["serversTransport"] = TRANSPORT.into();
+            http["serversTransports"] = json!({TRANSPORT: transport});
+        }
+        if known.rewrites {
+            http["routers"][HEALTHY] = json!({
+                "rule": format!("Path(\"{HEALTH}\")"),
+                "priority": FIRST,
+                "service": NOOP,
+                "middlewares": [HEALTHY],
+            });
+            http["middlewares"][HEALTHY] = json!({"errors": {
+                "status": ["418"],
+                "statusRewrites": {"418-418": 200},
+                "service": NOOP,
+                "query": "/",
+            }});
+        }
+        let mut front = Vec::new();
+        let target = options.error_target.as_deref();
+        if let Some((server, path)) = target.filter(|_| known.withholding).and_then(split_target) {
+            let errors = |status: &[&str], rewrites: Value| {
+                json!({"errors": {
+                    "status": status,
+                    "statusRewrites": rewrites,
+                    "service": PAGES,
+                    "query": format!("{path}{{status}}?url={{url}}"),
+                    "errorRequestHeaders": ["Accept", "Accept-Language"],
+                }})
+            };
+            let mut service = json!({"servers": [{"url": server}], "passHostHeader": false});
+            if transport.is_some() {
+                service["serversTransport"] = TRANSPORT.into();
+            }
+            http["services"][PAGES] = json!({"loadBalancer": service});
+            http["middlewares"][ERRORS] = errors(&["502", "504"], unavailable());
+            http["middlewares"][NO_ROUTE] = errors(&["418"], json!({"418-418": 404}));
+            http["routers"][NO_ROUTE] = json!({
+                "rule": "PathPrefix(\"/\")",
+                "priority": 1,
+                "service": NOOP,
+                "middlewares": [NO_ROUTE],
+            });
+            front.push(ERRORS);
+        }
+        if let Some(headers) = header_middleware(options)? {
+            http["middlewares"][HEADERS] = headers;
+            front.push(HEADERS);
+        }
+        let middleware = match *front {
+            [] => "",
+            [one] => one,
+            _ => {
+                http["middlewares"][FRONT] = json!({"chain": {"middlewares": front}});
+                FRONT
+            }
+        };
+        let mut dynamic_config = match http == json!({}) {
+            true => http,
+            false => json!({"http": http}),
+        };
+        if let Some(extra) = extra {
+            lay_over(&mut dynamic_config, extra);
+        }
+        Ok(Self {
+            dynamic_config,
+            service_config,
+            middleware,
+        })
+    }
+}
+
+/// The server and the path, with a slash at its end, of the server of error pages; `None` for a Unix
+/// socket.
+fn split_target(target: &str) -> Option<(String, String)> {
+    let (scheme, authority, path) = url::split(target);
+    let scheme = scheme.filter(|scheme| ["http", "https"].contains(scheme))?;
+    let path = format!("/{}/", path.trim_matches('/')).replace("//", "/");
+    Some((format!("{scheme}://{authority}"), path))
+}
+
+/// Has requests that a target does not answer fail with 503. On etcd Traefik takes a key that is a number
+/// for an index.
+fn unavailable() -> Value {
+    json!({"502-502": 503, "504-504": 503})
+}
+
+/// The name of the transport that services of a Traefik which we start have.
+pub(super) fn started_transport() -> String {
+    named(TRANSPORT)
+}
+
 /// The full name of an entry of ours. Traefik reads our entries from a file, whatever the store.
 fn named(ours: &str) -> String {
     format!("{ours}@file")
 }
 
 /// What services have beside their servers, where another program serves them with what is `stored`:
-/// that stays. The error names the option that would change it.
-pub(super) fn shared_service_config(options: &ChpOptions, stored: &Value) -> Result<(), String> {
+/// that stays. Ours would have this `transport`. The error names the option that would change it.
+pub(super) fn shared_service_config(
+    options: &ChpOptions,
+    stored: &Value,
+    transport: &str,
+) -> Result<(), String> {
     let refuse = |option: &str| {
         Err(format!(
             "{option}: another program serves the routes in the store without it; what the services \
@@ -158,7 +283,8 @@ pub(super) fn shared_service_config(options: &ChpOptions, stored: &Value) -> Res
     if options.change_origin && stored["passHostHeader"] != false {
         return refuse("--change-origin");
     }
-    if transport(options)?.is_some() && stored["serversTransport"] != named(TRANSPORT) {
+    let has_one = self::transport(options, absolute)?.is_some();
+    if has_one && stored["serversTransport"] != transport {
         return refuse("--insecure, --proxy-timeout and --client-ssl-…");
     }
     Ok(())
@@ -216,22 +342,24 @@ fn pages(entrypoint: &str, place: &Place<'_>) -> Value {
     let url = format!("http://{}", place.pages);
     json!({"http": {
         "routers": {
-            "chp-health": router(format!("Path(\"{HEALTH}\")"), FIRST),
-            "chp-no-route": router("PathPrefix(\"/\")".into(), 1),
+            HEALTHY: router(format!("Path(\"{HEALTH}\")"), FIRST),
+            NO_ROUTE: router("PathPrefix(\"/\")".into(), 1),
         },
         "services": {PAGES: {"loadBalancer": {"servers": [{"url": url}]}}},
         "middlewares": {ERRORS: {"errors": {
             "status": ["502", "504"],
-            // On etcd Traefik takes a key that is a number for an index.
-            "statusRewrites": {"502-502": 503, "504-504": 503},
+            "statusRewrites": unavailable(),
             "service": PAGES,
             "query": format!("/{}/{{status}}?url={{url}}", place.secret),
         }}},
     }})
 }
 
-/// How Traefik talks to targets, where that is not its default.
-fn transport(options: &ChpOptions) -> Result<Option<Value>, String> {
+/// How Traefik talks to targets, where that is not its default. It finds files as `of_file` says.
+fn transport(
+    options: &ChpOptions,
+    of_file: fn(&Path) -> Result<String, String>,
+) -> Result<Option<Value>, String> {
     let mut transport = json!({});
     if options.insecure {
         transport["insecureSkipVerify"] = true.into();
@@ -240,13 +368,21 @@ fn transport(options: &ChpOptions) -> Result<Option<Value>, String> {
         transport["forwardingTimeouts"]["responseHeaderTimeout"] = format!("{millis}ms").into();
     }
     if let Some(ca) = &options.client_ssl_ca {
-        transport["rootCAs"] = json!([absolute(ca)?]);
+        transport["rootCAs"] = json!([of_file(ca)?]);
     }
     if let (Some(cert), Some(key)) = (&options.client_ssl_cert, &options.client_ssl_key) {
-        transport["certificates"] =
-            json!([{"certFile": absolute(cert)?, "keyFile": absolute(key)?}]);
+        transport["certificates"] = json!([{"certFile": of_file(cert)?, "keyFile": of_file(key)?}]);
     }
     Ok((transport != json!({})).then_some(transport))
+}
+
+/// The middleware that adds headers to requests, if there is any to add.
+fn header_middleware(options: &ChpOptions) -> Result<Option<Value>, String> {
+    let headers = custom_headers(&options.custom_header)?.into_iter();
+    let headers: serde_json::Map<_, _> =
+        (headers.map(|(name, value)| (name, value.into()))).collect();
+    let middleware = || json!({"headers": {"customRequestHeaders": headers}});
+    Ok((!headers.is_empty()).then(middleware))
 }
 
 /// `NAME:VALUE`, as pairs.
@@ -265,6 +401,10 @@ fn bracketed(host: &str) -> String {
         host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
         host => host.into(),
     }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn absolute(path: &Path) -> Result<String, String> {

@@ -2,6 +2,7 @@
 
 mod activity;
 mod api;
+mod attached;
 mod config;
 mod folder;
 mod logger;
@@ -57,11 +58,11 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
             told.send(Event::Signal(signal)).ok();
         }
     });
-    let folder =
-        Folder::new().map_err(|error| format!("can't make a temporary folder: {error}"))?;
-    let folder = RemovedAtEnd(Arc::new(folder));
+    let folder = (!settings.attaches()).then(Folder::new).transpose();
+    let folder = folder.map_err(|error| format!("can't make a temporary folder: {error}"))?;
+    let folder = folder.map(|folder| RemovedAtEnd(Arc::new(folder)));
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
-    let place = Arc::clone(&folder.0);
+    let place = folder.as_ref().map(|folder| Arc::clone(&folder.0));
     std::thread::spawn(move || {
         let event = match Proxy::start(&options, settings, place, tell.clone()) {
             Ok(proxy) => Event::Started(Box::new(proxy)),

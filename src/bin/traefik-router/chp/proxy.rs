@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use traefik_router::{Backend as _, ErrorKind, Route, Router};
+use traefik_router::{Backend as _, ErrorKind, Route, Router, traefik};
 
-use super::activity::{self, Activity};
+use super::activity::{self, Activity, Counters};
 use super::api::{self, Api};
-use super::config::{Config, Place, metrics_path, shared_service_config};
+use super::attached::attach;
+use super::config::{Config, Place, metrics_path, shared_service_config, started_transport};
 use super::folder::Folder;
 use super::metrics::Metrics;
 use super::pages::{self, Pages, Source};
@@ -55,14 +56,15 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts everything; returns when Traefik serves and the REST API answers. `folder` is ours.
+    /// Starts everything; returns when Traefik serves and the REST API answers. A Traefik is started where
+    /// there is a private `folder` for it; else we attach to those of others.
     ///
     /// # Errors
     /// Says what can't be started, and why.
     pub(super) fn start(
         options: &ChpOptions,
         settings: Settings,
-        folder: Arc<Folder>,
+        folder: Option<Arc<Folder>>,
         events: Sender<Event>,
     ) -> Result<Self, String> {
         for line in &settings.remarks {
@@ -80,11 +82,15 @@ impl Proxy {
             ));
         }
         let front = Front::listen(options)?;
+        let local = folder
+            .as_ref()
+            .map(|_| Local::listen(options))
+            .transpose()?;
         let threads = threads().map_err(|error| format!("no threads for connections: {error}"))?;
         let rules = Rules {
             host_routing: options.host_routing,
             no_prepend_path: options.no_prepend_path,
-            relays: Relays::new(threads.clone()),
+            relays: local.as_ref().map(|_| Relays::new(threads.clone())),
         };
         let default = (options.default_target.iter())
             .map(|target| {
@@ -94,52 +100,53 @@ impl Proxy {
                     .map_err(|error| format!("--default-target: {error}"))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let pages = Pages {
-            source: error_pages(options, &rules)?,
-            secret: crate::random::hex::<16>()?,
+        let (router, counters) = match (local, &folder) {
+            (Some(local), Some(folder)) => {
+                let pages = Pages {
+                    source: error_pages(options, &rules)?,
+                    secret: crate::random::hex::<16>()?,
+                };
+                let started =
+                    start_traefik(options, &resolved, folder.path(), &local, &pages, default)?;
+                let served = local.serve(&threads, pages);
+                served.map_err(|error| format!("can't listen: {error}"))?;
+                started
+            }
+            _ => attach(options, &resolved, default)?,
         };
-        let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
-        let router = start_traefik(
-            options,
-            &resolved,
-            folder.path(),
-            &front,
-            &traefik_api,
-            &pages,
-            default,
-        )?;
-        let metrics_url = format!("{traefik_api}{}", metrics_path(&pages.secret));
-        let (activity, new_names) = Activity::new(vec![metrics_url]);
+        let repairs = folder.is_some() || !resolved.store.is_pushed();
+        let (activity, new_names) = Activity::new(counters);
         let routes = Arc::new(Routes {
             router,
             rules,
             activity,
             folder,
+            repairs,
         });
         let metrics = Arc::new(Metrics::default());
         front
-            .serve(&threads, &routes, &metrics, token, pages)
+            .serve(&threads, &routes, &metrics, token)
             .map_err(|error| format!("can't listen: {error}"))?;
         let ended = Arc::new(AtomicBool::new(false));
-        watch_over(&routes, &metrics, &ended, events);
+        if routes.folder.is_some() {
+            watch_over(&routes, &metrics, &ended, events);
+        }
         keep_looking(&routes, &ended, new_names);
-        report(options);
+        report(options, &resolved.settings);
+        let own = options.socket.as_ref().filter(|_| routes.folder.is_some());
+        let sockets = [
+            own,
+            options.api_socket.as_ref(),
+            options.metrics_socket.as_ref(),
+        ];
         Ok(Self {
             routes,
             ended,
-            sockets: [
-                &options.socket,
-                &options.api_socket,
-                &options.metrics_socket,
-            ]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect(),
+            sockets: sockets.into_iter().flatten().cloned().collect(),
         })
     }
 
-    /// Ends Traefik, and removes what was made for it.
+    /// Ends the Traefik that we have started, and removes what was made for it. Those of others serve on.
     pub(super) fn stop(&self) -> Result<(), String> {
         self.ended.store(true, Ordering::Relaxed);
         for socket in &self.sockets {
@@ -148,16 +155,20 @@ impl Proxy {
             }
         }
         // Without it there is nothing to write to. Traefik ends with this program.
-        self.routes.folder.restore()?;
+        self.routes.restore_folder()?;
         self.routes.router.stop().map_err(|error| error.to_string())
     }
 }
 
-/// Where we listen, and where Traefik is to.
+/// Where we listen for those who run us.
 struct Front {
     api: Vec<Listener>,
     api_tls: Option<Arc<rustls::ServerConfig>>,
     metrics: Vec<Listener>,
+}
+
+/// Where the Traefik that we start listens for requests, and where we listen for that Traefik.
+struct Local {
     pages: TcpListener,
     pages_at: SocketAddr,
     /// Where Traefik listens for requests.
@@ -177,15 +188,6 @@ impl Front {
             (None, Some(port)) => listen_on_port("--metrics-port", &options.metrics_ip, port)?,
             (None, None) => Vec::new(),
         };
-        let socket = options
-            .socket
-            .as_deref()
-            .map(|path| listen_on_socket("--socket", path));
-        let socket = socket.transpose()?;
-        let public = match &socket {
-            Some(_) => ("127.0.0.1".into(), free_port()?),
-            None => (options.ip.clone(), options.port),
-        };
         let api_tls = match (&options.api_ssl_cert, &options.api_ssl_key) {
             (Some(cert), Some(key)) => Some(tls::config(&tls::Files {
                 cert,
@@ -197,15 +199,10 @@ impl Front {
             })?),
             _ => None,
         };
-        let (pages, pages_at) = loopback()?;
         Ok(Self {
             api,
             api_tls,
             metrics,
-            pages,
-            pages_at,
-            public,
-            socket,
         })
     }
 
@@ -215,17 +212,7 @@ impl Front {
         routes: &Arc<Routes>,
         metrics: &Arc<Metrics>,
         token: Option<String>,
-        pages: Pages,
     ) -> io::Result<()> {
-        let handler = Handler::new(None, move |request, _| pages.answer(request));
-        serve(
-            threads,
-            vec![Listener::Tcp(self.pages)],
-            PAGE_CONNECTIONS,
-            None,
-            handler,
-        )?;
-
         let (shown, routes_shown) = (Arc::clone(metrics), Arc::clone(routes));
         let handler = Handler::new(None, move |request, _| match request.path() {
             "/metrics" => {
@@ -248,8 +235,34 @@ impl Front {
         });
         let handler = handler.refusing(move |request| guard.refuse(request));
         let tls = self.api_tls.as_ref();
-        serve(threads, self.api, API_CONNECTIONS, tls, handler)?;
+        serve(threads, self.api, API_CONNECTIONS, tls, handler)
+    }
+}
 
+impl Local {
+    fn listen(options: &ChpOptions) -> Result<Self, String> {
+        let socket = options
+            .socket
+            .as_deref()
+            .map(|path| listen_on_socket("--socket", path));
+        let socket = socket.transpose()?;
+        let public = match &socket {
+            Some(_) => ("127.0.0.1".into(), free_port()?),
+            None => (options.ip.clone(), options.port),
+        };
+        let (pages, pages_at) = loopback()?;
+        Ok(Self {
+            pages,
+            pages_at,
+            public,
+            socket,
+        })
+    }
+
+    fn serve(self, threads: &Handle, pages: Pages) -> io::Result<()> {
+        let handler = Handler::new(None, move |request, _| pages.answer(request));
+        let listener = vec![Listener::Tcp(self.pages)];
+        serve(threads, listener, PAGE_CONNECTIONS, None, handler)?;
         if let Some(socket) = self.socket {
             let public = SocketAddr::from(([127, 0, 0, 1], self.public.1));
             relay::to_port(threads, socket, public)?;
@@ -258,30 +271,32 @@ impl Front {
     }
 }
 
-/// Starts Traefik with the routes that there are to begin with.
+/// Starts Traefik with the routes that there are to begin with. Says where its counters are, too.
 fn start_traefik(
     options: &ChpOptions,
     resolved: &Resolved,
     folder: &Path,
-    front: &Front,
-    traefik_api: &str,
+    local: &Local,
     pages: &Pages,
     default: Vec<Route>,
-) -> Result<Router, String> {
+) -> Result<(Router, Vec<Counters>), String> {
     let failed = |error: traefik_router::Error| error.to_string();
+    let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
+    let api = traefik::Api::new(&traefik_api).map_err(failed)?;
+    let counters = vec![Counters::new(api, metrics_path(&pages.secret))];
     let backend = resolved.store.open().map_err(failed)?;
     let stored = backend.inspect().map_err(failed)?;
     let shared = options.keep_routes && backend.is_served().map_err(failed)?;
     if let Some(stored) = stored.as_ref().filter(|_| shared) {
-        shared_service_config(options, &stored.service)?;
+        shared_service_config(options, &stored.service, &started_transport())?;
     }
     let named = resolved.settings.entrypoint.as_deref();
     let stored = stored.map(|stored| stored.entrypoint);
     let config = Config::new(
         options,
         &Place {
-            listen: (&front.public.0, front.public.1),
-            pages: front.pages_at,
+            listen: (&local.public.0, local.public.1),
+            pages: local.pages_at,
             secret: &pages.secret,
             entrypoint: named.or(stored.as_deref()),
             api_entrypoint: API_ENTRYPOINT,
@@ -317,18 +332,19 @@ fn start_traefik(
         router
             .apply(default.into_iter().map(Into::into))
             .map_err(failed)?;
-        return Ok(router);
+        return Ok((router, counters));
     }
     let started = builder
         .initial_routes(default)
         .replace_served_routes(options.replace_served_routes)
         .start();
-    started.map_err(|error| match error.kind() {
+    let router = started.map_err(|error| match error.kind() {
         ErrorKind::InUse if !options.replace_served_routes => format!(
             "{error} (--keep-routes shares them, --replace-served-routes begins without them)"
         ),
         _ => error.to_string(),
-    })
+    })?;
+    Ok((router, counters))
 }
 
 fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
@@ -339,10 +355,10 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
         return Ok(Source::Plain);
     };
     let failed = |error: &dyn std::fmt::Display| format!("--error-target {target}: {error}");
-    let mut url = match socket_of(target) {
-        None => target.clone(),
-        Some((socket, path)) => {
-            let address = rules.relays.to(socket).map_err(|error| failed(&error))?;
+    let mut url = match (socket_of(target), &rules.relays) {
+        (None, _) | (_, None) => target.clone(),
+        (Some((socket, path)), Some(relays)) => {
+            let address = relays.to(socket).map_err(|error| failed(&error))?;
             format!("http://{address}{path}")
         }
     };
@@ -375,7 +391,7 @@ fn watch_over(
                 let revived = routes.or_repaired(Router::revive);
                 revived.map_err(|error| error.to_string())
             };
-            let failure = match routes.folder.restore().and_then(|()| revive()) {
+            let failure = match routes.restore_folder().and_then(|()| revive()) {
                 Ok(false) => {
                     failures = 0;
                     continue;
@@ -431,21 +447,25 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
     });
 }
 
-fn report(options: &ChpOptions) {
+fn report(options: &ChpOptions, settings: &Settings) {
     let scheme = |tls| if tls { "https" } else { "http" };
     let place = |socket: &Option<PathBuf>, ip: &str, port: u16| match socket {
         Some(path) => path.display().to_string(),
         None => format!("{ip}:{port}"),
     };
-    log::info!(
-        "Proxying {}://{} to {}",
-        scheme(options.is_https()),
-        place(&options.socket, &options.ip, options.port),
-        options
-            .default_target
-            .as_deref()
-            .map_or("(no default)", without_query)
-    );
+    let default = options.default_target.as_deref();
+    let default = default.map_or("(no default)", without_query);
+    match settings.attaches() {
+        true => log::info!(
+            "Proxying by Traefik at {} to {default}",
+            settings.api_url.join(", ")
+        ),
+        false => log::info!(
+            "Proxying {}://{} to {default}",
+            scheme(options.is_https()),
+            place(&options.socket, &options.ip, options.port),
+        ),
+    }
     log::info!(
         "Proxy API at {}://{}/api/routes",
         scheme(options.api_ssl_cert.is_some()),

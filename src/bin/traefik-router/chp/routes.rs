@@ -18,7 +18,11 @@ pub(super) struct Routes {
     pub(super) router: Router,
     pub(super) rules: Rules,
     pub(super) activity: Activity,
-    pub(super) folder: Arc<Folder>,
+    /// The private folder of the Traefik that we have started.
+    pub(super) folder: Option<Arc<Folder>>,
+    /// Whether a conflict is repaired. Where another program has taken over the table that we push, it would
+    /// only be taken back and forth.
+    pub(super) repairs: bool,
 }
 
 /// How paths and targets are read.
@@ -27,7 +31,8 @@ pub(super) struct Rules {
     pub(super) host_routing: bool,
     /// Whether a target's path is left away.
     pub(super) no_prepend_path: bool,
-    pub(super) relays: Relays,
+    /// To Unix sockets. Traefiks of others have no use for them.
+    pub(super) relays: Option<Relays>,
 }
 
 impl Routes {
@@ -35,9 +40,12 @@ impl Routes {
     pub(super) fn all(&self, unused_since: Option<Timestamp>) -> Result<Value> {
         let table = self.or_repaired(Router::get_all_routes)?;
         let used = self.activity.of(&self.router, &table);
+        // A Traefik that does not tell its counters may have any of them in use.
+        let is_complete = self.activity.is_complete();
         let wanted = table.iter().filter_map(|route| {
             let last = used.get(&route.spec).copied();
-            let is_wanted = unused_since.is_none_or(|since| last.is_some_and(|last| last < since));
+            let is_idle = |since| is_complete && last.is_some_and(|last| last < since);
+            let is_wanted = unused_since.is_none_or(is_idle);
             is_wanted.then(|| (self.rules.key(&route.spec), shown(route, last)))
         });
         Ok(wanted.collect::<Map<_, _>>().into())
@@ -79,11 +87,18 @@ impl Routes {
         }
     }
 
+    /// Makes the private folder anew if others have removed it.
+    pub(super) fn restore_folder(&self) -> std::result::Result<(), String> {
+        self.folder
+            .as_ref()
+            .map_or(Ok(()), |folder| folder.restore())
+    }
+
     /// Does `job`, and if the store was put back to an earlier state, takes that over and does it again:
     /// JupyterHub compares the routes with what it wants by itself.
     pub(super) fn or_repaired<T>(&self, job: impl Fn(&Router) -> Result<T>) -> Result<T> {
         match job(&self.router) {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.repairs => {
                 log::warn!("{error}");
                 if let Err(error) = self.router.repair() {
                     log::warn!("{error}");
@@ -134,9 +149,9 @@ impl Rules {
 
     /// What Traefik is told for a target: it knows no Unix sockets.
     fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
-        let target = match socket_of(target) {
-            None => Cow::from(target),
-            Some((socket, path)) => match self.relays.to(socket) {
+        let target = match (socket_of(target), &self.relays) {
+            (None, _) | (_, None) => Cow::from(target),
+            (Some((socket, path)), Some(relays)) => match relays.to(socket) {
                 Ok(address) => format!("http://{address}{path}").into(),
                 Err(error) => {
                     log::error!("no relay to {}: {error}", without_query(target));
@@ -222,7 +237,7 @@ mod tests {
         Rules {
             host_routing: false,
             no_prepend_path: false,
-            relays: Relays::new(threads().unwrap()),
+            relays: Some(Relays::new(threads().unwrap())),
         }
     }
 

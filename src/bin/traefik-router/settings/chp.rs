@@ -202,13 +202,46 @@ const NOT_SUPPORTED: [(&str, &str); 4] = [
         "it names a JavaScript class; use --backend",
     ),
 ];
+/// Options that have no effect on Traefiks of others.
+const OF_STARTED: [&str; 12] = [
+    "ip",
+    "port",
+    "socket",
+    "ssl-key",
+    "ssl-cert",
+    "ssl-ca",
+    "ssl-request-cert",
+    "ssl-reject-unauthorized",
+    "redirect-port",
+    "redirect-to",
+    "keep-alive-timeout",
+    "error-path",
+];
+/// Options that are refused where Traefiks are those of others, and why.
+const NOT_ATTACHED: [(&str, &str); 7] = [
+    ("keep-routes", "the routes are always kept"),
+    ("replace-served-routes", "the routes are always kept"),
+    ("traefik-bin", NOT_STARTED),
+    ("traefik-env-file", NOT_STARTED),
+    ("extra-static-config", NOT_STARTED),
+    ("client-ssl-key", NO_KEY),
+    ("client-ssl-cert", NO_KEY),
+];
+const NOT_STARTED: &str = "no Traefik is started";
+const NO_KEY: &str =
+    "the private key would be stored with the routes, for Traefiks elsewhere to read";
 const NO_REWRITE: &str = "Traefik does not rewrite Location headers";
 
-/// A line for each of configurable-http-proxy's options that is given and has no effect.
+/// A line for each of configurable-http-proxy's options that is given and has no effect. `attaches` says
+/// whether the Traefiks are those of others.
 ///
 /// # Errors
 /// Names an option that is not supported.
-pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<String>, String> {
+pub(super) fn remarks(
+    command: &Command,
+    given: &ArgMatches,
+    attaches: bool,
+) -> Result<Vec<String>, String> {
     let is_given = |long: &str| {
         let mut options = command.get_arguments();
         let option = options.find(|option| option.get_long() == Some(long));
@@ -218,10 +251,20 @@ pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<Strin
     if let Some((option, why)) = NOT_SUPPORTED.iter().find(|(option, _)| is_given(option)) {
         return Err(format!("--{option} is not supported: {why}"));
     }
+    let not_attached = NOT_ATTACHED.iter().filter(|_| attaches);
+    if let Some((option, why)) = not_attached
+        .into_iter()
+        .find(|(option, _)| is_given(option))
+    {
+        return Err(format!("--{option} is not supported with --api-url: {why}"));
+    }
     let no_equal = NO_EQUAL.map(|(option, why)| (option, why.to_string()));
+    let of_started = OF_STARTED.into_iter().filter(|_| attaches);
+    let of_started = of_started.map(|option| (option, "--api-url names Traefiks of others".into()));
     let dependent = DEPENDENT
         .iter()
-        .filter(|(_, is_idle_with, other)| is_given(other) == *is_idle_with);
+        .filter(|(_, is_idle_with, other)| is_given(other) == *is_idle_with)
+        .filter(|(option, ..)| !attaches || !OF_STARTED.contains(option));
     let dependent = dependent.map(|(option, is_idle_with, other)| {
         let not = if *is_idle_with { "" } else { "not " };
         (*option, format!("--{other} is {not}given"))
@@ -231,6 +274,7 @@ pub(super) fn remarks(command: &Command, given: &ArgMatches) -> Result<Vec<Strin
         |option: &str| option == "port" && !is_given("api-port") && !is_given("api-socket");
     let idle = no_equal
         .into_iter()
+        .chain(of_started)
         .chain(dependent)
         .filter(|(option, _)| is_given(option) && !is_needed(option));
     Ok(idle
@@ -296,7 +340,11 @@ mod tests {
         ] {
             let arguments = [&["chp", "--socket", "s", "--port", "1"], api].concat();
             let given = command.clone().try_get_matches_from(arguments).unwrap();
-            assert_eq!(remarks(command, &given).unwrap(), expected, "{api:?}");
+            assert_eq!(
+                remarks(command, &given, false).unwrap(),
+                expected,
+                "{api:?}"
+            );
         }
     }
 }

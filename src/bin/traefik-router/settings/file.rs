@@ -108,10 +108,14 @@ fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Key>, String> {
 
 /// A value as it would stand on the command line, if it has the right type.
 fn scalar(option: &Arg, value: &Value) -> Option<String> {
-    let is_number = (option.get_value_names().unwrap_or_default().iter())
-        .any(|name| ["COUNT", "SECONDS"].contains(&name.as_str()));
+    let is_a = |names: &[&str]| {
+        let name = option.get_value_names().unwrap_or_default().first();
+        name.is_some_and(|name| names.contains(&name.as_str()))
+    };
+    let (is_number, is_bool) = (is_a(&["COUNT", "SECONDS"]), is_a(&["BOOL"]));
     match value {
-        Value::String(text) if !is_number => Some(text.value().clone()),
+        Value::Boolean(truth) if is_bool => Some(truth.value().to_string()),
+        Value::String(text) if !is_number && !is_bool => Some(text.value().clone()),
         Value::Integer(number) if is_number => Some(number.value().to_string()),
         Value::Float(number) if is_number => Some(number.value().to_string()),
         _ => None,

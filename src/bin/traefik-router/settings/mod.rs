@@ -58,7 +58,7 @@ pub(crate) fn parse(program: &Command, arguments: &[OsString]) -> Result<(ArgMat
     })?;
     let mut settings = Settings::from_arg_matches(innermost(program, &matches).2)?;
     if command.get_name() == "chp" {
-        settings.remarks = chp::remarks(command, given).map_err(refused)?;
+        settings.remarks = chp::remarks(command, given, settings.attaches()).map_err(refused)?;
     }
     Ok((matches, settings))
 }
@@ -96,6 +96,11 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<(Stri
         .collect();
     let backend = given.get_one::<String>("backend").map(String::as_str);
     let backend = backend.or_else(|| file.values("backend").first()?.to_str());
+    let attaches = attaches(given, file);
+    let has = |partner: &str| match partner {
+        "external" => attaches,
+        _ => source(partner).is_some() || !file.values(partner).is_empty(),
+    };
     let mut added = Vec::new();
     for option in keys() {
         let id = option.get_id().as_str();
@@ -111,13 +116,13 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<(Stri
             (None, None) => {}
             _ => continue,
         }
-        let lacks_partner = partner(command.get_name(), id)
-            .is_some_and(|partner| source(partner).is_none() && file.values(partner).is_empty());
+        let lacks_partner = partner(command.get_name(), id).is_some_and(|partner| !has(partner));
         if let (true, Some(why)) = (lacks_partner, unused(file, id)) {
             return Err(refused(why));
         }
         let values = match (id, variable_of(id).and_then(variable)) {
             _ if lacks_partner || excluded.contains(&option.get_id()) => Vec::new(),
+            ("external", _) => attaches.then(|| "true".into()).into_iter().collect(),
             // A password in the environment comes before the file that the configuration names.
             ("etcd_password_file" | "api_password_file", Some(_)) => Vec::new(),
             (_, Some(value)) => vec![value],
@@ -130,6 +135,14 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<(Stri
         }
     }
     Ok(added)
+}
+
+/// Whether `chp` attaches to Traefiks of others.
+fn attaches(given: &ArgMatches, file: &File) -> bool {
+    let explicit = given.try_get_one::<bool>("external").ok().flatten();
+    let is_called = given.value_source("api_url") == Some(ValueSource::CommandLine);
+    let explicit = explicit.copied().or(is_called.then_some(true));
+    explicit.unwrap_or_else(|| file.values("external").iter().any(|value| value == "true"))
 }
 
 /// Why a key of the file has no effect for any command.

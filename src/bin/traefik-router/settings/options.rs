@@ -13,10 +13,11 @@ const STARTED: &str = "A Traefik that is started";
 
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
-                     etcd_key_file traefik_prefix";
-const API: &str =
-    "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
+                     etcd_key_file etcd_insecure traefik_prefix";
+const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 const SERVING: &str = "quorum timeout";
+/// What `chp` takes only where it attaches.
+const ATTACHED: &str = "quorum public_url";
 
 /// A command of each kind, by the options that it takes.
 const COMMANDS: [&str; 7] = [
@@ -42,7 +43,9 @@ fn taken_by(command: &str) -> &'static [&'static str] {
         "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[
             STORE,
-            "jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint extra_static_config \
+            API,
+            ATTACHED,
+            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint extra_static_config \
              extra_dynamic_config traefik_env_file",
         ],
         _ => &[],
@@ -62,6 +65,7 @@ pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
         ("add" | "delete" | "doctor", "public_url") => Some("api_url"),
         ("add" | "delete", "timeout") => Some("api_url"),
         ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
+        ("chp", option) if contains(&[API, ATTACHED], option) => Some("external"),
         _ => None,
     }
 }
@@ -151,6 +155,9 @@ pub(crate) struct Settings {
     /// The private key for it, in PEM.
     #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_cert_file", hide_short_help = true)]
     pub(crate) etcd_key_file: Option<PathBuf>,
+    /// Do not check etcd's certificate.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ETCD, hide_short_help = true)]
+    pub(crate) etcd_insecure: Option<bool>,
     /// Below which keys Traefik looks. Defaults to /traefik/.
     #[arg(long, value_name = "PREFIX", help_heading = ETCD, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
@@ -159,9 +166,13 @@ pub(crate) struct Settings {
     pub(crate) jupyterhub_prefix: Option<String>,
 
     /// Where Traefik's API is; several times for several Traefiks. Without it changes are stored,
-    /// and no Traefik is asked.
+    /// and no Traefik is asked. With it `chp` starts no Traefik.
     #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
     pub(crate) api_url: Vec<String>,
+    /// Attach to the Traefiks at --api-url, which others run, and start none. --api-url on the command
+    /// line says so as well; one in the configuration file does not.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK)]
+    pub(crate) external: Option<bool>,
     /// How many of several Traefiks have to serve a change. Defaults to all.
     #[arg(long, value_name = "COUNT", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
     pub(crate) quorum: Option<usize>,
@@ -180,6 +191,9 @@ pub(crate) struct Settings {
     /// The private key for it, in PEM.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires_all = ["api_url", "api_cert_file"], hide_short_help = true)]
     pub(crate) api_key_file: Option<PathBuf>,
+    /// Do not check the certificate of the API.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK, hide_short_help = true)]
+    pub(crate) api_insecure: Option<bool>,
     /// The entrypoint that routes are served on. All routes of a store are served on one: another
     /// name moves them all. Defaults to the stored one, else to http or https as the public URL
     /// begins.
@@ -227,6 +241,13 @@ pub(crate) struct Settings {
     /// A file with environment variables for Traefik, one NAME=VALUE a line. They may be secret.
     #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
     pub(crate) traefik_env_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Whether the Traefiks are those of others. Only `chp` has a choice.
+    pub(crate) fn attaches(&self) -> bool {
+        !self.api_url.is_empty()
+    }
 }
 
 fn nested(when: &str) -> Result<Nested, &'static str> {

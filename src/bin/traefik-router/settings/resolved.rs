@@ -52,7 +52,8 @@ impl Settings {
             json: self.json.unwrap_or_default(),
             store: self.store(default)?,
             api_password,
-            api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?,
+            api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?
+                .danger_skip_validation(self.api_insecure.unwrap_or_default()),
             extra_static_config: self.extra_static_config.as_deref().map(json).transpose()?,
             extra_dynamic_config: self.extra_dynamic_config.as_deref().map(json).transpose()?,
             traefik_env: (self
@@ -91,7 +92,8 @@ impl Settings {
             &self.etcd_ca_file,
             &self.etcd_cert_file,
             &self.etcd_key_file,
-        )?;
+        )?
+        .danger_skip_validation(self.etcd_insecure.unwrap_or_default());
         store.traefik_prefix.clone_from(&self.traefik_prefix);
         store.jupyterhub_prefix.clone_from(&self.jupyterhub_prefix);
         store.lock_timeout = self.lock_timeout;

@@ -1,0 +1,302 @@
+//! Traefiks that others run.
+
+use std::fs;
+
+use kit::client::{self, Request, Response};
+use kit::etcd::Cluster;
+use kit::tools::ETCD;
+use kit::traefik::External;
+use kit::{Echo, eventually, ports};
+use tempfile::TempDir;
+
+use crate::support::Proxy;
+use crate::support::proxy::ours;
+
+/// Traefiks that take a table, or read this etcd.
+fn traefiks<const N: usize>(etcd: Option<&Cluster>) -> ([External; N], TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |()| External::start(folder.path(), etcd.map(Cluster::url));
+    ([(); N].map(start), folder)
+}
+
+fn get(traefik: &External, path: &str) -> Response {
+    client::get(traefik.web, "any.example", path)
+}
+
+#[track_caller]
+fn all_serve(traefiks: &[External], path: &str, echo: &Echo) {
+    for traefik in traefiks {
+        assert_eq!(get(traefik, path).landed(), Some(echo.port), "{path}");
+    }
+}
+
+/// A program that has to end by itself; what it has written until then.
+fn ends_at_once(arguments: &[&str], why: &str) {
+    let mut command = ours();
+    let output = command.arg("chp").args(arguments).output().unwrap();
+    assert!(!output.status.success());
+    let log = [output.stdout, output.stderr].concat();
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains(why), "{log}");
+}
+
+#[test]
+fn routes_outlive_the_program() {
+    let (mut both, _folder) = traefiks::<2>(None);
+    let echo = Echo::start();
+    let proxy = Proxy::attach(&[&both[0], &both[1]], &[]);
+    assert_eq!(proxy.get("").body, "{}");
+    proxy.add("/a", &echo.url());
+    all_serve(&both, "/a/x", &echo);
+    drop(proxy);
+    all_serve(&both, "/a/x", &echo);
+
+    let mut proxy = Proxy::attach(&[&both[0], &both[1]], &[]);
+    assert_eq!(proxy.get("/a").json()["target"], echo.url());
+    proxy.add("/b", &echo.url());
+    all_serve(&both, "/a/x", &echo);
+    all_serve(&both, "/b/x", &echo);
+    both[1].restart();
+    eventually("the restarted one serves", || {
+        get(&both[1], "/b/x").landed() == Some(echo.port)
+    });
+    assert_eq!(proxy.rest("DELETE", "/b", "").status, 204);
+    for traefik in &both {
+        assert_eq!(get(traefik, "/b").landed(), None);
+    }
+    proxy.signal("TERM");
+    assert!(proxy.wait_for_end().success());
+    all_serve(&both, "/a/x", &echo);
+}
+
+#[test]
+fn quorum_goes_on_without_one() {
+    let (mut both, _folder) = traefiks::<2>(None);
+    let echo = Echo::start();
+    let proxy = Proxy::attach(&[&both[0], &both[1]], &["--quorum", "1"]);
+    both[1].kill();
+    proxy.add("/a", &echo.url());
+    assert_eq!(get(&both[0], "/a").landed(), Some(echo.port));
+    both[1].restart();
+    eventually("the other one has it, too", || {
+        get(&both[1], "/a").landed() == Some(echo.port)
+    });
+}
+
+#[test]
+fn traefik_that_comes_later_is_awaited() {
+    let ([mut traefik], _folder) = traefiks::<1>(None);
+    let echo = Echo::start();
+    traefik.kill();
+    let url = traefik.api_url();
+    let mut command = ours();
+    command.args(["chp", "--api-url", &url]);
+    command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
+    let mut proxy = Proxy::spawn(command, &[]);
+    eventually("it says what it waits for", || proxy.log().contains(&url));
+    traefik.restart();
+    proxy.port = traefik.web;
+    proxy.wait_until_ready();
+    proxy.add("/a", &echo.url());
+    assert_eq!(proxy.through("/a").landed(), Some(echo.port));
+}
+
+#[test]
+fn pages_need_nothing_of_ours() {
+    let (both, _folder) = traefiks::<2>(None);
+    let (pages, echo) = (Echo::start(), Echo::start());
+    let target = format!("{}/hub/error", pages.url());
+    // As with hundreds of routes, routers stand below others.
+    let arguments = ["--error-target", &target, "--nested-routers", "always"];
+    let proxy = Proxy::attach(&[&both[0], &both[1]], &arguments);
+    proxy.add("/user/up", &echo.url());
+    proxy.add("/user/down", &format!("http://127.0.0.1:{}", ports::free()));
+    proxy.add("/up", &echo.url());
+    let secret = [
+        ("Cookie", "jupyterhub-session-id=made-up"),
+        ("Authorization", "token made-up"),
+        ("X-XSRFToken", "made-up"),
+        ("Accept", "text/html"),
+    ];
+    let asked = |traefik: &External, path| {
+        let request = Request {
+            host: "hub.example",
+            path,
+            headers: &secret,
+            body: b"",
+        };
+        let answer = request.send(traefik.web);
+        (answer.status, answer.body)
+    };
+    let check = || {
+        for traefik in &both {
+            let health = get(traefik, "/_chp_healthz");
+            assert_eq!(health.status, 200, "{health:?}");
+            for (path, status) in [("/none/x?a=b", 404), ("/user/down/x?a=b", 503)] {
+                let (answered, body) = asked(traefik, path);
+                assert_eq!(answered, status, "{path}: {body}");
+                let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+                let path = page["path"].as_str().unwrap();
+                assert!(
+                    path.starts_with(&format!("/hub/error/{status}?url=")),
+                    "{path}"
+                );
+                assert!(path.ends_with("%2Fx%3Fa%3Db"), "{path}");
+                assert!(!page["headers"].to_string().contains("made-up"), "{page}");
+                assert_eq!(page["headers"]["accept"], "text/html");
+            }
+        }
+        all_serve(&both, "/up", &echo);
+    };
+    check();
+    drop(proxy);
+    check();
+    drop(pages);
+    for traefik in &both {
+        assert_eq!(asked(traefik, "/none").0, 404);
+        assert_eq!(asked(traefik, "/user/down").0, 503);
+    }
+    // Without a server of pages they are Traefik's own.
+    let proxy = Proxy::attach(&[&both[0], &both[1]], &[]);
+    assert_eq!(proxy.through("/none").status, 404);
+    assert_eq!(proxy.through("/user/down").status, 502);
+    assert_eq!(proxy.through("/up").landed(), Some(echo.port));
+    assert_eq!(proxy.through("/_chp_healthz").status, 200);
+}
+
+/// On etcd replicas share the table, each with Traefiks of its own.
+#[test]
+fn replicas_share_one_etcd() {
+    let etcd = Cluster::start(&ETCD.path());
+    let (both, _folder) = traefiks::<2>(Some(&etcd));
+    let (echo, pages) = (Echo::start(), Echo::start());
+    let (store, target) = (format!("etcd:{}", etcd.url()), pages.url());
+    let arguments = ["--backend", &store, "--error-target", &target];
+    let attach = |traefik| Proxy::attach(&[traefik], &arguments);
+    let (first, second) = (attach(&both[0]), attach(&both[1]));
+    let all_follow = |paths: &[&str]| {
+        for (path, traefik) in paths
+            .iter()
+            .flat_map(|path| both.iter().map(move |one| (path, one)))
+        {
+            eventually("it is served", || {
+                get(traefik, path).landed() == Some(echo.port)
+            });
+        }
+    };
+    first.add("/a", &echo.url());
+    assert_eq!(first.through("/a").landed(), Some(echo.port));
+    second.add("/b", &echo.url());
+    assert_eq!(second.through("/b").landed(), Some(echo.port));
+    all_follow(&["/a", "/b"]);
+    ends_at_once(&["--backend", &store], "another program serves");
+    // A third one with a Traefik of its own.
+    let third = Proxy::start(&["--backend", &store, "--keep-routes"]);
+    third.add("/c", &echo.url());
+    all_follow(&["/a", "/b", "/c"]);
+    let end = |mut ended: Proxy, signal: &str| {
+        ended.signal(signal);
+        std::thread::scope(|scope| {
+            let ended = scope.spawn(move || ended.wait_for_end());
+            while !ended.is_finished() {
+                for path in ["/a", "/b", "/c"] {
+                    all_serve(&both, path, &echo);
+                }
+            }
+        });
+        for traefik in &both {
+            assert_eq!(get(traefik, "/none").status, 404);
+            assert!(get(traefik, "/none").body.contains("/404?url="));
+            assert_eq!(get(traefik, "/_chp_healthz").status, 200);
+        }
+    };
+    end(third, "TERM");
+    end(first, "KILL");
+    second.add("/d", &echo.url());
+    let first = attach(&both[0]);
+    assert_eq!(first.get("").json().as_object().unwrap().len(), 4);
+    end(second, "TERM");
+    end(first, "TERM");
+    all_serve(&both, "/d", &echo);
+}
+
+#[test]
+fn headers_and_transport_are_stored() {
+    let ([traefik], _folder) = traefiks::<1>(None);
+    let (pages, echo) = (Echo::start(), Echo::start());
+    let arguments = [
+        "--error-target",
+        &pages.url(),
+        "--custom-header",
+        "X-Added: yes",
+        "--change-origin",
+        "--proxy-timeout",
+        "9000",
+    ];
+    let proxy = Proxy::attach(&[&traefik], &arguments);
+    proxy.add("/x", &echo.url());
+    let headers = proxy.through("/x").echo()["headers"].clone();
+    assert_eq!(headers["x-added"], "yes");
+    assert_eq!(headers["host"], format!("127.0.0.1:{}", echo.port));
+    assert_eq!(proxy.through("/none").status, 404);
+}
+
+#[test]
+fn options_of_started_traefiks_are_refused() {
+    let url = ["--api-url", "http://127.0.0.1:1"];
+    for (option, why) in [
+        (&["--traefik-bin", "traefik"][..], "no Traefik is started"),
+        (
+            &["--backend", "push", "--keep-routes"],
+            "the routes are always kept",
+        ),
+        (
+            &["--client-ssl-key", "k", "--client-ssl-cert", "c"],
+            "would be stored with the routes",
+        ),
+    ] {
+        ends_at_once(&[&url[..], option].concat(), why);
+    }
+    ends_at_once(&["--external"], "--api-url");
+    let ([traefik], _folder) = traefiks::<1>(None);
+    let proxy = Proxy::attach(&[&traefik], &[]);
+    eventually("it warns", || {
+        proxy
+            .log()
+            .contains("--port: --api-url names Traefiks of others")
+    });
+    let target = "{\"target\": \"http+unix://%2Frun%2Fx.sock\"}";
+    let refused = proxy.rest("POST", "/x", target);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert_eq!(proxy.get("").body, "{}");
+}
+
+#[test]
+fn settings_file_says_external() {
+    let ([traefik], folder) = traefiks::<1>(None);
+    let echo = Echo::start();
+    let file = folder.path().join("settings.toml");
+    let start = |external: &str| {
+        let text = format!(
+            "{external}api-url = [\"{}\"]\napi-password-file = \"password\"\nquorum = 1\n",
+            traefik.api_url()
+        );
+        fs::write(folder.path().join("password"), External::PASSWORD).unwrap();
+        fs::write(&file, text).unwrap();
+        let mut command = ours();
+        command.arg("chp");
+        Proxy::spawn(command, &["--config", file.to_str().unwrap()])
+    };
+    let mut attached = start("external = true\n");
+    attached.port = traefik.web;
+    attached.wait_until_ready();
+    attached.add("/x", &echo.url());
+    assert_eq!(attached.through("/x").landed(), Some(echo.port));
+    drop(attached);
+    for other in ["", "external = false\n"] {
+        let started = start(other);
+        started.wait_until_ready();
+        assert_eq!(started.get("").body, "{}");
+        assert_eq!(get(&traefik, "/x").landed(), Some(echo.port));
+    }
+}
