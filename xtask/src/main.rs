@@ -8,6 +8,7 @@
 
 mod deny;
 mod fuzz;
+mod python;
 mod suite;
 mod tools;
 
@@ -49,6 +50,7 @@ enum Subcommands {
     Jupyterhub(ProgramOptions),
     /// Change routes for half an hour among faults, while requests go through other routes
     Soak(ProgramOptions),
+    Python(python::Options),
     Tools(tools::Options),
 }
 
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
             run(&["--package", "jupyterhub-suite"], &program.options)
         }
         Subcommands::Soak(program) => run(&["--package", "soak"], &program.options),
+        Subcommands::Python(options) => python::run(&options),
         Subcommands::Tools(options) => tools::run(&options),
     })
 }
