@@ -4,9 +4,10 @@ use std::fs;
 
 use kit::client::{self, Request, Response};
 use kit::etcd::Cluster;
-use kit::tools::ETCD;
-use kit::traefik::External;
-use kit::{Echo, eventually, ports};
+use kit::tools::{ETCD, TRAEFIK_3_5};
+use kit::traefik::{External, static_config, touch};
+use kit::{Echo, Traefik, eventually, ports};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Proxy;
@@ -109,8 +110,11 @@ fn pages_need_nothing_of_ours() {
     // As with hundreds of routes, routers stand below others.
     let arguments = ["--error-target", &target, "--nested-routers", "always"];
     let proxy = Proxy::attach(&[&both[0], &both[1]], &arguments);
-    proxy.add("/user/up", &echo.url());
-    proxy.add("/user/down", &format!("http://127.0.0.1:{}", ports::free()));
+    proxy.add("/user/n-up", &echo.url());
+    proxy.add(
+        "/user/n-down",
+        &format!("http://127.0.0.1:{}", ports::free()),
+    );
     proxy.add("/up", &echo.url());
     let secret = [
         ("Cookie", "jupyterhub-session-id=made-up"),
@@ -132,7 +136,7 @@ fn pages_need_nothing_of_ours() {
         for traefik in &both {
             let health = get(traefik, "/_chp_healthz");
             assert_eq!(health.status, 200, "{health:?}");
-            for (path, status) in [("/none/x?a=b", 404), ("/user/down/x?a=b", 503)] {
+            for (path, status) in [("/none/x?a=b", 404), ("/user/n-down/x?a=b", 503)] {
                 let (answered, body) = asked(traefik, path);
                 assert_eq!(answered, status, "{path}: {body}");
                 let page: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -154,12 +158,12 @@ fn pages_need_nothing_of_ours() {
     drop(pages);
     for traefik in &both {
         assert_eq!(asked(traefik, "/none").0, 404);
-        assert_eq!(asked(traefik, "/user/down").0, 503);
+        assert_eq!(asked(traefik, "/user/n-down").0, 503);
     }
     // Without a server of pages they are Traefik's own.
     let proxy = Proxy::attach(&[&both[0], &both[1]], &[]);
     assert_eq!(proxy.through("/none").status, 404);
-    assert_eq!(proxy.through("/user/down").status, 502);
+    assert_eq!(proxy.through("/user/n-down").status, 502);
     assert_eq!(proxy.through("/up").landed(), Some(echo.port));
     assert_eq!(proxy.through("/_chp_healthz").status, 200);
 }
@@ -218,6 +222,57 @@ fn replicas_share_one_etcd() {
     end(second, "TERM");
     end(first, "TERM");
     all_serve(&both, "/d", &echo);
+}
+
+/// Traefik has one file provider. It reads the routes, so that the API's router has to stand beside them.
+#[test]
+fn files_hold_the_apis_router() {
+    for kind in ["toml", "yaml"] {
+        let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+        let rules = folder.path().join(format!("rules.{kind}"));
+        touch(&rules);
+        let [web, api] = [(); 2].map(|()| ports::free());
+        let providers = json!({"file": {"filename": rules}, "providersThrottleDuration": "0s"});
+        let entrypoints = [("http", web), ("auth_api", api)];
+        let config = static_config(entrypoints, &json!({}), &providers);
+        let _traefik = Traefik::start_json(&folder.path().join("static.yml"), &config);
+        let (store, url) = (
+            format!("{kind}:{}", rules.display()),
+            format!("http://127.0.0.1:{api}"),
+        );
+        let attach = || {
+            let mut command = ours();
+            command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
+            command.args(["chp", "--backend", &store, "--api-url", &url]);
+            let mut proxy = Proxy::spawn(command, &[]);
+            proxy.port = web;
+            proxy.wait_until_ready();
+            proxy
+        };
+        let proxy = attach();
+        proxy.add("/x", &echo.url());
+        assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+        drop(proxy);
+        let proxy = attach();
+        assert_eq!(proxy.get("/x").json()["target"], echo.url());
+        proxy.add("/y", &echo.url());
+        assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+        assert_eq!(proxy.through("/_chp_healthz").status, 200);
+    }
+}
+
+/// It would send the server of error pages the cookies, too.
+#[test]
+fn older_traefik_shows_pages_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pages, echo) = (Echo::start(), Echo::start());
+    let traefik = External::of(&TRAEFIK_3_5, folder.path(), None);
+    let proxy = Proxy::attach(&[&traefik], &["--error-target", &pages.url()]);
+    proxy.add("/x", &echo.url());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+    assert_eq!(proxy.through("/none").body.trim(), "404 page not found");
+    assert_eq!(proxy.through("/_chp_healthz").status, 200);
+    eventually("it says why", || proxy.log().contains("3.6.15 is needed"));
 }
 
 #[test]

@@ -300,6 +300,44 @@ fn another_entrypoint_moves_all_routes() {
 }
 
 #[test]
+fn routers_at_entrypoint_have_middleware() {
+    let backend = faulty(None, None);
+    let page = json!({"rule": "PathPrefix(\"/\")", "service": "noop@internal"});
+    let setup = |middleware: &str| Setup {
+        middleware: Some(middleware.into()),
+        nested: Some(Nested::Always),
+        tls: Some(true),
+        extra: Some(json!({"http": {"routers": {"page": &page}}})),
+        ..Setup::new("web")
+    };
+    let ending = |ending: &str| {
+        let keys = backend.store().store.dump().into_keys();
+        let keys = keys.filter(|key| key.contains("/http/routers/") && key.ends_with(ending));
+        keys.collect::<Vec<_>>()
+    };
+    let open = |middleware: &str| backend.open(&setup(middleware), &mut |_, _| Vec::new());
+    open("pages").unwrap();
+    let changes =
+        ["/user/n1/", "/user/n2/", "/c/"].map(|spec| Change::set(spec, "http://t").unwrap());
+    backend.commit(&mut |_, _| changes.to_vec()).unwrap();
+    let top: Vec<_> = ending("/entryPoints/0");
+    let is_ours = |key: &&String| !key.contains("/page/") && !key.contains(MARKER);
+    let expected = top.iter().filter(is_ours);
+    let expected = expected.map(|key| key.replace("entryPoints", "middlewares"));
+    let expected: Vec<_> = expected.collect();
+    assert!(!expected.is_empty() && expected.len() < 3, "{expected:?}");
+    let found = ending("/middlewares/0").into_iter();
+    let found: Vec<_> = found.filter(|key| !key.contains(MARKER)).collect();
+    assert_eq!(found, expected);
+    // A router that names no entrypoint stands where the routes are.
+    assert!(top.iter().any(|key| key.contains("/page/")), "{top:?}");
+    assert!(ending("/page/tls").len() == 1);
+    open("").unwrap();
+    let is_generations = |key: &String| key.contains(MARKER);
+    assert!(ending("/middlewares/0").iter().all(is_generations));
+}
+
+#[test]
 fn foreign_api_router_stays() {
     let backend = faulty(None, None);
     let store = backend.store().store.clone();
@@ -536,6 +574,7 @@ fn unset_options_keep_stored_values() {
     let backend = faulty(None, None);
     let setup = Setup {
         tls: Some(true),
+        middleware: Some("pages".into()),
         nested: Some(Nested::Never),
         service: Some(json!({"passHostHeader": false})),
         extra: Some(certificate("/x")),
@@ -1032,15 +1071,24 @@ proptest! {
 
 fn any_setup() -> impl Strategy<Value = Setup> {
     let entrypoint = prop::sample::select(vec!["web", "other"]);
-    (entrypoint, any::<bool>(), any_layout(), any::<bool>()).prop_map(
-        |(entrypoint, tls, nested, pass_host_header)| Setup {
-            entrypoint: Some(entrypoint.into()),
-            tls: Some(tls),
-            nested: Some(nested),
-            service: Some(json!({"passHostHeader": pass_host_header})),
-            ..Setup::new(entrypoint)
-        },
+    let middleware = prop::sample::select(vec!["", "pages"]);
+    (
+        entrypoint,
+        any::<bool>(),
+        any_layout(),
+        any::<bool>(),
+        middleware,
     )
+        .prop_map(
+            |(entrypoint, tls, nested, pass_host_header, middleware)| Setup {
+                entrypoint: Some(entrypoint.into()),
+                tls: Some(tls),
+                middleware: Some(middleware.into()),
+                nested: Some(nested),
+                service: Some(json!({"passHostHeader": pass_host_header})),
+                ..Setup::new(entrypoint)
+            },
+        )
 }
 
 fn table_of(specs: impl IntoIterator<Item = (String, bool)>) -> Table {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use kit::etcd::Cluster;
 use kit::terminal::exit_code;
 use kit::{Folder, tools};
 
@@ -34,6 +35,10 @@ struct Options {
     /// Start a server for each awkward user name, through both, instead
     #[arg(long, group = "what")]
     names: bool,
+    /// Kill JupyterHub, traefik-router and a Traefik that others run in turn, and see that servers which
+    /// are open go on, instead
+    #[arg(long, group = "what")]
+    attached: bool,
     /// Sign in and run a notebook in Chromium instead; writes docs/jupyterhub.png
     #[arg(long, group = "what")]
     show: bool,
@@ -63,6 +68,9 @@ fn run(options: &Options) -> Result {
     if options.names {
         return script("names.py", &Side::both(&folder)?, &folder, &[]);
     }
+    if options.attached {
+        return attached(&folder);
+    }
     if options.show {
         let picture = tools::workspace().join("docs/jupyterhub.png");
         let ours = [Side::ours(&folder)?];
@@ -74,6 +82,18 @@ fn run(options: &Options) -> Result {
         _ => Side::both(&folder)?.into(),
     };
     suites::run(&sides, options.only.as_deref(), &folder)
+}
+
+/// On Traefiks that take a table, and on others that read an etcd.
+fn attached(folder: &Folder) -> Result {
+    tools::ETCD.get()?;
+    let etcd = Cluster::start(&tools::ETCD.path());
+    let ours = Side::ours(folder)?;
+    for store in ["push".to_string(), format!("etcd:{}", etcd.url())] {
+        let ours = std::slice::from_ref(&ours);
+        script("attached.py", ours, folder, &[store.into()])?;
+    }
+    Ok(())
 }
 
 /// One of the two proxies, as JupyterHub finds it.
@@ -192,6 +212,7 @@ fn script(name: &str, sides: &[Side], folder: &Folder, arguments: &[OsString]) -
 fn write_scripts(folder: &Path) -> Result {
     for (name, text) in [
         ("hub.py", include_str!("../scripts/hub.py")),
+        ("attached.py", include_str!("../scripts/attached.py")),
         ("names.py", include_str!("../scripts/names.py")),
         ("server.py", include_str!("../scripts/server.py")),
         ("show.py", include_str!("../scripts/show.py")),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::Ca;
 use crate::ports;
 use crate::process::Process;
-use crate::tools::TRAEFIK;
+use crate::tools::{Program, TRAEFIK};
 
 /// A running Traefik. It is killed when this is dropped, or when this process ends.
 #[derive(Debug)]
@@ -21,8 +21,14 @@ impl Traefik {
     /// that listens at all of these addresses. Its log is `config` with the extension `log`.
     #[track_caller]
     pub fn start(config: &Path, text: &str, addresses: &[impl AsRef<str>]) -> Self {
+        Self::of(&TRAEFIK, config, text, addresses)
+    }
+
+    /// The same with this version.
+    #[track_caller]
+    fn of(program: &Program, config: &Path, text: &str, addresses: &[impl AsRef<str>]) -> Self {
         std::fs::write(config, text).unwrap();
-        let mut command = Command::new(TRAEFIK.path());
+        let mut command = Command::new(program.path());
         command.arg(format!("--configFile={}", config.display()));
         let mut process = Process::start(&mut command, &config.with_extension("log"));
         process.wait_until("Traefik listens", || {
@@ -35,10 +41,15 @@ impl Traefik {
     /// The same with a static configuration as JSON, which is YAML: `config` has to end with `.yml`.
     #[track_caller]
     pub fn start_json(config: &Path, json: &Value) -> Self {
+        Self::of_json(&TRAEFIK, config, json)
+    }
+
+    #[track_caller]
+    fn of_json(program: &Program, config: &Path, json: &Value) -> Self {
         let entrypoints = json["entryPoints"].as_object().unwrap().values();
         let addresses = entrypoints.map(|entrypoint| entrypoint["address"].as_str().unwrap());
         let addresses: Vec<_> = addresses.collect();
-        Self::start(config, &json.to_string(), &addresses)
+        Self::of(program, config, &json.to_string(), &addresses)
     }
 
     /// Its process id.
@@ -79,6 +90,7 @@ pub struct External {
     pub web: u16,
     /// Where its API is.
     pub api: u16,
+    program: Program,
     file: PathBuf,
     config: Value,
     traefik: Option<Traefik>,
@@ -95,6 +107,11 @@ impl External {
 
     /// Starts one whose files are in this folder. It reads the etcd at `etcd`, or takes a table that is pushed.
     pub fn start(folder: &Path, etcd: Option<&str>) -> Self {
+        Self::of(&TRAEFIK, folder, etcd)
+    }
+
+    /// The same with this version.
+    pub fn of(program: &Program, folder: &Path, etcd: Option<&str>) -> Self {
         let [web, api] = [(); 2].map(|()| ports::free());
         let router = |rule: &str, service: &str| {
             json!({
@@ -136,6 +153,7 @@ impl External {
         let mut external = Self {
             web,
             api,
+            program: *program,
             file: folder.join(format!("static-{web}.yml")),
             config,
             traefik: None,
@@ -158,6 +176,6 @@ impl External {
     /// Kills it if it runs, and starts it as it was first started.
     pub fn restart(&mut self) {
         self.kill();
-        self.traefik = Some(Traefik::start_json(&self.file, &self.config));
+        self.traefik = Some(Traefik::of_json(&self.program, &self.file, &self.config));
     }
 }
