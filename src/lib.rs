@@ -236,7 +236,7 @@ pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
 pub use router::{
     Applied, Builder, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
-    TraefikStatus, Verified, Watch,
+    TraefikStatus, Verified, Watch, read_config,
 };
 
 #[cfg(doctest)]

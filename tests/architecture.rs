@@ -50,12 +50,14 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("url", &[]),
     ("store", &[]),
     ("wording", &[]),
+    ("needs", &[]),
     ("settings", &["store"]),
-    ("shell", &["settings", "url", "wording"]),
+    ("shell", &["needs", "settings", "url", "wording"]),
     (
         "chp",
         &[
             "client_tls",
+            "needs",
             "random",
             "settings",
             "store",

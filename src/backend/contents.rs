@@ -31,6 +31,9 @@ pub struct Contents {
     /// as it says how Traefik's API is guarded and which certificate is the default one. It may
     /// hold a password's hash and a private key.
     pub config: Value,
+    /// Whether an [`attach`](crate::Builder::attach) has stored a router for the API of Traefiks that others
+    /// run.
+    pub has_api_router: bool,
 }
 
 impl Contents {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Commit;
 use super::lines::Lines;
-use super::record::Header;
+use super::record::{Header, parse};
+use super::{Commit, Contents};
 use crate::config::dynamic::{READY, RECORDS, marker, ready_router};
 use crate::config::text::{Entries as _, Json, json_line};
 use crate::error::Result;
@@ -82,6 +82,16 @@ impl Document {
     pub(crate) fn records(mut shown: HashMap<String, String>) -> Vec<String> {
         let header = shown.remove(HEADER);
         header.into_iter().chain(shown.into_values()).collect()
+    }
+
+    /// What a store with the table of these records would hold.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if they are damaged.
+    pub(crate) fn contents(shown: HashMap<String, String>) -> Result<Contents> {
+        let records = Self::records(shown);
+        let found = parse(records.iter().map(|line| &**line))?;
+        Ok(found.map_or_else(Contents::default, |(header, table)| header.contents(table)))
     }
 
     /// The table of these lines, under this header. It has about so many bytes.

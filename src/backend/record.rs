@@ -199,6 +199,9 @@ impl Header {
             merge(&mut base, extra);
             self.base = base;
         }
+        if setup.remove_api {
+            without_api(&mut self.base);
+        }
         if let Some(api) = &setup.api {
             if !api.is_let_in_by(&self.base) {
                 without_api(&mut self.base);
@@ -210,6 +213,7 @@ impl Header {
         } else if !setup.started && *self != before {
             self.temporary = false;
         }
+        self.temporary |= setup.remove_table;
         Ok(())
     }
 
@@ -274,6 +278,7 @@ impl Header {
             nested: self.nested(),
             service: self.service.clone(),
             config: self.config(),
+            has_api_router: api_part(&self.base) != no_config(),
         }
     }
 

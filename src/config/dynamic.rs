@@ -55,6 +55,10 @@ pub struct Setup {
     pub(crate) api: Option<ApiAccess>,
     /// Whether `api` may take the place of one that another Router has stored.
     pub(crate) replace_api: bool,
+    /// Whether the API router that a Router has stored goes.
+    pub(crate) remove_api: bool,
+    /// Whether the table goes when the store is closed, if nobody serves it and it has no routes.
+    pub(crate) remove_table: bool,
     /// What a Traefik that we start reads from this store, because it can't read it elsewhere.
     pub(crate) own: Option<Own>,
     /// Whether the Traefik that we start has a given default certificate from elsewhere.

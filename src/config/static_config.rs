@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::merge;
 
+/// How long Traefik may read a request: for ever. Its own default of 60 s cuts slow uploads.
+pub(crate) const READ_TIMEOUT: &str = "0s";
+
 /// What the static configuration is made of.
 pub(crate) struct StaticConfig<'a> {
     pub(crate) entrypoint: Entrypoint<'a>,
@@ -50,8 +53,7 @@ impl Entrypoint<'_> {
         let mut entrypoint = json!({
             "address": self.address,
             "transport": {
-                // Traefik's own default of 60 s cuts slow uploads.
-                "respondingTimeouts": {"readTimeout": "0s"},
+                "respondingTimeouts": {"readTimeout": READ_TIMEOUT},
                 "lifeCycle": {"graceTimeOut": format!("{}ms", grace.as_millis())},
             },
         });

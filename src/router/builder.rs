@@ -2,6 +2,7 @@
 
 mod attach;
 mod diagnose;
+mod remove;
 mod start;
 
 use std::ffi::OsString;

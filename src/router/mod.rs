@@ -4,6 +4,7 @@ mod applied;
 mod builder;
 mod certificate;
 mod commit;
+mod config_file;
 mod delivery;
 mod listen;
 mod managed;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use self::certificate::CertificateFiles;
 use self::commit::{CommitQueue, Committer, Confirmed, Expected, Request, Scope};
 use self::delivery::Keeper;
 use self::managed::Managed;
@@ -28,6 +30,7 @@ use crate::sync::unpoisoned;
 
 pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
+pub use config_file::read_config;
 pub use managed::ProcessStatus;
 pub use status::{Status, TraefikAnswer, TraefikStatus};
 pub use watch::{RouteEvent, Watch};
@@ -259,6 +262,21 @@ impl Router {
             self.verifier
                 .confirm_start(&commit, &*self.backend, managed)
         })
+    }
+
+    /// Gives the Traefik that this Router has started the certificate of [`Builder::ssl`], if its files were
+    /// renewed since Traefik got it. Each change does that, too: this is for a program that may make none for
+    /// days. Call it as often as you like: it looks whether the files were written. While a renewed
+    /// certificate does not fit its key, the one before it stays.
+    ///
+    /// # Errors
+    /// As [`Router::add_route`].
+    pub fn renew_certificate(&self) -> Result<()> {
+        let files = self.managed.as_ref().and_then(Managed::certificate);
+        match files.and_then(CertificateFiles::renewed) {
+            Some(_) => self.apply([]).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Ends the Traefik that this Router has started, and removes its files; and from the store what

@@ -58,12 +58,23 @@ pub struct EntryPoint {
     /// Its settings for HTTP, as Traefik documents them.
     #[serde(default)]
     pub http: Value,
+    /// Whose `X-Forwarded-…` headers it believes, as Traefik documents it.
+    #[serde(default)]
+    pub forwarded_headers: Value,
+    /// How long requests may take, as Traefik documents it.
+    #[serde(default)]
+    pub transport: Value,
 }
 
 impl EntryPoint {
     /// Whether it serves TLS to routers that do not ask for it.
     pub(crate) fn has_tls(&self) -> bool {
         !self.http["tls"].is_null()
+    }
+
+    /// For how long it reads a request; `None` for as long as it takes.
+    pub(crate) fn read_timeout(&self) -> Option<&str> {
+        self.transport["respondingTimeouts"]["readTimeout"].as_str()
     }
 
     /// Whether it answers all requests with a redirect.

@@ -100,6 +100,33 @@ fn path_begins_with_the_host() {
     assert_eq!(landed("hub.example.org", "/hub/home"), Some(root.port));
 }
 
+/// JupyterHub's `extra_routes` with a host before a path that begins with a slash.
+#[test]
+fn host_and_path_are_joined() {
+    let proxy = Proxy::start(&["--host-routing"]);
+    let (root, echo) = (Echo::start(), Echo::start());
+    proxy.add("", &root.url());
+    let posted = "/example.com//has%20space/@";
+    proxy.add(posted, &echo.url());
+    let landed = |path| kit::client::get(proxy.port, "example.com", path).landed();
+    assert_eq!(landed("/has%20space/@/x"), Some(echo.port));
+    assert_eq!(landed("/has%20space/%40"), Some(echo.port));
+    assert_eq!(landed("/other"), Some(root.port));
+    let routes = proxy.get("").json();
+    let keys: Vec<_> = routes.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["/", "/example.com//has space/@"]);
+    let told = proxy.get(posted).json();
+    let told: Vec<_> = told.as_object().unwrap().keys().collect();
+    assert_eq!(told, ["host", "last_activity", "target"]);
+    assert_eq!(proxy.rest("DELETE", posted, "").status, 204);
+    assert_eq!(landed("/has%20space/@/x"), Some(root.port));
+    // It is the same route.
+    proxy.add("/example.com/has%20space/@", &echo.url());
+    assert_eq!(proxy.get(posted).status, 200);
+    let routes = proxy.get("").json();
+    assert!(routes.get("/example.com/has space/@").is_some(), "{routes}");
+}
+
 #[test]
 fn semicolon_stays_in_query_value() {
     let proxy = Proxy::start(&[]);

@@ -4,7 +4,6 @@ use kit::client::Request;
 use kit::tools::TRAEFIK_3_5;
 use kit::{Echo, Server, eventually, ports};
 use serde_json::json;
-use ureq::tls::TlsConfig;
 
 use crate::support::Proxy;
 use crate::support::proxy::ours;
@@ -125,7 +124,14 @@ fn unsupported_options_are_reported() {
             &["--lock-timeout", "1"],
             "no effect without --backend toml:FILE",
         ),
-        (&["--custom-header", "none"], "--custom-header"),
+        (
+            &["--custom-header", "none"],
+            "A colon was expected in custom header",
+        ),
+        (
+            &["--custom-header", " :x"],
+            "A colon was expected in custom header",
+        ),
         (&["--backend", "mysql:x"], "--backend"),
         (&["--backend", "toml:routes.yaml"], "does not end in .toml"),
         (&["--default-target", "ftp://h"], "--default-target"),
@@ -228,79 +234,53 @@ fn configuration_file_names_the_store() {
 /// The dynamic configuration of the proxy's Traefik alone.
 fn private_file(proxy: &Proxy) -> String {
     let command = std::fs::read_to_string(format!("/proc/{}/cmdline", proxy.traefik())).unwrap();
-    let static_config = command
-        .split('\0')
-        .find_map(|part| part.strip_prefix("--configFile="));
+    let mut parts = command.split('\0');
+    let static_config = parts.find_map(|part| part.strip_prefix("--configFile="));
     let private = static_config
         .unwrap()
         .replace("traefik.toml", "traefik.private.toml");
     std::fs::read_to_string(private).unwrap()
 }
 
-/// An entrypoint whose TLS is in the static configuration alone is one, too.
+/// Traefik would prefer a made-up certificate to the one that it is to get from elsewhere.
 #[test]
-fn more_configuration_reaches_traefik() {
-    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
-    let static_config = json!({"entryPoints": {"web": {"http": {"tls": {}}}}});
-    let dynamic_config = json!({"http": {
-        "routers": {"own": {"rule": "Path(`/own`)", "entryPoints": ["web"], "tls": {}, "service": "own"}},
-        "services": {"own": {"loadBalancer": {"servers": [{"url": echo.url()}]}}},
-    }});
-    for (name, text) in [
-        ("static.json", static_config.to_string()),
-        ("dynamic.json", dynamic_config.to_string()),
-        ("env", "# for Traefik\n\nDNS_TOKEN=a=b \n".into()),
-        (
-            "mine.toml",
-            "entrypoint = \"web\"\nextra-static-config = \"static.json\"\n\
-             extra-dynamic-config = \"dynamic.json\"\ntraefik-env-file = \"env\"\n"
-                .into(),
-        ),
-    ] {
-        std::fs::write(folder.path().join(name), text).unwrap();
-    }
-    let file = folder.path().join("mine.toml");
-    let proxy = Proxy::start(&["--config", file.to_str().unwrap()]);
-    proxy.add("/x", &echo.url());
-    let tls = TlsConfig::builder().disable_verification(true).build();
-    let agent = ureq::Agent::config_builder()
-        .tls_config(tls)
-        .build()
-        .new_agent();
-    for path in ["own", "x"] {
-        let url = format!("https://127.0.0.1:{}/{path}", proxy.port);
-        assert_eq!(agent.get(&url).call().unwrap().status(), 200, "{path}");
-    }
-    let private = private_file(&proxy);
+fn generated_certificate_has_no_rival() {
+    let private = private_file(&Proxy::start(&[]));
     assert!(private.contains("defaultCertificate"), "{private}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dynamic.yaml");
+    let generated = json!({"resolver": "none", "domain": {"main": "hub.example"}});
+    let store = json!({"tls": {"stores": {"default": {"defaultGeneratedCert": generated}}}});
+    std::fs::write(&file, store.to_string()).unwrap();
+    let proxy = Proxy::start(&["--extra-dynamic-config", file.to_str().unwrap()]);
+    let private = private_file(&proxy);
+    assert!(private.contains("defaultGeneratedCert"), "{private}");
+    assert!(!private.contains("defaultCertificate"), "{private}");
+}
+
+#[test]
+fn variables_reach_traefik() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, env) = (folder.path().join("mine.toml"), folder.path().join("env"));
+    std::fs::write(&file, "entrypoint = \"web\"\ntraefik-env-file = \"env\"\n").unwrap();
+    std::fs::write(&env, "# for Traefik\n\nDNS_TOKEN=a=b \n").unwrap();
+    let (proxy, echo) = (
+        Proxy::start(&["--config", file.to_str().unwrap()]),
+        Echo::start(),
+    );
+    proxy.add("/x", &echo.url());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
     let environment = std::fs::read(format!("/proc/{}/environ", proxy.traefik())).unwrap();
     let mut variables = environment.split(|byte| *byte == 0);
     assert!(variables.any(|variable| variable == b"DNS_TOKEN=a=b "));
 
-    drop(proxy);
-
-    // Traefik would prefer a made-up certificate to the one that it is to get from elsewhere.
-    let generated = json!({"resolver": "none", "domain": {"main": "hub.example"}});
-    let store = json!({"tls": {"stores": {"default": {"defaultGeneratedCert": generated}}}});
-    std::fs::write(folder.path().join("dynamic.json"), store.to_string()).unwrap();
-    let proxy = Proxy::start(&["--config", file.to_str().unwrap()]);
-    let private = private_file(&proxy);
-    assert!(private.contains("defaultGeneratedCert"), "{private}");
-    assert!(!private.contains("defaultCertificate"), "{private}");
-    drop(proxy);
-
-    for (name, text, says) in [
-        ("env", "DNS_TOKEN\n", "env: line 1: give NAME=VALUE"),
-        ("dynamic.json", "[]", "dynamic.json must hold a JSON object"),
-        ("static.json", "{", "static.json is not JSON"),
-    ] {
-        std::fs::write(folder.path().join(name), text).unwrap();
-        let mut command = ours();
-        command.arg("chp");
-        let mut proxy = Proxy::spawn(command, &["--config", file.to_str().unwrap()]);
-        assert!(!proxy.wait_for_end().success());
-        eventually(says, || proxy.log().contains(says));
-    }
+    std::fs::write(&env, "DNS_TOKEN\n").unwrap();
+    let mut command = ours();
+    command.arg("chp");
+    let mut proxy = Proxy::spawn(command, &["--config", file.to_str().unwrap()]);
+    assert!(!proxy.wait_for_end().success());
+    let says = "env: line 1: give NAME=VALUE";
+    eventually(says, || proxy.log().contains(says));
 }
 
 #[test]
@@ -328,6 +308,61 @@ fn p521_keys_bring_advice() {
         assert!(!proxy.wait_for_end().success());
         eventually("the cure", || proxy.log().contains("on the curve P-521"));
     }
+}
+
+#[test]
+fn extra_configuration_is_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.into_os_string().into_string().unwrap()
+    };
+    let more = write("static.toml", "[ping]\nmanualRouting = true\n");
+    let dynamic = "http:\n  routers:\n    chp-no-route: null\n    mine:\n      rule: Path(`/mine`)\n      \
+                   priority: 2000000000\n      service: ping@internal\n";
+    let dynamic = write("dynamic.yaml", dynamic);
+    let options = [
+        "--extra-static-config",
+        &more,
+        "--extra-dynamic-config",
+        &dynamic,
+    ];
+    for store in ["push", "toml:routes.toml"] {
+        let here = |command: &mut std::process::Command| {
+            command.current_dir(folder.path());
+        };
+        let proxy = Proxy::start_with(here, &[&options[..], &["--backend", store]].concat());
+        let echo = Echo::start();
+        proxy.add("/x", &echo.url());
+        assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+        let mine = proxy.through("/mine");
+        assert_eq!((mine.status, &*mine.body), (200, "OK"));
+        let none = proxy.through("/none");
+        assert!(!none.body.contains("<h1>"), "ours is taken away: {none:?}");
+    }
+    for (name, text, says) in [
+        ("bad.toml", "[ping", "bad.toml: "),
+        ("bad.txt", "", "must end in .toml, .yaml or .yml"),
+        ("list.yaml", "- a\n", "must be a map"),
+    ] {
+        let file = write(name, text);
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, &["--extra-dynamic-config", &file]);
+        assert_eq!(proxy.wait_for_end().code(), Some(2));
+        eventually(says, || proxy.log().contains(says));
+    }
+}
+
+/// configurable-http-proxy's own tests wait for this line.
+#[test]
+fn default_target_is_logged() {
+    let echo = Echo::start();
+    let proxy = Proxy::start(&["--default-target", &echo.url()]);
+    let line = format!("Route added / -> {}\n", echo.url());
+    assert!(proxy.log().contains(&line), "{}", proxy.log());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
 }
 
 #[test]

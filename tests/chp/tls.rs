@@ -153,4 +153,65 @@ fn http_is_redirected_to_https() {
         answer.contains("Location: https://h.example:8443/x?y\r\n"),
         "{answer}"
     );
+    let line = format!("Added HTTP to HTTPS redirection from {from} to 8443");
+    assert!(proxy.log().contains(&line), "{}", proxy.log());
+}
+
+/// Until Traefik has a certificate by ACME it shows one that is made up.
+#[test]
+fn acme_resolver_makes_it_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acme.toml");
+    let text = format!(
+        "[certificatesResolvers.le.acme]\nemail = \"a@example.org\"\nstorage = {:?}\n\
+         caServer = \"http://127.0.0.1:{}/none\"\ntlsChallenge = {{}}\n\
+         [entryPoints.https.http.tls]\ncertResolver = \"le\"\n",
+        folder.path().join("acme.json"),
+        ports::free()
+    );
+    fs::write(&file, text).unwrap();
+    let proxy = Proxy::start(&["--extra-static-config", file.to_str().unwrap()]);
+    let echo = Echo::start();
+    proxy.add("/x", &echo.url());
+    let tls = TlsConfig::builder().disable_verification(true).build();
+    let agent = ureq::Agent::config_builder()
+        .tls_config(tls)
+        .build()
+        .new_agent();
+    let url = format!("https://127.0.0.1:{}/x", proxy.port);
+    assert_eq!(agent.get(&url).call().unwrap().status(), 200);
+    assert!(proxy.log().contains("Proxying https://"), "{}", proxy.log());
+}
+
+/// Nobody changes a route meanwhile.
+#[test]
+fn renewed_certificate_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let renew = |ca: &Ca| {
+        for (from, to) in ca.sign_files("server").iter().zip(&files) {
+            fs::copy(from, to).unwrap();
+        }
+    };
+    let (first, second, third) = (Ca::generate(), Ca::generate(), Ca::generate());
+    for store in ["push", "toml:routes.toml"] {
+        renew(&first);
+        let mut command = ours();
+        command.current_dir(folder.path());
+        command.args(["chp", "--ssl-cert"]).arg(&files[0]);
+        command.arg("--ssl-key").arg(&files[1]);
+        let proxy = Proxy::spawn(command, &["--backend", store]);
+        proxy.wait_until_ready();
+        let url = format!("https://127.0.0.1:{}/x", proxy.port);
+        let is_served = |ca: &Ca| trusting(ca, None).get(&url).call().is_ok();
+        assert!(is_served(&first) && !is_served(&second));
+        for (ca, hangs_up) in [(&second, false), (&third, true)] {
+            renew(ca);
+            if hangs_up {
+                proxy.signal("HUP");
+            }
+            eventually("it is served", || is_served(ca));
+        }
+        assert_eq!(proxy.get("").status, 200, "SIGHUP ends nothing");
+    }
 }

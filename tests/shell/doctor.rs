@@ -7,39 +7,9 @@ use std::process::Command;
 
 use kit::eventually;
 use kit::tools::TRAEFIK;
-use serde_json::Value;
 use traefik_router::Router;
 
-use crate::support::{Place, Said};
-
-/// The findings on one thing: their levels and messages.
-fn on(said: &Said, check: &str) -> Vec<(String, String)> {
-    let told = said.json();
-    let findings = told["findings"].as_array().unwrap();
-    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_string();
-    let on_it = findings.iter().filter(|one| one["check"] == check);
-    on_it
-        .map(|one| {
-            let level = text(one, "level");
-            assert!(
-                level == "ok" || one["advice"].is_string() || check == "api",
-                "{one}"
-            );
-            (level, text(one, "message"))
-        })
-        .collect()
-}
-
-#[track_caller]
-fn finds(said: &Said, check: &str, level: &str, says: &str) {
-    let found = on(said, check);
-    assert!(
-        found
-            .iter()
-            .any(|(is, message)| is == level && message.contains(says)),
-        "{check} {level} {says}: {said:?}"
-    );
-}
+use crate::support::{Place, finds, on};
 
 #[test]
 fn good_setup_has_no_problem() {

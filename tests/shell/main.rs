@@ -5,6 +5,7 @@
 mod doctor;
 mod pushing;
 mod settings;
+mod setup;
 mod support;
 mod traefik;
 
@@ -40,6 +41,8 @@ fn help_shows_examples_and_codes() {
         "routes get",
         "routes add",
         "routes delete",
+        "routes clear",
+        "setup",
         "routes resolve",
         "status",
         "doctor",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kit::{Echo, Traefik, client};
 use traefik_router::{MemoryBackend, Router, Verified};
 
-use crate::support::{PASSWORD, Place};
+use crate::support::{PASSWORD, Place, finds, on};
 
 /// A folder whose configuration file is for a Traefik that takes a table.
 fn place() -> Place {
@@ -91,28 +91,37 @@ fn static_configuration_names_dynamic_file() {
     assert_eq!(place.files(), files);
 }
 
-#[test]
-fn printed_files_accept_a_table() {
-    let (place, echo) = (place(), Echo::start());
+/// A Traefik with the printed files, and `more` in its static configuration; `options` are for
+/// `config static`.
+fn start_printed(place: &Place, options: &str, more: &str) -> Traefik {
     let dynamic = place.path("dynamic.toml");
     let printed = place.run("config dynamic --with-secrets").done();
     fs::write(&dynamic, printed).unwrap();
     let text = place
         .run(&format!(
-            "config static --dynamic-config-file {}",
+            "config static --dynamic-config-file {}{options}",
             dynamic.display()
         ))
         .done();
     let addresses = [place.web, place.api].map(|port| format!("127.0.0.1:{port}"));
-    let _traefik = Traefik::start(&place.path("traefik.toml"), &text, &addresses);
+    Traefik::start(&place.path("traefik.toml"), &(text + more), &addresses)
+}
 
-    let router = Router::builder(MemoryBackend::new())
+fn attach(place: &Place) -> Router {
+    Router::builder(MemoryBackend::new())
         .public_url(format!("http://127.0.0.1:{}", place.web))
         .traefik_api_url(place.api_url())
         .traefik_api_password(PASSWORD)
         .check_route_timeout(Duration::from_secs(20))
         .attach()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn printed_files_accept_a_table() {
+    let (place, echo) = (place(), Echo::start());
+    let _traefik = start_printed(&place, "", "");
+    let router = attach(&place);
     let applied = router.add_route("/a/", echo.url(), ()).unwrap();
     assert_eq!(applied.verified, Verified::Seen);
     let landed = || client::get(place.web, "any.example", "/a/x").landed();
@@ -133,6 +142,94 @@ fn printed_files_accept_a_table() {
 }
 
 #[test]
+fn doctor_sees_a_pushed_table() {
+    let place = place();
+    let traefik = start_printed(&place, "", "");
+    let said = place.run("doctor --json");
+    finds(&said, "provider", "ok", "\"rest\"");
+    finds(&said, "table", "ok", "has none yet");
+    finds(&said, "entrypoint", "ok", "\"http\"");
+    assert_eq!(said.json()["problems"], 0, "{said:?}");
+    let router = attach(&place);
+    router.add_route("/a/", "http://127.0.0.1:1", ()).unwrap();
+    let generation = router
+        .add_route("/b/", "http://127.0.0.1:1", ())
+        .unwrap()
+        .generation;
+    let said = place.run("doctor --json");
+    let table = format!("2 routes on the entrypoint \"http\", generation {generation}");
+    finds(&said, "table", "ok", &table);
+    finds(&said, "routers", "ok", "refuses no router");
+    let applied = router.add_route("/b/", "http://127.0.0.1:1", ()).unwrap();
+    assert_eq!(applied.generation, generation, "nothing was pushed");
+    let said = place.run("doctor --json --entrypoint gone");
+    finds(&said, "entrypoint", "problem", "no entrypoint \"gone\"");
+    place.write("password", "wrong");
+    let said = place.run("doctor --json");
+    finds(&said, "api", "problem", "refuses the user name or password");
+    assert_eq!(said.code, 1);
+    drop(traefik);
+}
+
+/// What breaks, and that it is found before that.
+#[test]
+fn doctor_finds_what_chp_needs() {
+    let (place, echo) = (place(), Echo::start());
+    let path = "/a/x%2Fy//z?a=1;2";
+    let ask = || {
+        let router = attach(&place);
+        router.add_route("/a/", echo.url(), ()).unwrap();
+        let request = client::Request {
+            host: "h",
+            path,
+            headers: &[("X-Forwarded-Proto", "https")],
+            body: b"",
+        };
+        request.send(place.web)
+    };
+    let refused = "[entryPoints.http.http.encodedCharacters]\nallowEncodedSlash = false\n";
+    let plain = start_printed(&place, "", refused);
+    assert_eq!(ask().status, 400);
+    let said = place.run("doctor --json --chp");
+    for (level, says) in [
+        ("problem", "refused with 400"),
+        ("warning", "`//` in the path"),
+        ("warning", "`;` in a query"),
+        ("warning", "X-Forwarded-Proto"),
+        ("warning", "counts no requests"),
+    ] {
+        finds(&said, "chp", level, says);
+    }
+    let advice = "set entryPoints.http.http.encodedCharacters.allowEncodedSlash = true in its";
+    assert!(said.out.contains(advice), "{said:?}");
+    assert_eq!((said.code, place.run("doctor").code), (1, 0));
+    drop(plain);
+
+    let _suited = start_printed(&place, " --chp", "");
+    let seen = ask().echo();
+    assert_eq!(seen["path"], "/a/x%2Fy//z?a=1%3B2");
+    assert_eq!(seen["headers"]["x-forwarded-proto"], "https");
+    let said = place.run("doctor --json --chp");
+    finds(&said, "chp", "ok", "suits `chp`");
+    assert_eq!((on(&said, "chp").len(), said.code), (1, 0), "{said:?}");
+}
+
+/// Traefik's own default ends uploads that take longer.
+#[test]
+fn doctor_finds_a_read_timeout() {
+    let place = Place::new();
+    let _traefik = place.start_external("rules.toml", "0s");
+    place.configure("");
+    place.run("routes add /a/ http://t").done();
+    finds(
+        &place.run("doctor --json"),
+        "timeout",
+        "warning",
+        "longer than 1m0s",
+    );
+}
+
+#[test]
 fn pushed_tables_have_no_shell() {
     let place = place();
     let files = place.files();
@@ -141,7 +238,6 @@ fn pushed_tables_have_no_shell() {
         "routes add /a/ http://t",
         "routes delete /a/",
         "status",
-        "doctor",
     ] {
         let refused = place.run(command);
         refused.failed(2, "only the program that pushes a table has it");

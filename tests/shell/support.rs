@@ -171,3 +171,32 @@ impl Said {
         );
     }
 }
+
+/// The findings on one thing: their levels and messages.
+pub(crate) fn on(said: &Said, check: &str) -> Vec<(String, String)> {
+    let told = said.json();
+    let findings = told["findings"].as_array().unwrap();
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_string();
+    let on_it = findings.iter().filter(|one| one["check"] == check);
+    on_it
+        .map(|one| {
+            let level = text(one, "level");
+            assert!(
+                level == "ok" || one["advice"].is_string() || check == "api",
+                "{one}"
+            );
+            (level, text(one, "message"))
+        })
+        .collect()
+}
+
+#[track_caller]
+pub(crate) fn finds(said: &Said, check: &str, level: &str, says: &str) {
+    let found = on(said, check);
+    assert!(
+        found
+            .iter()
+            .any(|(is, message)| is == level && message.contains(says)),
+        "{check} {level} {says}: {said:?}"
+    );
+}

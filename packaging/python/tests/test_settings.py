@@ -47,7 +47,9 @@ def proxy(kind: type[TraefikProxy] = TraefikProxy, **traits: Any) -> Any:
 
 def settings(kind: type[TraefikProxy], **traits: Any) -> dict[str, Any]:
     made = proxy(kind, **traits)
-    assert write(made, SettingsFolder(made.settings_folder)) == []
+    folder = SettingsFolder(made.settings_folder)
+    options, remarks = write(made, folder)
+    assert (options[:2], remarks) == (["--config", folder.main], [])
     return settings_of(made)
 
 
@@ -98,18 +100,19 @@ def test_etcd_traits_become_settings(tmp_path: Path) -> None:
 
 
 def test_more_configuration_is_merged() -> None:
-    found = settings(
-        TraefikProxy,
+    made = proxy(
         traefik_log_level="INFO",
         traefik_providers_throttle_duration="1s",
         extra_static_config={"log": {"level": "WARN"}, "providers": {"file": None}},
         extra_dynamic_config={"http": {"middlewares": {"a": {}}}},
     )
-    assert json.loads(Path(found["extra-static-config"]).read_text()) == {
+    options, remarks = write(made, SettingsFolder(made.settings_folder))
+    assert (options[2::2], remarks) == (["--extra-static-config", "--extra-dynamic-config"], [])
+    assert json.loads(Path(options[3]).read_text()) == {
         "log": {"level": "WARN"},
         "providers": {"providersThrottleDuration": "1s", "file": None},
     }
-    dynamic = json.loads(Path(found["extra-dynamic-config"]).read_text())
+    dynamic = json.loads(Path(options[5]).read_text())
     assert dynamic == {"http": {"middlewares": {"a": {}}}}
 
 
@@ -146,7 +149,7 @@ def test_foreign_files_stay() -> None:
 
 def test_trait_without_effect_is_reported() -> None:
     made = proxy(TraefikEtcdProxy, static_config_file="t.toml", grpc_options=["a"])
-    remarks = write(made, SettingsFolder(made.settings_folder))
+    _, remarks = write(made, SettingsFolder(made.settings_folder))
     assert len(remarks) == 2
     assert remarks[0].startswith("TraefikEtcdProxy.grpc_options has no effect: ")
     assert remarks[1].startswith("TraefikEtcdProxy.static_config_file has no effect: ")

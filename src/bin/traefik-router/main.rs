@@ -1,6 +1,7 @@
 //! The single binary: a stand-in for configurable-http-proxy, and a shell for routes.
 
 mod chp;
+mod needs;
 mod settings;
 mod shell;
 mod store;

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Builder;
-use crate::backend::{Backend, Commit, Contents};
+use crate::backend::{Backend, Commit, Contents, Document};
 use crate::config::dynamic::{has_default_certificate, password_hashes};
+use crate::config::static_config::READ_TIMEOUT;
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, priority};
@@ -14,7 +15,7 @@ use crate::router::certificate::CertificateFiles;
 use crate::router::status::RELOAD_PATIENCE;
 use crate::router::verify::{UNHEARD, UNREAD, has_loaded, providers};
 use crate::traefik::version::has_parents;
-use crate::traefik::{Api, RouterInfo, Version, process};
+use crate::traefik::{Api, RestContent, RouterInfo, Version, process};
 
 /// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.
 const EXPENSIVE_BCRYPT_COST: u32 = 7;
@@ -40,8 +41,13 @@ impl Builder {
                 return findings;
             }
         };
+        // Only its Traefiks have the table of a program that pushes it.
+        let is_theirs =
+            |contents: &Contents| self.backend.pushed().is_some() && contents.commit.is_none();
+        let contents = contents.filter(|contents| !is_theirs(contents));
         match &contents {
             Some(contents) => findings.extend(stored(contents)),
+            None if self.backend.pushed().is_some() => {}
             None => findings.push(
                 Finding::problem("store", "there is no table of routes there").advice(
                     "check the name; if it is right, add a route, or start a Router: a Traefik \
@@ -142,7 +148,11 @@ impl Builder {
                  when it started",
             )
         });
-        let Some(contents) = contents else {
+        let taken = match contents {
+            None if runs && self.backend.pushed().is_some() => Some(self.taken(api, findings)?),
+            _ => None,
+        };
+        let Some(contents) = contents.or(taken.as_ref()) else {
             return Ok(());
         };
         if !contents.entrypoint.is_empty() {
@@ -165,11 +175,53 @@ impl Builder {
 }
 
 impl Builder {
+    /// Whether Traefik takes a table from us, and the one that a program has pushed to it.
+    fn taken(&self, api: &Api, findings: &mut Vec<Finding>) -> Result<Contents> {
+        const CHECK: &str = "table";
+        let url = api.url();
+        let none = Contents {
+            entrypoint: self.default_entrypoint(&self.public()?)?,
+            ..Contents::default()
+        };
+        if let Err(error) = api.check_rest() {
+            findings.push(match error.kind() {
+                ErrorKind::InvalidConfig => Finding::problem(CHECK, error.to_string()),
+                _ => return Err(error),
+            });
+            return Ok(none);
+        }
+        Ok(match api.rest_content()? {
+            RestContent::Nothing => {
+                let message = format!("{url} takes a table with our password, and has none yet");
+                findings.push(Finding::ok(CHECK, message));
+                none
+            }
+            RestContent::Other => {
+                let message = format!("a program of another kind pushes configuration to {url}");
+                findings.push(
+                    Finding::problem(CHECK, message)
+                        .advice("stop that program: a table would replace what it has pushed"),
+                );
+                none
+            }
+            RestContent::Table(records) => {
+                let contents = Document::contents(records)?;
+                let message = format!(
+                    "{url} takes a table with our password, and has {}",
+                    count(&contents)
+                );
+                findings.push(Finding::ok(CHECK, message));
+                contents
+            }
+        })
+    }
+
     /// Whether Traefik has the entrypoint that the routes are for, and whether requests to
     /// `public_url` can meet them there.
     fn entrypoint(&self, api: &Api, contents: &Contents) -> Result<Vec<Finding>> {
         const CHECK: &str = "entrypoint";
-        let (url, name) = (api.url(), &contents.entrypoint);
+        let url = api.url();
+        let name = self.entrypoint.as_ref().unwrap_or(&contents.entrypoint);
         let known = api.entrypoints()?;
         let Some(ours) = known.iter().find(|known| known.name == *name) else {
             let names: Vec<_> = known.iter().map(|known| &*known.name).collect();
@@ -194,6 +246,15 @@ impl Builder {
                 Finding::problem(CHECK, message)
                     .advice("have the routes served on the entrypoint that it redirects to"),
             );
+        }
+        if let Some(bound) = ours.read_timeout() {
+            let message = format!(
+                "the entrypoint {name:?} of {url} cuts uploads that take longer than {bound}"
+            );
+            findings.push(Finding::warning("timeout", message).advice(format!(
+                "set entryPoints.{name}.transport.respondingTimeouts.readTimeout = {READ_TIMEOUT:?} in its \
+                 static configuration"
+            )));
         }
         let is_https = |url: &String| url.starts_with("https://");
         if self.public_url.as_ref().is_some_and(is_https) && !ours.has_tls() && !contents.tls {
@@ -234,18 +295,9 @@ fn unanswered(error: &crate::Error) -> Finding {
 
 /// What is in the store, and what is missing there.
 fn stored(contents: &Contents) -> Vec<Finding> {
-    let count = match contents.routes.len() {
-        1 => "1 route".to_string(),
-        count => format!("{count} routes"),
-    };
+    let count = count(contents);
     let mut findings = vec![match &contents.commit {
-        Some(commit) => Finding::ok(
-            "store",
-            format!(
-                "{count} on the entrypoint {:?}, generation {}",
-                contents.entrypoint, commit.generation
-            ),
-        ),
+        Some(_) => Finding::ok("store", count),
         None => Finding::warning(
             "store",
             format!("{count}, and no Router has opened the store yet"),
@@ -273,6 +325,21 @@ fn stored(contents: &Contents) -> Vec<Finding> {
     });
     findings.extend(password_hashes(&contents.config).into_iter().map(hash));
     findings
+}
+
+/// How many routes there are, where and since which commit.
+fn count(contents: &Contents) -> String {
+    let count = match contents.routes.len() {
+        1 => "1 route".to_string(),
+        count => format!("{count} routes"),
+    };
+    match &contents.commit {
+        Some(commit) => format!(
+            "{count} on the entrypoint {:?}, generation {}",
+            contents.entrypoint, commit.generation
+        ),
+        None => count,
+    }
 }
 
 fn hash(hash: &str) -> Finding {

@@ -5,13 +5,23 @@ use std::fs;
 use std::path::Path;
 
 use kit::terminal::{bold, dim, green, println, red};
-use kit::{Folder, Process, tools};
+use kit::{Folder, Process, ports, tools};
 use serde_json::Value;
 
 use crate::{Result, Side, write_scripts};
 
-/// A name, the modules, and whether JupyterHub speaks TLS to its proxy and servers.
-const SUITES: [(&str, &[&str], bool); 2] = [
+/// How JupyterHub runs in a suite.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    /// It speaks TLS to its proxy and servers.
+    InternalTls,
+    /// Each user has a host of their own.
+    Subdomains,
+}
+
+/// A name, the modules, and how JupyterHub runs.
+const SUITES: [(&str, &[&str], Kind); 3] = [
     (
         "http",
         &[
@@ -20,9 +30,14 @@ const SUITES: [(&str, &[&str], bool); 2] = [
             "jupyterhub.tests.test_named_servers",
             "jupyterhub.tests.test_unix_socket",
         ],
-        false,
+        Kind::Plain,
     ),
-    ("internal TLS", &["jupyterhub.tests"], true),
+    ("internal TLS", &["jupyterhub.tests"], Kind::InternalTls),
+    (
+        "subdomains",
+        &["jupyterhub.tests.test_proxy"],
+        Kind::Subdomains,
+    ),
 ];
 
 /// Suite and module, then test: what became of it.
@@ -67,7 +82,7 @@ fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes
     let folder = folder.sub(side.name)?;
     write_scripts(&folder)?;
     let mut outcomes = Outcomes::new();
-    for (suite, modules, tls) in SUITES {
+    for (suite, modules, kind) in SUITES {
         let file = folder.join(format!("{suite}.json"));
         let mut pytest = side.command(&side.python);
         pytest
@@ -76,8 +91,13 @@ fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes
             .arg("-c")
             .arg(folder.join("pytest.ini"))
             .arg("--tb=short");
-        if tls {
-            pytest.env("SSL_ENABLED", "1").args(["-m", "ssl"]);
+        match kind {
+            Kind::Plain => {}
+            Kind::InternalTls => drop(pytest.env("SSL_ENABLED", "1").args(["-m", "ssl"])),
+            Kind::Subdomains => {
+                let host = format!("http://localhost:{}", ports::free());
+                pytest.env("JUPYTERHUB_TEST_SUBDOMAIN_HOST", host);
+            }
         }
         if let Some(pattern) = only {
             pytest.args(["-k", pattern]);

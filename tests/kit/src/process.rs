@@ -147,6 +147,7 @@ pub fn processes_naming(text: &str) -> Vec<String> {
 pub fn send_signal(process: u32, signal: &str) {
     let number = match signal {
         "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "KILL" => Signal::KILL,
         "STOP" => Signal::STOP,

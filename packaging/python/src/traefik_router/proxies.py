@@ -128,7 +128,8 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     #: Whether Traefik is run by others. `chp` is run by JupyterHub then, too.
     is_external = False
 
-    _said: tuple[str, ...] = ()
+    #: The command without our options, once it was started.
+    _own_command: list[str] | None = None
 
     def __init__(self, **kwargs: t.Any) -> None:
         self.observe(self._older_name_is_set, list(self.older_names))
@@ -170,15 +171,13 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Writes the settings, and starts ``chp`` with them."""
-        folder = SettingsFolder(self.settings_folder)
-        remarks = tuple(write(self, folder))
-        for remark in remarks:
-            if remark not in self._said:
+        options, remarks = write(self, SettingsFolder(self.settings_folder))
+        if self._own_command is None:
+            # It is started again when it has ended.
+            self._own_command = list(self.command)
+            for remark in remarks:
                 self.log.warning(remark)
-        self._said = remarks
-        option = ["--config", folder.main]
-        if self.command[-2:] != option:
-            self.command = [*self.command, *option]
+        self.command = [*self._own_command, *options]
         public_url = self.public_url
         if self.is_external:
             # JupyterHub waits for what it starts, and that is the REST API alone.

@@ -208,14 +208,19 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
 }
 
 #: The files beside the settings file.
-STATIC, DYNAMIC = "extra-static-config", "extra-dynamic-config"
-FILES = ["etcd-password-file", "api-password-file", "traefik-env-file", STATIC, DYNAMIC]
+FILES = [
+    "etcd-password-file",
+    "api-password-file",
+    "traefik-env-file",
+    "extra-static-config.yaml",
+    "extra-dynamic-config.yaml",
+]
 
 
-def write(proxy: Proxy, folder: SettingsFolder) -> list[str]:
-    """Writes the settings file, and the files that it names.
+def write(proxy: Proxy, folder: SettingsFolder) -> tuple[list[str], list[str]]:
+    """Writes the settings file, and the files beside it.
 
-    :returns: what to say about traits that have no effect.
+    :returns: the options for ``traefik-router chp``, and what to say about traits that have no effect.
     """
     folder.clear()
     settings: dict[str, Value] = {"external": True} if proxy.is_external else {}
@@ -238,11 +243,12 @@ def write(proxy: Proxy, folder: SettingsFolder) -> list[str]:
         else:
             lay_over(static, outcome.static(proxy))
             lay_over(dynamic, outcome.dynamic(proxy))
-    for key, config in (STATIC, static), (DYNAMIC, dynamic):
+    options = ["--config", folder.write(SettingsFolder.MAIN, toml(settings))]
+    for option, config in ("extra-static-config", static), ("extra-dynamic-config", dynamic):
         if config:
-            settings[key] = folder.write(key, json.dumps(config))
-    folder.write(SettingsFolder.MAIN, toml(settings))
-    return remarks
+            # JSON is YAML.
+            options += [f"--{option}", folder.write(f"{option}.yaml", json.dumps(config))]
+    return options, remarks
 
 
 def lay_over(base: dict[str, Any], more: Mapping[str, Any]) -> None:

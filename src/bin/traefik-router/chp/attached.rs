@@ -60,8 +60,7 @@ fn try_attach(
     let config = stored.map_or(Ok(()), |stored| {
         shared_service_config(options, &stored.service, TRANSPORT)
     });
-    let extra = resolved.extra_dynamic_config.as_ref();
-    let config = config.and_then(|()| Attached::new(options, known(options, apis), extra));
+    let config = config.and_then(|()| Attached::new(options, known(options, apis)));
     let config = match config {
         Ok(config) => config,
         Err(error) => return Ok(Err(error)),

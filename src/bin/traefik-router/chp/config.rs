@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::pages::HEALTH;
+use crate::needs;
 use crate::settings::ChpOptions;
 use crate::url;
 
@@ -42,44 +43,30 @@ pub(super) struct Place<'a> {
     pub(super) entrypoint: Option<&'a str>,
     /// The entrypoint of Traefik's API, on which only we ask for its metrics.
     pub(super) api_entrypoint: &'a str,
-    /// What the user adds to the static and to the dynamic configuration.
-    pub(super) extra_static_config: Option<&'a Value>,
-    pub(super) extra_dynamic_config: Option<&'a Value>,
 }
 
 impl Config {
     /// # Errors
     /// Says which option is wrong.
     pub(super) fn new(options: &ChpOptions, place: &Place<'_>) -> Result<Self, String> {
-        let headers = header_middleware(options)?;
-        let scheme = |tls| if tls { "https" } else { "http" };
-        let given = place.entrypoint.filter(|name| !name.is_empty());
-        let name = given.unwrap_or(scheme(options.is_https()));
-        let tls = |config: &Value| !config["entryPoints"][name]["http"]["tls"].is_null();
-        let scheme = scheme(options.is_https() || place.extra_static_config.is_some_and(tls));
+        let scheme = if options.is_https() { "https" } else { "http" };
+        let stored = place.entrypoint.filter(|name| !name.is_empty());
+        let name = stored.unwrap_or(scheme);
         let (host, port) = place.listen;
         let host = bracketed(host);
-        let mut static_config = json!({
-            "entryPoints": {name: entrypoint(options)},
-            "metrics": {"prometheus": {
-                "manualRouting": true,
-                "addEntryPointsLabels": false,
-                "addServicesLabels": false,
-                "addRoutersLabels": true,
-                // Nobody looks at them, and each bucket is a line for each router.
-                "buckets": [60.0],
-            }},
-        });
+        let mut static_config = needs::static_config(name);
+        complete(&mut static_config["entryPoints"][name], options);
         if let Some(from) = options.redirect_port {
             let to = options.redirect_to.unwrap_or(port);
+            let http = static_config["entryPoints"][name]["http"].clone();
             static_config["entryPoints"]["redirect"] = json!({
                 "address": format!("{host}:{from}"),
                 "http": {
                     "redirections": {"entryPoint": {
                         "to": format!(":{to}"), "scheme": "https", "permanent": true,
                     }},
-                    "sanitizePath": false,
-                    "encodedCharacters": encoded_characters(),
+                    "sanitizePath": http["sanitizePath"],
+                    "encodedCharacters": http["encodedCharacters"],
                 },
             });
         }
@@ -89,7 +76,7 @@ impl Config {
             "entryPoints": [place.api_entrypoint],
             "service": "prometheus@internal",
         });
-        if let Some(headers) = headers {
+        if let Some(headers) = header_middleware(options) {
             dynamic_config["http"]["middlewares"][HEADERS] = headers;
         }
         // Services that another program has stored may name it.
@@ -107,19 +94,22 @@ impl Config {
                 "clientAuthType": "RequireAndVerifyClientCert",
             }});
         }
-        if let Some(extra) = place.extra_static_config {
-            lay_over(&mut static_config, extra);
-        }
-        if let Some(extra) = place.extra_dynamic_config {
-            lay_over(&mut dynamic_config, extra);
-            let store = &mut dynamic_config;
-            let store = store
-                .pointer_mut("/tls/stores/default")
-                .filter(|_| !options.is_https());
-            if let Some(store) = store.filter(|store| store["defaultGeneratedCert"].is_object()) {
-                // Traefik would prefer the one that we make up.
-                store["defaultCertificate"] = Value::Null;
+        for (ours, extra) in [
+            (&mut static_config, &options.extra_static_config),
+            (&mut dynamic_config, &options.extra_dynamic_config),
+        ] {
+            if let Some(extra) = extra {
+                lay_over(ours, extra);
             }
+        }
+        let store = dynamic_config.pointer_mut("/tls/stores/default");
+        let generated = |store: &&mut Value| store["defaultGeneratedCert"].is_object();
+        if let Some(store) = store
+            .filter(|_| options.ssl_key.is_none())
+            .filter(generated)
+        {
+            // Traefik would prefer the one that we make up.
+            store["defaultCertificate"] = Value::Null;
         }
         Ok(Self {
             public_url: format!("{scheme}://{host}:{port}"),
@@ -127,18 +117,6 @@ impl Config {
             dynamic_config,
             service_config,
         })
-    }
-}
-
-/// Maps are merged, and anything else in `extra` wins. A null stays: the library then takes away what is there.
-fn lay_over(base: &mut Value, extra: &Value) {
-    match (base, extra) {
-        (Value::Object(base), Value::Object(extra)) => {
-            for (key, value) in extra {
-                lay_over(base.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (base, extra) => base.clone_from(extra),
     }
 }
 
@@ -162,11 +140,7 @@ pub(super) struct Attached {
 impl Attached {
     /// # Errors
     /// Says which option is wrong.
-    pub(super) fn new(
-        options: &ChpOptions,
-        known: Known,
-        extra: Option<&Value>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(options: &ChpOptions, known: Known) -> Result<Self, String> {
         let transport = transport(options, read)?;
         let mut service_config = json!({"passHostHeader": !options.change_origin});
         let mut http = json!({});
@@ -215,7 +189,7 @@ impl Attached {
             });
             front.push(ERRORS);
         }
-        if let Some(headers) = header_middleware(options)? {
+        if let Some(headers) = header_middleware(options) {
             http["middlewares"][HEADERS] = headers;
             front.push(HEADERS);
         }
@@ -231,7 +205,7 @@ impl Attached {
             true => http,
             false => json!({"http": http}),
         };
-        if let Some(extra) = extra {
+        if let Some(extra) = &options.extra_dynamic_config {
             lay_over(&mut dynamic_config, extra);
         }
         Ok(Self {
@@ -295,37 +269,16 @@ pub(super) fn metrics_path(secret: &str) -> String {
     format!("/{secret}/metrics")
 }
 
-/// Names may hold any of these.
-fn encoded_characters() -> Value {
-    json!({
-        "allowEncodedSlash": true,
-        "allowEncodedBackSlash": true,
-        "allowEncodedSemicolon": true,
-        "allowEncodedPercent": true,
-        "allowEncodedQuestionMark": true,
-        "allowEncodedHash": true,
-    })
-}
-
-fn entrypoint(options: &ChpOptions) -> Value {
+/// Adds what the options say of the entrypoint for requests.
+fn complete(entrypoint: &mut Value, options: &ChpOptions) {
     let mut middlewares = vec![named(ERRORS)];
-    if !options.custom_header.is_empty() {
+    if options.headers().next().is_some() {
         middlewares.push(named(HEADERS));
     }
-    let mut entrypoint = json!({
-        "forwardedHeaders": {"insecure": true},
-        "http": {
-            "sanitizePath": false,
-            "middlewares": middlewares,
-            "encodedCharacters": encoded_characters(),
-            // Traefik would make two parameters of one.
-            "encodeQuerySemicolons": true,
-        },
-    });
+    entrypoint["http"]["middlewares"] = middlewares.into();
     if let Some(millis) = options.keep_alive_timeout {
         entrypoint["transport"]["respondingTimeouts"]["idleTimeout"] = format!("{millis}ms").into();
     }
-    entrypoint
 }
 
 /// The routers that lead to our own pages: the health check before all routes, the page for what no
@@ -376,22 +329,25 @@ fn transport(
     Ok((transport != json!({})).then_some(transport))
 }
 
-/// The middleware that adds headers to requests, if there is any to add.
-fn header_middleware(options: &ChpOptions) -> Result<Option<Value>, String> {
-    let headers = custom_headers(&options.custom_header)?.into_iter();
-    let headers: serde_json::Map<_, _> =
-        (headers.map(|(name, value)| (name, value.into()))).collect();
-    let middleware = || json!({"headers": {"customRequestHeaders": headers}});
-    Ok((!headers.is_empty()).then(middleware))
+/// Merges `extra` over `base`. A null stays, for the library to take away what it has there itself.
+fn lay_over(base: &mut Value, extra: &Value) {
+    match (base, extra) {
+        (Value::Object(base), Value::Object(extra)) => {
+            for (key, value) in extra {
+                lay_over(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, extra) => *base = extra.clone(),
+    }
 }
 
-/// `NAME:VALUE`, as pairs.
-fn custom_headers(given: &[String]) -> Result<Vec<(String, String)>, String> {
-    let pair = |header: &String| match header.trim().split_once(':') {
-        Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
-        _ => Err("--custom-header: give NAME:VALUE".into()),
-    };
-    given.iter().map(pair).collect()
+/// The middleware that adds headers to requests, if there is any to add.
+fn header_middleware(options: &ChpOptions) -> Option<Value> {
+    let headers = options.headers();
+    let headers: serde_json::Map<_, _> = headers
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    (!headers.is_empty()).then(|| json!({"headers": {"customRequestHeaders": headers}}))
 }
 
 /// A host as it is written before a port.

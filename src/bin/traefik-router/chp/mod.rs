@@ -20,7 +20,7 @@ use std::sync::{Arc, mpsc};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::folder::{Folder, RemovedAtEnd};
@@ -50,7 +50,7 @@ pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
 /// Serves until a signal ends the program.
 fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
     let (tell, events) = mpsc::channel();
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| error.to_string())?;
     let told = tell.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -79,6 +79,9 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
                     log::error!("{second}");
                 }
                 return Err(error);
+            }
+            Event::Signal(SIGHUP) => {
+                log::info!("SIGHUP ends nothing; a renewed certificate is noticed without it");
             }
             Event::Signal(signal) => {
                 log::warn!(

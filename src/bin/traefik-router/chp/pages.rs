@@ -19,7 +19,8 @@ const MAX_PAGE: u64 = 16 << 20;
 
 /// Where error pages come from.
 pub(super) enum Source {
-    Plain,
+    /// From this program.
+    BuiltIn,
     /// A folder with `404.html`, `503.html`, `error.html`.
     Folder(PathBuf),
     /// A server, whose URL ends in a slash.
@@ -63,7 +64,7 @@ impl Pages {
     fn page(&self, status: u16, url: &str) -> Response {
         let plain = || Response::text(status, reason(status));
         match &self.source {
-            Source::Plain => plain(),
+            Source::BuiltIn => Response::of(status, "text/html", built_in(status)),
             Source::Folder(folder) => {
                 let names = [format!("{status}.html"), "error.html".into()];
                 let mut found = names.iter().map(|name| fs::read(folder.join(name)));
@@ -89,6 +90,18 @@ impl Pages {
             }
         }
     }
+}
+
+fn built_in(status: u16) -> String {
+    let title = format!("{status}: {}", reason(status));
+    let why = match status {
+        404 => "No service is registered at this URL.",
+        _ => "The service at this URL does not answer.",
+    };
+    format!(
+        "<!doctype html>\n<html>\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body>\n<h1>{title}</h1>\n<p>{why}</p>\n</body>\n</html>\n"
+    )
 }
 
 fn fetch(agent: &ureq::Agent, url: &str, status: u16) -> Result<Response, ureq::Error> {

@@ -38,6 +38,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// before we give up.
 const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
+/// How often to look whether the certificate was renewed.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 const API_ENTRYPOINT: &str = "chp_api";
 
 /// What the program waits for.
@@ -300,8 +302,6 @@ fn start_traefik(
             secret: &pages.secret,
             entrypoint: named.or(stored.as_deref()),
             api_entrypoint: API_ENTRYPOINT,
-            extra_static_config: resolved.extra_static_config.as_ref(),
-            extra_dynamic_config: resolved.extra_dynamic_config.as_ref(),
         },
     )?;
     let mut builder = resolved
@@ -352,7 +352,7 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
         return Ok(Source::Folder(folder.clone()));
     }
     let Some(target) = &options.error_target else {
-        return Ok(Source::Plain);
+        return Ok(Source::BuiltIn);
     };
     let failed = |error: &dyn std::fmt::Display| format!("--error-target {target}: {error}");
     let mut url = match (socket_of(target), &rules.relays) {
@@ -385,6 +385,7 @@ fn watch_over(
         let mut tries: Vec<Instant> = Vec::new();
         // A failed start can take more than 10 s, so that six of them may not fit into a minute.
         let mut failures = 0;
+        let mut renewed = Instant::now();
         while !ended.load(Ordering::Relaxed) {
             std::thread::sleep(WATCH_INTERVAL);
             let revive = || {
@@ -394,6 +395,12 @@ fn watch_over(
             let failure = match routes.restore_folder().and_then(|()| revive()) {
                 Ok(false) => {
                     failures = 0;
+                    if renewed.elapsed() >= RENEWAL_INTERVAL {
+                        renewed = Instant::now();
+                        if let Err(error) = routes.or_repaired(Router::renew_certificate) {
+                            log::error!("{error}");
+                        }
+                    }
                     continue;
                 }
                 Ok(true) => {
@@ -447,7 +454,15 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
     });
 }
 
+/// Logs what is ready, in the words that configurable-http-proxy's users wait for.
 fn report(options: &ChpOptions, settings: &Settings) {
+    if let Some(target) = &options.default_target {
+        log::info!("Route added / -> {}", without_query(target));
+    }
+    if let Some(from) = options.redirect_port.filter(|_| !settings.attaches()) {
+        let to = options.redirect_to.unwrap_or(options.port);
+        log::info!("Added HTTP to HTTPS redirection from {from} to {to}");
+    }
     let scheme = |tls| if tls { "https" } else { "http" };
     let place = |socket: &Option<PathBuf>, ip: &str, port: u16| match socket {
         Some(path) => path.display().to_string(),

@@ -25,6 +25,9 @@ pub(super) struct Routes {
     pub(super) repairs: bool,
 }
 
+/// In the data of a route, the decoded path that it was posted with, where its routespec gives another one.
+const POSTED: &str = "traefik-router-path";
+
 /// How paths and targets are read.
 pub(super) struct Rules {
     /// Whether the first part of a path is a host.
@@ -46,7 +49,7 @@ impl Routes {
             let last = used.get(&route.spec).copied();
             let is_idle = |since| is_complete && last.is_some_and(|last| last < since);
             let is_wanted = unused_since.is_none_or(is_idle);
-            is_wanted.then(|| (self.rules.key(&route.spec), shown(route, last)))
+            is_wanted.then(|| (self.rules.key(route), shown(route, last)))
         });
         Ok(wanted.collect::<Map<_, _>>().into())
     }
@@ -121,7 +124,7 @@ impl Routes {
             .iter()
             .filter(|route| route.spec.path().contains("%2F"));
         with_slash
-            .find(|route| self.rules.key(&route.spec) == key)
+            .find(|route| self.rules.key(route) == key)
             .cloned()
     }
 }
@@ -135,9 +138,12 @@ impl Rules {
         target: &str,
     ) -> Result<Route> {
         let spec = self.spec(path)?;
-        if self.host_routing {
-            if let Some(host) = spec.host() {
-                data.insert("host".into(), host.into());
+        data.remove(POSTED);
+        if let (true, Some(host)) = (self.host_routing, spec.host()) {
+            data.insert("host".into(), host.into());
+            let posted = format!("/{}", decode(path.trim_matches('/')));
+            if posted != self.key_of(&spec) {
+                data.insert(POSTED.into(), posted.into());
             }
         }
         let route = Route::new(spec, self.target(target))?;
@@ -175,15 +181,27 @@ impl Rules {
     /// The routespec for an encoded path.
     fn spec(&self, path: &str) -> Result<RouteSpec> {
         let path = path.trim_matches('/');
-        if self.host_routing && !path.is_empty() {
-            RouteSpec::new(path)
-        } else {
-            RouteSpec::new(format!("/{path}"))
+        if !self.host_routing || path.is_empty() {
+            return RouteSpec::new(format!("/{path}"));
+        }
+        match path.split_once('/') {
+            // JupyterHub's users put a slash between a host and a path that begins with one.
+            Some((host, path)) => {
+                let path = path.strip_prefix('/').unwrap_or(path);
+                RouteSpec::new(format!("{host}/{path}"))
+            }
+            None => RouteSpec::new(path),
         }
     }
 
+    /// The decoded path of a route, as it was posted.
+    fn key(&self, route: &Route) -> String {
+        let posted = route.data.get(POSTED).and_then(Value::as_str);
+        posted.map_or_else(|| self.key_of(&route.spec), Into::into)
+    }
+
     /// The decoded path for a routespec.
-    pub(super) fn key(&self, spec: &RouteSpec) -> String {
+    fn key_of(&self, spec: &RouteSpec) -> String {
         let slash = if self.host_routing && spec.host().is_some() {
             "/"
         } else {
@@ -215,6 +233,7 @@ fn shown(route: &Route, last_used: Option<Timestamp>) -> Value {
         Value::Object(data) => data.clone(),
         _ => Map::new(),
     };
+    data.remove(POSTED);
     data.entry("target")
         .or_insert_with(|| route.target.as_str().into());
     if let Some(time) = last_used {
@@ -230,6 +249,8 @@ pub(super) fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::chp::server::threads;
 
@@ -271,7 +292,35 @@ mod tests {
             };
             let found = rules.spec(path).unwrap();
             assert_eq!(found.as_str(), spec, "{path}");
-            assert_eq!(rules.key(&found), key, "{path}");
+            assert_eq!(rules.key_of(&found), key, "{path}");
+        }
+    }
+
+    #[test]
+    fn posted_paths_are_kept() {
+        let rules = Rules {
+            host_routing: true,
+            ..plain()
+        };
+        for (path, spec, key) in [
+            ("/h.x//a%20b/c", "h.x/a%20b/c/", "/h.x//a b/c"),
+            ("/h.x//@/", "h.x/@/", "/h.x//@"),
+            ("/H.x/a", "h.x/a/", "/H.x/a"),
+            ("/h.x/a%2F", "h.x/a%2F/", "/h.x/a/"),
+            ("/h.x/user/zoe", "h.x/user/zoe/", "/h.x/user/zoe"),
+        ] {
+            let data = Map::from_iter([(POSTED.to_string(), "/forged".into())]);
+            let route = rules.route(path, data, "http://h:1").unwrap();
+            assert_eq!(route.spec.as_str(), spec, "{path}");
+            assert_eq!(rules.key(&route), key, "{path}");
+            assert_eq!(
+                shown(&route, None),
+                json!({"host": "h.x", "target": "http://h:1"})
+            );
+        }
+        for path in ["/h.x///a", "/h.x/a//b"] {
+            let refused = rules.route(path, Map::new(), "http://h:1").unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidRoute, "{path}");
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 use log::LevelFilter;
+use serde_json::Value;
+use traefik_router::read_config;
 
 /// Stand in for configurable-http-proxy: JupyterHub's REST API for routes, served by Traefik.
 #[derive(Args)]
@@ -132,7 +134,7 @@ pub(crate) struct Options {
     pub(crate) protocol_rewrite: Option<String>,
     /// Header to add to requests, NAME:VALUE; may be given several times.
     #[arg(long, value_name = "HEADER", action = clap::ArgAction::Append)]
-    pub(crate) custom_header: Vec<String>,
+    custom_header: Vec<String>,
     /// Do not check the certificates of targets.
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -156,6 +158,13 @@ pub(crate) struct Options {
     /// Unix socket to serve metrics on.
     #[arg(long, value_name = "PATH")]
     pub(crate) metrics_socket: Option<PathBuf>,
+
+    /// A TOML or YAML file with more static configuration for Traefik, merged over ours.
+    #[arg(long, value_name = "FILE", value_parser = traefik_config)]
+    pub(crate) extra_static_config: Option<Value>,
+    /// A TOML or YAML file with more dynamic configuration for Traefik, merged over ours.
+    #[arg(long, value_name = "FILE", value_parser = traefik_config)]
+    pub(crate) extra_dynamic_config: Option<Value>,
 
     /// Begin with the routes in the store instead of none.
     #[arg(long, requires = "backend")]
@@ -236,7 +245,7 @@ const NO_REWRITE: &str = "Traefik does not rewrite Location headers";
 /// whether the Traefiks are those of others.
 ///
 /// # Errors
-/// Names an option that is not supported.
+/// Names an option that is not supported, or has a value that is none.
 pub(super) fn remarks(
     command: &Command,
     given: &ArgMatches,
@@ -250,6 +259,15 @@ pub(super) fn remarks(
     };
     if let Some((option, why)) = NOT_SUPPORTED.iter().find(|(option, _)| is_given(option)) {
         return Err(format!("--{option} is not supported: {why}"));
+    }
+    let headers = given.get_many::<String>("custom_header");
+    if headers
+        .into_iter()
+        .flatten()
+        .any(|text| header(text).is_none())
+    {
+        // configurable-http-proxy's words, without the value, which may be a secret.
+        return Err("--custom-header: A colon was expected in custom header".into());
     }
     let not_attached = NOT_ATTACHED.iter().filter(|_| attaches);
     if let Some((option, why)) = not_attached
@@ -292,6 +310,16 @@ fn level(name: &str) -> Result<LevelFilter, &'static str> {
     }
 }
 
+fn traefik_config(file: &str) -> Result<Value, String> {
+    read_config(file).map_err(|error| error.to_string())
+}
+
+/// The name and the value of a header.
+fn header(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.trim().split_once(':')?;
+    (!name.is_empty()).then(|| (name.trim(), value.trim()))
+}
+
 impl Options {
     /// The token for the REST API, if one is set.
     ///
@@ -309,8 +337,17 @@ impl Options {
         Ok(token.filter(|token| !token.is_empty()))
     }
 
+    /// The names and values of the headers to add to requests.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.custom_header.iter().filter_map(|text| header(text))
+    }
+
+    /// Whether requests come in by HTTPS: there is a certificate, or the extra configuration says so, as for one
+    /// that Traefik gets by ACME.
     pub(crate) fn is_https(&self) -> bool {
-        self.ssl_key.is_some()
+        let extra = self.extra_static_config.as_ref();
+        let tls = extra.and_then(|extra| extra.pointer("/entryPoints/https/http/tls"));
+        self.ssl_key.is_some() || tls.is_some_and(|tls| !tls.is_null())
     }
 
     pub(crate) fn api_port(&self) -> u16 {

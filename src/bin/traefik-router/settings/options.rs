@@ -20,8 +20,8 @@ const SERVING: &str = "quorum timeout";
 const ATTACHED: &str = "quorum public_url";
 
 /// A command of each kind, by the options that it takes.
-const COMMANDS: [&str; 7] = [
-    "list", "add", "status", "doctor", "static", "dynamic", "chp",
+const COMMANDS: [&str; 8] = [
+    "list", "add", "setup", "status", "doctor", "static", "dynamic", "chp",
 ];
 
 /// The options that have an effect for a command.
@@ -29,8 +29,18 @@ fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
         "list" | "get" | "resolve" => &[STORE, "jupyterhub_prefix json"],
         "status" => &[STORE, API, "jupyterhub_prefix json"],
-        "doctor" => &[STORE, API, "jupyterhub_prefix json public_url traefik_bin"],
-        "add" | "delete" => &[
+        "doctor" => &[
+            STORE,
+            API,
+            "jupyterhub_prefix json entrypoint public_url traefik_bin",
+        ],
+        "setup" => &[
+            STORE,
+            API,
+            SERVING,
+            "jupyterhub_prefix json entrypoint api_entrypoint public_url nested_routers lock_timeout",
+        ],
+        "add" | "delete" | "clear" => &[
             STORE,
             API,
             SERVING,
@@ -45,8 +55,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
             STORE,
             API,
             ATTACHED,
-            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint extra_static_config \
-             extra_dynamic_config traefik_env_file",
+            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint traefik_env_file",
         ],
         _ => &[],
     }
@@ -62,9 +71,10 @@ fn contains(options: &[&str], id: &str) -> bool {
 pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("static", "timeout") => Some("throttle"),
-        ("add" | "delete" | "doctor", "public_url") => Some("api_url"),
-        ("add" | "delete", "timeout") => Some("api_url"),
-        ("add" | "delete" | "status", "api_timeout") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup" | "doctor", "public_url") => Some("api_url"),
+        ("doctor", "entrypoint") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup", "timeout") => Some("api_url"),
+        ("add" | "delete" | "clear" | "setup" | "status", "api_timeout") => Some("api_url"),
         ("chp", option) if contains(&[API, ATTACHED], option) => Some("external"),
         _ => None,
     }
@@ -76,7 +86,10 @@ pub(super) fn partners(option: &str) -> Option<Vec<&'static str>> {
     let takers = COMMANDS
         .iter()
         .filter(|name| contains(taken_by(name), option));
-    takers.map(|command| partner(command, option)).collect()
+    let partners = takers.map(|command| partner(command, option));
+    let mut partners = partners.collect::<Option<Vec<_>>>()?;
+    partners.dedup();
+    Some(partners)
 }
 
 /// A program with the options that its commands share.
@@ -136,8 +149,8 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp` and `config`:
-    /// in the memory of the program that pushes them to Traefik. `chp` defaults to push.
+    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp`, `config` and
+    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
@@ -232,18 +245,22 @@ pub(crate) struct Settings {
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
     #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
-    /// A JSON file with more static configuration, merged over ours.
-    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
-    pub(crate) extra_static_config: Option<PathBuf>,
-    /// A JSON file with more dynamic configuration, merged over ours.
-    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
-    pub(crate) extra_dynamic_config: Option<PathBuf>,
     /// A file with environment variables for Traefik, one NAME=VALUE a line. They may be secret.
     #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
     pub(crate) traefik_env_file: Option<PathBuf>,
 }
 
 impl Settings {
+    /// The entrypoint of routes for which nothing is stored.
+    pub(crate) fn entrypoint_or_default(&self) -> &str {
+        let is_https = |url: &String| url.starts_with("https://");
+        match &self.entrypoint {
+            Some(name) => name,
+            None if self.public_url.as_ref().is_some_and(is_https) => "https",
+            None => "http",
+        }
+    }
+
     /// Whether the Traefiks are those of others. Only `chp` has a choice.
     pub(crate) fn attaches(&self) -> bool {
         !self.api_url.is_empty()

@@ -4,7 +4,6 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use traefik_router::traefik::Api;
 use traefik_router::{Backend, Builder, Router, Tls};
 
@@ -18,9 +17,6 @@ pub(crate) struct Resolved {
     pub(crate) store: Store,
     api_password: Option<String>,
     api_tls: Tls,
-    /// More static and dynamic configuration for a Traefik that is started.
-    pub(crate) extra_static_config: Option<Value>,
-    pub(crate) extra_dynamic_config: Option<Value>,
     /// Environment variables for a Traefik that is started.
     traefik_env: Vec<(String, String)>,
     /// The files that passwords were read from, and those with private keys.
@@ -54,8 +50,6 @@ impl Settings {
             api_password,
             api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?
                 .danger_skip_validation(self.api_insecure.unwrap_or_default()),
-            extra_static_config: self.extra_static_config.as_deref().map(json).transpose()?,
-            extra_dynamic_config: self.extra_dynamic_config.as_deref().map(json).transpose()?,
             traefik_env: (self
                 .traefik_env_file
                 .as_deref()
@@ -208,16 +202,6 @@ fn tls(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> R
         tls = tls.client_pem(read(cert)?, read(key)?);
     }
     Ok(tls)
-}
-
-/// The JSON object in a file.
-fn json(path: &Path) -> Result<Value, String> {
-    let value: Value = serde_json::from_str(&read(path)?)
-        .map_err(|error| format!("{} is not JSON: {error}", path.display()))?;
-    match value.is_object() {
-        true => Ok(value),
-        false => Err(format!("{} must hold a JSON object", path.display())),
-    }
 }
 
 /// The variables in a file. Empty lines and those that begin with `#` say nothing.

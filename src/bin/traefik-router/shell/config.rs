@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::failure::Failure;
 use super::output::Output;
+use crate::needs;
 use crate::settings::Resolved;
 
 #[derive(Subcommand)]
@@ -17,7 +18,8 @@ pub(crate) enum ConfigCommand {
 Examples:
   traefik-router config static --backend toml:rules.toml --public-url http://:8000
   traefik-router config static traefik.yaml --with-secrets > traefik.yaml
-  traefik-router config static --backend push --dynamic-config-file /etc/traefik/dynamic.toml")]
+  traefik-router config static --backend push --dynamic-config-file /etc/traefik/dynamic.toml
+  traefik-router config static --chp --backend etcd:http://etcd:2379 --public-url http://:8000")]
     Static {
         #[command(flatten)]
         printed: Printed,
@@ -25,6 +27,10 @@ Examples:
         /// dynamic.toml.
         #[arg(long, value_name = "FILE")]
         dynamic_config_file: Option<PathBuf>,
+        /// For a Traefik that `chp` attaches to: requests are then treated as configurable-http-proxy
+        /// treats them. X-Forwarded-… headers of all clients are believed.
+        #[arg(long)]
+        chp: bool,
     },
     /// Print the dynamic configuration by which a Traefik that somebody else starts takes a table that
     /// is pushed (--backend push): routers for its API and its REST provider, behind the API's password.
@@ -76,7 +82,12 @@ pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCod
         ConfigCommand::Static {
             printed,
             dynamic_config_file,
+            chp,
         } => {
+            if chp {
+                let entrypoint = resolved.settings.entrypoint_or_default();
+                builder = builder.extra_static_config(needs::static_config(entrypoint));
+            }
             if let Some(file) = dynamic_config_file {
                 if !resolved.store.is_pushed() {
                     return Err(Failure::usage(

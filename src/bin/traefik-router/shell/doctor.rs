@@ -5,21 +5,23 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
-use traefik_router::{Finding, Level};
+use traefik_router::{Backend as _, Finding, Level};
 
 use super::failure::{FAILED, Failure};
 use super::output::{GREEN, Output, Progress, RED, YELLOW, shown};
+use crate::needs;
 use crate::settings::Resolved;
 use crate::wording::for_shell;
 
 pub(super) const HELP: &str = "\
 Examples:
   traefik-router doctor --backend toml:rules.toml --api-url http://127.0.0.1:8099
+  traefik-router doctor --chp --backend push --api-url http://127.0.0.1:8099
   traefik-router doctor --json | jq '.findings[] | select(.level == \"problem\")'
 
 Changes nothing. Exits with 1 if something is a problem; warnings are none.";
 
-pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
+pub(super) fn run(resolved: &Resolved, chp: bool) -> Result<ExitCode, Failure> {
     let progress = Progress::show("looking");
     let mut findings: Vec<_> = resolved
         .secret_files
@@ -32,6 +34,9 @@ pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
         finding
     };
     findings.extend(resolved.builder()?.diagnose().into_iter().map(worded));
+    if chp {
+        findings.extend(for_chp(resolved)?);
+    }
     findings.extend(unasked(resolved));
     drop(progress);
     let count = |level| findings.iter().filter(|one| one.level == level).count();
@@ -104,6 +109,27 @@ fn readable_by_others(metadata: &fs::Metadata) -> bool {
 #[cfg(not(unix))]
 fn readable_by_others(_: &fs::Metadata) -> bool {
     false
+}
+
+/// What the Traefiks lack of what `chp` needs. One that does not answer, or does not have the entrypoint, is
+/// reported already.
+fn for_chp(resolved: &Resolved) -> Result<Vec<Finding>, Failure> {
+    let settings = &resolved.settings;
+    let stored = resolved.store.open()?.inspect().ok().flatten();
+    let stored = stored.map(|stored| stored.entrypoint);
+    let stored = stored.filter(|name| settings.entrypoint.is_none() && !name.is_empty());
+    let name = stored.as_deref();
+    let name = name.unwrap_or_else(|| settings.entrypoint_or_default());
+    let mut findings = Vec::new();
+    for api in resolved.apis()? {
+        let (Ok(entrypoints), Ok(overview)) = (api.entrypoints(), api.overview()) else {
+            continue;
+        };
+        let ours = entrypoints.iter().find(|one| one.name == name);
+        let checked = ours.map(|ours| needs::check(api.url(), ours, &overview));
+        findings.extend(checked.into_iter().flatten());
+    }
+    Ok(findings)
 }
 
 fn unasked(resolved: &Resolved) -> Option<Finding> {

@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod output;
 mod routes;
+mod setup;
 mod status;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use self::config::ConfigCommand;
 use self::failure::Failure;
 use self::output::{Output, complain};
 use self::routes::RoutesCommand;
+use self::setup::SetupOptions;
 use crate::settings::{Resolved, Settings};
 use crate::wording::for_shell;
 
@@ -30,7 +32,7 @@ traefik-router.toml in the current folder. Its keys are the options without thei
 
 Passwords come from files, or from TRAEFIK_API_PASSWORD and ETCD_PASSWORD.
 
-Exit codes of routes, status, doctor and config:
+Exit codes of routes, setup, status, doctor and config:
   0  done
   1  failed, or something is not as it should be
   2  bad usage or bad input: nothing was changed
@@ -42,12 +44,19 @@ pub(crate) enum Command {
     /// Look at the routes and change them.
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// Store a router for the API of Traefiks that others run, behind a password, if they have none.
+    #[command(after_help = setup::HELP)]
+    Setup(SetupOptions),
     /// Which Traefiks answer, and whether they serve what is stored.
     #[command(after_help = status::HELP)]
     Status,
     /// Check everything that has to be right, and say what to do.
     #[command(after_help = doctor::HELP)]
-    Doctor,
+    Doctor {
+        /// Check also what a Traefik needs that `chp` attaches to.
+        #[arg(long, requires = "api_url")]
+        chp: bool,
+    },
     /// The configuration that Traefik is given.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -74,10 +83,7 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
 
 fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
     let resolve = || all.resolve(None).map_err(Failure::usage);
-    let asks_store = matches!(
-        command,
-        Command::Routes(_) | Command::Status | Command::Doctor
-    );
+    let asks_store = matches!(command, Command::Routes(_) | Command::Status);
     let check = |resolved: Resolved| match resolved.store.is_pushed() && asks_store {
         true => Err(Failure::usage(
             "--backend push: only the program that pushes a table has it; ask that program",
@@ -87,8 +93,9 @@ fn execute(command: Command, all: Settings, mut program: Program) -> Result<Exit
     let resolve = || check(resolve()?);
     match command {
         Command::Routes(command) => routes::run(command, &resolve()?),
+        Command::Setup(options) => setup::run(&options, &resolve()?),
         Command::Status => status::run(&resolve()?),
-        Command::Doctor => doctor::run(&resolve()?),
+        Command::Doctor { chp } => doctor::run(&resolve()?, chp),
         Command::Config(command) => config::run(command, &resolve()?),
         Command::Completions { shell } => {
             // The generator panics where it can't write.

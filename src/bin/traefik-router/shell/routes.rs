@@ -60,6 +60,15 @@ stop serving it.")]
         /// `[host]/path/`.
         routespec: String,
     },
+    /// Delete all routes, and remove all that is ours from the store. With --api-url it returns when Traefik
+    /// no longer serves them.
+    #[command(after_help = "\
+Example:
+  traefik-router routes clear --backend etcd:http://etcd:2379
+
+What others wrote stays. Refused while another program serves the routes. Exits with 4 if the routes are no
+longer stored, but Traefik was not seen to stop serving them: the rest of the table is still there then.")]
+    Clear,
     /// The route that a request for this URL takes.
     #[command(after_help = "\
 Examples:
@@ -100,6 +109,7 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             }
             make(resolved, route.into())?;
         }
+        RoutesCommand::Clear => clear(resolved)?,
         RoutesCommand::Delete { routespec } => {
             let spec = RouteSpec::new(routespec)?;
             if stored(resolved)?.routes.get(&spec).is_none() {
@@ -199,6 +209,57 @@ fn make(resolved: &Resolved, change: Change) -> Result<(), Failure> {
     report(&applied, moved, resolved.json)
 }
 
+/// Removes the table. Traefik is seen to stop serving its routes before the generation goes that shows it.
+fn clear(resolved: &Resolved) -> Result<(), Failure> {
+    let stored = stored(resolved)?;
+    if stored.commit.is_none() {
+        let message = format!("there are no routes of ours in {}", resolved.store);
+        return Err(Failure::failed(message));
+    }
+    let routes = stored.routes;
+    if resolved.store.open()?.is_served()? {
+        // This says why, with nothing changed.
+        resolved.builder()?.remove_table()?;
+    }
+    let waits = !resolved.settings.api_url.is_empty();
+    let served = match waits {
+        true => {
+            let _progress = Progress::show("waiting for Traefik");
+            let router = open(resolved, waits)?;
+            let specs = routes.iter().map(|route| route.spec.clone());
+            let applied = router.apply(specs.map(Change::Delete));
+            applied
+                .map_err(|error| Failure::of_change(&error))?
+                .served_after
+        }
+        false => None,
+    };
+    resolved.builder()?.remove_table()?;
+    let output = Output::new();
+    let count = routes.len();
+    if resolved.json {
+        output.json(&json!({"routes": count, "served_ms": served.map(millis)}))?;
+        return Ok(());
+    }
+    let plural = if count == 1 { "" } else { "s" };
+    let how = how(served);
+    output.line(&format!(
+        "removed the table of {count} route{plural}: {how}"
+    ))?;
+    Ok(())
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
+fn how(served: Option<Duration>) -> String {
+    match served {
+        Some(served) => format!("served after {} ms", millis(served)),
+        None => "stored; no Traefik was asked whether it serves it".into(),
+    }
+}
+
 /// Where requests for all routes of a table come in.
 struct Entrance {
     entrypoint: String,
@@ -275,8 +336,6 @@ fn open(resolved: &Resolved, waits: bool) -> Result<Router, Failure> {
 
 fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
     let output = Output::new();
-    let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
-    let served = applied.served_after.map(millis);
     if json {
         output.json(&json!({
             "added": applied.added,
@@ -285,7 +344,7 @@ fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
             "moved_to": moved.entrypoint,
             "generation": applied.generation,
             "stored_ms": millis(applied.stored_after),
-            "served_ms": served,
+            "served_ms": applied.served_after.map(millis),
         }))?;
         return Ok(());
     }
@@ -302,10 +361,7 @@ fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
     if done.is_empty() {
         done.push("nothing to change".into());
     }
-    let how = match served {
-        Some(served) => format!("served after {served} ms"),
-        None => "stored; no Traefik was asked whether it serves it".into(),
-    };
+    let how = how(applied.served_after);
     output.line(&format!("{}: {how}", done.join(", ")))?;
     Ok(())
 }

@@ -1,0 +1,93 @@
+//! `traefik-router setup`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+use traefik_router::Backend as _;
+
+use super::failure::Failure;
+use super::output::{Output, Progress};
+use crate::settings::Resolved;
+
+pub(super) const HELP: &str = "\
+Examples:
+  traefik-router setup --backend etcd:http://etcd:2379 --api-url http://traefik:8099 --api-password-file password
+  traefik-router setup --backend etcd:http://etcd:2379 --remove
+
+Stores nothing for an API that answers already. A router that somebody else wrote is never replaced or removed.";
+
+#[derive(Args)]
+pub(crate) struct SetupOptions {
+    /// Take the router out of the store again.
+    #[arg(long, conflicts_with_all = [
+        "api_url", "api_user", "api_password_file", "api_ca_file", "api_cert_file", "api_key_file",
+        "api_timeout", "api_entrypoint", "quorum", "timeout", "entrypoint", "public_url",
+        "nested_routers",
+    ])]
+    remove: bool,
+}
+
+pub(super) fn run(options: &SetupOptions, resolved: &Resolved) -> Result<ExitCode, Failure> {
+    if resolved.store.is_pushed() {
+        return Err(Failure::usage(
+            "--backend push: Traefik has the router from the file that `traefik-router config dynamic` prints",
+        ));
+    }
+    match options.remove {
+        true => remove(resolved)?,
+        false => store(resolved)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn store(resolved: &Resolved) -> Result<(), Failure> {
+    if resolved.settings.api_url.is_empty() {
+        return Err(Failure::usage(
+            "say where Traefik's API is to be: --api-url",
+        ));
+    }
+    let has_router = || -> Result<bool, Failure> {
+        let stored = resolved.store.open()?.inspect()?;
+        Ok(stored.is_some_and(|stored| stored.has_api_router))
+    };
+    let before = has_router()?;
+    let progress = Progress::show("waiting for Traefik");
+    let builder = resolved.builder()?.enable_setup_dynamic_config(true);
+    let attached = builder.attach();
+    drop(progress);
+    drop(attached.map_err(|error| Failure::before_change(&error))?);
+    let is_new = has_router()? && !before;
+    report(
+        "stored",
+        is_new,
+        resolved.json,
+        match is_new {
+            true => "stored a router for Traefik's API, which answers now",
+            false => "Traefik's API answers already; nothing was stored for it",
+        },
+    )
+}
+
+fn remove(resolved: &Resolved) -> Result<(), Failure> {
+    let removed = resolved.builder()?.remove_api_router();
+    let removed = removed.map_err(|error| Failure::before_change(&error))?;
+    report(
+        "removed",
+        removed,
+        resolved.json,
+        match removed {
+            true => "removed the router for Traefik's API",
+            false => "there is no router for Traefik's API that `setup` has stored",
+        },
+    )
+}
+
+fn report(what: &str, is_done: bool, json: bool, text: &str) -> Result<(), Failure> {
+    let output = Output::new();
+    match json {
+        true => output.json(&json!({ what: is_done }))?,
+        false => output.line(text)?,
+    }
+    Ok(())
+}
