@@ -9,7 +9,7 @@ use kit::eventually;
 use kit::tools::TRAEFIK;
 use traefik_router::Router;
 
-use crate::support::{Place, finds, on};
+use crate::support::{Place, Said, finds, on};
 
 #[test]
 fn good_setup_has_no_problem() {
