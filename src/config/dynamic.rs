@@ -20,6 +20,7 @@ use crate::route::{
 const API_ROUTER: &str = "traefik-router-api";
 const REST_ROUTER: &str = "traefik-router-rest";
 const API_AUTH: &str = "traefik-router-api-auth";
+const METRICS_ROUTER: &str = "traefik-router-api-metrics";
 /// The same names as jupyterhub-traefik-proxy has them, and this crate had them before 0.1.
 const OLD_API_ROUTER: &str = "route_api";
 const OLD_API_AUTH: &str = "auth_api";
@@ -97,6 +98,8 @@ pub(crate) struct ApiAccess {
     pub(crate) given: bool,
     /// The hash as Traefik's basicAuth takes it.
     pub(crate) password_hash: String,
+    /// Whether Traefik's metrics are to be had there, too.
+    pub(crate) metrics: bool,
 }
 
 impl fmt::Debug for Setup {
@@ -157,16 +160,26 @@ impl ApiAccess {
     fn config_at(&self, priority: u64, ending: &str) -> Value {
         let users = [format!("{}:{}", self.username, self.password_hash)];
         let [router, guard] = [API_ROUTER, API_AUTH].map(|name| format!("{name}{ending}"));
-        json!({"http": {
+        let mut config = json!({"http": {
             "routers": {router: {
                 "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
                 "priority": priority,
                 "entryPoints": [self.entrypoint],
                 "service": API_SERVICE,
-                "middlewares": [guard],
+                "middlewares": [&guard],
             }},
-            "middlewares": {guard: {"basicAuth": {"users": users}}},
-        }})
+            "middlewares": {&guard: {"basicAuth": {"users": users}}},
+        }});
+        if self.metrics {
+            config["http"]["routers"][format!("{METRICS_ROUTER}{ending}")] = json!({
+                "rule": "Path(\"/metrics\")",
+                "priority": priority,
+                "entryPoints": [self.entrypoint],
+                "service": "prometheus@internal",
+                "middlewares": [guard],
+            });
+        }
+        config
     }
 
     /// Whether a Traefik with this configuration lets us in.
@@ -571,6 +584,7 @@ mod tests {
             password: "password".into(),
             given: true,
             password_hash: "$apr1$x$y".into(),
+            metrics: false,
         }
     }
 

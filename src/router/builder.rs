@@ -59,6 +59,7 @@ pub struct Builder {
     ssl: (Option<PathBuf>, Option<PathBuf>),
     extra_dynamic_config: Option<Value>,
     replace_api: bool,
+    metrics_router: bool,
     initial_routes: Option<Table>,
     replace_served: bool,
     extra_service_config: Option<Value>,
@@ -104,6 +105,7 @@ impl Builder {
             ssl: (None, None),
             extra_dynamic_config: None,
             replace_api: false,
+            metrics_router: false,
             initial_routes: None,
             replace_served: false,
             extra_service_config: None,
@@ -247,6 +249,15 @@ impl Builder {
     /// an `attach` has left in a file. A router by hand is never replaced. Defaults to `false`.
     pub fn replace_api_router(mut self, replace: bool) -> Self {
         self.replace_api = replace;
+        self
+    }
+
+    /// Whether a router for Traefik's API that is set up goes with one for its metrics, at `/metrics` on the
+    /// same entrypoint and behind the same password; [`dynamic_config_text`](Self::dynamic_config_text) then has
+    /// both. Traefik disables that router unless its static configuration has `metrics.prometheus`. Defaults to
+    /// `false`.
+    pub fn metrics_router(mut self, metrics: bool) -> Self {
+        self.metrics_router = metrics;
         self
     }
 
@@ -682,6 +693,7 @@ impl Builder {
             password: password.into(),
             given: self.api_password.is_some(),
             password_hash: self.password_hash(password)?,
+            metrics: self.metrics_router,
         })
     }
 

@@ -65,7 +65,7 @@ fn any_of_several_may_end() {
     let paths = ["/old", "/from-older", "/from-newer"];
     for proxy in [&older, &newer] {
         paths.iter().for_each(|path| serves(proxy, path));
-        assert_eq!(proxy.through("/none").body, "Not Found");
+        assert!(proxy.through("/none").body.contains("<h1>404: Not Found"));
         assert_eq!(proxy.through("/_chp_healthz").status, 200);
     }
     let end = |mut ended: Proxy, other: &Proxy, signal: &str| {
@@ -80,7 +80,7 @@ fn any_of_several_may_end() {
         });
         other.add("/after", &echo.url());
         paths.iter().for_each(|path| serves(other, path));
-        assert_eq!(other.through("/none").body, "Not Found");
+        assert!(other.through("/none").body.contains("<h1>404: Not Found"));
     };
     end(older, &newer, "TERM");
     let third = Proxy::start(&["--backend", &store, "--keep-routes"]);
@@ -179,7 +179,7 @@ fn routes_pages_and_options_work() {
     assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
     eventually("the use of a route is told", || last_activity() > begun);
     assert_eq!(proxy.through("/down").status, 503);
-    assert_eq!(proxy.through("/none").body, "Not Found");
+    assert!(proxy.through("/none").body.contains("<h1>404: Not Found"));
     stop(proxy);
     let arguments = ["--backend", &store, "--keep-routes", "--change-origin"];
     let proxy = Proxy::start(&[&arguments[..], &["--proxy-timeout", "9000"]].concat());

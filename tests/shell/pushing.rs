@@ -92,11 +92,11 @@ fn static_configuration_names_dynamic_file() {
 }
 
 /// A Traefik with the printed files, and `more` in its static configuration; `options` are for
-/// `config static`.
+/// both of them.
 fn start_printed(place: &Place, options: &str, more: &str) -> Traefik {
     let dynamic = place.path("dynamic.toml");
-    let printed = place.run("config dynamic --with-secrets").done();
-    fs::write(&dynamic, printed).unwrap();
+    let printed = format!("config dynamic --with-secrets{options}");
+    fs::write(&dynamic, place.run(&printed).done()).unwrap();
     let text = place
         .run(&format!(
             "config static --dynamic-config-file {}{options}",
@@ -211,6 +211,20 @@ fn doctor_finds_what_chp_needs() {
     assert_eq!(seen["headers"]["x-forwarded-proto"], "https");
     let said = place.run("doctor --json --chp");
     finds(&said, "chp", "ok", "suits `chp`");
+    let metrics = |headers: &[(&str, &str)]| {
+        let request = client::Request {
+            host: "h",
+            path: "/metrics",
+            headers,
+            body: b"",
+        };
+        request.send(place.api)
+    };
+    assert_eq!(metrics(&[]).status, 401);
+    let login = "Basic anVweXRlcmh1YjptYXJrZWQtc2VjcmV0";
+    let counted = metrics(&[("Authorization", login)]).body;
+    let routes = "traefik_router_requests_total{";
+    assert!(counted.contains(routes), "{counted}");
     assert_eq!((on(&said, "chp").len(), said.code), (1, 0), "{said:?}");
 }
 

@@ -24,13 +24,17 @@ fn guarded(place: &Place, text: &str) -> Traefik {
 fn setup_stores_and_removes_a_router() {
     let (place, echo) = (Place::new(), Echo::start());
     let _traefik = guarded(&place, THEIRS);
-    let setup = "setup --api-entrypoint traefik";
+    let setup = "setup --api-entrypoint traefik --chp";
     assert!(place.run(setup).done().starts_with("stored a router"));
     let add = format!("routes add /a/ {}", echo.url());
     assert!(place.run(&add).done().contains("served after"));
     let anybody = client::get(place.api, "h", "/api/version");
     assert_eq!(anybody.status, 401, "{anybody:?}");
-    assert!(place.text("rules.toml").contains("SHA}"));
+    let text = place.text("rules.toml");
+    assert!(
+        text.contains("SHA}") && text.contains("prometheus@internal"),
+        "{text}"
+    );
     let before = place.text("rules.toml");
     assert!(place.run(setup).done().contains("nothing was stored"));
     // Another password does not take the place of the first.
@@ -45,7 +49,9 @@ fn setup_stores_and_removes_a_router() {
     assert_eq!(removed, json!({"removed": true}));
     let text = place.text("rules.toml");
     assert!(
-        !text.contains("api@internal") && !text.contains("SHA}"),
+        ["api@", "prometheus@", "SHA}"]
+            .iter()
+            .all(|ours| !text.contains(ours)),
         "{text}"
     );
     assert!(text.starts_with(THEIRS) && text.contains("/a/"), "{text}");
@@ -66,6 +72,9 @@ fn setup_spares_routers_of_others() {
     let open = "[http.routers.open]\nrule = \"PathPrefix(`/api`)\"\nentryPoints = [\"traefik\"]\n\
                 service = \"api@internal\"\n";
     let _traefik = guarded(&place, open);
+    eventually("the API is open", || {
+        client::get(place.api, "h", "/api/version").status == 200
+    });
     let said = place.run("setup --api-entrypoint traefik --json").json();
     assert_eq!(said, json!({"stored": false}));
     let text = place.text("rules.toml");

@@ -101,6 +101,7 @@ fn own() -> Own {
             password: "secret".into(),
             given: false,
             password_hash: "{SHA}x".into(),
+            metrics: false,
         },
         extra: json!({"http": {"middlewares": {"own": {"compress": {"minResponseBodyBytes": 1}}}}}),
         certificate: Certificate {

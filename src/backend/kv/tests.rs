@@ -404,6 +404,7 @@ fn api(password: &str) -> ApiAccess {
         password: password.into(),
         given: true,
         password_hash: fast_hash(password),
+        metrics: false,
     }
 }
 

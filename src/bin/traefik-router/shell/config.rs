@@ -41,6 +41,9 @@ Example:
     Dynamic {
         #[command(flatten)]
         printed: Printed,
+        /// With a router for Traefik's metrics as well, at /metrics, as `chp` asks for them.
+        #[arg(long)]
+        chp: bool,
     },
 }
 
@@ -99,8 +102,9 @@ pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCod
             let builder = builder.static_config_file(printed.name());
             builder.static_config_text(printed.with_secrets)?
         }
-        ConfigCommand::Dynamic { printed } => {
+        ConfigCommand::Dynamic { printed, chp } => {
             let builder = builder.dynamic_config_file(printed.name());
+            let builder = builder.metrics_router(chp);
             builder.dynamic_config_text(printed.with_secrets)?
         }
     };

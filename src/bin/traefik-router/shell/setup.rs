@@ -19,6 +19,9 @@ Stores nothing for an API that answers already. A router that somebody else wrot
 
 #[derive(Args)]
 pub(crate) struct SetupOptions {
+    /// Store a router for Traefik's metrics as well, at /metrics, as `chp` asks for them.
+    #[arg(long, conflicts_with = "remove")]
+    chp: bool,
     /// Take the router out of the store again.
     #[arg(long, conflicts_with_all = [
         "api_url", "api_user", "api_password_file", "api_ca_file", "api_cert_file", "api_key_file",
@@ -36,12 +39,12 @@ pub(super) fn run(options: &SetupOptions, resolved: &Resolved) -> Result<ExitCod
     }
     match options.remove {
         true => remove(resolved)?,
-        false => store(resolved)?,
+        false => store(resolved, options.chp)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn store(resolved: &Resolved) -> Result<(), Failure> {
+fn store(resolved: &Resolved, chp: bool) -> Result<(), Failure> {
     if resolved.settings.api_url.is_empty() {
         return Err(Failure::usage(
             "say where Traefik's API is to be: --api-url",
@@ -54,7 +57,7 @@ fn store(resolved: &Resolved) -> Result<(), Failure> {
     let before = has_router()?;
     let progress = Progress::show("waiting for Traefik");
     let builder = resolved.builder()?.enable_setup_dynamic_config(true);
-    let attached = builder.attach();
+    let attached = builder.metrics_router(chp).attach();
     drop(progress);
     drop(attached.map_err(|error| Failure::before_change(&error))?);
     let is_new = has_router()? && !before;
