@@ -7,6 +7,7 @@
 )]
 
 mod deny;
+mod dist;
 mod fuzz;
 mod python;
 mod suite;
@@ -51,6 +52,7 @@ enum Subcommands {
     /// Change routes for half an hour among faults, while requests go through other routes
     Soak(ProgramOptions),
     Python(python::Options),
+    Dist(dist::Options),
     Tools(tools::Options),
 }
 
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
             run(&["--package", "jupyterhub-suite"], &program.options)
         }
         Subcommands::Soak(program) => run(&["--package", "soak"], &program.options),
+        Subcommands::Dist(options) => dist::run(&options),
         Subcommands::Python(options) => python::run(&options),
         Subcommands::Tools(options) => tools::run(&options),
     })

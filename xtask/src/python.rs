@@ -62,7 +62,7 @@ fn environment(traefik: &Path) -> Result<PathBuf> {
     tools::jupyterhub()?;
     let target = workspace().join("target");
     let wheels = target.join("python-wheels");
-    let wheel = wheel(&wheels, &["--profile", "dev", "--all-features"])?;
+    let wheel = wheel(&wheels, &["--profile", "dev", "--all-features"], None)?;
     let home = target.join("python");
     let python = home.join("bin/python");
     let hubs_python = JUPYTERHUB.python();
@@ -100,14 +100,20 @@ fn environment(traefik: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Builds the wheel into a folder, where it is the only one.
-pub(crate) fn wheel(into: &Path, options: &[&str]) -> Result<PathBuf> {
+/// Builds the wheel into a folder, where it is the only file. `programs` comes first on PATH.
+pub(crate) fn wheel(into: &Path, options: &[&str], programs: Option<&Path>) -> Result<PathBuf> {
     let maturin = tools::maturin()?;
     if into.exists() {
         fs::remove_dir_all(into)?;
     }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = programs
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(std::env::split_paths(&path));
     let mut build = Command::new(maturin.path);
     build.args(["build", "--out"]).arg(into).args(options);
+    build.env("PATH", std::env::join_paths(path)?);
     check(build.current_dir(package()))?;
     let built = files_in(into)?.pop();
     built.ok_or_else(|| "maturin has built no wheel".into())

@@ -18,12 +18,14 @@ use self::fetch::output_of;
 pub(crate) use self::hub::jupyterhub;
 use self::hub::{configurable_http_proxy, peer};
 use self::programs::wrk;
-pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, maturin, traefik, traefik_3_5};
+pub(crate) use self::programs::{
+    cargo_deny, etcd_3_4, etcd_3_5, maturin, traefik, traefik_3_5, zig,
+};
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
 
-const TOOLS: [(&str, Get); 10] = [
+const TOOLS: [(&str, Get); 11] = [
     (TRAEFIK.tool, traefik),
     (TRAEFIK_3_5.tool, traefik_3_5),
     (ETCD_3_4.tool, etcd_3_4),
@@ -34,6 +36,7 @@ const TOOLS: [(&str, Get); 10] = [
     (PEER.tool, peer),
     ("cargo-deny", cargo_deny),
     ("maturin", maturin),
+    ("zig", zig),
 ];
 
 /// Put programs into target/tools, unless they are there

@@ -72,7 +72,7 @@ pub(super) fn put(from: &Path, to: &Path) -> Result {
         .map_err(|error| format!("can't write {}: {error}", to.display()).into())
 }
 
-pub(super) fn executable(file: &Path) -> Result<PathBuf> {
+pub(crate) fn executable(file: &Path) -> Result<PathBuf> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -167,3 +167,24 @@ pub(crate) fn maturin() -> Result<Tool> {
 fn maturin_version(program: &Path) -> Option<String> {
     version(Command::new(program).arg("--version"), "maturin ")
 }
+
+/// zig, by which maturin links programs for an old glibc; with its libraries beside it.
+pub(crate) fn zig() -> Result<Tool> {
+    let pinned = "0.17.0";
+    let home = folder().join("zig");
+    Tool::pinned(home.join("zig"), zig_version, pinned, |installed| {
+        fetch(&format!("zig {pinned} from PyPI"), |scratch| {
+            let unpacked = download("zig.txt", scratch)?.join("ziglang");
+            executable(&unpacked.join("zig"))?;
+            if home.exists() {
+                fs::remove_dir_all(&home)?;
+            }
+            fs::rename(unpacked, &home)
+                .map_err(|error| format!("can't write {}: {error}", installed.display()).into())
+        })
+    })
+}
+
+fn zig_version(program: &Path) -> Option<String> {
+    version(Command::new(program).arg("version"), "")
+}
