@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,11 @@ def test_should_start_follows_its_class(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_peer_beside_us_is_reported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("test")
+
+    def is_not_there(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("traefik_router.proxies.version", is_not_there)
     TraefikProxy(auth_token="x", log=log)
     assert not caplog.records
     monkeypatch.setattr("traefik_router.proxies.version", lambda _: "2.1.0")

@@ -63,7 +63,7 @@ class SettingsFolder:
                 pass
 
 
-# How a value is written. Each takes the value, the folder and the setting's key.
+# How a value is written: functions of the value, the folder and the setting's key.
 
 
 def as_it_is(value: Value, _folder: SettingsFolder, _key: str) -> Value:
@@ -125,8 +125,10 @@ def api_entrypoint(proxy: Proxy) -> dict[str, Any]:
     if not has_api_password(proxy):
         return {}
     url = urlparse(proxy.traefik_api_url)
-    entrypoint: dict[str, Any] = {"address": url.netloc if url.port else f"{url.netloc}:{8099}"}
-    if url.scheme == "https":
+    is_https = url.scheme == "https"
+    port = url.port or (443 if is_https else 80)
+    entrypoint: dict[str, Any] = {"address": f"{url.netloc.removesuffix(f':{url.port}')}:{port}"}
+    if is_https:
         entrypoint["http"] = {"tls": {}}
     return {"entryPoints": {proxy.traefik_api_entrypoint: entrypoint}}
 
