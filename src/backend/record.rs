@@ -197,6 +197,11 @@ impl Header {
                 merge(&mut base, &json!({"tls": {"stores": {"default": store}}}));
             }
             merge(&mut base, extra);
+            let has = |base: &Value| !base["http"]["middlewares"][&self.middleware].is_null();
+            if setup.middleware.is_none() && has(&self.base) && !has(&base) {
+                // Without it Traefik would disable all routers at the entrypoint.
+                self.middleware.clear();
+            }
             self.base = base;
         }
         if setup.remove_api {
@@ -247,13 +252,13 @@ impl Header {
         }
         back(&mut self.base, &before.base, &made.base);
         back(&mut self.own, &before.own, &made.own);
+        back(&mut self.middleware, &before.middleware, &made.middleware);
         back(&mut self.service, &before.service, &made.service);
         back(&mut self.format, &before.format, &made.format);
         back(&mut self.temporary, &before.temporary, &made.temporary);
         if before.generation > 0 {
             back(&mut self.entrypoint, &before.entrypoint, &made.entrypoint);
             back(&mut self.tls, &before.tls, &made.tls);
-            back(&mut self.middleware, &before.middleware, &made.middleware);
             back(&mut self.nested, &before.nested, &made.nested);
         }
     }

@@ -1,6 +1,7 @@
-//! Traefik's defaults, spelt out. It fills them in where it reads a file or keys, and not in what is pushed.
+//! What Traefik does where it reads a file or keys, and not with what is pushed: it fills defaults in, and takes
+//! a number for seconds.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where a dynamic configuration has a map, `*` being any name or element, and what Traefik 3.7.15 takes for
 /// what is not in it. Its API shows these for a file.
@@ -88,11 +89,71 @@ const DEFAULTS: [(&str, &str); 24] = [
     ),
 ];
 
-/// Adds what Traefik would take for what a dynamic configuration leaves out.
+/// Where a dynamic configuration has times, and their keys. In a file a number is seconds, in what is pushed
+/// nanoseconds.
+const TIMES: [(&str, &[&str]); 10] = [
+    (
+        "http/middlewares/*/circuitBreaker",
+        &["checkPeriod", "fallbackDuration", "recoveryDuration"],
+    ),
+    ("http/middlewares/*/rateLimit", &["period"]),
+    (
+        "http/middlewares/*/rateLimit/redis",
+        &["dialTimeout", "readTimeout", "writeTimeout"],
+    ),
+    ("http/middlewares/*/retry", &["initialInterval", "timeout"]),
+    (
+        "http/services/*/loadBalancer/healthCheck",
+        &["interval", "timeout", "unhealthyInterval"],
+    ),
+    (
+        "http/services/*/loadBalancer/passiveHealthCheck",
+        &["failureWindow"],
+    ),
+    (
+        "http/services/*/loadBalancer/responseForwarding",
+        &["flushInterval"],
+    ),
+    (
+        "http/serversTransports/*/forwardingTimeouts",
+        &[
+            "dialTimeout",
+            "idleConnTimeout",
+            "pingTimeout",
+            "readIdleTimeout",
+            "responseHeaderTimeout",
+        ],
+    ),
+    (
+        "tcp/services/*/loadBalancer/healthCheck",
+        &["interval", "timeout", "unhealthyInterval"],
+    ),
+    (
+        "tcp/serversTransports/*",
+        &["dialKeepAlive", "dialTimeout", "terminationDelay"],
+    ),
+];
+
+/// Makes a dynamic configuration mean when it is pushed what it means in a file.
 pub(crate) fn spell_out(config: &mut Value) {
+    for (path, keys) in TIMES {
+        at(config, path, &|map| {
+            for key in keys {
+                if let Some(time) = find(map, key) {
+                    set_unit(time);
+                }
+            }
+        });
+    }
     for (path, defaults) in DEFAULTS {
-        if let Ok(defaults) = serde_json::from_str(defaults) {
-            fill(config, path, &defaults);
+        if let Ok(defaults) = serde_json::from_str::<Map<_, _>>(defaults) {
+            at(config, path, &|map| {
+                for (name, default) in &defaults {
+                    if find(map, name).is_none() {
+                        map.insert(name.clone(), default.clone());
+                    }
+                }
+            });
         }
     }
 }
@@ -105,21 +166,35 @@ pub(crate) fn spell_out_service(load_balancer: &mut Value) {
     *load_balancer = config["http"]["services"][""]["loadBalancer"].take();
 }
 
-fn fill(value: &mut Value, path: &str, defaults: &Value) {
+fn set_unit(time: &mut Value) {
+    let seconds = match &*time {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse::<i64>().ok(),
+        _ => None,
+    };
+    if let Some(seconds) = seconds {
+        *time = format!("{seconds}s").into();
+    }
+}
+
+/// Runs `job` on each map at the path.
+fn at(value: &mut Value, path: &str, job: &impl Fn(&mut Map<String, Value>)) {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     match (first, value) {
-        ("", Value::Object(map)) => {
-            for (name, default) in defaults.as_object().into_iter().flatten() {
-                map.entry(name).or_insert_with(|| default.clone());
-            }
-        }
-        ("*", Value::Object(map)) => map.values_mut().for_each(|one| fill(one, rest, defaults)),
-        ("*", Value::Array(list)) => list.iter_mut().for_each(|one| fill(one, rest, defaults)),
+        ("", Value::Object(map)) => job(map),
+        ("*", Value::Object(map)) => map.values_mut().for_each(|one| at(one, rest, job)),
+        ("*", Value::Array(list)) => list.iter_mut().for_each(|one| at(one, rest, job)),
         (name, Value::Object(map)) => {
-            if let Some(one) = map.get_mut(name) {
-                fill(one, rest, defaults);
+            if let Some(one) = find(map, name) {
+                at(one, rest, job);
             }
         }
         _ => {}
     }
+}
+
+/// The value of a key, which Traefik finds in upper and lower case alike.
+fn find<'m>(map: &'m mut Map<String, Value>, key: &str) -> Option<&'m mut Value> {
+    let mut entries = map.iter_mut();
+    entries.find_map(|(name, value)| name.eq_ignore_ascii_case(key).then_some(value))
 }

@@ -16,6 +16,8 @@ pub struct Applied {
     pub deleted: Vec<RouteSpec>,
     /// The generation that Traefik shows for it.
     pub generation: u64,
+    /// How many calls of this Router shared the commit, this one included.
+    pub callers: usize,
     /// How long the store took.
     pub stored_after: Duration,
     /// How long it took, from the same start, until every Traefik had loaded it, as its API or requests

@@ -71,6 +71,7 @@ pub struct Builder {
     throttle: Duration,
     dynamic_config_file: PathBuf,
     keeper_interval: Duration,
+    commit_wait: Duration,
     replace_pushed: bool,
     log_level: String,
     env: Vec<(OsString, OsString)>,
@@ -117,6 +118,7 @@ impl Builder {
             throttle: Duration::ZERO,
             dynamic_config_file: "dynamic.toml".into(),
             keeper_interval: Duration::from_secs(1),
+            commit_wait: Duration::from_millis(250),
             replace_pushed: false,
             log_level: "ERROR".into(),
             env: collector(),
@@ -311,7 +313,8 @@ impl Builder {
     /// [`extra_dynamic_config`](Self::extra_dynamic_config) has; a `chain` stands for several. A name
     /// without an `@` is looked up in the store's [provider](crate::Backend::provider). The routers at
     /// the entrypoint have it, and Traefik disables them if there is no such middleware. It stays in the
-    /// store until another Router sets it; the empty name takes it away. Defaults to what is in the store.
+    /// store until another Router sets it, or replaces the `extra_dynamic_config` that it is in; the empty name
+    /// takes it away. Defaults to what is in the store.
     pub fn entrypoint_middleware(mut self, name: impl Into<String>) -> Self {
         self.entrypoint_middleware = Some(name.into());
         self
@@ -366,6 +369,16 @@ impl Builder {
     /// [`check_route_timeout`](Self::check_route_timeout).
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
         self.throttle = throttle.min(MAX_WAIT);
+        self
+    }
+
+    /// How long a change may wait for other changes before it is stored, so that they share one reload of
+    /// Traefik. Only changes that follow each other closely wait, made by several threads or clients: until
+    /// as many callers are there as were when the last commit ended, and no longer than a quarter of the time
+    /// that it took. [`Applied::callers`](crate::Applied::callers) says how many have shared one. Zero turns it off. Defaults to 250
+    /// milliseconds.
+    pub fn commit_wait(mut self, longest: Duration) -> Self {
+        self.commit_wait = longest.min(MAX_WAIT);
         self
     }
 
@@ -440,7 +453,7 @@ impl Builder {
             None,
             PublicUrl::Not(NotAsked::Offline),
         );
-        Ok(Router::new(self.backend, verifier).first_storing(setup))
+        Ok(Router::new(self.backend, verifier, self.commit_wait).first_storing(setup))
     }
 
     /// What [`start`](Self::start) would write to

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::queue::Queue;
 use super::{Applied, Verified};
 use crate::backend::{Commit, Edit};
 use crate::error::{Error, Result, Stored};
@@ -74,17 +75,13 @@ pub(super) struct Expected {
 }
 
 /// A group commit: one caller at a time, the leader, commits the requests of all that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CommitQueue {
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<Arc<Job>>>,
+    /// Notified when a caller comes, for the leader that waits for more of them.
+    arrived: Condvar,
     /// Notified when a leader is done.
     done: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Arc<Job>>,
-    committing: bool,
 }
 
 #[derive(Debug)]
@@ -100,6 +97,15 @@ impl Job {
 }
 
 impl CommitQueue {
+    /// A leader waits for other callers no longer than `longest`.
+    pub(super) fn new(longest: Duration) -> Self {
+        Self {
+            queue: Mutex::new(Queue::new(longest)),
+            arrived: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
     /// Returns when the request is served, whether this caller has committed it or another one.
     pub(super) fn submit(&self, request: Request, committer: &impl Committer) -> Result<Applied> {
         let job = Arc::new(Job {
@@ -107,21 +113,22 @@ impl CommitQueue {
             outcome: Mutex::new(None),
         });
         let mut queue = self.queue();
-        queue.waiting.push(Arc::clone(&job));
+        queue.push(Arc::clone(&job));
+        self.arrived.notify_one();
         // A caller whose request is done returns, even if the next commit is running.
-        while queue.committing && job.outcome().is_none() {
-            queue = self.wait(queue);
+        while queue.is_led() && job.outcome().is_none() {
+            queue = unpoisoned(self.done.wait(queue));
         }
         if let Some(outcome) = job.outcome().take() {
             return outcome;
         }
-        queue.committing = true;
-        let jobs = std::mem::take(&mut queue.waiting);
+        queue.lead();
+        while let Some(pause) = queue.pause(Instant::now()) {
+            queue = unpoisoned(self.arrived.wait_timeout(queue, pause)).0;
+        }
+        let jobs = queue.take();
         drop(queue);
-        let leader = Leader {
-            commits: self,
-            jobs: &jobs,
-        };
+        let leader = Leader::new(self, &jobs);
         leader.run(committer);
         drop(leader);
         let outcome = job.outcome().take();
@@ -131,25 +138,18 @@ impl CommitQueue {
     /// Runs `job` while no commit runs.
     pub(super) fn alone<T>(&self, job: impl FnOnce() -> T) -> T {
         let mut queue = self.queue();
-        while queue.committing {
-            queue = self.wait(queue);
+        while queue.is_led() {
+            queue = unpoisoned(self.done.wait(queue));
         }
-        queue.committing = true;
+        queue.lead();
         drop(queue);
-        let leader = Leader {
-            commits: self,
-            jobs: &[],
-        };
+        let leader = Leader::new(self, &[]);
         let done = job();
         drop(leader);
         done
     }
 
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        unpoisoned(self.done.wait(queue))
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Queue<Arc<Job>>> {
         unpoisoned(self.queue.lock())
     }
 }
@@ -159,11 +159,20 @@ impl CommitQueue {
 struct Leader<'a> {
     commits: &'a CommitQueue,
     jobs: &'a [Arc<Job>],
+    start: Instant,
 }
 
-impl Leader<'_> {
+impl<'a> Leader<'a> {
+    fn new(commits: &'a CommitQueue, jobs: &'a [Arc<Job>]) -> Self {
+        Self {
+            commits,
+            jobs,
+            start: Instant::now(),
+        }
+    }
+
     fn run(&self, committer: &impl Committer) {
-        let start = Instant::now();
+        let start = self.start;
         let mut plan = Plan::default();
         let is_whole = |job: &Arc<Job>| !matches!(job.request, Request::Changes(_));
         let scope = match self.jobs.iter().any(is_whole) {
@@ -196,6 +205,7 @@ impl Leader<'_> {
                 Ok((commit, confirmed, loaded_after)) => {
                     job.finish(applied, confirmed).map(|applied| Applied {
                         generation: commit.generation,
+                        callers: self.jobs.len(),
                         stored_after,
                         loaded_after: *loaded_after,
                         served_after: loaded_after.map(|_| served_after),
@@ -213,7 +223,9 @@ impl Drop for Leader<'_> {
         for job in self.jobs {
             job.outcome().get_or_insert_with(|| Err(abandoned()));
         }
-        self.commits.queue().committing = false;
+        let now = Instant::now();
+        let took = now.duration_since(self.start);
+        self.commits.queue().end(self.jobs.len(), took, now);
         self.commits.done.notify_all();
     }
 }
@@ -414,19 +426,26 @@ mod tests {
         }
     }
 
-    fn add(commits: &Arc<CommitQueue>, gate: &Arc<Gate>, spec: &str) -> Receiver<bool> {
-        let (done, outcome): (Sender<bool>, _) = channel();
+    /// How many callers share the commit of an added route.
+    fn add(commits: &Arc<CommitQueue>, gate: &Arc<Gate>, spec: &str) -> Receiver<usize> {
+        let (done, outcome): (Sender<usize>, _) = channel();
         let change = Change::set(spec, "http://t").unwrap();
         let (commits, gate) = (Arc::clone(commits), Arc::clone(gate));
         spawn(move || {
             let applied = commits.submit(Request::Changes(vec![change]), &*gate);
-            done.send(applied.is_ok()).unwrap();
+            done.send(applied.unwrap().callers).unwrap();
         });
         outcome
     }
 
+    fn gated(longest: Duration) -> (Sender<()>, Arc<CommitQueue>, Arc<Gate>) {
+        let (open, gate) = channel();
+        let commits = Arc::new(CommitQueue::new(longest));
+        (open, commits, Arc::new(Gate(Mutex::new(gate))))
+    }
+
     fn wait_for_waiting(commits: &CommitQueue, count: usize) {
-        while commits.queue().waiting.len() != count || !commits.queue().committing {
+        while commits.queue().waiting() != count || !commits.queue().is_led() {
             sleep(Duration::from_millis(1));
         }
     }
@@ -471,8 +490,8 @@ mod tests {
     #[test]
     fn finished_caller_returns_at_once() {
         for _ in 0..20 {
-            let (open, gate) = channel();
-            let (commits, gate) = (Arc::default(), Arc::new(Gate(Mutex::new(gate))));
+            // Nobody waits for more callers: the test says who shares which commit.
+            let (open, commits, gate) = gated(Duration::ZERO);
             let first = add(&commits, &gate, "/1/");
             wait_for_waiting(&commits, 0);
             let shared: Vec<_> = (2..10)
@@ -485,11 +504,29 @@ mod tests {
             wait_for_waiting(&commits, 1);
             open.send(()).unwrap();
             // The last one may be committing by now, and is not let.
-            for outcome in [first].into_iter().chain(shared) {
-                assert_eq!(outcome.recv_timeout(Duration::from_secs(10)), Ok(true));
+            let wait = Duration::from_secs(10);
+            assert_eq!(first.recv_timeout(wait), Ok(1));
+            for outcome in shared {
+                assert_eq!(outcome.recv_timeout(wait), Ok(8));
             }
             open.send(()).unwrap();
-            assert_eq!(last.recv(), Ok(true));
+            assert_eq!(last.recv(), Ok(1));
         }
+    }
+
+    #[test]
+    fn leader_waits_for_last_callers() {
+        let (open, commits, gate) = gated(Duration::MAX);
+        let first = add(&commits, &gate, "/1/");
+        wait_for_waiting(&commits, 0);
+        let second = add(&commits, &gate, "/2/");
+        wait_for_waiting(&commits, 1);
+        // A quarter of this is how long the leader of the second commit waits for the first caller.
+        sleep(Duration::from_secs(2));
+        open.send(()).unwrap();
+        assert_eq!(first.recv(), Ok(1));
+        let again = add(&commits, &gate, "/1/");
+        open.send(()).unwrap();
+        assert_eq!((second.recv(), again.recv()), (Ok(2), Ok(2)));
     }
 }

@@ -8,6 +8,7 @@ mod config_file;
 mod delivery;
 mod listen;
 mod managed;
+mod queue;
 mod status;
 mod verify;
 mod watch;
@@ -59,11 +60,11 @@ pub struct Router {
 }
 
 impl Router {
-    fn new(backend: Arc<dyn Backend>, verifier: Verifier) -> Self {
+    fn new(backend: Arc<dyn Backend>, verifier: Verifier, commit_wait: Duration) -> Self {
         Self {
             backend,
             verifier,
-            commits: CommitQueue::default(),
+            commits: CommitQueue::new(commit_wait),
             managed: None,
             first: Mutex::new(None),
             own: None,

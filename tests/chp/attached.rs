@@ -71,6 +71,28 @@ fn routes_outlive_the_program() {
 }
 
 #[test]
+fn table_taken_over_stays_so() {
+    let ([traefik], _folder) = traefiks::<1>(None);
+    let echo = Echo::start();
+    let older = Proxy::attach(&[&traefik], &[]);
+    older.add("/a", &echo.url());
+    let newer = Proxy::attach(&[&traefik], &[]);
+    let why = "another program has pushed a table";
+    eventually("the older one notices", || older.log().contains(why));
+    let target = json!({"target": echo.url()}).to_string();
+    let refused = older.rest("POST", "/b", &target);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    newer.add("/c", &echo.url());
+    for (path, expected) in [
+        ("/a", Some(echo.port)),
+        ("/b", None),
+        ("/c", Some(echo.port)),
+    ] {
+        assert_eq!(get(&traefik, path).landed(), expected, "{path}");
+    }
+}
+
+#[test]
 fn quorum_goes_on_without_one() {
     let (mut both, _folder) = traefiks::<2>(None);
     let echo = Echo::start();
@@ -110,7 +132,9 @@ fn pages_need_nothing_of_ours() {
     // As with hundreds of routes, routers stand below others.
     let arguments = ["--error-target", &target, "--nested-routers", "always"];
     let proxy = Proxy::attach(&[&both[0], &both[1]], &arguments);
-    proxy.add("/user/n-up", &echo.url());
+    for n in 0..20 {
+        proxy.add(&format!("/user/n{n}"), &echo.url());
+    }
     proxy.add(
         "/user/n-down",
         &format!("http://127.0.0.1:{}", ports::free()),
@@ -145,6 +169,7 @@ fn pages_need_nothing_of_ours() {
                     path.starts_with(&format!("/hub/error/{status}?url=")),
                     "{path}"
                 );
+                assert!(path.contains("?url=http%3A%2F%2Fhub.example%2F"), "{path}");
                 assert!(path.ends_with("%2Fx%3Fa%3Db"), "{path}");
                 assert!(!page["headers"].to_string().contains("made-up"), "{page}");
                 assert_eq!(page["headers"]["accept"], "text/html");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use traefik_router::backend::{Entry, KvStore, MemoryStore, Transaction};
 use traefik_router::etcd::Client;
 use traefik_router::traefik::Api;
-use traefik_router::{Backend as _, Builder, Etcd, KvBackend, Router, Tls};
+use traefik_router::{Backend as _, Builder, Etcd, KvBackend, MemoryBackend, Router, Tls};
 
 use crate::etcd_backend::tls::etcdctl;
 use crate::support::child::Actor;
@@ -37,7 +37,14 @@ pub(crate) fn blab() {
     keep_log(log::LevelFilter::Trace);
 
     let key = Mutex::default();
-    let shown = [with_a_file(), with_etcd(&key), with_a_store(), refused()].concat();
+    let shown = [
+        with_a_file(),
+        pushed(),
+        with_etcd(&key),
+        with_a_store(),
+        refused(),
+    ]
+    .concat();
     let key = key.into_inner().unwrap();
     let secrets = [
         API_PASSWORD.into(),
@@ -141,6 +148,17 @@ fn with_a_file() -> String {
     let offline = rig.builder().offline().unwrap();
     let error = offline.apply([]).unwrap_err();
     shown + &format!("{error} {error:?}\n")
+}
+
+fn pushed() -> String {
+    let rig = Rig::new(Kind::Push);
+    let store = MemoryBackend::new();
+    let shown = live(&rig, || rig.builder_over(store.clone()));
+    let document = store.pushed().unwrap().document().unwrap();
+    assert!(String::from_utf8_lossy(&document.body).contains(IN_DATA));
+    shown
+        + &marked(rig.builder()).dynamic_config_text(false).unwrap()
+        + &format!("{store:?} {document:?}\n")
 }
 
 fn with_etcd(client_key: &Mutex<String>) -> String {

@@ -205,6 +205,12 @@ fn doctor_finds_what_chp_needs() {
     assert_eq!((said.code, place.run("doctor").code), (1, 0));
     drop(plain);
 
+    let uncounted = "[metrics.prometheus]\nmanualRouting = true\n";
+    let plain = start_printed(&place, "", uncounted);
+    let says = "has no router for its metrics";
+    finds(&place.run("doctor --json --chp"), "chp", "warning", says);
+    drop(plain);
+
     let _suited = start_printed(&place, " --chp", "");
     let seen = ask().echo();
     assert_eq!(seen["path"], "/a/x%2Fy//z?a=1%3B2");

@@ -94,7 +94,7 @@ pub(crate) fn run(options: &Options) -> Result {
         suite.test(&["--doc"], None)
     });
     for (features, targets) in [
-        ("", &["--all-targets"][..]),
+        ("", &["--lib"][..]),
         ("yaml", &["--lib"]),
         ("idn", &["--lib"]),
         ("bcrypt", &["--lib"]),

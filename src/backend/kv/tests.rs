@@ -317,24 +317,42 @@ fn routers_at_entrypoint_have_middleware() {
     };
     let open = |middleware: &str| backend.open(&setup(middleware), &mut |_, _| Vec::new());
     open("pages").unwrap();
-    let changes =
-        ["/user/n1/", "/user/n2/", "/c/"].map(|spec| Change::set(spec, "http://t").unwrap());
-    backend.commit(&mut |_, _| changes.to_vec()).unwrap();
+    let route = |n| Change::set(format!("/user/n{n}/"), "http://t").unwrap();
+    let changes: Vec<_> = (0..20).map(route).collect();
+    backend.commit(&mut |_, _| changes.clone()).unwrap();
     let top: Vec<_> = ending("/entryPoints/0");
     let is_ours = |key: &&String| !key.contains("/page/") && !key.contains(MARKER);
     let expected = top.iter().filter(is_ours);
     let expected = expected.map(|key| key.replace("entryPoints", "middlewares"));
     let expected: Vec<_> = expected.collect();
-    assert!(!expected.is_empty() && expected.len() < 3, "{expected:?}");
+    assert!(!expected.is_empty() && expected.len() < 20, "{expected:?}");
     let found = ending("/middlewares/0").into_iter();
     let found: Vec<_> = found.filter(|key| !key.contains(MARKER)).collect();
     assert_eq!(found, expected);
     // A router that names no entrypoint stands where the routes are.
     assert!(top.iter().any(|key| key.contains("/page/")), "{top:?}");
     assert!(ending("/page/tls").len() == 1);
-    open("").unwrap();
     let is_generations = |key: &String| key.contains(MARKER);
+    open("").unwrap();
     assert!(ending("/middlewares/0").iter().all(is_generations));
+
+    let replace = |extra: Value| Setup {
+        extra: Some(extra),
+        ..Setup::default()
+    };
+    let pages = json!({"http": {"middlewares": {"pages": {"compress": {}}}}});
+    let with_pages = Setup {
+        extra: Some(pages.clone()),
+        ..setup("pages")
+    };
+    for (extra, stays) in [(pages, true), (json!({}), false)] {
+        backend.open(&with_pages, &mut |_, _| Vec::new()).unwrap();
+        backend
+            .open(&replace(extra), &mut |_, _| Vec::new())
+            .unwrap();
+        let is_gone = ending("/middlewares/0").iter().all(is_generations);
+        assert_eq!(is_gone, !stays);
+    }
 }
 
 #[test]

@@ -2,8 +2,11 @@
 //! to the Traefik that it starts, `config static --chp` prints it for others, and `doctor --chp` looks for it.
 
 use serde_json::{Value, json};
-use traefik_router::traefik::EntryPoint;
-use traefik_router::{Finding, Level};
+use traefik_router::traefik::{Api, EntryPoint};
+use traefik_router::{ErrorKind, Finding, Level, Result};
+
+/// Where the API's entrypoint has Traefik's metrics.
+pub(crate) const METRICS: &str = "/metrics";
 
 /// A setting of an entrypoint.
 struct Need {
@@ -87,7 +90,11 @@ pub(crate) fn static_config(name: &str) -> Value {
 }
 
 /// What a Traefik that others run has set of this for requests, and what it lacks.
-pub(crate) fn check(url: &str, entrypoint: &EntryPoint, overview: &Value) -> Vec<Finding> {
+///
+/// # Errors
+/// If its API does not answer.
+pub(crate) fn check(api: &Api, entrypoint: &EntryPoint) -> Result<Vec<Finding>> {
+    let url = api.url();
     let name = &entrypoint.name;
     let mut shown = json!({
         "http": entrypoint.http,
@@ -119,23 +126,46 @@ pub(crate) fn check(url: &str, entrypoint: &EntryPoint, overview: &Value) -> Vec
             lacking.join(", ")
         )));
     }
-    if overview["features"]["metrics"] != "Prometheus" {
-        let message = format!(
-            "{url} counts no requests, so that `chp` can't tell JupyterHub when a route was last used"
-        );
-        findings.push(Finding::new(Level::Warning, CHECK, message).advice(
-            "set metrics.prometheus in its static configuration as `traefik-router config static --chp` \
-             prints it",
-        ));
-    }
+    findings.extend(uncounted(api)?);
     if findings.is_empty() {
         let message = format!("the entrypoint {name:?} of {url} suits `chp`");
         findings.push(Finding::new(Level::Ok, CHECK, message));
     }
-    findings
+    Ok(findings)
+}
+
+/// What keeps `chp` from knowing which routes are used.
+fn uncounted(api: &Api) -> Result<Option<Finding>> {
+    let url = api.url();
+    let (why, advice) = if api.overview()?["features"]["metrics"] != "Prometheus" {
+        let advice = "set metrics.prometheus in its static configuration as `traefik-router config static \
+                      --chp` prints it";
+        ("counts no requests", advice)
+    } else {
+        match api.metrics(METRICS) {
+            // The API's own router is counted by now.
+            Ok(text) if text.contains(COUNTER) => return Ok(None),
+            Ok(_) => (
+                "counts requests, but not for each router",
+                "set metrics.prometheus.addRoutersLabels = true in its static configuration",
+            ),
+            Err(error) if error.kind() == ErrorKind::Protocol => (
+                "has no router for its metrics beside that of its API",
+                "`traefik-router setup --chp` stores one, and `config dynamic --chp` prints one",
+            ),
+            Err(error) => return Err(error),
+        }
+    };
+    let message =
+        format!("{url} {why}, so that `chp` can't tell JupyterHub when a route was last used");
+    Ok(Some(
+        Finding::new(Level::Warning, CHECK, message).advice(advice),
+    ))
 }
 
 const CHECK: &str = "chp";
+/// What Traefik counts for each router.
+const COUNTER: &str = "traefik_router_requests_total{";
 
 /// The single settings of a value, each with where it stands in it.
 fn leaves(value: &Value) -> impl Iterator<Item = (String, &Value)> {

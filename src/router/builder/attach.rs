@@ -128,9 +128,8 @@ impl Builder {
             }
         })();
         match attached {
-            Ok(commit) => {
-                (Router::new(self.backend, verifier).opened(commit)).keeping(self.keeper_interval)
-            }
+            Ok(commit) => (Router::new(self.backend, verifier, self.commit_wait).opened(commit))
+                .keeping(self.keeper_interval),
             Err(error) => {
                 let error = if opened { self.undo(error) } else { error };
                 if sets_up && *error.stored() == Stored::Nothing {

@@ -122,7 +122,7 @@ impl Builder {
         let started = self.start_on_store(&mut setup, &verifier, public, own_files, launch, files);
         match started {
             Ok((managed, commit)) => {
-                let router = Router::new(self.backend, verifier).opened(commit);
+                let router = Router::new(self.backend, verifier, self.commit_wait).opened(commit);
                 (router.managing(managed, setup.own)).keeping(self.keeper_interval)
             }
             Err(error) => Err(self.undo(match unsaid {

@@ -29,7 +29,7 @@ const CHP: &str = "configurable-http-proxy";
 /// Run JupyterHub's own tests with traefik-router for its proxy and with configurable-http-proxy,
 /// and compare; ask both the same by REST
 struct Options {
-    /// Run many routes at once through the REST API of both instead
+    /// Send both 200 and 1,000 routes, several at a time, instead; tells how many share a commit
     #[arg(long, group = "what")]
     posts: bool,
     /// Start a server for each awkward user name, through both, instead
@@ -66,23 +66,23 @@ fn run(options: &Options) -> Result {
     let folder = Folder::new()?;
     let _leftovers = Leftovers(folder.sub("bin")?);
     if options.posts {
-        return posts::run(&Side::both(&folder)?, &folder);
+        return posts::run(&Side::both("release", &folder)?, &folder);
     }
     if options.names {
-        return script("names.py", &Side::both(&folder)?, &folder, &[]);
+        return script("names.py", &Side::both("dev", &folder)?, &folder, &[]);
     }
     if options.attached {
         return attached(&folder);
     }
     if options.show {
         let picture = tools::workspace().join("docs/jupyterhub.png");
-        let ours = [Side::ours(&folder)?];
+        let ours = [Side::ours("dev", &folder)?];
         return script("show.py", &ours, &folder, &[picture.into_os_string()]);
     }
     let mut sides: Vec<Side> = match (options.ours, options.real) {
-        (true, _) => vec![Side::ours(&folder)?],
+        (true, _) => vec![Side::ours("dev", &folder)?],
         (_, true) => vec![Side::real(&folder)?],
-        _ => Side::both(&folder)?.into(),
+        _ => Side::both("dev", &folder)?.into(),
     };
     sides[0].has_class = options.class;
     suites::run(&sides, options.only.as_deref(), &folder)
@@ -92,7 +92,7 @@ fn run(options: &Options) -> Result {
 fn attached(folder: &Folder) -> Result {
     tools::ETCD.get()?;
     let etcd = Cluster::start(&tools::ETCD.path());
-    let ours = Side::ours(folder)?;
+    let ours = Side::ours("dev", folder)?;
     for store in ["push".to_string(), format!("etcd:{}", etcd.url())] {
         let ours = std::slice::from_ref(&ours);
         script("attached.py", ours, folder, &[store.into()])?;
@@ -111,13 +111,13 @@ struct Side {
 }
 
 impl Side {
-    fn both(folder: &Folder) -> Result<[Self; 2]> {
-        Ok([Self::ours(folder)?, Self::real(folder)?])
+    fn both(profile: &str, folder: &Folder) -> Result<[Self; 2]> {
+        Ok([Self::ours(profile, folder)?, Self::real(folder)?])
     }
 
     /// Our binary under the other one's name.
-    fn ours(folder: &Folder) -> Result<Self> {
-        let binary = build()?;
+    fn ours(profile: &str, folder: &Folder) -> Result<Self> {
+        let binary = build(profile)?;
         Self::new("traefik-router", &[CHP, "traefik-router"], &binary, folder)
     }
 
@@ -180,8 +180,9 @@ impl Drop for Leftovers {
     }
 }
 
-fn build() -> Result<PathBuf> {
-    let options = ["build", "--all-features"];
+/// Our program, as this profile of cargo builds it.
+fn build(profile: &str) -> Result<PathBuf> {
+    let options = ["build", "--all-features", "--profile", profile];
     let status = tools::cargo()
         .args(options)
         .args(["--bin", "traefik-router"])
@@ -194,7 +195,8 @@ fn build() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().and_then(Path::parent);
     let target = target.ok_or("this program is not in a target folder")?;
-    Ok(target.join("debug/traefik-router"))
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target.join(folder).join("traefik-router"))
 }
 
 /// Runs a script with JupyterHub's Python on each side in turn: it speaks for itself.

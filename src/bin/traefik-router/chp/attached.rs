@@ -7,12 +7,11 @@ use traefik_router::{Backend as _, ErrorKind, Result, Route, Router};
 
 use super::activity::Counters;
 use super::config::{Attached, Known, TRANSPORT, shared_service_config};
+use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
 
 /// How often to try while Traefik or the store does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// Where the API's entrypoint has Traefik's metrics.
-const METRICS: &str = "/metrics";
 /// The first versions with `statusRewrites` and with `errorRequestHeaders`.
 const REWRITES: [u32; 3] = [3, 4, 0];
 const WITHHOLDING: [u32; 3] = [3, 6, 15];
@@ -29,8 +28,9 @@ pub(super) fn attach(
 ) -> std::result::Result<(Router, Vec<Counters>), String> {
     let apis = resolved.apis().map_err(|error| error.to_string())?;
     let mut is_waiting = false;
-    let router = loop {
-        match try_attach(options, resolved, &apis) {
+    let (router, versions) = loop {
+        let versions = versions(&apis);
+        match try_attach(options, resolved, &versions) {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 if !is_waiting {
                     log::warn!("{error}; this is tried again until it works");
@@ -39,9 +39,10 @@ pub(super) fn attach(
                 std::thread::sleep(TRY_AGAIN);
             }
             Err(error) => return Err(error.to_string()),
-            Ok(attached) => break attached?,
+            Ok(attached) => break (attached?, versions),
         }
     };
+    warn_of_older(options, &versions);
     let applied = router.apply(default.into_iter().map(Into::into));
     applied.map_err(|error| error.to_string())?;
     let counters = apis.into_iter().map(|api| Counters::new(api, METRICS));
@@ -52,7 +53,7 @@ pub(super) fn attach(
 fn try_attach(
     options: &ChpOptions,
     resolved: &Resolved,
-    apis: &[Api],
+    versions: &[(String, String)],
 ) -> Result<std::result::Result<Router, String>> {
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
@@ -60,7 +61,7 @@ fn try_attach(
     let config = stored.map_or(Ok(()), |stored| {
         shared_service_config(options, &stored.service, TRANSPORT)
     });
-    let config = config.and_then(|()| Attached::new(options, known(options, apis)));
+    let config = config.and_then(|()| Attached::new(options, known(versions)));
     let config = match config {
         Ok(config) => config,
         Err(error) => return Ok(Err(error)),
@@ -68,6 +69,7 @@ fn try_attach(
     let mut builder = resolved
         .builder()?
         .enable_setup_dynamic_config(true)
+        .metrics_router(true)
         .extra_dynamic_config(config.dynamic_config)
         .entrypoint_middleware(config.middleware);
     if !is_shared {
@@ -76,28 +78,34 @@ fn try_attach(
     builder.attach().map(Ok)
 }
 
-/// What all of the Traefiks know that answer.
-fn known(options: &ChpOptions, apis: &[Api]) -> Known {
-    let versions = apis.iter().filter_map(|api| {
-        let version = api.version().ok()?.version;
-        Some((api.url(), version))
-    });
-    let versions: Vec<_> = versions.collect();
-    let all_have = |first: [u32; 3], what: &str| {
-        let older = |(_, version): &&(&str, String)| !is_since(version, first);
-        let older = versions.iter().find(older);
-        if let Some((url, version)) = older {
-            let [major, minor, patch] = first;
+/// The URL and the version of each Traefik that answers.
+fn versions(apis: &[Api]) -> Vec<(String, String)> {
+    let version = |api: &Api| Some((api.url().into(), api.version().ok()?.version));
+    apis.iter().filter_map(version).collect()
+}
+
+/// What all of these know.
+fn known(versions: &[(String, String)]) -> Known {
+    let all_since = |first| versions.iter().all(|(_, version)| is_since(version, first));
+    Known {
+        rewrites: all_since(REWRITES),
+        withholding: all_since(WITHHOLDING),
+    }
+}
+
+fn warn_of_older(options: &ChpOptions, versions: &[(String, String)]) {
+    let pages = options.error_target.as_ref().map(|_| WITHHOLDING);
+    for (first, what) in [
+        (Some(REWRITES), "there is no health check"),
+        (pages, "error pages are Traefik's own"),
+    ] {
+        let is_older = |version: &str| first.is_some_and(|first| !is_since(version, first));
+        let older = versions.iter().find(|(_, version)| is_older(version));
+        if let (Some((url, version)), Some([major, minor, patch])) = (older, first) {
             log::warn!(
                 "{what}: Traefik at {url} is {version}, and {major}.{minor}.{patch} is needed"
             );
         }
-        older.is_none()
-    };
-    Known {
-        rewrites: all_have(REWRITES, "there is no health check"),
-        withholding: options.error_target.is_none()
-            || all_have(WITHHOLDING, "error pages are Traefik's own"),
     }
 }
 

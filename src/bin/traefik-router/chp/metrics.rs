@@ -21,6 +21,8 @@ pub(super) struct Metrics {
     stored: Mutex<Histogram>,
     loaded: Mutex<Histogram>,
     served: Mutex<Histogram>,
+    /// Each change counts its share of its commit.
+    commits: Mutex<f64>,
     restarts: AtomicU64,
 }
 
@@ -54,6 +56,9 @@ impl Metrics {
                 let mut histogram = unpoisoned(histogram.lock());
                 histogram.observe(took);
             }
+        }
+        if applied.callers > 0 {
+            *unpoisoned(self.commits.lock()) += 1.0 / applied.callers as f64;
         }
     }
 
@@ -93,6 +98,12 @@ impl Metrics {
             let histogram = unpoisoned(histogram.lock()).clone();
             line(histogram.render(stage).trim_end());
         }
+        line(
+            "# HELP traefik_router_chp_commits_total Commits; changes that come together share one.",
+        );
+        line("# TYPE traefik_router_chp_commits_total counter");
+        let commits = unpoisoned(self.commits.lock()).round();
+        line(&format!("traefik_router_chp_commits_total {commits}"));
         line("# HELP traefik_router_chp_traefik_restarts_total Times that Traefik had ended.");
         line("# TYPE traefik_router_chp_traefik_restarts_total counter");
         let restarts = self.restarts.load(Ordering::Relaxed);
@@ -147,19 +158,23 @@ mod tests {
         applied.stored_after = Duration::from_millis(3);
         applied.loaded_after = Some(Duration::from_millis(40));
         applied.served_after = Some(Duration::from_secs(20));
-        metrics.applied(&applied);
+        applied.callers = 3;
+        for _ in 0..3 {
+            metrics.applied(&applied);
+        }
         let text = metrics.render(Some(7));
         for line in [
             "traefik_router_chp_api_requests_total{method=\"POST\",code=\"201\"} 2",
             "traefik_router_chp_api_requests_total{method=\"other\",code=\"405\"} 1",
             "traefik_router_chp_routes 7",
             "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.0025\"} 0",
-            "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.005\"} 1",
+            "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.005\"} 3",
             "traefik_router_chp_change_seconds_bucket{stage=\"served\",le=\"10\"} 0",
-            "traefik_router_chp_change_seconds_bucket{stage=\"served\",le=\"+Inf\"} 1",
-            "traefik_router_chp_change_seconds_sum{stage=\"served\"} 20",
-            "traefik_router_chp_change_seconds_count{stage=\"stored\"} 1",
-            "traefik_router_chp_change_seconds_count{stage=\"loaded\"} 1",
+            "traefik_router_chp_change_seconds_bucket{stage=\"served\",le=\"+Inf\"} 3",
+            "traefik_router_chp_change_seconds_sum{stage=\"served\"} 60",
+            "traefik_router_chp_change_seconds_count{stage=\"stored\"} 3",
+            "traefik_router_chp_change_seconds_count{stage=\"loaded\"} 3",
+            "traefik_router_chp_commits_total 1",
             "traefik_router_chp_traefik_restarts_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -122,12 +122,12 @@ fn for_chp(resolved: &Resolved) -> Result<Vec<Finding>, Failure> {
     let name = name.unwrap_or_else(|| settings.entrypoint_or_default());
     let mut findings = Vec::new();
     for api in resolved.apis()? {
-        let (Ok(entrypoints), Ok(overview)) = (api.entrypoints(), api.overview()) else {
+        let Ok(entrypoints) = api.entrypoints() else {
             continue;
         };
         let ours = entrypoints.iter().find(|one| one.name == name);
-        let checked = ours.map(|ours| needs::check(api.url(), ours, &overview));
-        findings.extend(checked.into_iter().flatten());
+        let checked = ours.map(|ours| needs::check(&api, ours));
+        findings.extend(checked.transpose()?.into_iter().flatten());
     }
     Ok(findings)
 }
