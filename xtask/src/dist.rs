@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use kit::terminal::{green, println};
+use kit::terminal::{dim, green, println};
 use kit::tools::{TRAEFIK, cargo, workspace};
 use kit::{Connection, Folder, Process, Server, ports};
 
@@ -48,11 +48,9 @@ pub(crate) fn run(options: &Options) -> Result {
         Command::new(unpacked).env(TRAEFIK.variable, &traefik),
         &folder,
     )?;
-    serves(
-        "the container's files",
-        &mut contained(&program, &folder)?,
-        &folder,
-    )?;
+    let image = image(&program, &folder)?;
+    serves("the container", &mut contained(&image), &folder)?;
+    check_units(&image, &folder)?;
     if let Some(package) = package {
         let built = built(&package, &folder)?;
         serves(
@@ -199,6 +197,10 @@ fn built(package: &Path, folder: &Folder) -> Result<PathBuf> {
             .arg(&source),
     )?;
     let source = files_in(&source)?.pop().ok_or("the package is empty")?;
+    // It lies in the folder of our workspace, and is none of its members.
+    let manifest = source.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)? + "\n[workspace]\n";
+    fs::write(manifest, text)?;
     let mut install = cargo();
     install
         .args([
@@ -219,18 +221,46 @@ fn built(package: &Path, folder: &Folder) -> Result<PathBuf> {
     Ok(home.join("bin/traefik-router"))
 }
 
-/// The program as it runs in the container.
-fn contained(program: &Path, folder: &Folder) -> Result<Command> {
-    let scripts = workspace().join("packaging/container");
+/// The files of the container's image.
+fn image(program: &Path, folder: &Folder) -> Result<PathBuf> {
     let image = folder.sub("image")?;
-    check(
-        Command::new(scripts.join("build"))
-            .arg(&image)
-            .env("PROGRAM", program),
-    )?;
-    let mut run = Command::new(scripts.join("check"));
+    let mut build = Command::new(packaging("container/build"));
+    check(build.arg(&image).env("PROGRAM", program))?;
+    Ok(image)
+}
+
+/// The program as it runs in the container.
+fn contained(image: &Path) -> Command {
+    let mut run = Command::new(packaging("container/check"));
     run.arg(image).arg("traefik-router");
-    Ok(run)
+    run
+}
+
+/// Has systemd read the units, for the programs of the image.
+fn check_units(image: &Path, folder: &Folder) -> Result {
+    let analyze = || Command::new("systemd-analyze");
+    if output_of(analyze().arg("--version")).is_none() {
+        println!("{}", dim("systemd is not here: its units are not checked"));
+        return Ok(());
+    }
+    let programs = format!("{}/", image.join("usr/local/bin").display());
+    let mut verify = analyze();
+    verify.arg("verify");
+    for unit in files_in(&packaging("systemd"))? {
+        let text = fs::read_to_string(&unit)?.replace("/usr/local/bin/", &programs);
+        let copy = folder
+            .sub("units")?
+            .join(unit.file_name().unwrap_or_default());
+        fs::write(&copy, text)?;
+        verify.arg(copy);
+    }
+    check(&mut verify)?;
+    println!("{} systemd accepts the units", green("ok"));
+    Ok(())
+}
+
+fn packaging(path: &str) -> PathBuf {
+    workspace().join("packaging").join(path)
 }
 
 /// Starts `chp` with nothing in its environment, and has a request go through a route that it is given.
