@@ -231,6 +231,58 @@ fn configuration_file_names_the_store() {
     });
 }
 
+/// The dynamic configuration of the proxy's Traefik alone.
+fn private_file(proxy: &Proxy) -> String {
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", proxy.traefik())).unwrap();
+    let mut parts = command.split('\0');
+    let static_config = parts.find_map(|part| part.strip_prefix("--configFile="));
+    let private = static_config
+        .unwrap()
+        .replace("traefik.toml", "traefik.private.toml");
+    std::fs::read_to_string(private).unwrap()
+}
+
+/// Traefik would prefer a made-up certificate to the one that it is to get from elsewhere.
+#[test]
+fn generated_certificate_has_no_rival() {
+    let private = private_file(&Proxy::start(&[]));
+    assert!(private.contains("defaultCertificate"), "{private}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dynamic.yaml");
+    let generated = json!({"resolver": "none", "domain": {"main": "hub.example"}});
+    let store = json!({"tls": {"stores": {"default": {"defaultGeneratedCert": generated}}}});
+    std::fs::write(&file, store.to_string()).unwrap();
+    let proxy = Proxy::start(&["--extra-dynamic-config", file.to_str().unwrap()]);
+    let private = private_file(&proxy);
+    assert!(private.contains("defaultGeneratedCert"), "{private}");
+    assert!(!private.contains("defaultCertificate"), "{private}");
+}
+
+#[test]
+fn variables_reach_traefik() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, env) = (folder.path().join("mine.toml"), folder.path().join("env"));
+    std::fs::write(&file, "entrypoint = \"web\"\ntraefik-env-file = \"env\"\n").unwrap();
+    std::fs::write(&env, "# for Traefik\n\nDNS_TOKEN=a=b \n").unwrap();
+    let (proxy, echo) = (
+        Proxy::start(&["--config", file.to_str().unwrap()]),
+        Echo::start(),
+    );
+    proxy.add("/x", &echo.url());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
+    let environment = std::fs::read(format!("/proc/{}/environ", proxy.traefik())).unwrap();
+    let mut variables = environment.split(|byte| *byte == 0);
+    assert!(variables.any(|variable| variable == b"DNS_TOKEN=a=b "));
+
+    std::fs::write(&env, "DNS_TOKEN\n").unwrap();
+    let mut command = ours();
+    command.arg("chp");
+    let mut proxy = Proxy::spawn(command, &["--config", file.to_str().unwrap()]);
+    assert!(!proxy.wait_for_end().success());
+    let says = "env: line 1: give NAME=VALUE";
+    eventually(says, || proxy.log().contains(says));
+}
+
 #[test]
 fn old_traefik_brings_advice() {
     let mut command = ours();

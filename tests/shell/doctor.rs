@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use kit::eventually;
 use kit::tools::TRAEFIK;
 use traefik_router::Router;
 
-use crate::support::{Place, finds, on};
+use crate::support::{Place, Said, finds, on};
 
 #[test]
 fn good_setup_has_no_problem() {
@@ -143,6 +145,35 @@ fn endless_program_is_not_awaited() {
     finds(&run("exec sleep 60"), "traefik", "warning", "does not end");
     let said = run("sleep 5 & echo 'Version: 3.1.4'");
     finds(&said, "traefik", "ok", "Traefik 3.1.4");
+}
+
+/// As in a Python environment, which need not be on PATH.
+#[test]
+fn traefik_beside_program_is_found() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = folder.path().join("traefik-router");
+    fs::hard_link(env!("CARGO_BIN_EXE_traefik-router"), &program).unwrap();
+    std::os::unix::fs::symlink(TRAEFIK.path(), folder.path().join("traefik")).unwrap();
+    let doctor = |path: &Path| {
+        let mut command = Command::new(&program);
+        command.args("doctor --json --backend toml:r.toml".split(' '));
+        command.current_dir(folder.path());
+        command.env_remove("TRAEFIK_BIN").env("PATH", path);
+        Said::of(&command.output().unwrap())
+    };
+    finds(&doctor(Path::new("")), "traefik", "ok", "is installed");
+    // It comes before another one on PATH.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    std::os::unix::fs::symlink("/bin/true", other.join("traefik")).unwrap();
+    finds(&doctor(&other), "traefik", "ok", "is installed");
+    fs::remove_file(folder.path().join("traefik")).unwrap();
+    finds(
+        &doctor(&other),
+        "traefik",
+        "warning",
+        "does not answer as Traefik",
+    );
 }
 
 #[test]

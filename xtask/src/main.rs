@@ -7,7 +7,9 @@
 )]
 
 mod deny;
+mod dist;
 mod fuzz;
+mod python;
 mod suite;
 mod tools;
 
@@ -49,6 +51,8 @@ enum Subcommands {
     Jupyterhub(ProgramOptions),
     /// Change routes for half an hour among faults, while requests go through other routes
     Soak(ProgramOptions),
+    Python(python::Options),
+    Dist(dist::Options),
     Tools(tools::Options),
 }
 
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
             run(&["--package", "jupyterhub-suite"], &program.options)
         }
         Subcommands::Soak(program) => run(&["--package", "soak"], &program.options),
+        Subcommands::Dist(options) => dist::run(&options),
+        Subcommands::Python(options) => python::run(&options),
         Subcommands::Tools(options) => tools::run(&options),
     })
 }

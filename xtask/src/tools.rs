@@ -1,7 +1,7 @@
 //! `cargo xtask tools`: gets the programs that other commands run. Versions and checksums are pinned in
 //! `xtask/tools/`; etcd 3.4 and wrk come from Debian's signed packages.
 
-mod fetch;
+pub(crate) mod fetch;
 mod hub;
 mod programs;
 
@@ -15,14 +15,17 @@ use kit::tools::{
 };
 
 use self::fetch::output_of;
-use self::hub::{configurable_http_proxy, jupyterhub, peer};
+pub(crate) use self::hub::jupyterhub;
+use self::hub::{configurable_http_proxy, peer};
 use self::programs::wrk;
-pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, traefik, traefik_3_5};
+pub(crate) use self::programs::{
+    cargo_deny, etcd_3_4, etcd_3_5, maturin, traefik, traefik_3_5, zig,
+};
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
 
-const TOOLS: [(&str, Get); 9] = [
+const TOOLS: [(&str, Get); 11] = [
     (TRAEFIK.tool, traefik),
     (TRAEFIK_3_5.tool, traefik_3_5),
     (ETCD_3_4.tool, etcd_3_4),
@@ -32,6 +35,8 @@ const TOOLS: [(&str, Get); 9] = [
     (JUPYTERHUB.tool, jupyterhub),
     (PEER.tool, peer),
     ("cargo-deny", cargo_deny),
+    ("maturin", maturin),
+    ("zig", zig),
 ];
 
 /// Put programs into target/tools, unless they are there

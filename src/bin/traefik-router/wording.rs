@@ -33,6 +33,8 @@ const CHP: Table = &[
         "client_pem",
         "--etcd-cert-file and --etcd-key-file, for Traefik --api-cert-file and --api-key-file",
     ),
+    ("extra_dynamic_config", "--extra-dynamic-config"),
+    ("extra_static_config", "--extra-static-config"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
     (
@@ -80,17 +82,17 @@ mod tests {
     use super::*;
 
     /// Settings that only programs choose.
-    const OF_PROGRAMS: [&str; 9] = [
+    const OF_PROGRAMS: [&str; 7] = [
         "bcrypt_cost",
-        "extra_dynamic_config",
         "extra_service_config",
-        "extra_static_config",
         "initial_routes",
         "replace_api_router",
         "replace_pushed_table",
         "static_config_file",
         "traefik_api_hashed_password",
     ];
+    /// Settings that only `chp` has options for.
+    const NOT_IN_SHELL: [&str; 2] = ["extra_dynamic_config", "extra_static_config"];
     /// Settings that `chp` chooses itself.
     const OF_CHP: [&str; 3] = [
         "check_route_timeout",
@@ -126,7 +128,7 @@ mod tests {
             &mut found,
         );
         assert!(found.contains("traefik_bin"), "{found:?}");
-        for (table, chosen) in [(SHELL, &[][..]), (CHP, &OF_CHP)] {
+        for (table, chosen) in [(SHELL, &NOT_IN_SHELL[..]), (CHP, &OF_CHP)] {
             let mut unknown = found.clone();
             let options = table.iter().map(|(setting, _)| setting);
             for setting in options.chain(chosen).chain(&OF_PROGRAMS) {

@@ -49,9 +49,10 @@ class Hub:
 
 
 @contextmanager
-def jupyterhub(more):
-    """Runs it in the current folder, with more lines of configuration."""
-    public, hub, api = free_ports(3)
+def jupyterhub(more, public=None):
+    """Runs it in the current folder, with more lines of configuration; `public` is its port for users."""
+    free, hub, api = free_ports(3)
+    public = public or free
     folder = Path.cwd()
     config = CONFIG.format(public=public, hub=hub, api=api, folder=folder, token=TOKEN)
     Path("jupyterhub_config.py").write_text(config + more)

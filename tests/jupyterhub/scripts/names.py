@@ -7,35 +7,14 @@ from urllib.parse import quote
 
 from hub import jupyterhub, wait_for
 
-# Says which server it is.
-SERVER = """
-import os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlparse
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        prefix = os.environ["JUPYTERHUB_SERVICE_PREFIX"].encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(prefix)))
-        self.end_headers()
-        self.wfile.write(prefix)
-
-    def log_message(self, *_):
-        pass
-
-port = urlparse(os.environ["JUPYTERHUB_SERVICE_URL"]).port
-ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
-"""
-
 NAMES = [f"x{one}y" for one in "!#$%&'()*+,:;=?@[]~` "] + ["xüy", "x秀y", "x%40y", "x%2fy"]
 # JupyterHub lets no user name have a slash, and a server's name be letters, digits and hyphens.
 NAMED = ["x#y", "x@y", "x y", "x;y", "xüy"]
 
 
 def main():
-    Path("server.py").write_text(SERVER)
-    with jupyterhub(f"c.Spawner.cmd = [{sys.executable!r}, {str(Path('server.py').resolve())!r}]") as hub:
+    server = str(Path(__file__).with_name("server.py"))
+    with jupyterhub(f"c.Spawner.cmd = [{sys.executable!r}, {server!r}]") as hub:
         paths = [start(hub, name, "") for name in NAMES]
         paths += [start(hub, name, "lab") for name in NAMED]
         missed = [

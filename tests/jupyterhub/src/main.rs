@@ -48,6 +48,9 @@ struct Options {
     /// Run the tests with configurable-http-proxy alone
     #[arg(long, conflicts_with_all = ["ours", "what"])]
     real: bool,
+    /// Run the tests with the proxy class of the Python package for JupyterHub's own
+    #[arg(long, conflicts_with_all = ["real", "what"])]
+    class: bool,
     /// Run the tests that this pattern matches, as pytest -k has it
     #[arg(long, value_name = "PATTERN", conflicts_with = "what")]
     only: Option<String>,
@@ -76,11 +79,12 @@ fn run(options: &Options) -> Result {
         let ours = [Side::ours("dev", &folder)?];
         return script("show.py", &ours, &folder, &[picture.into_os_string()]);
     }
-    let sides: Vec<Side> = match (options.ours, options.real) {
+    let mut sides: Vec<Side> = match (options.ours, options.real) {
         (true, _) => vec![Side::ours("dev", &folder)?],
         (_, true) => vec![Side::real(&folder)?],
         _ => Side::both("dev", &folder)?.into(),
     };
+    sides[0].has_class = options.class;
     suites::run(&sides, options.only.as_deref(), &folder)
 }
 
@@ -102,6 +106,8 @@ struct Side {
     python: PathBuf,
     path: OsString,
     traefik: PathBuf,
+    /// Whether JupyterHub uses the class of our Python package.
+    has_class: bool,
 }
 
 impl Side {
@@ -136,6 +142,7 @@ impl Side {
             python,
             path: std::env::join_paths(path)?,
             traefik: tools::TRAEFIK.find()?,
+            has_class: false,
         })
     }
 
@@ -216,6 +223,7 @@ fn write_scripts(folder: &Path) -> Result {
         ("hub.py", include_str!("../scripts/hub.py")),
         ("attached.py", include_str!("../scripts/attached.py")),
         ("names.py", include_str!("../scripts/names.py")),
+        ("server.py", include_str!("../scripts/server.py")),
         ("show.py", include_str!("../scripts/show.py")),
         ("outcomes.py", include_str!("../scripts/outcomes.py")),
         ("pytest.ini", include_str!("../scripts/pytest.ini")),

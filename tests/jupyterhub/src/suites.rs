@@ -99,6 +99,11 @@ fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes
                 pytest.env("JUPYTERHUB_TEST_SUBDOMAIN_HOST", host);
             }
         }
+        if side.has_class {
+            let package = tools::workspace().join("packaging/python/src");
+            pytest.env("PYTHONPATH", package);
+            pytest.env("TESTED_PROXY_CLASS", "traefik_router.TraefikProxy");
+        }
         if let Some(pattern) = only {
             pytest.args(["-k", pattern]);
         }

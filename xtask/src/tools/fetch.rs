@@ -13,7 +13,7 @@ use kit::tools::folder;
 use crate::Result;
 
 /// A file of `xtask/tools`, which pins versions and checksums.
-pub(super) fn pins(file: &str) -> PathBuf {
+pub(crate) fn pins(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tools")
         .join(file)
@@ -72,7 +72,7 @@ pub(super) fn put(from: &Path, to: &Path) -> Result {
         .map_err(|error| format!("can't write {}: {error}", to.display()).into())
 }
 
-pub(super) fn executable(file: &Path) -> Result<PathBuf> {
+pub(crate) fn executable(file: &Path) -> Result<PathBuf> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -118,7 +118,7 @@ pub(super) fn quiet_pip<'a>(python: &'a mut Command, command: &str) -> &'a mut C
     python.args(["-m", "pip", command]).args(quiet)
 }
 
-pub(super) fn needs_pip(error: impl std::fmt::Display) -> String {
+pub(crate) fn needs_pip(error: impl std::fmt::Display) -> String {
     format!(
         "{error}\nPython 3 with pip is needed; on Debian: apt-get install python3-pip, or \
          python3-venv"
@@ -165,7 +165,7 @@ fn apt_download(packages: &[&str], to: &Path) -> Result {
     download()
 }
 
-pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     Ok(entries
         .map(|entry| Ok(entry?.path()))
@@ -173,7 +173,7 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// What a program prints, if it runs well.
-pub(super) fn output_of(command: &mut Command) -> Option<String> {
+pub(crate) fn output_of(command: &mut Command) -> Option<String> {
     let output = command
         .output()
         .ok()
@@ -181,7 +181,7 @@ pub(super) fn output_of(command: &mut Command) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().into())
 }
 
-pub(super) fn check(command: &mut Command) -> Result {
+pub(crate) fn check(command: &mut Command) -> Result {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()

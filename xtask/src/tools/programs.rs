@@ -1,4 +1,4 @@
-//! Traefik, etcd, the load generator wrk, and cargo-deny.
+//! Traefik, etcd, the load generator wrk, cargo-deny, and what makes wheels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -149,4 +149,42 @@ pub(crate) fn cargo_deny() -> Result<Tool> {
 
 fn cargo_deny_version(program: &Path) -> Option<String> {
     version(Command::new(program).arg("--version"), "cargo-deny ")
+}
+
+/// maturin, which makes wheels.
+pub(crate) fn maturin() -> Result<Tool> {
+    let pinned = "1.16.0";
+    let path = folder().join("maturin");
+    Tool::pinned(path, maturin_version, pinned, |installed| {
+        fetch(&format!("maturin {pinned} from PyPI"), |scratch| {
+            let wheel = download("maturin.txt", scratch)?;
+            let program = format!("maturin-{pinned}.data/scripts/maturin");
+            put(&wheel.join(program), installed)
+        })
+    })
+}
+
+fn maturin_version(program: &Path) -> Option<String> {
+    version(Command::new(program).arg("--version"), "maturin ")
+}
+
+/// zig, by which maturin links programs for an old glibc; with its libraries beside it.
+pub(crate) fn zig() -> Result<Tool> {
+    let pinned = "0.17.0";
+    let home = folder().join("zig");
+    Tool::pinned(home.join("zig"), zig_version, pinned, |installed| {
+        fetch(&format!("zig {pinned} from PyPI"), |scratch| {
+            let unpacked = download("zig.txt", scratch)?.join("ziglang");
+            executable(&unpacked.join("zig"))?;
+            if home.exists() {
+                fs::remove_dir_all(&home)?;
+            }
+            fs::rename(unpacked, &home)
+                .map_err(|error| format!("can't write {}: {error}", installed.display()).into())
+        })
+    })
+}
+
+fn zig_version(program: &Path) -> Option<String> {
+    version(Command::new(program).arg("version"), "")
 }

@@ -39,7 +39,7 @@ pub(super) struct Place<'a> {
     /// Where our pages are, and the secret to ask for them with.
     pub(super) pages: SocketAddr,
     pub(super) secret: &'a str,
-    /// The entrypoint that the table is served on, where there is one already.
+    /// The entrypoint that the table is served on, where it is named or stored already.
     pub(super) entrypoint: Option<&'a str>,
     /// The entrypoint of Traefik's API, on which only we ask for its metrics.
     pub(super) api_entrypoint: &'a str,
@@ -101,6 +101,15 @@ impl Config {
             if let Some(extra) = extra {
                 lay_over(ours, extra);
             }
+        }
+        let store = dynamic_config.pointer_mut("/tls/stores/default");
+        let generated = |store: &&mut Value| store["defaultGeneratedCert"].is_object();
+        if let Some(store) = store
+            .filter(|_| options.ssl_key.is_none())
+            .filter(generated)
+        {
+            // Traefik would prefer the one that we make up.
+            store["defaultCertificate"] = Value::Null;
         }
         Ok(Self {
             public_url: format!("{scheme}://{host}:{port}"),

@@ -40,7 +40,7 @@ const TRIES: usize = 6;
 const TRIES_WITHIN: Duration = Duration::from_secs(60);
 /// How often to look whether the certificate was renewed.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
-const API_ENTRYPOINT: &str = "auth_api";
+const API_ENTRYPOINT: &str = "chp_api";
 
 /// What the program waits for.
 pub(super) enum Event {
@@ -292,13 +292,15 @@ fn start_traefik(
     if let Some(stored) = stored.as_ref().filter(|_| shared) {
         shared_service_config(options, &stored.service, &started_transport())?;
     }
+    let named = resolved.settings.entrypoint.as_deref();
+    let stored = stored.map(|stored| stored.entrypoint);
     let config = Config::new(
         options,
         &Place {
             listen: (&local.public.0, local.public.1),
             pages: local.pages_at,
             secret: &pages.secret,
-            entrypoint: stored.map(|stored| stored.entrypoint).as_deref(),
+            entrypoint: named.or(stored.as_deref()),
             api_entrypoint: API_ENTRYPOINT,
         },
     )?;
@@ -316,6 +318,9 @@ fn start_traefik(
             "ERROR"
         })
         .stop_timeout(GRACE);
+    if let Some(name) = named {
+        builder = builder.traefik_entrypoint(name);
+    }
     if !shared {
         builder = builder.extra_service_config(config.service_config);
     }

@@ -227,14 +227,16 @@ const OF_STARTED: [&str; 12] = [
     "error-path",
 ];
 /// Options that are refused where Traefiks are those of others, and why.
-const NOT_ATTACHED: [(&str, &str); 6] = [
+const NOT_ATTACHED: [(&str, &str); 7] = [
     ("keep-routes", "the routes are always kept"),
     ("replace-served-routes", "the routes are always kept"),
-    ("traefik-bin", "no Traefik is started"),
-    ("extra-static-config", "no Traefik is started"),
+    ("traefik-bin", NOT_STARTED),
+    ("traefik-env-file", NOT_STARTED),
+    ("extra-static-config", NOT_STARTED),
     ("client-ssl-key", NO_KEY),
     ("client-ssl-cert", NO_KEY),
 ];
+const NOT_STARTED: &str = "no Traefik is started";
 const NO_KEY: &str =
     "the private key would be stored with the routes, for Traefiks elsewhere to read";
 const NO_REWRITE: &str = "Traefik does not rewrite Location headers";

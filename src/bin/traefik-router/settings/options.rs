@@ -13,12 +13,11 @@ const STARTED: &str = "A Traefik that is started";
 
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
-                     etcd_key_file traefik_prefix";
-const API: &str =
-    "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
+                     etcd_key_file etcd_insecure traefik_prefix";
+const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 const SERVING: &str = "quorum timeout";
 /// What `chp` takes only where it attaches.
-const ATTACHED: &str = "quorum entrypoint public_url";
+const ATTACHED: &str = "quorum public_url";
 
 /// A command of each kind, by the options that it takes.
 const COMMANDS: [&str; 8] = [
@@ -56,7 +55,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
             STORE,
             API,
             ATTACHED,
-            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin",
+            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint traefik_env_file",
         ],
         _ => &[],
     }
@@ -169,6 +168,9 @@ pub(crate) struct Settings {
     /// The private key for it, in PEM.
     #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_cert_file", hide_short_help = true)]
     pub(crate) etcd_key_file: Option<PathBuf>,
+    /// Do not check etcd's certificate.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ETCD, hide_short_help = true)]
+    pub(crate) etcd_insecure: Option<bool>,
     /// Below which keys Traefik looks. Defaults to /traefik/.
     #[arg(long, value_name = "PREFIX", help_heading = ETCD, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
@@ -202,6 +204,9 @@ pub(crate) struct Settings {
     /// The private key for it, in PEM.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires_all = ["api_url", "api_cert_file"], hide_short_help = true)]
     pub(crate) api_key_file: Option<PathBuf>,
+    /// Do not check the certificate of the API.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK, hide_short_help = true)]
+    pub(crate) api_insecure: Option<bool>,
     /// The entrypoint that routes are served on. All routes of a store are served on one: another
     /// name moves them all. Defaults to the stored one, else to http or https as the public URL
     /// begins.
@@ -211,7 +216,7 @@ pub(crate) struct Settings {
     /// the whole table. Defaults to what is stored.
     #[arg(long, value_name = "WHEN", value_parser = nested, help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) nested_routers: Option<Nested>,
-    /// The program. Defaults to $TRAEFIK_BIN, then to traefik on PATH.
+    /// The program. Defaults to $TRAEFIK_BIN, then to traefik beside this program, then to traefik on PATH.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) traefik_bin: Option<PathBuf>,
 
@@ -240,6 +245,9 @@ pub(crate) struct Settings {
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
     #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
+    /// A file with environment variables for Traefik, one NAME=VALUE a line. They may be secret.
+    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
+    pub(crate) traefik_env_file: Option<PathBuf>,
 }
 
 impl Settings {

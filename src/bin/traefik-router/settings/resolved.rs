@@ -17,6 +17,8 @@ pub(crate) struct Resolved {
     pub(crate) store: Store,
     api_password: Option<String>,
     api_tls: Tls,
+    /// Environment variables for a Traefik that is started.
+    traefik_env: Vec<(String, String)>,
     /// The files that passwords were read from, and those with private keys.
     pub(crate) secret_files: Vec<PathBuf>,
 }
@@ -40,12 +42,20 @@ impl Settings {
             &self.api_password_file,
             &self.etcd_key_file,
             &self.api_key_file,
+            &self.traefik_env_file,
         ];
         Ok(Resolved {
             json: self.json.unwrap_or_default(),
             store: self.store(default)?,
             api_password,
-            api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?,
+            api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?
+                .danger_skip_validation(self.api_insecure.unwrap_or_default()),
+            traefik_env: (self
+                .traefik_env_file
+                .as_deref()
+                .map(variables)
+                .transpose()?)
+            .unwrap_or_default(),
             secret_files: files.into_iter().flatten().cloned().collect(),
             settings: self,
         })
@@ -76,7 +86,8 @@ impl Settings {
             &self.etcd_ca_file,
             &self.etcd_cert_file,
             &self.etcd_key_file,
-        )?;
+        )?
+        .danger_skip_validation(self.etcd_insecure.unwrap_or_default());
         store.traefik_prefix.clone_from(&self.traefik_prefix);
         store.jupyterhub_prefix.clone_from(&self.jupyterhub_prefix);
         store.lock_timeout = self.lock_timeout;
@@ -105,7 +116,10 @@ impl Resolved {
     pub(crate) fn router(&self, backend: Box<dyn Backend>) -> Builder {
         let nested = self.settings.nested_routers;
         let to = with(Router::builder(backend), nested, Builder::nested_routers);
-        with(to, self.settings.traefik_bin.as_ref(), Builder::traefik_bin)
+        let bin = self.settings.traefik_bin.clone().or_else(traefik_beside);
+        let to = with(to, bin, Builder::traefik_bin);
+        let variables = self.traefik_env.iter();
+        variables.fold(to, |to, (name, value)| to.traefik_env(name, value))
     }
 
     /// A builder for Traefiks that run already.
@@ -145,6 +159,13 @@ impl Resolved {
     }
 }
 
+/// The file `traefik` in the folder of this program: a Python environment has both in one folder, which need
+/// not be on PATH.
+fn traefik_beside() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?.with_file_name("traefik");
+    program.is_file().then_some(program)
+}
+
 fn with<T>(builder: Builder, value: Option<T>, set: fn(Builder, T) -> Builder) -> Builder {
     match value {
         Some(value) => set(builder, value),
@@ -181,6 +202,22 @@ fn tls(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> R
         tls = tls.client_pem(read(cert)?, read(key)?);
     }
     Ok(tls)
+}
+
+/// The variables in a file. Empty lines and those that begin with `#` say nothing.
+fn variables(path: &Path) -> Result<Vec<(String, String)>, String> {
+    let text = read(path)?;
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let variable = |(at, line): (usize, &str)| match line.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(format!(
+            "{}: line {}: give NAME=VALUE",
+            path.display(),
+            at + 1
+        )),
+    };
+    lines.map(variable).collect()
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -1,0 +1,20 @@
+"""JupyterHub's proxy by ``traefik-router chp``: classes that take jupyterhub-traefik-proxy's settings.
+
+>>> c.JupyterHub.proxy_class = "traefik_etcd"  # doctest: +SKIP
+"""
+
+from .program import find_program
+from .proxies import (
+    TraefikEtcdProxy,
+    TraefikFileProviderProxy,
+    TraefikProxy,
+    TraefikTomlProxy,
+)
+
+__all__ = [
+    "TraefikEtcdProxy",
+    "TraefikFileProviderProxy",
+    "TraefikProxy",
+    "TraefikTomlProxy",
+    "find_program",
+]
