@@ -7,6 +7,7 @@ mod support;
 
 mod activity;
 mod attached;
+mod container;
 mod etcd;
 mod life;
 mod names;
