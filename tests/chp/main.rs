@@ -9,6 +9,7 @@ mod activity;
 mod attached;
 mod container;
 mod etcd;
+mod kubernetes;
 mod life;
 mod names;
 mod options;
