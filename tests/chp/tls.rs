@@ -179,7 +179,15 @@ fn acme_resolver_makes_it_https() {
         ports::free()
     );
     fs::write(&file, text).unwrap();
-    let proxy = Proxy::start(&["--extra-static-config", file.to_str().unwrap()]);
+    let from = ports::free();
+    let proxy = Proxy::start(&[
+        "--extra-static-config",
+        file.to_str().unwrap(),
+        "--redirect-port",
+        &from.to_string(),
+    ]);
+    let redirected = kit::client::get(from, "h.example", "/x").status;
+    assert_eq!(redirected, 301);
     let echo = Echo::start();
     proxy.add("/x", &echo.url());
     let tls = TlsConfig::builder().disable_verification(true).build();
