@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Router;
 use super::managed::{Managed, ProcessStatus};
+use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::traefik::{Api, RouterInfo, Version};
 
@@ -101,7 +102,7 @@ impl Router {
     /// If the store can't be read.
     pub fn lag(&self, patience: Duration) -> Result<Vec<Lag>> {
         let (stored, marker) = self.stored()?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.min(MAX_WAIT);
         let lag = |api: &Api| Lag {
             url: api.url().to_string(),
             commits: api
@@ -128,7 +129,7 @@ impl Router {
     /// `patience`; or if the store can't be read.
     pub fn wait_until_served(&self, patience: Duration) -> Result<()> {
         let (stored, marker) = self.stored()?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.min(MAX_WAIT);
         let ask = |api: &Api, is_certain: &AtomicBool| loop {
             let loaded = api.generation_by(&marker, deadline)?;
             if loaded.is_some_and(|loaded| loaded >= stored) {

@@ -17,8 +17,8 @@ use kit::tools::{
 
 use self::fetch::output_of;
 use self::hub::{configurable_http_proxy, jupyterhub, peer};
-pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, pebble, traefik, traefik_3_5};
 use self::programs::wrk;
+pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, pebble, traefik, traefik_3_5};
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
