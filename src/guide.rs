@@ -14,9 +14,14 @@ pub mod push {}
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
-#[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
+#[doc = "[etcd]: crate::guide::etcd\n[moving]: crate::guide::moving\n"]
+#[doc = "[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
+
+#[doc = "[chp]: crate::guide::chp\n[shell]: crate::guide::shell\n"]
+#[doc = include_str!("../docs/moving.md")]
+pub mod moving {}
 
 #[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[routes]: crate::guide::routes\n"]
 #[doc = include_str!("../docs/shell.md")]

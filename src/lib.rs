@@ -238,7 +238,7 @@ pub use http::Tls;
 pub use logging::may_hold_secrets;
 pub use route::{Change, Nested, Route, RouteSpec, Server, Table, Target, priority, rule};
 pub use router::{
-    Applied, Builder, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
+    Applied, Builder, Lag, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
     TraefikStatus, Verified, Watch, read_config,
 };
 

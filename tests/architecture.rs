@@ -136,7 +136,13 @@ const CRATES: &[(&str, &[&str])] = &[
         &["src/client_tls.rs", "src/config/certificate.rs"],
     ),
     ("saphyr_parser", &["src/config/text/yaml.rs"]),
-    ("signal_hook", &["src/bin/traefik-router/chp/mod.rs"]),
+    (
+        "signal_hook",
+        &[
+            "src/bin/traefik-router/chp/init.rs",
+            "src/bin/traefik-router/chp/mod.rs",
+        ],
+    ),
     ("subtle", &["src/bin/traefik-router/chp/api.rs"]),
     ("tempfile", &["src/bin/traefik-router/chp/folder.rs"]),
     ("tokio", &["src/bin/traefik-router/chp"]),

@@ -33,7 +33,7 @@ pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
 pub use config_file::read_config;
 pub use managed::ProcessStatus;
-pub use status::{Status, TraefikAnswer, TraefikStatus};
+pub use status::{Lag, Status, TraefikAnswer, TraefikStatus};
 pub use watch::{RouteEvent, Watch};
 
 /// Keeps the routes of one or several Traefiks.

@@ -1,15 +1,19 @@
 //! How the Traefiks of a Router are.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Router;
 use super::managed::{Managed, ProcessStatus};
-use crate::error::Result;
+use crate::config::MAX_WAIT;
+use crate::error::{Error, ErrorKind, Result};
 use crate::traefik::{Api, RouterInfo, Version};
 
 /// For how long a Traefik may take to load a commit before we say that it has not. With its own default
 /// `providersThrottleDuration` it takes 2 seconds.
 pub(super) const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How a Router's Traefiks are.
 #[derive(Debug, Clone)]
@@ -43,6 +47,16 @@ pub struct TraefikAnswer {
     pub is_current: bool,
     /// The routers of this table that it refuses, each with its reasons.
     pub refused: Vec<RouterInfo>,
+}
+
+/// How far one Traefik is behind what is stored.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Lag {
+    /// The URL of its API.
+    pub url: String,
+    /// How many commits it has yet to load; 0 if it serves what is stored. Or why it did not answer.
+    pub commits: Result<u64>,
 }
 
 impl Status {
@@ -81,6 +95,71 @@ impl Router {
         self.managed.as_ref().map(Managed::status)
     }
 
+    /// How far each Traefik is behind what is stored now, by their order. They are asked in parallel, and no
+    /// commit that is under way is waited for. An answer may take up to `patience`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn lag(&self, patience: Duration) -> Result<Vec<Lag>> {
+        let (stored, marker) = self.stored()?;
+        let deadline = Instant::now() + patience.min(MAX_WAIT);
+        let lag = |api: &Api| Lag {
+            url: api.url().to_string(),
+            commits: api
+                .generation_by(&marker, deadline)
+                .map(|loaded| stored.saturating_sub(loaded.unwrap_or(0))),
+        };
+        Ok(std::thread::scope(|scope| {
+            let ask = |api| scope.spawn(move || lag(api));
+            let asked: Vec<_> = self.verifier.apis().map(ask).collect();
+            let join = |thread: ScopedJoinHandle<'_, _>| {
+                let joined = thread.join();
+                joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            asked.into_iter().map(join).collect()
+        }))
+    }
+
+    /// Waits until all Traefiks, or as many as [`Builder::traefik_quorum`](super::Builder::traefik_quorum) says,
+    /// have loaded what is stored now. Changes that come meanwhile are not waited for, so that a table which
+    /// always changes is served, too.
+    ///
+    /// # Errors
+    /// [`NotLoaded`](ErrorKind::NotLoaded) or [`Unavailable`](ErrorKind::Unavailable) if fewer have within
+    /// `patience`; or if the store can't be read.
+    pub fn wait_until_served(&self, patience: Duration) -> Result<()> {
+        let (stored, marker) = self.stored()?;
+        let deadline = Instant::now() + patience.min(MAX_WAIT);
+        let ask = |api: &Api, is_certain: &AtomicBool| loop {
+            let loaded = api.generation_by(&marker, deadline)?;
+            if loaded.is_some_and(|loaded| loaded >= stored) {
+                return Ok(Some(()));
+            }
+            if is_certain.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left <= POLL_INTERVAL {
+                let url = api.url();
+                let loaded = loaded.map_or("none".into(), |loaded| loaded.to_string());
+                let message =
+                    format!("Traefik at {url} has generation {loaded} instead of {stored}");
+                return Err(Error::new(ErrorKind::NotLoaded, message));
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        };
+        let served = (self.verifier).ask_quorum("serve what is stored", ask);
+        served.map(drop)
+    }
+
+    /// The generation that is stored, and what Traefik calls its marker.
+    fn stored(&self) -> Result<(u64, String)> {
+        let stored = self.backend.last_commit()?;
+        let stored = stored.unwrap_or_else(|| self.last().clone());
+        let marker = stored.marker_at(self.backend.provider());
+        Ok((stored.generation, marker))
+    }
+
     fn ask(&self, api: &Api) -> Result<TraefikAnswer> {
         let version = api.version()?;
         let (generation, is_current) = self.loaded_by(api, Instant::now() + RELOAD_PATIENCE)?;
@@ -95,15 +174,13 @@ impl Router {
     /// The generation that a Traefik has loaded, and whether it is the one stored.
     fn loaded_by(&self, api: &Api, deadline: Instant) -> Result<(Option<u64>, bool)> {
         loop {
-            let stored = self.backend.last_commit()?;
-            let stored = stored.unwrap_or_else(|| self.last().clone());
-            let marker = stored.marker_at(self.backend.provider());
+            let (stored, marker) = self.stored()?;
             let loaded = api.generation(&marker)?;
-            let is_current = loaded == Some(stored.generation);
+            let is_current = loaded == Some(stored);
             if is_current || Instant::now() >= deadline {
                 return Ok((loaded, is_current));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 

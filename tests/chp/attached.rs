@@ -107,6 +107,68 @@ fn quorum_goes_on_without_one() {
 }
 
 #[test]
+fn probes_tell_alive_from_ready() {
+    let (mut both, _folder) = traefiks::<2>(None);
+    both.iter_mut().for_each(External::kill);
+    let urls = both.each_ref().map(External::api_url);
+    let start = |quorum: &str| {
+        let metrics = ports::free();
+        let mut command = ours();
+        command.args(["chp", "--api-url", &urls[0], "--api-url", &urls[1]]);
+        command.args(["--quorum", quorum]);
+        command.args([
+            "--metrics-ip",
+            "127.0.0.1",
+            "--metrics-port",
+            &metrics.to_string(),
+        ]);
+        command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
+        (Proxy::spawn(command, &[]), metrics)
+    };
+    let probe = |metrics, path| client::get(metrics, "h", path);
+    let is_ready = |metrics, expected| {
+        eventually("the answer is right", || {
+            let status = if expected { 200 } else { 503 };
+            ports::is_open(metrics) && probe(metrics, "/readyz").status == status
+        });
+        assert_eq!(probe(metrics, "/livez").status, 200);
+    };
+    let (proxy, metrics) = start("1");
+    eventually("it waits", || proxy.log().contains("until it works"));
+    is_ready(metrics, false);
+    both.iter_mut().for_each(External::restart);
+    is_ready(metrics, true);
+    let log = proxy.log();
+    for line in [
+        format!(
+            "routes in memory, for Traefik at {}, {}, of which 1",
+            urls[0], urls[1]
+        ),
+        format!("Traefik at {}: 3.", urls[1]),
+    ] {
+        assert!(log.contains(&line), "{line}\n{log}");
+    }
+    both[1].kill();
+    is_ready(metrics, true);
+    let text = probe(metrics, "/metrics").body;
+    for (url, up) in [(&urls[0], 1), (&urls[1], 0)] {
+        let line = format!("traefik_router_chp_traefik_up{{traefik=\"{url}\"}} {up}\n");
+        assert!(text.contains(&line), "{text}");
+    }
+    let lag = |url| format!("traefik_router_chp_traefik_lag_commits{{traefik=\"{url}\"}}");
+    assert!(text.contains(&format!("{} 0\n", lag(&urls[0]))), "{text}");
+    assert!(!text.contains(&lag(&urls[1])), "{text}");
+    both[0].kill();
+    is_ready(metrics, false);
+    drop(proxy);
+    both.iter_mut().for_each(External::restart);
+    let (_proxy, metrics) = start("2");
+    is_ready(metrics, true);
+    both[1].kill();
+    is_ready(metrics, false);
+}
+
+#[test]
 fn traefik_that_comes_later_is_awaited() {
     let ([mut traefik], _folder) = traefiks::<1>(None);
     let echo = Echo::start();

@@ -7,7 +7,9 @@ mod support;
 
 mod activity;
 mod attached;
+mod container;
 mod etcd;
+mod kubernetes;
 mod life;
 mod names;
 mod options;

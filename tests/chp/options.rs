@@ -101,7 +101,7 @@ fn unsupported_options_are_reported() {
             &["--storage-backend", "x"],
             "--storage-backend is not supported",
         ),
-        (&["--redirect-port", "80"], "--ssl-key <FILE>"),
+        (&["--redirect-port", "80"], "needs HTTPS: give --ssl-key"),
         (&["--ssl-cert", "x"], "--ssl-key <FILE>"),
         (&["--api-ssl-key", "x"], "--api-ssl-cert <FILE>"),
         (&["--client-ssl-key", "x"], "--client-ssl-cert <FILE>"),

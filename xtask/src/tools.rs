@@ -1,5 +1,5 @@
 //! `cargo xtask tools`: gets the programs that other commands run. Versions and checksums are pinned in
-//! `xtask/tools/`; etcd 3.4 and wrk come from Debian's signed packages.
+//! `xtask/tools/`; etcd 3.4, wrk and Pebble come from Debian's signed packages.
 
 pub(crate) mod fetch;
 mod hub;
@@ -11,7 +11,8 @@ use std::process::Command;
 use clap::builder::PossibleValuesParser;
 use kit::terminal::{dim, println};
 use kit::tools::{
-    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEER, Program, TRAEFIK, TRAEFIK_3_5, WRK,
+    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEBBLE, PEER, Program, TRAEFIK,
+    TRAEFIK_3_5, WRK,
 };
 
 use self::fetch::output_of;
@@ -19,19 +20,20 @@ pub(crate) use self::hub::jupyterhub;
 use self::hub::{configurable_http_proxy, peer};
 use self::programs::wrk;
 pub(crate) use self::programs::{
-    cargo_deny, etcd_3_4, etcd_3_5, maturin, traefik, traefik_3_5, zig,
+    cargo_deny, etcd_3_4, etcd_3_5, maturin, pebble, traefik, traefik_3_5, zig,
 };
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
 
-const TOOLS: [(&str, Get); 11] = [
+const TOOLS: [(&str, Get); 12] = [
     (TRAEFIK.tool, traefik),
     (TRAEFIK_3_5.tool, traefik_3_5),
     (ETCD_3_4.tool, etcd_3_4),
     (ETCD.tool, etcd_3_5),
     (CONFIGURABLE_HTTP_PROXY.tool, configurable_http_proxy),
     (WRK.tool, wrk),
+    (PEBBLE.tool, pebble),
     (JUPYTERHUB.tool, jupyterhub),
     (PEER.tool, peer),
     ("cargo-deny", cargo_deny),

@@ -39,6 +39,10 @@ struct Options {
     /// are open go on, instead
     #[arg(long, group = "what")]
     attached: bool,
+    /// Move from configurable-http-proxy and from jupyterhub-traefik-proxy and back, while an open server is
+    /// asked 50 times a second, instead
+    #[arg(long, group = "what")]
+    moving: bool,
     /// Sign in and run a notebook in Chromium instead; writes docs/jupyterhub.png
     #[arg(long, group = "what")]
     show: bool,
@@ -74,6 +78,9 @@ fn run(options: &Options) -> Result {
     if options.attached {
         return attached(&folder);
     }
+    if options.moving {
+        return moving(&folder);
+    }
     if options.show {
         let picture = tools::workspace().join("docs/jupyterhub.png");
         let ours = [Side::ours("dev", &folder)?];
@@ -98,6 +105,16 @@ fn attached(folder: &Folder) -> Result {
         script("attached.py", ours, folder, &[store.into()])?;
     }
     Ok(())
+}
+
+fn moving(folder: &Folder) -> Result {
+    tools::ETCD.get()?;
+    let other = tools::CONFIGURABLE_HTTP_PROXY.get()?;
+    let etcd = Cluster::start(&tools::ETCD.path());
+    let ours = Side::ours("dev", folder)?;
+    let page = tools::workspace().join("docs/moving.md");
+    let arguments = [etcd.url().into(), other.into(), page.into()];
+    script("moving.py", &[ours], folder, &arguments)
 }
 
 /// One of the two proxies, as JupyterHub finds it.
@@ -222,6 +239,7 @@ fn write_scripts(folder: &Path) -> Result {
     for (name, text) in [
         ("hub.py", include_str!("../scripts/hub.py")),
         ("attached.py", include_str!("../scripts/attached.py")),
+        ("moving.py", include_str!("../scripts/moving.py")),
         ("names.py", include_str!("../scripts/names.py")),
         ("server.py", include_str!("../scripts/server.py")),
         ("show.py", include_str!("../scripts/show.py")),

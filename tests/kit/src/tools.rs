@@ -45,6 +45,21 @@ pub const WRK: Program = Program {
     fetched: "wrk/wrk",
 };
 
+/// Pebble, a certificate authority for tests of ACME.
+pub const PEBBLE: Program = Program {
+    variable: "PEBBLE_BIN",
+    name: "pebble",
+    tool: "pebble",
+    fetched: "pebble/pebble",
+};
+/// The server of names that comes with it.
+pub const PEBBLE_NAMES: Program = Program {
+    variable: "PEBBLE_CHALLTESTSRV_BIN",
+    name: "pebble-challtestsrv",
+    fetched: "pebble/pebble-challtestsrv",
+    ..PEBBLE
+};
+
 /// JupyterHub with its own tests.
 pub const JUPYTERHUB: Python = Python { tool: "jupyterhub" };
 /// What benchmarks compare with.

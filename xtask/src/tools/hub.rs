@@ -45,7 +45,9 @@ pub(crate) fn jupyterhub() -> Result<Tool> {
                 quiet_pip(&mut Command::new(python), "install")
                     .arg("--constraint")
                     .arg(pins("jupyterhub-constraints.txt"))
-                    .args(["jupyterhub[test]", "pytest-timeout"]),
+                    .args(["jupyterhub[test]", "pytest-timeout"])
+                    // What `cargo xtask jupyterhub --moving` moves from.
+                    .arg("jupyterhub-traefik-proxy[etcd]"),
             )?;
             // Its tests start servers, as the user who runs them.
             let settings = JUPYTERHUB.folder().join(SETTINGS);
@@ -60,7 +62,8 @@ pub(crate) fn jupyterhub() -> Result<Tool> {
 const SETTINGS: &str = "etc/jupyter/jupyter_server_config.json";
 
 fn jupyterhub_version(python: &Path) -> Option<String> {
-    let code = "from importlib.metadata import version; print(version('jupyterhub'))";
+    let code = "from importlib.metadata import version; import etcd3, jupyterhub_traefik_proxy; \
+                print(version('jupyterhub'))";
     output_of(Command::new(python).args(["-c", code]))
         .filter(|_| JUPYTERHUB.folder().join(SETTINGS).is_file())
 }

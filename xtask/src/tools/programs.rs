@@ -1,10 +1,12 @@
-//! Traefik, etcd, the load generator wrk, cargo-deny, and what makes wheels.
+//! Traefik, etcd, the load generator wrk, Pebble, cargo-deny, and what makes wheels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::tools::{ETCD, ETCD_3_4, Program, TRAEFIK, TRAEFIK_3_5, WRK, cargo, folder};
+use kit::tools::{
+    ETCD, ETCD_3_4, PEBBLE, PEBBLE_NAMES, Program, TRAEFIK, TRAEFIK_3_5, WRK, cargo, folder,
+};
 
 use super::fetch::{apt_unpack, check, download, executable, fetch, files_in, put};
 use super::{Tool, version};
@@ -119,6 +121,27 @@ fn wrk_version(program: &Path) -> Option<String> {
     let said = String::from_utf8_lossy(&said);
     let version = said.lines().find_map(|line| line.strip_prefix("wrk "))?;
     Some(version.split(' ').next()?.into())
+}
+
+/// Pebble, with its server of names.
+pub(crate) fn pebble() -> Result<Tool> {
+    Tool::pinned(PEBBLE.fetched(), pebble_version, "", |installed| {
+        fetch("Pebble from Debian", |scratch| {
+            apt_unpack(&["pebble"], scratch)?;
+            let home = installed.parent().ok_or("no folder for Pebble")?;
+            fs::create_dir_all(home)?;
+            let from = scratch.join("usr/bin");
+            put(&from.join(PEBBLE_NAMES.name), &PEBBLE_NAMES.fetched())?;
+            put(&from.join(PEBBLE.name), installed)
+        })
+    })
+}
+
+/// It has none, but for its help.
+fn pebble_version(program: &Path) -> Option<String> {
+    let help = Command::new(program).arg("-help").output().ok()?.stderr;
+    let help = String::from_utf8_lossy(&help);
+    help.contains("-dnsserver").then(|| "2".into())
 }
 
 /// cargo-deny, built from crates.io.

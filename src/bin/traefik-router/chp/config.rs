@@ -57,6 +57,11 @@ impl Config {
         let mut static_config = needs::static_config(name);
         complete(&mut static_config["entryPoints"][name], options);
         if let Some(from) = options.redirect_port {
+            if !options.is_https() {
+                let needed = "--ssl-key and --ssl-cert, or `entryPoints.https.http.tls` in \
+                              --extra-static-config";
+                return Err(format!("--redirect-port needs HTTPS: give {needed}"));
+            }
             let to = options.redirect_to.unwrap_or(port);
             let http = static_config["entryPoints"][name]["http"].clone();
             static_config["entryPoints"]["redirect"] = json!({

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use traefik_router::Applied;
+use traefik_router::{Applied, Lag};
 
 use crate::sync::unpoisoned;
 
@@ -67,8 +67,8 @@ impl Metrics {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All of it; `routes` is how many routes there are, if that is known.
-    pub(super) fn render(&self, routes: Option<usize>) -> String {
+    /// All of it; `routes` is how many routes there are, if that is known, and `lag` how far Traefiks are behind.
+    pub(super) fn render(&self, routes: Option<usize>, lag: &[Lag]) -> String {
         let mut out = String::new();
         let mut line = |text: &str| {
             out.push_str(text);
@@ -112,6 +112,23 @@ impl Metrics {
         line(&format!(
             "traefik_router_chp_traefik_restarts_total {restarts}"
         ));
+        line("# HELP traefik_router_chp_traefik_up Whether Traefik's API answers.");
+        line("# TYPE traefik_router_chp_traefik_up gauge");
+        for one in lag {
+            let (url, up) = (&one.url, u8::from(one.commits.is_ok()));
+            line(&format!(
+                "traefik_router_chp_traefik_up{{traefik=\"{url}\"}} {up}"
+            ));
+        }
+        line("# HELP traefik_router_chp_traefik_lag_commits Commits that Traefik has yet to load.");
+        line("# TYPE traefik_router_chp_traefik_lag_commits gauge");
+        for one in lag {
+            if let (url, Ok(commits)) = (&one.url, &one.commits) {
+                line(&format!(
+                    "traefik_router_chp_traefik_lag_commits{{traefik=\"{url}\"}} {commits}"
+                ));
+            }
+        }
         out
     }
 }
@@ -164,7 +181,7 @@ mod tests {
         for _ in 0..3 {
             metrics.applied(&applied);
         }
-        let text = metrics.render(Some(7));
+        let text = metrics.render(Some(7), &[]);
         for line in [
             "traefik_router_chp_api_requests_total{method=\"POST\",code=\"201\"} 2",
             "traefik_router_chp_api_requests_total{method=\"other\",code=\"405\"} 1",

@@ -5,8 +5,10 @@ mod api;
 mod attached;
 mod config;
 mod folder;
+mod init;
 mod logger;
 mod metrics;
+mod monitor;
 mod pages;
 mod proxy;
 mod relay;
@@ -29,11 +31,18 @@ use crate::settings::{ChpOptions, Settings};
 
 pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
     let unblocked = unblock_signals();
+    let below = match init::run_below() {
+        Ok(Some(code)) => return code,
+        other => other,
+    };
     if let Err(error) = logger::start(options.log_level) {
         clap::Error::raw(clap::error::ErrorKind::Io, error + "\n").exit();
     }
     if let Err(error) = unblocked {
         log::warn!("SIGTERM and SIGINT may be blocked: {error}");
+    }
+    if let Err(error) = below {
+        log::warn!("as the first process this one reaps no children: {error}");
     }
     lift_file_limit();
     let code = match serve(options, settings) {

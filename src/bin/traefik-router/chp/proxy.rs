@@ -19,10 +19,11 @@ use super::attached::attach;
 use super::config::{Config, Place, metrics_path, shared_service_config, started_transport};
 use super::folder::Folder;
 use super::metrics::Metrics;
+use super::monitor::Monitor;
 use super::pages::{self, Pages, Source};
 use super::relay::{self, Relays};
 use super::routes::{Routes, Rules, socket_of, without_query};
-use super::server::{Handler, Listener, Response, at_most, serve, threads, tls};
+use super::server::{Handler, Listener, at_most, serve, threads, tls};
 use crate::settings::{ChpOptions, Resolved, Settings};
 use crate::store::Store;
 
@@ -83,12 +84,17 @@ impl Proxy {
                 "--keep-routes and --replace-served-routes need another --backend: {why}"
             ));
         }
-        let front = Front::listen(options)?;
+        announce(&resolved);
+        let mut front = Front::listen(options)?;
         let local = folder
             .as_ref()
             .map(|_| Local::listen(options))
             .transpose()?;
         let threads = threads().map_err(|error| format!("no threads for connections: {error}"))?;
+        let failed = |error: io::Error| format!("can't listen: {error}");
+        let monitor = Arc::new(Monitor::default());
+        // Before Traefik is awaited, so that the program is known to be alive meanwhile.
+        front.serve_monitor(&threads, &monitor).map_err(failed)?;
         let rules = Rules {
             host_routing: options.host_routing,
             no_prepend_path: options.no_prepend_path,
@@ -110,8 +116,7 @@ impl Proxy {
                 };
                 let started =
                     start_traefik(options, &resolved, folder.path(), &local, &pages, default)?;
-                let served = local.serve(&threads, pages);
-                served.map_err(|error| format!("can't listen: {error}"))?;
+                local.serve(&threads, pages).map_err(failed)?;
                 started
             }
             _ => attach(options, &resolved, default)?,
@@ -125,16 +130,26 @@ impl Proxy {
             folder,
             repairs,
         });
-        let metrics = Arc::new(Metrics::default());
-        front
-            .serve(&threads, &routes, &metrics, token)
-            .map_err(|error| format!("can't listen: {error}"))?;
+        let metrics = Arc::clone(&monitor.metrics);
+        monitor.routes.set(Arc::clone(&routes)).ok();
+        let api = Arc::new(Api {
+            routes: Arc::clone(&routes),
+            metrics: Arc::clone(&metrics),
+            token,
+        });
+        front.serve(&threads, api).map_err(failed)?;
         let ended = Arc::new(AtomicBool::new(false));
         if routes.folder.is_some() {
             watch_over(&routes, &metrics, &ended, events);
         }
         keep_looking(&routes, &ended, new_names);
         report(options, &resolved.settings);
+        for traefik in routes.router.status().traefiks {
+            match traefik.answer {
+                Ok(answer) => log::info!("Traefik at {}: {}", traefik.url, answer.version.version),
+                Err(error) => log::warn!("{error}"),
+            }
+        }
         let own = options.socket.as_ref().filter(|_| routes.folder.is_some());
         let sockets = [
             own,
@@ -208,29 +223,13 @@ impl Front {
         })
     }
 
-    fn serve(
-        self,
-        threads: &Handle,
-        routes: &Arc<Routes>,
-        metrics: &Arc<Metrics>,
-        token: Option<String>,
-    ) -> io::Result<()> {
-        let (shown, routes_shown) = (Arc::clone(metrics), Arc::clone(routes));
-        let handler = Handler::new(None, move |request, _| match request.path() {
-            "/metrics" => {
-                let routes = routes_shown.router.get_all_routes();
-                let text = shown.render(routes.ok().map(|routes| routes.len()));
-                Response::of(200, "text/plain; version=0.0.4; charset=utf-8", text)
-            }
-            _ => Response::text(404, "Not Found"),
-        });
-        serve(threads, self.metrics, METRICS_CONNECTIONS, None, handler)?;
+    fn serve_monitor(&mut self, threads: &Handle, monitor: &Arc<Monitor>) -> io::Result<()> {
+        let (listeners, monitor) = (std::mem::take(&mut self.metrics), Arc::clone(monitor));
+        let handler = Handler::new(None, move |request, _| monitor.answer(request));
+        serve(threads, listeners, METRICS_CONNECTIONS, None, handler)
+    }
 
-        let api = Arc::new(Api {
-            routes: Arc::clone(routes),
-            metrics: Arc::clone(metrics),
-            token,
-        });
+    fn serve(self, threads: &Handle, api: Arc<Api>) -> io::Result<()> {
         let guard = Arc::clone(&api);
         let handler = Handler::new(Some(api::MAX_BODY), move |request, body| {
             api.answer(request, body)
@@ -452,6 +451,24 @@ fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiv
             new_names.recv_timeout(activity::INTERVAL).ok();
         }
     });
+}
+
+/// Logs what runs here, where it keeps routes, and for which Traefiks.
+fn announce(resolved: &Resolved) {
+    let (version, store, settings) = (
+        env!("CARGO_PKG_VERSION"),
+        &resolved.store,
+        &resolved.settings,
+    );
+    let traefiks = match (settings.attaches(), settings.quorum) {
+        (false, _) => "for a Traefik that is started here".to_string(),
+        (true, None) => format!("for Traefik at {}", settings.api_url.join(", ")),
+        (true, Some(quorum)) => {
+            let urls = settings.api_url.join(", ");
+            format!("for Traefik at {urls}, of which {quorum} have to serve a change")
+        }
+    };
+    log::info!("traefik-router {version}: routes in {store}, {traefiks}");
 }
 
 /// Logs what is ready, in the words that configurable-http-proxy's users wait for.

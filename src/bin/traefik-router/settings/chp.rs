@@ -98,7 +98,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) error_path: Option<PathBuf>,
     /// Port on which HTTP is redirected to HTTPS.
-    #[arg(long, value_name = "PORT", requires = "ssl_key")]
+    #[arg(long, value_name = "PORT")]
     pub(crate) redirect_port: Option<u16>,
     /// Port that --redirect-port redirects to [default: --port].
     #[arg(long, value_name = "PORT")]

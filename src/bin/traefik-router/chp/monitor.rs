@@ -1,0 +1,49 @@
+//! What those who supervise the program ask: whether it is alive, whether it is ready, and its metrics.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::metrics::Metrics;
+use super::routes::Routes;
+use super::server::{Request, Response};
+
+/// How long Traefik's answers are waited for. Kubernetes gives a probe a second.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+#[derive(Default)]
+pub(super) struct Monitor {
+    pub(super) metrics: Arc<Metrics>,
+    /// Empty until the program serves.
+    pub(super) routes: OnceLock<Arc<Routes>>,
+}
+
+impl Monitor {
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        match request.path() {
+            "/livez" => Response::text(200, "alive"),
+            "/readyz" => match self.ready() {
+                Ok(()) => Response::text(200, "ready"),
+                Err(why) => Response::text(503, why),
+            },
+            "/metrics" => {
+                let text = self.metrics_text();
+                Response::of(200, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            _ => Response::text(404, "Not Found"),
+        }
+    }
+
+    /// Whether all Traefiks, or a quorum, serve the table.
+    fn ready(&self) -> Result<(), String> {
+        let routes = self.routes.get().ok_or("it is starting")?;
+        let served = routes.router.wait_until_served(PATIENCE);
+        served.map_err(|error| error.to_string())
+    }
+
+    fn metrics_text(&self) -> String {
+        let router = self.routes.get().map(|routes| &routes.router);
+        let routes = router.and_then(|router| Some(router.get_all_routes().ok()?.len()));
+        let lag = router.and_then(|router| router.lag(PATIENCE).ok());
+        self.metrics.render(routes, &lag.unwrap_or_default())
+    }
+}

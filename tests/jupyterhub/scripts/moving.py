@@ -1,0 +1,357 @@
+"""Moves a JupyterHub with an open server from another proxy to traefik-router, and back: MOVING.py ETCD CHP PAGE.
+
+Each step is one of docs/moving.md. The open server is asked 50 times a second meanwhile.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from hashlib import sha1
+from pathlib import Path
+
+from hub import CONFIG, TOKEN, Hub, answers, free_ports, wait_for
+
+CHP = sys.argv[2]
+PAGE = Path(sys.argv[3])
+TRAEFIK = os.environ["TRAEFIK_BIN"]
+PASSWORD = "made-up-password-of-the-api-of-32-letters"
+PROXY_TOKEN = "of-the-proxy"
+SECRETS = {"CONFIGPROXY_AUTH_TOKEN": PROXY_TOKEN, "TRAEFIK_API_PASSWORD": PASSWORD}
+# The hashes that the other program makes of a password take a quarter of a second each.
+HASH = "{SHA}" + b64encode(sha1(PASSWORD.encode()).digest()).decode()
+
+
+class Program:
+    def __init__(self, name, command, **env):
+        with open(f"{name}.log", "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | SECRETS | env)
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Probe:
+    """Asks for the open server 50 times a second."""
+
+    def __init__(self, url):
+        self.url, self.answers, self.ended = url, [], False
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        due = time.monotonic()
+        while not self.ended:
+            self.ask()
+            due = max(due + 0.02, time.monotonic() - 0.02)
+            time.sleep(max(0, due - time.monotonic()))
+
+    def ask(self):
+        at = time.monotonic()
+        try:
+            with urllib.request.urlopen(self.url, timeout=10) as answer:
+                is_right = b"version" in answer.read()
+        except OSError:
+            is_right = False
+        self.answers.append((at, is_right))
+
+    def end(self):
+        """How many were asked and failed, and for how long none was answered, in seconds."""
+        self.ended = True
+        self.thread.join()
+        good = [at for at, is_right in self.answers if is_right]
+        bad = [at for at, is_right in self.answers if not is_right]
+        gap = max((b - a for a, b in zip(good, good[1:]) if any(a < at < b for at in bad)), default=0)
+        return len(self.answers), len(bad), gap
+
+
+class Set:
+    """A JupyterHub whose proxy changes, in a folder of its own."""
+
+    def __init__(self, name):
+        Path(name).mkdir()
+        os.chdir(name)
+        Path("home").mkdir()
+        self.name, self.programs = name, {}
+        self.public, self.hub_port, self.api, self.traefik_api, self.spare, self.spare_api = free_ports(6)
+        self.hub = Hub(self.public)
+
+    def configure(self, more):
+        text = CONFIG.format(
+            public=self.public, hub=self.hub_port, api=self.api, folder=Path.cwd(), token=TOKEN
+        )
+        text += "c.JupyterHub.cleanup_servers = False\n"
+        Path("jupyterhub_config.py").write_text(text + more)
+
+    def start(self, name, command):
+        self.programs[name] = Program(name, command)
+
+    def stop(self, name):
+        self.programs.pop(name).stop()
+
+    def start_hub(self):
+        self.start("hub", [sys.executable, "-m", "jupyterhub"])
+        wait_for("JupyterHub", lambda: answers(self.hub))
+
+    def open_server(self, user):
+        self.hub.api("POST", f"/users/{user}")
+        self.hub.api("POST", f"/users/{user}/server")
+
+        def ready():
+            status, said = self.hub.api("GET", f"/users/{user}")
+            assert status == 200, f"{user}: {status} {said}"
+            return said["servers"].get("", {}).get("ready")
+
+        wait_for(user, ready, 90)
+
+    def check(self, what):
+        """The server is open and its route is known; a new one can be opened, and closed."""
+        self.open_server("eve")
+        wait_for("eve's server", lambda: self.serves("eve"))
+        self.close_server("eve")
+        assert self.serves("ada"), what
+
+    def close_server(self, user):
+        """Its path leads to the Hub again, and not to where nobody listens."""
+        self.hub.api("DELETE", f"/users/{user}/server")
+        wait_for(f"{user}'s route is gone", lambda: self.leads_to_hub(user))
+
+    def leads_to_hub(self, user):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.public}/user/{user}/api", timeout=20) as answer:
+                headers = answer.headers
+        except urllib.error.HTTPError as error:
+            headers = error.headers
+        except OSError:
+            return False
+        return "X-JupyterHub-Version" in headers
+
+    def serves(self, user):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.public}/user/{user}/api", timeout=20) as answer:
+                return b"version" in answer.read()
+        except OSError:
+            return False
+
+    def move(self, what, steps, allowed):
+        """Takes the steps while the server is asked; it may be away for so many seconds."""
+        probe = Probe(f"http://127.0.0.1:{self.public}/user/ada/api")
+        time.sleep(1)
+        try:
+            steps()
+            self.check(what)
+        finally:
+            asked, failed, gap = probe.end()
+        print(f"    {what}: {failed} of {asked} failed, {gap:.1f} s without an answer", flush=True)
+        assert gap <= allowed, what
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind:
+            for log in sorted(Path.cwd().glob("*.log")):
+                print(f"---- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+        for user in ("ada", "eve"):
+            try:
+                self.hub.api("DELETE", f"/users/{user}/server")
+            except OSError:
+                pass
+        for name in list(self.programs):
+            self.stop(name)
+        os.chdir("..")
+
+
+def by_page(part, port):
+    """Reads the routes of a proxy into a file, or gives it those of the file, as the page says it."""
+    blocks = PAGE.read_text().split("```")[1::2]
+    block = next(block for block in blocks if "to_entries" in block)
+    token, read, *write = block.removeprefix("sh").strip().splitlines()
+    lines = [token, read] if part == "read" else [token, *write]
+    script = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", "\n".join(lines))
+    subprocess.run(["bash", "-euc", script], env=os.environ | SECRETS, check=True)
+
+
+def listens(*ports):
+    import socket
+
+    def one(port):
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(f"ports {ports}", lambda: all(map(one, ports)))
+
+
+APART = """
+c.ConfigurableHTTPProxy.should_start = False
+c.ConfigurableHTTPProxy.auth_token = "of-the-proxy"
+"""
+
+
+def chp_apart():
+    """The proxy is a service of its own, and the Hub runs on."""
+    with Set("chp-apart") as one:
+        options = ["--ip", "127.0.0.1", "--port", str(one.public), "--api-ip", "127.0.0.1"]
+        options += ["--api-port", str(one.api), "--error-target", f"http://127.0.0.1:{one.hub_port}/hub/error"]
+        spare = [*options, "--port", str(one.spare), "--api-port", str(one.spare_api)]
+        store = ["--backend", f"toml:{Path.cwd()}/routes.toml"]
+        one.start("old", [CHP, *options])
+        listens(one.api, one.public)
+        one.configure(APART)
+        one.start_hub()
+        one.open_server("ada")
+
+        def there():
+            one.start("copy", ["traefik-router", "chp", *spare, *store])
+            listens(one.spare_api, one.spare)
+            by_page("read", one.api)
+            by_page("write", one.spare_api)
+            one.stop("copy")
+            one.stop("old")
+            one.start("new", ["traefik-router", "chp", *options, *store, "--keep-routes"])
+            listens(one.api, one.public)
+
+        def back():
+            by_page("read", one.api)
+            one.stop("new")
+            one.start("old", [CHP, *options])
+            listens(one.api)
+            by_page("write", one.api)
+
+        one.move("from configurable-http-proxy, a service", there, 10)
+        one.move("back to it", back, 10)
+        one.close_server("ada")
+
+
+def chp_by_hub():
+    """The Hub starts the proxy."""
+    with Set("chp-by-hub") as one:
+        command = "c.ConfigurableHTTPProxy.command = {!r}\n"
+
+        def restart(program):
+            def steps():
+                one.configure(command.format(program))
+                one.stop("hub")
+                one.start_hub()
+                wait_for("ada's route", lambda: one.serves("ada"))
+
+            return steps
+
+        one.configure(command.format([CHP]))
+        one.start_hub()
+        one.open_server("ada")
+        one.move("from configurable-http-proxy, by the Hub", restart(["traefik-router", "chp"]), 60)
+        one.move("back to it", restart([CHP]), 60)
+        one.close_server("ada")
+
+
+PEER = """
+c.JupyterHub.proxy_class = "{kind}"
+c.TraefikProxy.should_start = {starts}
+c.TraefikProxy.traefik_api_url = "http://127.0.0.1:{api}"
+c.TraefikProxy.traefik_api_username = "jupyterhub"
+c.TraefikProxy.traefik_api_password = "{password}"
+c.TraefikProxy.traefik_api_hashed_password = "{hash}"
+"""
+
+
+def peer(one, kind, starts, more):
+    one.configure(
+        PEER.format(kind=kind, starts=starts, api=one.traefik_api, password=PASSWORD, hash=HASH) + more
+    )
+
+
+def external(kind, etcd):
+    """A Traefik runs apart, and goes on."""
+    with Set(kind) as one:
+        folder = Path.cwd() / "rules"
+        folder.mkdir()
+        settings = 'c.TraefikFileProviderProxy.dynamic_config_file = "{}"\n'
+        if kind == "traefik_file":
+            provider, store = f'[providers.file]\ndirectory = "{folder}"\n', f"toml:{folder}/rules.toml"
+            more, other = settings.format(folder / "rules.toml"), settings.format(folder / "back.toml")
+        else:
+            address = re.sub("^http://", "", etcd)
+            provider, store = f'[providers.etcd]\nendpoints = ["{address}"]\nrootKey = "traefik"\n', f"etcd:{etcd}"
+            more = f'c.TraefikEtcdProxy.etcd_url = "{etcd}"\n'
+            other = more + 'c.TraefikEtcdProxy.kv_jupyterhub_prefix = "jupyterhub-back"\n'
+        Path("traefik.toml").write_text(
+            f'[api]\n[entryPoints.http]\naddress = "127.0.0.1:{one.public}"\n'
+            f'[entryPoints.auth_api]\naddress = "127.0.0.1:{one.traefik_api}"\n'
+            f'[providers]\nprovidersThrottleDuration = "0s"\n{provider}'
+        )
+        one.start("traefik", [TRAEFIK, "--configFile=traefik.toml"])
+        listens(one.public)
+        peer(one, kind, False, more)
+        one.start_hub()
+        one.open_server("ada")
+        api_url = f"http://127.0.0.1:{one.traefik_api}"
+
+        def there():
+            one.stop("hub")
+            command = ["traefik-router", "chp", "--backend", store, "--api-url", api_url]
+            one.start("chp", [*command, "--api-ip", "127.0.0.1", "--api-port", str(one.api)])
+            listens(one.api)
+            one.configure(APART)
+            one.start_hub()
+
+        def back():
+            one.stop("hub")
+            peer(one, kind, False, other)
+            one.start_hub()
+            one.stop("chp")
+            clear = ["traefik-router", "routes", "clear", "--no-wait", "--backend", store]
+            # In etcd a program counts for some seconds more.
+            wait_for("the table is removed", lambda: subprocess.run(clear, capture_output=True).returncode == 0)
+
+        one.move(f"from jupyterhub-traefik-proxy, {kind}", there, 0)
+        one.move("back to it", back, 0)
+        one.close_server("ada")
+
+
+def peer_by_hub():
+    """The Hub starts the Traefik of the other program."""
+    with Set("peer-by-hub") as one:
+        Path("bin").mkdir()
+        Path("bin/traefik").symlink_to(TRAEFIK)
+        os.environ["PATH"] = f"{Path.cwd()}/bin:{os.environ['PATH']}"
+
+        def restart():
+            one.stop("hub")
+            one.start_hub()
+            wait_for("ada's route", lambda: one.serves("ada"))
+
+        def there():
+            one.configure("c.ConfigurableHTTPProxy.command = ['traefik-router', 'chp']\n")
+            restart()
+
+        def back():
+            peer(one, "traefik_file", True, "")
+            restart()
+
+        peer(one, "traefik_file", True, "")
+        one.start_hub()
+        one.open_server("ada")
+        one.move("from jupyterhub-traefik-proxy, by the Hub", there, 60)
+        one.move("back to it", back, 60)
+        one.close_server("ada")
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+chosen = sys.argv[4:] or ["chp_apart", "chp_by_hub", "peer_by_hub", "traefik_file", "traefik_etcd"]
+for name in chosen:
+    if name.startswith("traefik"):
+        external(name, sys.argv[1])
+    else:
+        globals()[name]()
