@@ -1,7 +1,9 @@
 //! What Traefik does where it reads a file or keys, and not with what is pushed: it fills defaults in, and takes
 //! a number for seconds.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 
 /// Where a dynamic configuration has a map, `*` being any name or element, and what Traefik 3.7.15 takes for
 /// what is not in it. Its API shows these for a file.
@@ -160,10 +162,19 @@ pub(crate) fn spell_out(config: &mut Value) {
 
 /// The same for a service's `loadBalancer`.
 pub(crate) fn spell_out_service(load_balancer: &mut Value) {
-    let mut config =
-        serde_json::json!({"http": {"services": {"": {"loadBalancer": load_balancer.take()}}}});
+    let mut config = json!({"http": {"services": {"": {"loadBalancer": load_balancer.take()}}}});
     spell_out(&mut config);
     *load_balancer = config["http"]["services"][""]["loadBalancer"].take();
+}
+
+/// The same for settings of a router.
+pub(crate) fn spell_out_router(settings: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let mut config = json!({"http": {"routers": {"": settings}}});
+    spell_out(&mut config);
+    match config["http"]["routers"][""].take() {
+        Value::Object(settings) => settings.into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 fn set_unit(time: &mut Value) {

@@ -408,8 +408,13 @@ impl Overlay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread::{sleep, spawn};
+
+    use proptest::prelude::*;
+
+    use crate::error::ErrorKind;
 
     /// A commit begins when the test has let it.
     struct Gate(Mutex<Receiver<()>>);
@@ -528,5 +533,54 @@ mod tests {
         let again = add(&commits, &gate, "/1/");
         open.send(()).unwrap();
         assert_eq!((second.recv(), again.recv()), (Ok(2), Ok(2)));
+    }
+
+    /// Panics at commits by this plan, over and over.
+    struct Panics(Mutex<std::iter::Cycle<std::vec::IntoIter<bool>>>);
+
+    impl Committer for Panics {
+        fn store(&self, _: Scope, edit: &mut Edit<'_>) -> Result<Commit> {
+            edit(&Table::new(), &BTreeSet::new());
+            sleep(Duration::from_micros(200));
+            if unpoisoned(self.0.lock()).next() == Some(true) {
+                // Without a message on standard error.
+                std::panic::resume_unwind(Box::new(()));
+            }
+            Ok(Commit::new("m", 1))
+        }
+
+        fn confirm(&self, _: &Commit, _: &Expected, _: Instant) -> Result<Confirmed> {
+            Ok(Confirmed::default())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn panicking_leader_leaves_nobody(
+            plan in prop::collection::vec(any::<bool>(), 1..8),
+            callers in 1..6_usize,
+        ) {
+            let panics = Panics(Mutex::new(plan.into_iter().cycle()));
+            let commits = CommitQueue::new(Duration::from_millis(1));
+            std::thread::scope(|scope| {
+                for n in 0..callers {
+                    let (commits, panics) = (&commits, &panics);
+                    scope.spawn(move || {
+                        for _ in 0..5 {
+                            let change = Change::set(format!("/{n}/"), "http://t").unwrap();
+                            let request = Request::Changes(vec![change]);
+                            let submit = || commits.submit(request, panics);
+                            let outcome = catch_unwind(AssertUnwindSafe(submit));
+                            // Its own panic, another's, or none.
+                            if let Ok(Err(error)) = outcome {
+                                assert_eq!(error.kind(), ErrorKind::Internal);
+                            }
+                        }
+                    });
+                }
+            });
+            assert!(!commits.queue().is_led());
+            assert_eq!(commits.queue().waiting(), 0);
+        }
     }
 }

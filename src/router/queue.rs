@@ -234,13 +234,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn callers_in_loops_share_commits() {
-        for callers in [2, 10, 64] {
-            let runs = commits(&loops(callers, 100, 500), &[20_000, 15_000, 30_000]);
-            // The first one of all commits alone.
-            assert!(runs.len() <= 102, "{callers}: {}", runs.len());
+    proptest! {
+        #[test]
+        fn callers_in_loops_share_commits(
+            callers in 2..64_usize,
+            turns in prop::collection::vec(0..3_000_u64, 1..50),
+        ) {
+            let mut callers = loops(callers, 100, 0);
+            for (n, caller) in callers.iter_mut().enumerate() {
+                let turns = turns.iter().cycle().skip(n);
+                caller.pauses = turns.take(99).copied().collect();
+            }
+            // A quarter of the shortest is longer than any turn.
+            let runs = commits(&callers, &[20_000, 15_000, 30_000]);
+            // The first caller commits alone at first, and so is ahead at the end.
+            prop_assert!(runs.len() <= 102, "{}", runs.len());
         }
+    }
+
+    /// Callers that were late once are waited for again.
+    #[test]
+    fn late_callers_share_again() {
+        let mut callers = loops(10, 100, 500);
+        for late in &mut callers[..5] {
+            late.pauses[50] = 10_000;
+        }
+        let runs = commits(&callers, &[20_000]);
+        assert!(runs.len() <= 104, "{}", runs.len());
     }
 
     #[test]

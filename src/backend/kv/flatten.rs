@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::config::text::Field;
+use crate::config::text::{Field, list};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Writes `value` as keys below `prefix`, joined by `/`:
@@ -24,6 +24,38 @@ pub(crate) fn flatten(
     value: &Value,
     out: &mut BTreeMap<String, String>,
 ) -> Result<()> {
+    check(prefix, value)?;
+    push(prefix, value, out);
+    Ok(())
+}
+
+fn check(prefix: &str, value: &Value) -> Result<()> {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                if item.as_str().is_some_and(|text| text.contains(',')) {
+                    return Err(refusal(
+                        prefix,
+                        "a list's element with a comma, which splits it",
+                    ));
+                }
+                check(prefix, item)?;
+            }
+        }
+        Value::Object(map) => {
+            for (key, value) in map {
+                if key.is_empty() || key.contains('/') {
+                    return Err(refusal(prefix, &format!("the key {key:?}")));
+                }
+                check(&format!("{prefix}/{key}"), value)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn push(prefix: &str, value: &Value, out: &mut BTreeMap<String, String>) {
     match value {
         Value::Null => {}
         Value::Bool(_) | Value::Number(_) => {
@@ -35,13 +67,7 @@ pub(crate) fn flatten(
         Value::Array(items) => {
             let width = items.len().saturating_sub(1).max(1).ilog10() as usize + 1;
             for (n, item) in items.iter().enumerate() {
-                if item.as_str().is_some_and(|text| text.contains(',')) {
-                    return Err(refusal(
-                        prefix,
-                        "a list's element with a comma, which splits it",
-                    ));
-                }
-                flatten(&format!("{prefix}/{n:0width$}"), item, out)?;
+                push(&format!("{prefix}/{n:0width$}"), item, out);
             }
         }
         Value::Object(map) if map.is_empty() => {
@@ -49,29 +75,28 @@ pub(crate) fn flatten(
         }
         Value::Object(map) => {
             for (key, value) in map {
-                if key.is_empty() || key.contains('/') {
-                    return Err(refusal(prefix, &format!("the key {key:?}")));
-                }
-                flatten(&format!("{prefix}/{key}"), value, out)?;
+                push(&format!("{prefix}/{key}"), value, out);
             }
         }
     }
-    Ok(())
 }
 
-/// [`flatten`] for a map of these fields.
+/// [`flatten`] for a map of these fields. They are a router's, of which none can be read differently.
 pub(crate) fn flatten_fields<'a>(
     prefix: &str,
-    fields: impl IntoIterator<Item = (&'static str, Field<'a>)>,
+    fields: impl IntoIterator<Item = (&'a str, Field<'a>)>,
     out: &mut BTreeMap<String, String>,
 ) {
     for (key, field) in fields {
+        let key = format!("{prefix}/{key}");
         match field {
-            Field::Text(text) => out.insert(format!("{prefix}/{key}"), text.into()),
-            Field::Number(number) => out.insert(format!("{prefix}/{key}"), number.to_string()),
-            Field::List(text) => out.insert(format!("{prefix}/{key}/0"), text.into()),
-            Field::Defaults => out.insert(format!("{prefix}/{key}"), "true".into()),
-        };
+            Field::Text(text) => drop(out.insert(key, text.into())),
+            Field::Number(number) => drop(out.insert(key, number.to_string())),
+            Field::List(text, []) => drop(out.insert(key + "/0", text.into())),
+            Field::List(first, others) => push(&key, &list(first, others).into(), out),
+            Field::Value(value) => push(&key, value, out),
+            Field::Defaults => drop(out.insert(key, "true".into())),
+        }
     }
 }
 

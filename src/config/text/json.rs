@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use super::pieces::{Entries, Field, LINE};
+use super::pieces::{Entries, Field, LINE, list};
 
 /// JSON without non-ASCII characters, control characters, `'`, or a `{` inside of a string: it
 /// stands unchanged in TOML and YAML literals, and never runs as a template in Traefik's file
@@ -87,6 +87,9 @@ impl Formatter for Ascii {
 pub(crate) struct Json;
 
 impl Entries for Json {
+    /// Only the REST provider takes these.
+    const HAS_DEFAULTS: bool = false;
+
     fn entry(&self, name: &str, value: &Value) -> String {
         let mut entry = String::with_capacity(LINE);
         push(name, &mut entry);
@@ -98,7 +101,7 @@ impl Entries for Json {
     fn map_entry<'f>(
         &self,
         name: &str,
-        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+        fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String {
         let mut entry = String::with_capacity(LINE);
         push(name, &mut entry);
@@ -111,7 +114,8 @@ impl Entries for Json {
             match field {
                 Field::Text(text) => push(text, &mut entry),
                 Field::Number(number) => entry.push_str(&number.to_string()),
-                Field::List(text) => push(&[text], &mut entry),
+                Field::List(first, others) => push(&list(first, others), &mut entry),
+                Field::Value(value) => push(value, &mut entry),
                 Field::Defaults => entry.push_str("{}"),
             }
         }

@@ -13,7 +13,7 @@ mod yaml;
 
 pub(crate) use json::{Json, json_line};
 pub(crate) use marks::{cut, outside, unmarked};
-pub(crate) use pieces::{Entries, Field, Piece, push_line};
+pub(crate) use pieces::{Entries, Field, Piece, list, push_line};
 pub(crate) use syntax::Syntax;
 pub(crate) use tree::{Node, filled};
 pub(crate) use weave::Section;

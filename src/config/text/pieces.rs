@@ -10,14 +10,24 @@ pub(super) const LINE: usize = 256;
 pub(crate) enum Field<'a> {
     Text(&'a str),
     Number(u64),
-    /// A list of one text.
-    List(&'a str),
+    /// A list of texts: the first, and the others.
+    List(&'a str, &'a [String]),
+    Value(&'a Value),
     /// An empty map, which stands for defaults.
     Defaults,
 }
 
+/// The texts of a [`Field::List`].
+pub(crate) fn list<'a>(first: &'a str, others: &'a [String]) -> Vec<&'a str> {
+    let others = others.iter().map(String::as_str);
+    std::iter::once(first).chain(others).collect()
+}
+
 /// How entries of a map are written, each as a text of its own.
 pub(crate) trait Entries {
+    /// Whether Traefik fills in defaults where it reads them.
+    const HAS_DEFAULTS: bool;
+
     /// A name and its value. In TOML and YAML it is a line, with its line break.
     fn entry(&self, name: &str, value: &Value) -> String;
 
@@ -25,7 +35,7 @@ pub(crate) trait Entries {
     fn map_entry<'f>(
         &self,
         name: &str,
-        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+        fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String;
 
     /// One of the lines of JSON that we keep for ourselves, as it stands in the text.

@@ -170,7 +170,7 @@ pub(super) fn entry(name: &str, value: &Value) -> String {
 
 pub(super) fn map_entry<'f>(
     name: &str,
-    fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    fields: impl Iterator<Item = (&'f str, Field<'f>)>,
 ) -> String {
     let mut line = String::with_capacity(LINE);
     write_string(name, &mut line, true);
@@ -183,11 +183,16 @@ pub(super) fn map_entry<'f>(
         match field {
             Field::Text(text) => write_string(text, &mut line, false),
             Field::Number(number) => line.push_str(&number.to_string()),
-            Field::List(text) => {
+            Field::List(first, others) => {
                 line.push('[');
-                write_string(text, &mut line, false);
+                write_string(first, &mut line, false);
+                for text in others {
+                    line.push_str(", ");
+                    write_string(text, &mut line, false);
+                }
                 line.push(']');
             }
+            Field::Value(value) => write_value(value, &mut line),
             Field::Defaults => line.push_str("{}"),
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::json::push_flow_line;
-use super::pieces::{Field, LINE, Piece, push_line};
+use super::pieces::{Field, LINE, Piece, list, push_line};
 use super::tree::{Kind, Node, Place, bom_len, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
@@ -335,7 +335,7 @@ pub(super) fn entry(name: &str, value: &Value) -> String {
 
 pub(super) fn map_entry<'f>(
     name: &str,
-    fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    fields: impl Iterator<Item = (&'f str, Field<'f>)>,
 ) -> String {
     let mut line = String::with_capacity(LINE);
     push_flow_line(name, &mut line);
@@ -349,7 +349,8 @@ pub(super) fn map_entry<'f>(
         match field {
             Field::Text(text) => push_flow_line(text, &mut line),
             Field::Number(number) => line.push_str(&number.to_string()),
-            Field::List(text) => push_flow_line(&[text], &mut line),
+            Field::List(first, others) => push_flow_line(&list(first, others), &mut line),
+            Field::Value(value) => push_flow_line(value, &mut line),
             Field::Defaults => line.push_str("{}"),
         }
     }

@@ -87,7 +87,9 @@ impl Metrics {
             line("# TYPE traefik_router_chp_routes gauge");
             line(&format!("traefik_router_chp_routes {routes}"));
         }
-        line("# HELP traefik_router_chp_change_seconds Time from a change's start to a stage.");
+        line(
+            "# HELP traefik_router_chp_change_seconds Time from the start of a change's commit to a stage.",
+        );
         line("# TYPE traefik_router_chp_change_seconds histogram");
         let stages = [
             ("stored", &self.stored),
@@ -99,7 +101,7 @@ impl Metrics {
             line(histogram.render(stage).trim_end());
         }
         line(
-            "# HELP traefik_router_chp_commits_total Commits; changes that come together share one.",
+            "# HELP traefik_router_chp_commits_total Commits that were served; changes that come together share one.",
         );
         line("# TYPE traefik_router_chp_commits_total counter");
         let commits = unpoisoned(self.commits.lock()).round();
