@@ -2,6 +2,7 @@
 //! JupyterHub, and tested.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use clap::Args;
 use kit::terminal::println;
 use kit::tools::{JUPYTERHUB, workspace};
 
-use crate::tools::fetch::{check, files_in, needs_pip, pins};
+use crate::tools::fetch::{check, files_in, needs_pip, output_of, pins};
 use crate::{Result, tools};
 
 /// Test the Python package: its types, and JupyterHubs on its classes
@@ -56,48 +57,50 @@ fn package() -> PathBuf {
     workspace().join("packaging/python")
 }
 
-/// A virtual environment in `target/python` with JupyterHub, mypy, and a wheel of a debug build: as pip
+/// Makes a virtual environment in `target/python` with JupyterHub, mypy, and a wheel of a debug build: as pip
 /// leaves it, with `traefik` beside the program. Returns its Python.
 fn environment(traefik: &Path) -> Result<PathBuf> {
     tools::jupyterhub()?;
     let target = workspace().join("target");
     let wheels = target.join("python-wheels");
     let wheel = wheel(&wheels, &["--profile", "dev", "--all-features"], None)?;
-    let home = target.join("python");
-    let python = home.join("bin/python");
-    let hubs_python = JUPYTERHUB.python();
-    let pip = |arguments: &mut Command| check(arguments.arg("--quiet"));
-    if !python.is_file() {
-        check(
-            Command::new(&hubs_python)
-                .args(["-m", "venv", "--without-pip"])
-                .arg(&home),
-        )
-        .map_err(needs_pip)?;
-        // Its own packages come first, then those of JupyterHub's environment.
-        let code = "import sysconfig; print(sysconfig.get_path('purelib'))";
-        let folder = |python: &Path| -> Result<String> {
-            let output = Command::new(python).args(["-c", code]).output()?;
-            Ok(String::from_utf8(output.stdout)?.trim().into())
-        };
-        let own = folder(&python)?;
-        fs::write(
-            Path::new(&own).join("jupyterhub.pth"),
-            folder(&hubs_python)?,
-        )?;
-        let mut mypy = Command::new(&hubs_python);
-        mypy.args(["-m", "pip", "--python"])
-            .arg(&python)
-            .args(["install", "--no-deps"]);
-        pip(mypy.arg("--requirement").arg(pins("mypy.txt")))?;
-        std::os::unix::fs::symlink(traefik, home.join("bin/traefik"))?;
+    let (home, hubs_python) = (target.join("python"), JUPYTERHUB.python());
+    if home.exists() {
+        fs::remove_dir_all(&home)?;
     }
+    let mut venv = Command::new(&hubs_python);
+    check(venv.args(["-m", "venv", "--without-pip"]).arg(&home)).map_err(needs_pip)?;
+    let python = home.join("bin/python");
+    borrow_packages(&hubs_python, &python)?;
+    symlink(JUPYTERHUB.folder().join("share"), home.join("share"))?;
+    symlink(traefik, home.join("bin/traefik"))?;
     let mut install = Command::new(&hubs_python);
     install.args(["-m", "pip", "--python"]).arg(&python);
-    pip(install
-        .args(["install", "--no-deps", "--force-reinstall"])
-        .arg(wheel))?;
+    install.args(["install", "--quiet", "--no-deps", "--requirement"]);
+    check(install.arg(pins("mypy.txt")).arg(wheel))?;
     Ok(python)
+}
+
+/// Links the packages of one environment into another, but for jupyterhub-traefik-proxy, which registers names
+/// that are ours as well.
+fn borrow_packages(from: &Path, to: &Path) -> Result {
+    let code = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let packages = |python: &Path| {
+        let said = output_of(Command::new(python).args(["-c", code]));
+        said.map(PathBuf::from)
+            .ok_or("Python does not say where its packages are")
+    };
+    let to = packages(to)?;
+    for package in files_in(&packages(from)?)? {
+        let name = package.file_name().unwrap_or_default();
+        if !name
+            .to_string_lossy()
+            .starts_with("jupyterhub_traefik_proxy")
+        {
+            symlink(&package, to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Builds the wheel into a folder, where it is the only file. `programs` comes first on PATH.

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,19 @@ def test_should_start_follows_its_class(caplog: pytest.LogCaptureFixture) -> Non
         made = TraefikEtcdProxy(config=Config({section: {"should_start": False}}), auth_token="x")
         assert (made.is_external, made.should_start) == (is_external, starts_chp), section
     assert not proxy(should_start=True).is_external
+
+
+def test_documented_names_are_ours() -> None:
+    found = {entry.name: entry.load() for entry in entry_points(group="jupyterhub.proxies")}
+    ours = {
+        "traefik_router": TraefikProxy,
+        "traefik_router_file": TraefikFileProviderProxy,
+        "traefik_router_etcd": TraefikEtcdProxy,
+        "traefik_file": TraefikFileProviderProxy,
+        "traefik_etcd": TraefikEtcdProxy,
+        "traefik_toml": TraefikTomlProxy,
+    }
+    assert {name: found[name] for name in ours} == ours
 
 
 def test_peer_beside_us_is_reported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
