@@ -1,7 +1,8 @@
 //! What a table becomes in a document that Traefik loads as a whole: a line for each router, service and
 //! record. Lines are kept, so that a change writes only those anew that it changes. Does no I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use super::record::Header;
@@ -205,15 +206,16 @@ impl<E: Entries> Lines<E> {
             }
             self.entries.entry(&name, &value)
         };
-        match self.services.get_mut(&name) {
-            Some((users, old)) => {
+        match self.services.entry(name.clone()) {
+            Entry::Vacant(new) => drop(new.insert((1, line()))),
+            Entry::Occupied(mut known) => {
+                let (users, old) = known.get_mut();
                 *users += 1;
-                // Of another name there is another one.
+                // Its name stays, whatever its servers are.
                 if route.has_own_service() {
                     *old = line();
                 }
             }
-            None => drop(self.services.insert(name.clone(), (1, line()))),
         }
         RouteLines {
             route: Arc::clone(route),

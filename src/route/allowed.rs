@@ -150,6 +150,10 @@ impl Kind {
             (Text, other) => Err(format!("{other} is no text")),
             (Duration, Value::String(text)) if is_duration(&text) => Ok(text.into()),
             (Duration, other) => Err(format!("{other} is no duration such as \"10s\"")),
+            // In keys an empty list is nothing.
+            (Texts | Maps(_), Value::Array(items)) if items.is_empty() => {
+                Err("Traefik takes no empty list here".into())
+            }
             (Texts, Value::Array(items)) => items.into_iter().map(item).collect(),
             (Texts, other) => Err(format!("{other} is no list")),
             (Kind::Map(_), Value::Object(map)) if map.is_empty() => {
@@ -226,21 +230,32 @@ pub(super) fn is_item(text: &str) -> bool {
     is_text(text) && text.trim() == text && !text.contains([',', '\u{2551}'])
 }
 
-/// Whether this is a duration as Go writes it, and not a negative one.
+/// Whether this is a duration as Go writes it, neither negative nor longer than Go can count.
 fn is_duration(text: &str) -> bool {
-    let mut rest = text;
+    const LONGEST: f64 = 9e9;
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
+    let (mut rest, mut seconds) = (text, 0.0);
     loop {
         let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         let number = &rest[..rest.len() - digits.len()];
-        let units = ["ns", "us", "µs", "ms", "s", "m", "h"];
         let unit_ends = digits.find(|c: char| c.is_ascii_digit() || c == '.');
         let unit = &digits[..unit_ends.unwrap_or(digits.len())];
-        if number.parse::<f64>().is_err() || !units.contains(&unit) {
+        let known = UNITS.iter().find(|(name, _)| *name == unit);
+        let (Ok(number), Some((_, length))) = (number.parse::<f64>(), known) else {
             return false;
-        }
+        };
+        seconds += number * length;
         rest = &digits[unit.len()..];
         if rest.is_empty() {
-            return true;
+            return seconds < LONGEST;
         }
     }
 }
@@ -311,6 +326,7 @@ mod tests {
                 "would not take",
             ),
             (&ROUTER, "tls", json!(true), "true is no map"),
+            (&ROUTER, "tls", json!({"domains": []}), "empty list"),
         ] {
             let error = accept(keys, name, value).unwrap_err();
             assert!(error.contains(why), "{error}");
@@ -328,6 +344,9 @@ mod tests {
             ("s", false),
             ("10 s", false),
             ("-1s", false),
+            ("2562047h", false),
+            ("999999999999999999999s", false),
+            ("2400000h", true),
             ("1..5s", false),
             ("", false),
         ] {

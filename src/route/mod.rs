@@ -396,7 +396,8 @@ impl TryFrom<Stored> for Route {
         };
         if let Some(settings) = stored.settings {
             let accepted = settings.accepted(&route.target);
-            route.settings = Some(Box::new(accepted.map_err(|why| route.invalid(&why))?));
+            let accepted = accepted.map_err(|why| route.invalid(&why))?;
+            route = route.with(|settings| *settings = accepted);
         }
         Ok(route)
     }

@@ -24,35 +24,38 @@ pub(crate) fn flatten(
     value: &Value,
     out: &mut BTreeMap<String, String>,
 ) -> Result<()> {
-    check(prefix, value)?;
+    if let Some((at, what)) = problem(value) {
+        let message = format!("{prefix}{at} can't be kept in a key-value store: it holds {what}");
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
     push(prefix, value, out);
     Ok(())
 }
 
-fn check(prefix: &str, value: &Value) -> Result<()> {
+/// What Traefik would read differently, and where that is.
+fn problem(value: &Value) -> Option<(String, String)> {
+    let within = |(key, value): (&dyn std::fmt::Display, &Value)| {
+        problem(value).map(|(at, what)| (format!("/{key}{at}"), what))
+    };
     match value {
         Value::Array(items) => {
-            for item in items {
-                if item.as_str().is_some_and(|text| text.contains(',')) {
-                    return Err(refusal(
-                        prefix,
-                        "a list's element with a comma, which splits it",
-                    ));
-                }
-                check(prefix, item)?;
+            let is_split = |item: &Value| item.as_str().is_some_and(|text| text.contains(','));
+            if items.iter().any(is_split) {
+                let what = "a list's element with a comma, which splits it";
+                return Some((String::new(), what.into()));
             }
+            let mut items = items.iter().enumerate();
+            items.find_map(|(n, item)| within((&n, item)))
         }
         Value::Object(map) => {
-            for (key, value) in map {
-                if key.is_empty() || key.contains('/') {
-                    return Err(refusal(prefix, &format!("the key {key:?}")));
-                }
-                check(&format!("{prefix}/{key}"), value)?;
+            let is_odd = |key: &&String| key.is_empty() || key.contains('/');
+            if let Some(key) = map.keys().find(is_odd) {
+                return Some((String::new(), format!("the key {key:?}")));
             }
+            map.iter().find_map(|(key, value)| within((key, value)))
         }
-        _ => {}
+        _ => None,
     }
-    Ok(())
 }
 
 fn push(prefix: &str, value: &Value, out: &mut BTreeMap<String, String>) {
@@ -151,11 +154,6 @@ fn with_lists(value: Value) -> Value {
     } else {
         entries.into_iter().collect()
     }
-}
-
-fn refusal(at: &str, what: &str) -> Error {
-    let message = format!("{at} can't be kept in a key-value store: it holds {what}");
-    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 #[cfg(test)]

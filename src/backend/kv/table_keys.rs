@@ -17,7 +17,7 @@ use crate::config::dynamic::{
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Behind, Change, Group, Layout, Route, RouteSpec, Table, marker_name, router_name, service_name,
+    Behind, Change, Group, Layout, Route, RouteSpec, Table, marker_name, service_name,
 };
 
 /// All keys that a parent may have.
@@ -458,7 +458,8 @@ impl TableKeys {
         let mut parts: BTreeSet<_> = PARENT_KEYS.map(|part| format!("/{part}")).into();
         for route in &self.table {
             let mut transaction = Transaction::new();
-            let key = self.router_keys(route, &place, &mut transaction.set);
+            let name = self.router_keys(route, &place, &mut transaction.set);
+            let key = self.keys.http("routers", &name);
             let mut others = BTreeMap::new();
             for place in &elsewhere {
                 self.router_keys(route, place, &mut others);
@@ -508,14 +509,13 @@ impl TableKeys {
         if let Some(route) = view.table.get(spec) {
             let namespace = self.keys.namespace();
             let place = Place::new(namespace, view.entrance, view.layout.place(spec));
-            self.router_keys(route, &place, &mut keys);
-            let name = router_name(namespace, spec);
+            let name = self.router_keys(route, &place, &mut keys);
             keys.insert(self.keys.route(&name), json_line(&**route));
         }
         keys
     }
 
-    /// The keys of a route's router. Returns the one that they stand below.
+    /// The keys of a route's router. Returns its name.
     fn router_keys(
         &self,
         route: &Route,
@@ -527,7 +527,7 @@ impl TableKeys {
         let router = router(namespace, route, &service, true);
         let key = self.keys.http("routers", &router.name);
         flatten_fields(&key, router.fields_at(place), into);
-        key
+        router.name
     }
 
     /// The keys of a parent, and of the router for what its others leave.
