@@ -3,6 +3,10 @@
 // In docs/ a link to another guide names its file. Here a definition of the same label comes first, since
 // Markdown uses the first one.
 
+#[doc = "[shell]: crate::guide::shell\n"]
+#[doc = include_str!("../docs/routes.md")]
+pub mod routes {}
+
 #[doc = "[etcd]: crate::guide::etcd\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/push.md")]
 pub mod push {}
@@ -14,7 +18,7 @@ pub mod etcd {}
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
 
-#[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n"]
+#[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[routes]: crate::guide::routes\n"]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 

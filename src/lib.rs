@@ -39,6 +39,9 @@
 //! # Ok::<(), traefik_router::Error>(())
 //! ```
 //!
+//! A route may ask Traefik for more: middlewares, several servers with weights, a health check, sticky sessions,
+//! certificates of its own. [`guide::routes`] has all of it, with recipes.
+//!
 //! What you hand in is data. A backtick, a quote or a `{{` in a routespec, a target or the data
 //! changes no rule and runs as no template: it is either refused or matched as it stands.
 //!
@@ -233,7 +236,7 @@ pub use error::{Error, ErrorKind, Result, Stored};
 pub use finding::{Finding, Level};
 pub use http::Tls;
 pub use logging::may_hold_secrets;
-pub use route::{Change, Nested, Route, RouteSpec, Table, Target, priority, rule};
+pub use route::{Change, Nested, Route, RouteSpec, Server, Table, Target, priority, rule};
 pub use router::{
     Applied, Builder, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
     TraefikStatus, Verified, Watch,

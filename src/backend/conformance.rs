@@ -8,7 +8,9 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -30,6 +32,7 @@ pub fn check(handle: &Handle<'_>) {
         nothing_to_do_writes_nothing,
         looking_changes_nothing,
         data_comes_back_as_it_went_in,
+        settings_come_back_as_they_went_in,
         a_batch_is_seen_whole_or_not_at_all,
         writers_lose_nothing,
         closing_keeps_routes,
@@ -176,6 +179,47 @@ fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {
         for change in &changes {
             let Change::Set(route) = change else { continue };
             assert_eq!(table.get(&route.spec), Some(route));
+        }
+    }
+}
+
+fn settings_come_back_as_they_went_in(handle: &Handle<'_>) {
+    let plain = || Route::new("/app/", "http://127.0.0.1:1").unwrap_or_else(fail);
+    let steps = [
+        Ok(plain()),
+        plain().middleware("strip@other"),
+        plain()
+            .middleware("strip@other")
+            .and_then(|route| route.middleware("limit")),
+        plain().server("http://127.0.0.1:2", 1),
+        plain().server("http://127.0.0.1:2", 3),
+        plain().weight(0).server("http://127.0.0.1:2", 3),
+        plain().sticky_cookie("app"),
+        plain().service_config(json!({"sticky": {"cookie": {"name": "app", "secure": true}}})),
+        plain().health_check("/health/{{x}}", Duration::from_secs(10)),
+        Ok(plain().pass_host_header(false)),
+        plain().servers_transport("theirs@other"),
+        plain().cert_resolver("acme"),
+        plain()
+            .router_config(json!({"tls": {"domains": [{"main": "a.x", "sans": ["b.x", "c.x"]}]}})),
+        Ok(plain().observability(false, true, true)),
+        Ok(plain().own_service()),
+        plain().own_service().server("http://127.0.0.1:2", 1),
+        Ok(plain().own_service()),
+        Ok(plain()),
+    ];
+    let (backend, other) = (handle(), handle());
+    let mut last = open(&*backend).generation;
+    for route in steps {
+        let route = Arc::new(ok(route));
+        let change = Change::Set(Arc::clone(&route));
+        let commit = ok(backend.commit(&mut |_, _| vec![change.clone()]));
+        assert!(commit.generation > last, "this is a change: {route:?}");
+        last = commit.generation;
+        for backend in [&backend, &other] {
+            assert_eq!(ok(backend.read()).get(&route.spec), Some(&route));
+            let same = ok(backend.commit(&mut |_, _| vec![change.clone()]));
+            assert_eq!(same.generation, last, "this is none: {route:?}");
         }
     }
 }

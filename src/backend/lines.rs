@@ -1,9 +1,12 @@
 //! What a table becomes in a document that Traefik loads as a whole: a line for each router, service and
 //! record. Lines are kept, so that a change writes only those anew that it changes. Does no I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::Arc;
 
 use super::record::Header;
+use crate::config::defaults::spell_out_service;
 use crate::config::dynamic::{Place, RouterConfig, parent, router, service};
 use crate::config::text::{Entries, json_line};
 use crate::route::{Change, Effect, Group, Layout, Parent, Route, RouteSpec, Table, service_name};
@@ -23,6 +26,7 @@ pub(super) struct Lines<E> {
 }
 
 struct RouteLines {
+    route: Arc<Route>,
     /// Empty until it is written.
     router: String,
     record: String,
@@ -92,6 +96,7 @@ impl<E: Entries> Lines<E> {
         let (mut stay, mut same) = (true, true);
         for change in changes {
             self.set(change, header);
+            stay &= !self.moves(change);
             let effect = self.routes.apply(change);
             stay &= !matches!(effect, Effect::Added | Effect::Deleted);
             same &= effect == Effect::None;
@@ -102,6 +107,15 @@ impl<E: Entries> Lines<E> {
             self.lay_out(header);
         }
         !same
+    }
+
+    /// Whether a route that is there stands at the top, and would not any more, or the other way round.
+    fn moves(&self, change: &Change) -> bool {
+        let Change::Set(route) = change else {
+            return false;
+        };
+        let old = self.routes.get(&route.spec);
+        old.is_some_and(|old| old.stands_at_top() != route.stands_at_top())
     }
 
     /// Lays the routers out anew. Those whose place is another one now are written again, and so are
@@ -149,7 +163,8 @@ impl<E: Entries> Lines<E> {
             let group = self.layout.place(&spec);
             let place =
                 (places.entry(group)).or_insert_with(|| Place::new(namespace, entrance, group));
-            lines.router = line(&router(namespace, &spec, &lines.service), place);
+            let router = router(namespace, &lines.route, &lines.service, E::HAS_DEFAULTS);
+            lines.router = line(&router, place);
         }
         for group in parents {
             if let Some(this) = self.layout.parents().get(&group) {
@@ -182,17 +197,30 @@ impl<E: Entries> Lines<E> {
         }
     }
 
-    fn lines_of(&mut self, route: &Route, header: &Header) -> RouteLines {
-        let name = service_name(&header.namespace, &route.target);
+    fn lines_of(&mut self, route: &Arc<Route>, header: &Header) -> RouteLines {
+        let name = service_name(&header.namespace, route);
         let line = || {
-            let value = service(&route.target, &header.service);
+            let mut value = service(route, &header.service);
+            if !E::HAS_DEFAULTS && route.service_map().is_some() {
+                spell_out_service(&mut value["loadBalancer"]);
+            }
             self.entries.entry(&name, &value)
         };
-        let users = self.services.entry(name.clone());
-        users.or_insert_with(|| (0, line())).0 += 1;
+        match self.services.entry(name.clone()) {
+            Entry::Vacant(new) => drop(new.insert((1, line()))),
+            Entry::Occupied(mut known) => {
+                let (users, old) = known.get_mut();
+                *users += 1;
+                // Its name stays, whatever its servers are.
+                if route.has_own_service() {
+                    *old = line();
+                }
+            }
+        }
         RouteLines {
+            route: Arc::clone(route),
             router: String::new(),
-            record: self.entries.record(json_line(route)),
+            record: self.entries.record(json_line(&**route)),
             service: name,
         }
     }

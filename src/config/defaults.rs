@@ -1,6 +1,8 @@
 //! Traefik's defaults, spelt out. It fills them in where it reads a file or keys, and not in what is pushed.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 /// Where a dynamic configuration has a map, `*` being any name or element, and what Traefik 3.7.15 takes for
 /// what is not in it. Its API shows these for a file.
@@ -99,10 +101,19 @@ pub(crate) fn spell_out(config: &mut Value) {
 
 /// The same for a service's `loadBalancer`.
 pub(crate) fn spell_out_service(load_balancer: &mut Value) {
-    let mut config =
-        serde_json::json!({"http": {"services": {"": {"loadBalancer": load_balancer.take()}}}});
+    let mut config = json!({"http": {"services": {"": {"loadBalancer": load_balancer.take()}}}});
     spell_out(&mut config);
     *load_balancer = config["http"]["services"][""]["loadBalancer"].take();
+}
+
+/// The same for settings of a router.
+pub(crate) fn spell_out_router(settings: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let mut config = json!({"http": {"routers": {"": settings}}});
+    spell_out(&mut config);
+    match config["http"]["routers"][""].take() {
+        Value::Object(settings) => settings.into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 fn fill(value: &mut Value, path: &str, defaults: &Value) {

@@ -2,18 +2,20 @@
 //! beside its routes.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::{Value, json};
 
+use super::defaults::spell_out_router;
 use super::merge;
 use super::text::Field;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Group, Nested, Parent, RouteSpec, Target, fallback_name, parent_name, priority, router_name,
-    rule, service_name,
+    Group, Nested, Parent, Route, Target, fallback_name, parent_name, priority, router_name, rule,
+    service_name,
 };
 
 /// The router of Traefik's API that we set up, and the middleware that guards it.
@@ -354,36 +356,59 @@ pub(crate) struct RouterConfig<'a> {
     rule: Cow<'a, str>,
     priority: u64,
     service: Option<Cow<'a, str>>,
+    middlewares: &'a [String],
+    settings: Option<Cow<'a, BTreeMap<String, Value>>>,
 }
 
-/// What a route becomes, whose service has this name.
-pub(crate) fn router<'a>(namespace: &str, spec: &RouteSpec, service: &'a str) -> RouterConfig<'a> {
+/// What a route becomes, whose service has this name. `has_defaults` says whether Traefik fills them in.
+pub(crate) fn router<'a>(
+    namespace: &str,
+    route: &'a Route,
+    service: &'a str,
+    has_defaults: bool,
+) -> RouterConfig<'a> {
+    let settings = route.router_map().map(|map| match has_defaults {
+        true => Cow::Borrowed(map),
+        false => Cow::Owned(spell_out_router(map)),
+    });
     RouterConfig {
-        name: router_name(namespace, spec),
-        rule: rule(spec).into(),
-        priority: priority(spec),
+        name: router_name(namespace, &route.spec),
+        rule: rule(&route.spec).into(),
+        priority: priority(&route.spec),
         service: Some(service.into()),
+        middlewares: route.middlewares(),
+        settings,
     }
 }
 
 impl RouterConfig<'_> {
     /// Its configuration, but for its [`Place`].
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
+    fn fields(&self) -> impl Iterator<Item = (&str, Field<'_>)> {
         let service = self.service.as_deref();
+        let middlewares = Some(self.middlewares).filter(|names| !names.is_empty());
+        let settings = self.settings.iter().flat_map(|settings| settings.iter());
         [
             ("priority", Field::Number(self.priority)),
             ("rule", Field::Text(&self.rule)),
         ]
         .into_iter()
         .chain(service.map(|service| ("service", Field::Text(service))))
+        .chain(middlewares.map(|names| ("middlewares", Field::Texts(names))))
+        .chain(settings.map(|(name, value)| (&**name, Field::Value(value))))
     }
 
-    /// All of its configuration.
+    /// All of its configuration. Its own `tls` comes in place of that of its [`Place`].
     pub(crate) fn fields_at<'p>(
         &'p self,
         place: &'p Place<'_>,
-    ) -> impl Iterator<Item = (&'static str, Field<'p>)> {
-        place.fields().chain(self.fields())
+    ) -> impl Iterator<Item = (&'p str, Field<'p>)> {
+        let has = |name: &str| {
+            self.settings
+                .as_ref()
+                .is_some_and(|set| set.contains_key(name))
+        };
+        let place = place.fields().filter(move |(name, _)| !has(name));
+        place.chain(self.fields())
     }
 }
 
@@ -410,7 +435,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
+    fn fields(&self) -> impl Iterator<Item = (&str, Field<'_>)> {
         let (place, tls) = match self {
             Self::Entrypoint(entrance) => {
                 let tls = entrance.tls.then_some(("tls", Field::Defaults));
@@ -435,13 +460,17 @@ pub(crate) fn parent<'a>(
         rule: Cow::from(&parent.rule),
         priority: parent.priority,
         service: None,
+        middlewares: &[],
+        settings: None,
     };
-    let rest = parent.fallback.as_ref().map(|target| {
+    let rest = parent.fallback.as_ref().map(|route| {
         let rest = RouterConfig {
             name: fallback_name(namespace, group),
             rule: "PathPrefix(\"/\")".into(),
             priority: 1,
-            service: Some(service_name(namespace, target).into()),
+            service: Some(service_name(namespace, route).into()),
+            middlewares: route.middlewares(),
+            settings: None,
         };
         (rest, Place::Below(this.name.clone()))
     });
@@ -449,16 +478,36 @@ pub(crate) fn parent<'a>(
     std::iter::once((this, place)).chain(rest)
 }
 
-/// What a target becomes in `http.services`, under its [`service_name`]; `more` is merged over it.
-pub(crate) fn service(target: &Target, more: &Value) -> Value {
-    let server = if target.has_path() {
+/// What the servers of a route become in `http.services`, under their [`service_name`]. `defaults` are merged
+/// over that, and then what the route sets.
+pub(crate) fn service(route: &Route, defaults: &Value) -> Value {
+    if !route.has_special_service() {
+        return load_balancer(vec![server(&route.target)], defaults);
+    }
+    let servers = route.servers().into_iter().map(|one| {
+        let mut server = server(&one.target);
+        if one.weight != 1 {
+            server["weight"] = one.weight.into();
+        }
+        server
+    });
+    let mut service = load_balancer(servers.collect(), defaults);
+    merge(&mut service["loadBalancer"], &route.service_settings());
+    service
+}
+
+fn server(target: &Target) -> Value {
+    if target.has_path() {
         json!({"url": target, "preservePath": true})
     } else {
         json!({"url": target})
-    };
-    let mut service = json!({"loadBalancer": {"servers": [server]}});
-    if more.is_object() {
-        merge(&mut service["loadBalancer"], more);
+    }
+}
+
+fn load_balancer(servers: Vec<Value>, defaults: &Value) -> Value {
+    let mut service = json!({"loadBalancer": {"servers": servers}});
+    if defaults.is_object() {
+        merge(&mut service["loadBalancer"], defaults);
     }
     service
 }

@@ -9,14 +9,14 @@
 //! what the others leave, one more router below the parent leads there.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::path::{Piece, UNKNOWN, canonical, is_unreserved, pieces};
 use super::rule::{prefix_rule, priority, union_rule};
-use super::{Route, RouteSpec, Table, Target};
+use super::{Route, RouteSpec, Table};
 
 /// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
 ///
@@ -101,8 +101,8 @@ pub(crate) struct Parent {
     pub(crate) above: Option<Group>,
     pub(crate) rule: String,
     pub(crate) priority: u64,
-    /// Where requests go that no route below this one is for.
-    pub(crate) fallback: Option<Target>,
+    /// The route that takes requests which no route below this one is for.
+    pub(crate) fallback: Option<Arc<Route>>,
 }
 
 /// The gate itself and the parents behind it, and the routes behind it.
@@ -118,7 +118,7 @@ struct Above<'a, 't> {
     /// How long its prefix is; 0 for a gate.
     prefix: usize,
     /// The route of its gate that covers it, if one does.
-    fallback: Option<&'t Route>,
+    fallback: Option<&'t Arc<Route>>,
 }
 
 impl Layout {
@@ -133,7 +133,8 @@ impl Layout {
                 let mut stems: Vec<_> = routes.iter().filter_map(|route| Stem::of(route)).collect();
                 stems.sort_by(|a, b| a.bytes.cmp(&b.bytes));
                 let host = routes[0].spec.host().unwrap_or_default();
-                for (home, stems) in homes(&stems, limits.home) {
+                for (home, mut stems) in homes(&stems, limits.home) {
+                    leave_at_top(&mut stems);
                     if stems.len() > limits.level {
                         layout.add_gates(host, home, &stems, limits);
                     }
@@ -220,7 +221,7 @@ impl Layout {
                         above: Some(Arc::clone(above.parent)),
                         rule,
                         priority,
-                        fallback: fallback.map(|route| route.target.clone()),
+                        fallback: fallback.cloned(),
                     };
                     let host = host.unwrap_or_default().to_string();
                     let name = Group::from(host + &canonical(prefix));
@@ -245,15 +246,14 @@ impl Layout {
         }
     }
 
-    /// Becomes the layout of the table in which a route that was there has this target. Returns the
+    /// Becomes the layout of the table in which a route that was there is this one now. Returns the
     /// parents that this changes.
-    pub(crate) fn retarget(&mut self, route: &Route) -> Vec<Group> {
-        let target = Some(&route.target);
+    pub(crate) fn retarget(&mut self, route: &Arc<Route>) -> Vec<Group> {
         let mut changed = Vec::new();
         for group in self.covered.get(&route.spec).into_iter().flatten() {
             let parent = self.parents.get_mut(group);
-            if let Some(parent) = parent.filter(|parent| parent.fallback.as_ref() != target) {
-                parent.fallback = target.cloned();
+            if let Some(parent) = parent.filter(|parent| parent.fallback.as_ref() != Some(route)) {
+                parent.fallback = Some(Arc::clone(route));
                 changed.push(Arc::clone(group));
             }
         }
@@ -356,12 +356,12 @@ struct Stem<'t> {
     directory: usize,
     /// How much longer a gate's rule is with it, more or less.
     in_rule: usize,
-    route: &'t Route,
+    route: &'t Arc<Route>,
 }
 
 impl<'t> Stem<'t> {
     /// None for a path with [`UNKNOWN`].
-    fn of(route: &'t Route) -> Option<Self> {
+    fn of(route: &'t Arc<Route>) -> Option<Self> {
         let path = route.spec.path();
         let bare = path.strip_suffix('/').unwrap_or(path).as_bytes();
         let is_plain = |byte: &&u8| **byte == b'/' || is_unreserved(**byte);
@@ -423,6 +423,24 @@ fn homes<'s, 't>(stems: &'s [Stem<'t>], least: usize) -> BTreeMap<&'s [u8], Vec<
     homes
 }
 
+/// Takes out the routes that stand at the top, of those with one home. A gate has the priority of its shortest
+/// route, and a route at the top may come before that. So a longer one that it would take requests from stands
+/// at the top as well. These are few: where they are many, they have a home of their own.
+fn leave_at_top(stems: &mut Vec<&Stem<'_>>) {
+    let at_top = stems.iter().filter(|stem| stem.route.stands_at_top());
+    let at_top: HashSet<_> = at_top.map(|stem| stem.bytes.clone()).collect();
+    if at_top.is_empty() {
+        return;
+    }
+    let is_below = |stem: &Stem<'_>| {
+        let mut above = stem
+            .directories()
+            .map(|directory| &directory[..directory.len() - 1]);
+        above.any(|path| at_top.contains(path))
+    };
+    stems.retain(|stem| !at_top.contains(&stem.bytes) && !is_below(stem));
+}
+
 /// How many bytes all of them begin with that are the same.
 fn shared(sorted: &[&Stem<'_>]) -> usize {
     let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
@@ -434,7 +452,7 @@ fn shared(sorted: &[&Stem<'_>]) -> usize {
 
 /// The route of a gate that takes every path with this beginning unless another one has a longer
 /// path. Its own path ends behind the first `least` bytes of the prefix.
-fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8], least: usize) -> Option<&'t Route> {
+fn covering<'t>(gate: &[&Stem<'t>], prefix: &[u8], least: usize) -> Option<&'t Arc<Route>> {
     let slashes = (least..prefix.len()).rev().filter(|&at| prefix[at] == b'/');
     let mut routes = slashes.filter_map(|slash| {
         let bytes = &prefix[..slash];
@@ -466,12 +484,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::route::{matches, rule};
+    use crate::route::{asking, matches, rule};
 
     /// Each route with a target of its own.
     fn table<'a>(specs: impl IntoIterator<Item = &'a str>) -> Table {
+        table_of(specs.into_iter().map(|spec| (spec, 0)))
+    }
+
+    /// The same, with ways in which routes ask for more.
+    fn table_of<'a>(specs: impl IntoIterator<Item = (&'a str, u8)>) -> Table {
         let numbered = specs.into_iter().enumerate();
-        let route = |(n, spec)| Route::new(spec, format!("http://t{n}")).unwrap();
+        let route =
+            |(n, (spec, way))| asking(way, Route::new(spec, format!("http://t{n}")).unwrap());
         numbered.map(route).collect()
     }
 
@@ -499,11 +523,11 @@ mod tests {
                 priority: parent.priority,
                 leads: Leads::Down(Arc::clone(group)),
             });
-            routers.extend(parent.fallback.iter().map(|target| Router {
+            routers.extend(parent.fallback.iter().map(|route| Router {
                 above: Some(Arc::clone(group)),
                 rule: "PathPrefix(\"/\")".into(),
                 priority: 1,
-                leads: Leads::To(target.to_string()),
+                leads: Leads::To(route.target.to_string()),
             }));
         }
         routers.extend(table.iter().map(|route| Router {
@@ -574,12 +598,16 @@ mod tests {
     proptest! {
         #[test]
         fn nesting_keeps_every_destination(
-            specs in prop::collection::btree_set(any_spec(), 0..80),
+            specs in prop::collection::btree_map(any_spec(), 0..7_u8, 0..80),
             paths in prop::collection::vec((any_path(), "/?[a%]?"), 8),
             foreign in prop::collection::btree_map(10..60_u64, "/(a|b|ab|x@|a/b|a/ab)?/?", 0..4),
         ) {
-            let table = table(specs.iter().map(String::as_str));
+            let table = table_of(specs.iter().map(|(spec, way)| (&**spec, *way)));
             let layout = Layout::of(&table, Nested::Always);
+            let stands_at_top = |route: &&Arc<Route>| route.stands_at_top();
+            for route in table.iter().filter(stands_at_top) {
+                prop_assert_eq!(layout.place(&route.spec), None);
+            }
             let flat = Layout::default();
             let foreign = foreign.into_iter().map(|(priority, path)| (path, priority)).collect();
             let foreign = apart(&table, &layout, foreign);
@@ -671,6 +699,26 @@ mod tests {
             [range(0x60, 0x6f), range(0x60, 0x61), range(b'a', b'a')],
             ["[a-o]", "[a-a]", "a"]
         );
+    }
+
+    #[test]
+    fn special_routes_leave_most_nested() {
+        let specs: Vec<_> = (0..2_000).map(|n| format!("/user/n{n}/")).collect();
+        let more: Vec<_> = (0..20).map(|n| format!("/user/n7/{n}/")).collect();
+        let all = specs.iter().chain(&more).map(String::as_str);
+        let all: Vec<_> = all.chain(["/", "/user/"]).collect();
+        let at_top = |way| {
+            let special = ["/", "/user/", "/user/n7/"];
+            let way = |spec| if special.contains(spec) { way } else { 1 };
+            let table = table_of(all.iter().map(|spec| (*spec, way(spec))));
+            let layout = Layout::of(&table, Nested::Auto);
+            let is_at_top = |spec: &&&str| layout.place(&RouteSpec::new(spec).unwrap()).is_none();
+            all.iter().filter(is_at_top).count()
+        };
+        let (plain, special) = (at_top(1), at_top(2));
+        assert!(plain < 20, "{plain}");
+        // One that was nested, and those below it.
+        assert_eq!(special, plain + 1 + more.len());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use ring::digest::{Context, SHA256};
 
-use super::{RouteSpec, Target};
+use super::{Route, RouteSpec, Target};
 
 const HASH: usize = 16;
 const MAX_SLUG: usize = 40;
@@ -18,9 +18,22 @@ pub(crate) fn router_name(namespace: &str, spec: &RouteSpec) -> String {
     name(namespace, spec.as_str())
 }
 
-/// The service of a target. Routes with the same target share it: each service costs Traefik about
+/// The service of a route. Routes with the same servers and settings share it: each service costs Traefik about
 /// as much as a router whenever it loads a configuration.
-pub(crate) fn service_name(namespace: &str, target: &Target) -> String {
+pub(crate) fn service_name(namespace: &str, route: &Route) -> String {
+    if !route.has_special_service() {
+        return target_service_name(namespace, &route.target);
+    }
+    if route.has_own_service() {
+        return router_name(namespace, &route.spec);
+    }
+    let settings = serde_json::json!([route.servers(), route.service_map()]);
+    let target = route.target.as_str();
+    named(namespace, &format!("{target}\n{settings}"), target)
+}
+
+/// The service of routes that ask for nothing but this target.
+pub(crate) fn target_service_name(namespace: &str, target: &Target) -> String {
     name(namespace, target.as_str())
 }
 
@@ -47,7 +60,14 @@ pub(crate) fn marker_name(unique: &str) -> String {
 }
 
 fn name(namespace: &str, text: &str) -> String {
-    let readable = text.split_once("://").map_or(text, |(_, rest)| rest);
+    named(namespace, text, text)
+}
+
+/// The hash of `text`, and what people recognise it by.
+fn named(namespace: &str, text: &str, readable: &str) -> String {
+    let readable = readable
+        .split_once("://")
+        .map_or(readable, |(_, rest)| rest);
     let mut name = String::with_capacity(HASH + 1 + MAX_SLUG);
     push_hash(namespace, text, &mut name);
     name.push('-');
@@ -120,7 +140,25 @@ mod tests {
             long.bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         );
-        let service = service_name("", &Target::new("http://127.0.0.1:9001").unwrap());
-        assert!(service.ends_with("-127-0-0-1-9001"), "{service}");
+        let route = |spec: &str| Route::new(spec, "http://127.0.0.1:9001").unwrap();
+        let service = |route: Route| service_name("", &route);
+        let plain = service(route("/a/"));
+        assert!(plain.ends_with("-127-0-0-1-9001"), "{plain}");
+        assert_eq!(plain, service(route("/b/").middleware("m").unwrap()));
+        let two = |spec: &str, weight| service(route(spec).server("http://t", weight).unwrap());
+        assert!(two("/a/", 1).ends_with("-127-0-0-1-9001"));
+        assert_eq!(two("/a/", 1), two("/b/", 1));
+        let sticky = service(route("/a/").sticky_cookie("c").unwrap());
+        let all = [
+            plain,
+            two("/a/", 1),
+            two("/a/", 2),
+            sticky,
+            service(route("/a/").own_service()),
+        ];
+        for (n, name) in all.iter().enumerate() {
+            assert!(!all[..n].contains(name), "{all:?}");
+        }
+        assert_eq!(all[4], router_name("", &route("/a/").spec));
     }
 }

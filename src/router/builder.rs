@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::certificate::made_up;
 use super::listen::Listen;
 use super::verify::{PublicUrl, Verifier};
-use super::{NotAsked, Router};
+use super::{NotAsked, Router, unknown};
 use crate::backend::{Backend, Contents, Setup};
 use crate::config::dynamic::{self, ApiAccess};
 use crate::config::static_config::StaticConfig;
@@ -23,7 +23,7 @@ use crate::config::text::{Entries as _, Syntax};
 use crate::config::{MAX_WAIT, merge};
 use crate::error::{Error, Result, Stored};
 use crate::http::Tls;
-use crate::route::{Nested, Route, Table};
+use crate::route::{Nested, Route, Table, Version};
 use crate::traefik::Api;
 use crate::traefik::entrypoint::EntrypointProbe;
 
@@ -746,6 +746,14 @@ fn collector() -> Vec<(OsString, OsString)> {
         return Vec::new();
     }
     vec![("GOGC".into(), "400".into())]
+}
+
+/// Fails if a Traefik of this version is too old for what one of the routes asks for.
+fn check_routes(routes: &Table, version: Option<Version>) -> Result<()> {
+    match routes.iter().find_map(|route| unknown(route, version)) {
+        Some(why) => Err(Error::invalid(why)),
+        None => Ok(()),
+    }
 }
 
 /// The probe of requests to a URL.

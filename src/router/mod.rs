@@ -23,7 +23,7 @@ use self::verify::{Serving, Verifier};
 use crate::backend::{Backend, Commit, Edit, Setup};
 use crate::config::dynamic::Own;
 use crate::error::{Error, ErrorKind, Result, Stored};
-use crate::route::{Change, Route, RouteSpec, Table};
+use crate::route::{Change, Route, RouteSpec, Table, Version};
 use crate::sync::unpoisoned;
 
 pub use applied::{Applied, NotAsked, Verified};
@@ -51,6 +51,8 @@ pub struct Router {
     own: Option<Own>,
     /// The last commit: its marker and namespace are what to ask Traefik for.
     last: Mutex<Commit>,
+    /// The oldest of the Traefiks, where they were asked.
+    oldest: Option<Version>,
     /// Looks after the Traefiks that the table is sent to.
     keeper: Mutex<Option<Keeper>>,
 }
@@ -65,6 +67,7 @@ impl Router {
             first: Mutex::new(None),
             own: None,
             last: Mutex::new(Commit::new("", 0)),
+            oldest: None,
             keeper: Mutex::new(None),
         }
     }
@@ -72,6 +75,12 @@ impl Router {
     /// This Router, on a store that was opened.
     fn opened(mut self, commit: Commit) -> Self {
         self.last = Mutex::new(commit);
+        self
+    }
+
+    /// This Router, whose Traefiks are all of this version or a later one.
+    fn since(mut self, oldest: Option<Version>) -> Self {
+        self.oldest = oldest;
         self
     }
 
@@ -107,7 +116,9 @@ impl Router {
     ///
     /// # Errors
     /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
-    ///   [`Target::new`](crate::Target::new), and if `data` is nested more than 100 levels deep.
+    ///   [`Target::new`](crate::Target::new), and if `data` is nested more than 100 levels deep. With
+    ///   [`apply`](Self::apply) also if all servers of a route have the weight 0, or a Traefik is too old for
+    ///   what it asks for.
     /// - [`Store`](ErrorKind::Store), [`Locked`](ErrorKind::Locked),
     ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
     /// - [`InUse`](ErrorKind::InUse): not stored; another program has set another entrypoint or
@@ -152,7 +163,7 @@ impl Router {
         let changes: Vec<_> = changes.into_iter().collect();
         for change in &changes {
             if let Change::Set(route) = change {
-                route.check()?;
+                self.check(route)?;
             }
         }
         self.submit(Request::Changes(changes))
@@ -171,7 +182,7 @@ impl Router {
     pub fn reconcile(&self, desired: impl IntoIterator<Item = Route>) -> Result<Applied> {
         let desired: Table = desired.into_iter().collect();
         for route in &desired {
-            route.check()?;
+            self.check(route)?;
         }
         self.submit(Request::Reconcile(desired))
     }
@@ -288,6 +299,15 @@ impl Router {
         }
     }
 
+    /// Whether a route can be stored, and every Traefik knows what it asks for.
+    fn check(&self, route: &Route) -> Result<()> {
+        route.check()?;
+        match unknown(route, self.oldest) {
+            Some(why) => Err(Error::new(ErrorKind::InvalidRoute, why)),
+            None => Ok(()),
+        }
+    }
+
     fn last(&self) -> MutexGuard<'_, Commit> {
         unpoisoned(self.last.lock())
     }
@@ -374,6 +394,19 @@ impl Committer for Router {
         }
         Ok(confirmed)
     }
+}
+
+/// What a route asks for that a Traefik of this version does not know.
+fn unknown(route: &Route, version: Option<Version>) -> Option<String> {
+    let (major, minor) = version?;
+    let ((since_major, since_minor), what) = route.needs()?;
+    ((major, minor) < (since_major, since_minor)).then(|| {
+        format!(
+            "route {}: {what} needs Traefik {since_major}.{since_minor} or later, and this one is \
+             {major}.{minor}",
+            route.spec
+        )
+    })
 }
 
 /// Logs which of these routespecs may not mean what the caller had in mind.

@@ -16,13 +16,18 @@ pub(crate) fn check_version(version: &str) -> Result<()> {
 /// Whether a Traefik of this version knows `parentRefs`. One that was built by hand may have any
 /// version.
 pub(crate) fn has_parents(version: &str) -> bool {
+    numbers(version).is_none_or(|version| version >= (3, 6))
+}
+
+/// The major and the minor version; `None` for one that was built by hand.
+pub(crate) fn numbers(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version
         .trim_start_matches('v')
         .split('.')
         .map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (3, 6),
-        _ => true,
+        (Some(Ok(major)), Some(Ok(minor))) => Some((major, minor)),
+        _ => None,
     }
 }
 

@@ -23,9 +23,11 @@ mod ownership;
 mod processes;
 mod protocols;
 mod pushing;
+mod recipes;
 mod regressions;
 mod repairs;
 mod reviving;
 mod routing;
 #[cfg(feature = "tls")]
 mod secrets;
+mod settings;

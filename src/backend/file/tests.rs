@@ -18,7 +18,7 @@ use crate::backend::record::Header;
 use crate::config::dynamic::{ApiAccess, Certificate, Own};
 use crate::config::text::{Entries as _, Syntax, unmarked};
 use crate::error::ErrorKind;
-use crate::route::{Change, Nested, Route, Target, service_name};
+use crate::route::{Change, Nested, Route, asking, service_name};
 
 const TOML: &[&str] = &[
     "",
@@ -657,7 +657,7 @@ fn new_target_reaches_all_parents() {
         file
     };
     let (mut file, mut expected) = (file("http://old"), file("http://new"));
-    let old = service_name("marker", &Target::new("http://old").unwrap());
+    let old = service_name("marker", &Route::new("/a/", "http://old").unwrap());
     let led = file.render().unwrap().matches(&old).count();
     // The service, the router, and what at least two parents leave.
     assert!(led >= 4, "{led}");
@@ -673,14 +673,15 @@ fn new_target_reaches_all_parents() {
 fn any_change() -> impl Strategy<Value = Change> {
     let host = prop::sample::select(vec!["", "", "h.x"]);
     let path = prop::collection::vec(prop::sample::select(vec!["a", "ab", "b", "é@"]), 0..4);
-    let target = prop::option::weighted(0.8, (1..4_u8, 0..2_u8));
+    let target = prop::option::weighted(0.8, (1..4_u8, 0..2_u8, 0..14_u8));
     (host, path, target).prop_map(|(host, path, target)| {
         let spec = format!("{host}/{}", path.join("/"));
         match target {
-            Some((target, data)) => Route::new(spec, format!("http://t{target}"))
-                .unwrap()
-                .data(data)
-                .into(),
+            Some((target, data, way)) => {
+                let route = Route::new(spec, format!("http://t{target}")).unwrap();
+                // Half of them ask for nothing.
+                asking(way.saturating_sub(7), route.data(data)).into()
+            }
             None => Change::delete(spec).unwrap(),
         }
     })

@@ -24,6 +24,41 @@ pub(crate) fn flatten(
     value: &Value,
     out: &mut BTreeMap<String, String>,
 ) -> Result<()> {
+    if let Some((at, what)) = problem(value) {
+        let message = format!("{prefix}{at} can't be kept in a key-value store: it holds {what}");
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    push(prefix, value, out);
+    Ok(())
+}
+
+/// What Traefik would read differently, and where that is.
+fn problem(value: &Value) -> Option<(String, String)> {
+    let within = |(key, value): (&dyn std::fmt::Display, &Value)| {
+        problem(value).map(|(at, what)| (format!("/{key}{at}"), what))
+    };
+    match value {
+        Value::Array(items) => {
+            let is_split = |item: &Value| item.as_str().is_some_and(|text| text.contains(','));
+            if items.iter().any(is_split) {
+                let what = "a list's element with a comma, which splits it";
+                return Some((String::new(), what.into()));
+            }
+            let mut items = items.iter().enumerate();
+            items.find_map(|(n, item)| within((&n, item)))
+        }
+        Value::Object(map) => {
+            let is_odd = |key: &&String| key.is_empty() || key.contains('/');
+            if let Some(key) = map.keys().find(is_odd) {
+                return Some((String::new(), format!("the key {key:?}")));
+            }
+            map.iter().find_map(|(key, value)| within((key, value)))
+        }
+        _ => None,
+    }
+}
+
+fn push(prefix: &str, value: &Value, out: &mut BTreeMap<String, String>) {
     match value {
         Value::Null => {}
         Value::Bool(_) | Value::Number(_) => {
@@ -35,13 +70,7 @@ pub(crate) fn flatten(
         Value::Array(items) => {
             let width = items.len().saturating_sub(1).max(1).ilog10() as usize + 1;
             for (n, item) in items.iter().enumerate() {
-                if item.as_str().is_some_and(|text| text.contains(',')) {
-                    return Err(refusal(
-                        prefix,
-                        "a list's element with a comma, which splits it",
-                    ));
-                }
-                flatten(&format!("{prefix}/{n:0width$}"), item, out)?;
+                push(&format!("{prefix}/{n:0width$}"), item, out);
             }
         }
         Value::Object(map) if map.is_empty() => {
@@ -49,29 +78,28 @@ pub(crate) fn flatten(
         }
         Value::Object(map) => {
             for (key, value) in map {
-                if key.is_empty() || key.contains('/') {
-                    return Err(refusal(prefix, &format!("the key {key:?}")));
-                }
-                flatten(&format!("{prefix}/{key}"), value, out)?;
+                push(&format!("{prefix}/{key}"), value, out);
             }
         }
     }
-    Ok(())
 }
 
-/// [`flatten`] for a map of these fields.
+/// [`flatten`] for a map of these fields. They are a router's, of which none can be read differently.
 pub(crate) fn flatten_fields<'a>(
     prefix: &str,
-    fields: impl IntoIterator<Item = (&'static str, Field<'a>)>,
+    fields: impl IntoIterator<Item = (&'a str, Field<'a>)>,
     out: &mut BTreeMap<String, String>,
 ) {
     for (key, field) in fields {
+        let key = format!("{prefix}/{key}");
         match field {
-            Field::Text(text) => out.insert(format!("{prefix}/{key}"), text.into()),
-            Field::Number(number) => out.insert(format!("{prefix}/{key}"), number.to_string()),
-            Field::List(text) => out.insert(format!("{prefix}/{key}/0"), text.into()),
-            Field::Defaults => out.insert(format!("{prefix}/{key}"), "true".into()),
-        };
+            Field::Text(text) => drop(out.insert(key, text.into())),
+            Field::Number(number) => drop(out.insert(key, number.to_string())),
+            Field::List(text) => drop(out.insert(key + "/0", text.into())),
+            Field::Texts(texts) => push(&key, &texts.into(), out),
+            Field::Value(value) => push(&key, value, out),
+            Field::Defaults => drop(out.insert(key, "true".into())),
+        }
     }
 }
 
@@ -126,11 +154,6 @@ fn with_lists(value: Value) -> Value {
     } else {
         entries.into_iter().collect()
     }
-}
-
-fn refusal(at: &str, what: &str) -> Error {
-    let message = format!("{at} can't be kept in a key-value store: it holds {what}");
-    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 #[cfg(test)]

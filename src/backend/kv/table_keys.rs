@@ -17,8 +17,7 @@ use crate::config::dynamic::{
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Behind, Change, Group, Layout, Route, RouteSpec, Table, Target, marker_name, router_name,
-    service_name,
+    Behind, Change, Group, Layout, Route, RouteSpec, Table, marker_name, service_name,
 };
 
 /// The key of a router that says below which parent it stands.
@@ -141,6 +140,11 @@ impl Keys {
         format!("{}parents/{router}", self.own_tree())
     }
 
+    /// Shows the same of a service whose name does not follow from its only server.
+    fn service(&self, service: &str) -> String {
+        format!("{}services/{service}", self.own_tree())
+    }
+
     pub(super) fn http(&self, part: &str, name: &str) -> String {
         format!("{}/http/{part}/{name}", self.traefik)
     }
@@ -235,7 +239,7 @@ impl TableKeys {
         let mut users = HashMap::new();
         for route in &table {
             *users
-                .entry(service_name(keys.namespace(), &route.target))
+                .entry(service_name(keys.namespace(), route))
                 .or_default() += 1;
         }
         Ok(Self {
@@ -441,14 +445,12 @@ impl TableKeys {
         let mut steps = Vec::new();
         let place = Place::Entrypoint(entrance);
         for route in &self.table {
-            let name = router_name(self.keys.namespace(), &route.spec);
-            let key = self.keys.http("routers", &name);
             let mut transaction = Transaction::new();
-            flatten_fields(&key, place.fields(), &mut transaction.set);
-            transaction.delete.insert(format!("{key}/{PARENT}"));
-            if !entrance.tls {
-                transaction.delete.insert(format!("{key}/{TLS}"));
-            }
+            let name = self.router_keys(route, &place, &mut transaction.set);
+            let key = self.keys.http("routers", &name);
+            transaction.delete = [PARENT, TLS].map(|part| format!("{key}/{part}")).into();
+            let set = &transaction.set;
+            transaction.delete.retain(|key| !set.contains_key(key));
             steps.push(Step::of(transaction));
         }
         for name in parents {
@@ -489,14 +491,26 @@ impl TableKeys {
         let mut keys = BTreeMap::new();
         if let Some(route) = view.table.get(spec) {
             let namespace = self.keys.namespace();
-            let service = service_name(namespace, &route.target);
-            let router = router(namespace, spec, &service);
             let place = Place::new(namespace, view.entrance, view.layout.place(spec));
-            let key = self.keys.http("routers", &router.name);
-            flatten_fields(&key, router.fields_at(&place), &mut keys);
-            keys.insert(self.keys.route(&router.name), json_line(&**route));
+            let name = self.router_keys(route, &place, &mut keys);
+            keys.insert(self.keys.route(&name), json_line(&**route));
         }
         keys
+    }
+
+    /// The keys of a route's router. Returns its name.
+    fn router_keys(
+        &self,
+        route: &Route,
+        place: &Place<'_>,
+        into: &mut BTreeMap<String, String>,
+    ) -> String {
+        let namespace = self.keys.namespace();
+        let service = service_name(namespace, route);
+        let router = router(namespace, route, &service, true);
+        let key = self.keys.http("routers", &router.name);
+        flatten_fields(&key, router.fields_at(place), into);
+        router.name
     }
 
     /// The keys of a parent, and of the router for what its others leave.
@@ -512,10 +526,13 @@ impl TableKeys {
         keys
     }
 
-    /// The keys of the service of a target.
-    fn keys_of_service(&self, target: &Target, into: &mut BTreeMap<String, String>) -> Result<()> {
-        let name = service_name(self.keys.namespace(), target);
-        let config = service(target, &self.header.service);
+    /// The keys of a route's service.
+    fn keys_of_service(&self, route: &Route, into: &mut BTreeMap<String, String>) -> Result<()> {
+        let name = service_name(self.keys.namespace(), route);
+        let config = service(route, &self.header.service);
+        if route.has_special_service() {
+            into.insert(self.keys.service(&name), route.target.to_string());
+        }
         flatten(&self.keys.http("services", &name), &config, into)
     }
 
@@ -525,29 +542,32 @@ impl TableKeys {
         table: &Table,
         changed: &BTreeSet<&RouteSpec>,
     ) -> Result<Services> {
-        let mut touched: BTreeMap<String, (bool, &Target)> = BTreeMap::new();
+        let mut touched: BTreeMap<String, (bool, &Route)> = BTreeMap::new();
+        let mut services = Services::default();
         let last = self.table.clone();
         for spec in changed {
             let [old, new] = [&last, table].map(|table| table.get(spec));
             for (route, is_new) in [(new, true), (old, false)] {
                 let Some(route) = route else { continue };
-                let name = service_name(self.keys.namespace(), &route.target);
+                let name = service_name(self.keys.namespace(), route);
                 let users = self.users.entry(name.clone()).or_default();
-                touched.entry(name).or_insert((*users > 0, &route.target));
+                touched.entry(name).or_insert((*users > 0, route));
                 match is_new {
                     true => *users += 1,
                     false => *users -= 1,
                 }
             }
+            if let (Some(old), Some(new)) = (old, new) {
+                services.new.extend(self.changed_own_service(old, new)?);
+            }
         }
-        let mut services = Services::default();
-        for (name, (was_used, target)) in touched {
+        for (name, (was_used, route)) in touched {
             let is_used = self.users.get(&name).is_some_and(|users| *users > 0);
             if was_used && is_used {
                 continue;
             }
             let mut transaction = Transaction::new();
-            self.keys_of_service(target, &mut transaction.set)?;
+            self.keys_of_service(route, &mut transaction.set)?;
             if is_used {
                 services.new.insert(name, transaction);
             } else {
@@ -558,6 +578,24 @@ impl TableKeys {
             }
         }
         Ok(services)
+    }
+
+    /// What changes a service whose name stays.
+    fn changed_own_service(
+        &self,
+        old: &Route,
+        new: &Route,
+    ) -> Result<Option<(String, Transaction)>> {
+        if !old.has_own_service() || !new.has_own_service() {
+            return Ok(None);
+        }
+        let [mut before, mut now] = [BTreeMap::new(), BTreeMap::new()];
+        self.keys_of_service(old, &mut before)?;
+        self.keys_of_service(new, &mut now)?;
+        let mut transaction = Transaction::new();
+        transaction.replace(before, now, true);
+        let name = service_name(self.keys.namespace(), new);
+        Ok(Some((name, transaction)))
     }
 
     /// Whether a writer ended while it wrote the table in several transactions.
@@ -656,14 +694,14 @@ impl TableKeys {
         let mut done = HashSet::new();
         let mut steps = Vec::new();
         for route in &self.table {
-            let name = service_name(self.keys.namespace(), &route.target);
+            let name = service_name(self.keys.namespace(), route);
             let key = self.keys.http("services", &name);
             if !done.insert(name) {
                 continue;
             }
             let [mut before, mut now] = [BTreeMap::new(), BTreeMap::new()];
-            flatten(&key, &service(&route.target, old), &mut before)?;
-            self.keys_of_service(&route.target, &mut now)?;
+            flatten(&key, &service(route, old), &mut before)?;
+            self.keys_of_service(route, &mut now)?;
             let mut transaction = Transaction::new();
             transaction.replace(before, now, true);
             steps.push(Step::of(transaction));

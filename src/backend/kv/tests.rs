@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::Router;
 use crate::config::dynamic::{ApiAccess, certificate, fast_hash};
-use crate::route::{Nested, Route, matches};
+use crate::route::{Nested, Route, asking, matches};
 
 /// A store in memory that fails as it is told to.
 #[derive(Debug, Default)]
@@ -786,6 +786,8 @@ struct Found {
     priority: u64,
     parent: Option<String>,
     service: Option<String>,
+    /// Whether it has what only a router at the top may have.
+    tops: bool,
 }
 
 fn routers(keys: &State) -> HashMap<&str, Found> {
@@ -804,13 +806,15 @@ fn routers(keys: &State) -> HashMap<&str, Found> {
             "priority" => router.priority = value.parse().unwrap(),
             "parentRefs/0" => router.parent = Some(value.clone()),
             "service" => router.service = Some(value.clone()),
-            _ => assert_eq!(part, "entryPoints/0"),
+            "middlewares/0" | "entryPoints/0" => {}
+            _ => router.tops |= part.starts_with("tls") || part.starts_with("observability"),
         }
         let place = |part| keys.contains_key(&format!("traefik/http/routers/{name}/{part}"));
         assert_ne!(place("entryPoints/0"), place("parentRefs/0"), "{name}");
     }
     for (name, router) in &routers {
         let parent = router.parent.as_deref();
+        assert!(!router.tops || parent.is_none(), "{name} stands at the top");
         assert!(
             parent.is_none_or(|parent| routers.contains_key(parent)),
             "{name} is an orphan"
@@ -851,8 +855,9 @@ fn any_spec() -> impl Strategy<Value = String> {
     "(/|(/(a|b|ab|ba|x@y|é)){1,3})".prop_map(String::from)
 }
 
-fn any_table(size: usize) -> impl Strategy<Value = Vec<(String, bool)>> {
-    let specs = prop::collection::btree_map(any_spec(), any::<bool>(), 0..size);
+/// Routespecs, each with a target and what its route asks for; see `table_of`.
+fn any_table(size: usize) -> impl Strategy<Value = Vec<(String, u8)>> {
+    let specs = prop::collection::btree_map(any_spec(), 0..28_u8, 0..size);
     specs.prop_map(|specs| specs.into_iter().collect())
 }
 
@@ -1005,7 +1010,7 @@ proptest! {
         third in (any_table(30), any_setup()),
     ) {
         let store = MemoryStore::new();
-        let write = |(specs, setup): (Vec<(String, bool)>, Setup), fault: Option<usize>| {
+        let write = |(specs, setup): (Vec<(String, u8)>, Setup), fault: Option<usize>| {
             let mut backend = KvBackend::new(Faulty {
                 store: store.clone(),
                 max_bytes: fault.map(|_| 1),
@@ -1043,19 +1048,22 @@ fn any_setup() -> impl Strategy<Value = Setup> {
     )
 }
 
-fn table_of(specs: impl IntoIterator<Item = (String, bool)>) -> Table {
-    let target = |changed| match changed {
-        true => "http://one",
-        false => "http://other",
+fn table_of(specs: impl IntoIterator<Item = (String, u8)>) -> Table {
+    let route = |(spec, kind): (String, u8)| {
+        let target = ["http://one", "http://other"][usize::from(kind % 2)];
+        // Half of them ask for nothing.
+        asking(
+            (kind / 2).saturating_sub(7),
+            Route::new(spec, target).unwrap(),
+        )
     };
-    let route = |(spec, changed): (String, bool)| Route::new(spec, target(changed)).unwrap();
     specs.into_iter().map(route).collect()
 }
 
 /// Opens a store, and makes its table this one.
 fn open(
     backend: &KvBackend<Faulty>,
-    specs: impl IntoIterator<Item = (String, bool)>,
+    specs: impl IntoIterator<Item = (String, u8)>,
     setup: &Setup,
 ) -> Result<Commit> {
     let table = table_of(specs);
@@ -1064,7 +1072,7 @@ fn open(
 
 fn commit(
     backend: &KvBackend<Faulty>,
-    specs: impl IntoIterator<Item = (String, bool)>,
+    specs: impl IntoIterator<Item = (String, u8)>,
     nested: Nested,
 ) -> Result<Commit> {
     let table = table_of(specs);
@@ -1079,7 +1087,10 @@ fn commit(
 
 #[test]
 fn error_names_exactly_stored_routes() {
-    let specs = |changed| ["/a/", "/b/", "/c/"].map(|spec| (spec.to_string(), changed));
+    let specs = |changed: bool| {
+        let kind = u8::from(!changed);
+        ["/a/", "/b/", "/c/"].map(|spec| (spec.to_string(), kind))
+    };
     for cut in 1..12 {
         let store = MemoryStore::new();
         let write = |fault, entrypoint, changed| {

@@ -87,6 +87,9 @@ impl Formatter for Ascii {
 pub(crate) struct Json;
 
 impl Entries for Json {
+    /// Only the REST provider takes these.
+    const HAS_DEFAULTS: bool = false;
+
     fn entry(&self, name: &str, value: &Value) -> String {
         let mut entry = String::with_capacity(LINE);
         push(name, &mut entry);
@@ -98,7 +101,7 @@ impl Entries for Json {
     fn map_entry<'f>(
         &self,
         name: &str,
-        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+        fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String {
         let mut entry = String::with_capacity(LINE);
         push(name, &mut entry);
@@ -112,6 +115,8 @@ impl Entries for Json {
                 Field::Text(text) => push(text, &mut entry),
                 Field::Number(number) => entry.push_str(&number.to_string()),
                 Field::List(text) => push(&[text], &mut entry),
+                Field::Texts(texts) => push(texts, &mut entry),
+                Field::Value(value) => push(value, &mut entry),
                 Field::Defaults => entry.push_str("{}"),
             }
         }

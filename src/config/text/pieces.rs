@@ -12,12 +12,17 @@ pub(crate) enum Field<'a> {
     Number(u64),
     /// A list of one text.
     List(&'a str),
+    Texts(&'a [String]),
+    Value(&'a Value),
     /// An empty map, which stands for defaults.
     Defaults,
 }
 
 /// How entries of a map are written, each as a text of its own.
 pub(crate) trait Entries {
+    /// Whether Traefik fills in defaults where it reads them.
+    const HAS_DEFAULTS: bool;
+
     /// A name and its value. In TOML and YAML it is a line, with its line break.
     fn entry(&self, name: &str, value: &Value) -> String;
 
@@ -25,7 +30,7 @@ pub(crate) trait Entries {
     fn map_entry<'f>(
         &self,
         name: &str,
-        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+        fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String;
 
     /// One of the lines of JSON that we keep for ourselves, as it stands in the text.

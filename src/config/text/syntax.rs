@@ -109,6 +109,8 @@ impl Syntax {
 }
 
 impl Entries for Syntax {
+    const HAS_DEFAULTS: bool = true;
+
     fn entry(&self, name: &str, value: &Value) -> String {
         match self {
             Self::Toml => toml::entry(name, value),
@@ -120,7 +122,7 @@ impl Entries for Syntax {
     fn map_entry<'f>(
         &self,
         name: &str,
-        fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+        fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String {
         match self {
             Self::Toml => toml::map_entry(name, fields),

@@ -170,7 +170,7 @@ pub(super) fn entry(name: &str, value: &Value) -> String {
 
 pub(super) fn map_entry<'f>(
     name: &str,
-    fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    fields: impl Iterator<Item = (&'f str, Field<'f>)>,
 ) -> String {
     let mut line = String::with_capacity(LINE);
     write_string(name, &mut line, true);
@@ -188,6 +188,16 @@ pub(super) fn map_entry<'f>(
                 write_string(text, &mut line, false);
                 line.push(']');
             }
+            Field::Texts(texts) => {
+                let mut mark = "[";
+                for text in texts {
+                    line.push_str(mark);
+                    mark = ", ";
+                    write_string(text, &mut line, false);
+                }
+                line.push(']');
+            }
+            Field::Value(value) => write_value(value, &mut line),
             Field::Defaults => line.push_str("{}"),
         }
     }

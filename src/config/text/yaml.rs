@@ -335,7 +335,7 @@ pub(super) fn entry(name: &str, value: &Value) -> String {
 
 pub(super) fn map_entry<'f>(
     name: &str,
-    fields: impl Iterator<Item = (&'static str, Field<'f>)>,
+    fields: impl Iterator<Item = (&'f str, Field<'f>)>,
 ) -> String {
     let mut line = String::with_capacity(LINE);
     push_flow_line(name, &mut line);
@@ -350,6 +350,8 @@ pub(super) fn map_entry<'f>(
             Field::Text(text) => push_flow_line(text, &mut line),
             Field::Number(number) => line.push_str(&number.to_string()),
             Field::List(text) => push_flow_line(&[text], &mut line),
+            Field::Texts(texts) => push_flow_line(texts, &mut line),
+            Field::Value(value) => push_flow_line(value, &mut line),
             Field::Defaults => line.push_str("{}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Builder, probe};
+use super::{Builder, check_routes, probe};
 use crate::backend::{Commit, Contents, Document, Pushed, Setup};
 use crate::config::dynamic::api_part;
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -11,7 +11,7 @@ use crate::http::is_refused;
 use crate::router::listen::Listen;
 use crate::router::verify::{PublicUrl, Serving, Verifier};
 use crate::router::{NotAsked, Router, Verified};
-use crate::traefik::version::{check_version, has_parents};
+use crate::traefik::version::{check_version, has_parents, numbers};
 use crate::traefik::{Api, EntryPoint, RestContent};
 
 /// For how long an API may answer 404 where something may yet serve it: a Traefik does that until it
@@ -103,6 +103,9 @@ impl Builder {
                     self.set_up_api(&verifier, &entrypoint)?
                 }
             };
+            let versions = answers.iter().map(|answer| numbers(&answer.version));
+            let oldest = versions.flatten().min();
+            check_routes(&stored.routes, oldest)?;
             let mut setup = self.attach_setup(&answers, &public, &entrypoint)?;
             setup.tls = tls_over(&stored, setup.tls, served)?;
             opened = true;
@@ -124,12 +127,13 @@ impl Builder {
                 {
                     Err(unseen(&public.url(), &reason))
                 }
-                _ => Ok(commit),
+                _ => Ok((commit, oldest)),
             }
         })();
         match attached {
-            Ok(commit) => {
-                (Router::new(self.backend, verifier).opened(commit)).keeping(self.keeper_interval)
+            Ok((commit, oldest)) => {
+                let router = Router::new(self.backend, verifier).opened(commit);
+                router.since(oldest).keeping(self.keeper_interval)
             }
             Err(error) => {
                 let error = if opened { self.undo(error) } else { error };

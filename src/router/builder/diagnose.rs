@@ -12,8 +12,9 @@ use crate::finding::{Finding, Level};
 use crate::route::{Group, Layout, priority};
 use crate::router::certificate::CertificateFiles;
 use crate::router::status::RELOAD_PATIENCE;
+use crate::router::unknown;
 use crate::router::verify::{UNHEARD, UNREAD, has_loaded, providers};
-use crate::traefik::version::has_parents;
+use crate::traefik::version::{has_parents, numbers};
 use crate::traefik::{Api, RouterInfo, Version, process};
 
 /// With bcrypt from this cost on, a request to the API takes Traefik more than about 5 ms.
@@ -312,6 +313,13 @@ fn hash(hash: &str) -> Finding {
 
 /// What an older Traefik would make of the table.
 fn too_old(contents: &Contents, version: &str, url: &str) -> Option<Finding> {
+    let routes = contents.routes.iter();
+    let mut unknown = routes.filter_map(|route| unknown(route, numbers(version)));
+    if let Some(why) = unknown.next() {
+        let message = format!("{why}: Traefik at {url} rejects the whole table, or ignores this");
+        let advice = "install a later Traefik, or add the route without that";
+        return Some(Finding::problem("settings", message).advice(advice));
+    }
     let layout = Layout::of(&contents.routes, contents.nested);
     if has_parents(version) || layout.parents().is_empty() {
         return None;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Builder, probe};
+use super::{Builder, check_routes, probe};
 use crate::backend::{Commit, Setup};
 use crate::config::dynamic::{self, Certificate, Own, has_default_certificate};
 use crate::config::merge;
@@ -17,7 +17,7 @@ use crate::router::verify::{Serving, Verifier};
 use crate::router::{Router, warn_of_likely_mistakes};
 use crate::traefik::Api;
 use crate::traefik::process::{self, Launch};
-use crate::traefik::version::{check_version, has_parents};
+use crate::traefik::version::{check_version, has_parents, numbers};
 
 impl Builder {
     /// Starts a Traefik, and returns when its API and its entrypoint answer and the routes in the
@@ -57,10 +57,17 @@ impl Builder {
                  another Traefik has set it; serve `public_url` over HTTPS",
             ));
         }
-        let (knows_parents, unsaid) = match self.parents_of_program()? {
-            Ok(known) => (Some(known), None),
+        for route in self.initial_routes.iter().flatten() {
+            route.check()?;
+        }
+        let (mut version, unsaid) = match self.version_of_program()? {
+            Ok(version) => (Some(version), None),
             Err(why) => (None, Some(why)),
         };
+        if let Some(version) = &version {
+            let initial = self.initial_routes.as_ref();
+            check_routes(initial.unwrap_or(&stored.routes), numbers(version))?;
+        }
         let password = match &self.api_password {
             Some(password) => password.clone(),
             None => crate::random::hex::<32>().map_err(Error::internal)?,
@@ -72,7 +79,7 @@ impl Builder {
             certificate,
         };
         let mut setup = Setup {
-            knows_parents,
+            knows_parents: version.as_deref().map(has_parents),
             replace_api: self.replace_api,
             serves: true,
             started: true,
@@ -119,10 +126,11 @@ impl Builder {
             env: self.env.clone(),
             stop_timeout: self.stop_timeout,
         };
-        let started = self.start_on_store(&mut setup, &verifier, public, own_files, launch, files);
-        match started {
+        let traefik = (launch, public, own_files, files);
+        match self.start_on_store(&mut setup, &verifier, &mut version, traefik) {
             Ok((managed, commit)) => {
                 let router = Router::new(self.backend, verifier).opened(commit);
+                let router = router.since(version.as_deref().and_then(numbers));
                 (router.managing(managed, setup.own)).keeping(self.keeper_interval)
             }
             Err(error) => Err(self.undo(match unsaid {
@@ -136,10 +144,13 @@ impl Builder {
         &self,
         setup: &mut Setup,
         verifier: &Verifier,
-        public: Listen,
-        own_files: OwnFiles,
-        launch: Launch,
-        certificate: Option<CertificateFiles>,
+        version: &mut Option<String>,
+        (launch, public, own_files, certificate): (
+            Launch,
+            Listen,
+            OwnFiles,
+            Option<CertificateFiles>,
+        ),
     ) -> Result<(Managed, Commit)> {
         let mut commit = self.backend.open(setup, &mut |table, _| {
             let desired = self.initial_routes.as_ref();
@@ -150,14 +161,12 @@ impl Builder {
         warn_of_likely_mistakes(initial.map(|route| &route.spec));
         let managed = Managed::start(own_files, launch, public, certificate)?;
         verifier.confirm_start(&commit, &*self.backend, &managed)?;
-        if setup.knows_parents.is_none() {
-            // The program did not say its version.
-            let version = verifier.version()?;
-            check_version(&version)?;
-            if !has_parents(&version) {
-                self.check_nested(&version)?;
-            }
-            setup.knows_parents = Some(has_parents(&version));
+        if version.is_none() {
+            // The program did not say it.
+            let version = version.insert(verifier.version()?);
+            self.check_traefik(version)?;
+            check_routes(&self.backend.read()?, numbers(version))?;
+            setup.knows_parents = Some(has_parents(version));
             commit = self.backend.open(setup, &mut |_, _| Vec::new())?;
             let serving = Serving {
                 store: &*self.backend,
@@ -168,19 +177,23 @@ impl Builder {
         Ok((managed, commit))
     }
 
-    /// Whether the program knows `parentRefs`; or why it does not say its version, which a script that
-    /// starts Traefik need not do.
-    fn parents_of_program(&self) -> Result<Result<bool>> {
+    /// The program's version; or why it does not say it, which a script that starts Traefik need not do.
+    fn version_of_program(&self) -> Result<Result<String>> {
         process::find_program(&self.traefik_bin)?;
         let version = match process::version_of(&self.traefik_bin, self.api_timeout) {
             Ok(version) => version,
             Err(error) => return Ok(Err(error)),
         };
-        check_version(&version)?;
-        if !has_parents(&version) {
-            self.check_nested(&version)?;
+        self.check_traefik(&version)?;
+        Ok(Ok(version))
+    }
+
+    fn check_traefik(&self, version: &str) -> Result<()> {
+        check_version(version)?;
+        match has_parents(version) {
+            true => Ok(()),
+            false => self.check_nested(version),
         }
-        Ok(Ok(has_parents(&version)))
     }
 
     /// Refuses routers below others for a Traefik of this version, which knows none.

@@ -76,7 +76,7 @@ fn wrong_routers<'a>(
             );
             Error::new(ErrorKind::NotLoaded, message).with_stored(Stored::All)
         };
-        let service = service_name(&commit.namespace, &route.target);
+        let service = service_name(&commit.namespace, route);
         let error = match by_name.get(&*name) {
             Some(info) if info.status == "disabled" => refusal(api, &route.spec, info),
             Some(info) if info.service != service => is_wrong(format!(

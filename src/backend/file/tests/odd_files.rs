@@ -224,7 +224,7 @@ fn without_ours(mut value: Value, file: &TableFile) -> Value {
     let mut names = vec![file.header.marker.clone()];
     for route in file.routes() {
         names.push(router_name(namespace, &route.spec));
-        names.push(service_name(namespace, &route.target));
+        names.push(service_name(namespace, route));
     }
     for part in ["routers", "services", "middlewares"] {
         let part = value.pointer_mut(&format!("/http/{part}"));

@@ -8,7 +8,9 @@ use crate::backend::kv::step::Step;
 use crate::backend::kv::{KvBackend, KvStore, Transaction};
 use crate::config::dynamic::marker;
 use crate::error::Result;
-use crate::route::{Group, Route, RouteSpec, Target, is_like_a_name, router_name, service_name};
+use crate::route::{
+    Group, Route, RouteSpec, Target, is_like_a_name, router_name, target_service_name,
+};
 
 /// Reading the keys of one route costs about as much as reading those of so many in one request.
 const ROUTES_PER_REQUEST: usize = 25;
@@ -78,7 +80,7 @@ impl TableKeys {
     /// The keys of a route and its service.
     fn keys_of(&self, route: &Route, into: &mut BTreeMap<String, String>) -> Result<()> {
         into.extend(self.route_keys(self.view(), &route.spec));
-        self.keys_of_service(&route.target, into)
+        self.keys_of_service(route, into)
     }
 
     /// The keys of a parent and of those that it stands below.
@@ -91,8 +93,8 @@ impl TableKeys {
         let mut next = group.and_then(|group| parents.get_key_value(group));
         while let Some((group, parent)) = next {
             into.extend(self.parent_keys(self.view(), group));
-            if let Some(target) = &parent.fallback {
-                self.keys_of_service(target, into)?;
+            if let Some(route) = &parent.fallback {
+                self.keys_of_service(route, into)?;
             }
             next = parent
                 .above
@@ -119,7 +121,7 @@ impl TableKeys {
 
     /// Our entries in the store: those that are expected, and leftovers without a record. A leftover
     /// router is ours if it has a name like ours and leads to a service of ours. A service is ours if
-    /// its name is the one that we give to its server.
+    /// its name is the one that we give to its server, or a key of ours says so.
     fn our_entries(
         &self,
         stored: &BTreeMap<String, String>,
@@ -129,6 +131,7 @@ impl TableKeys {
             .map(|key| self.entry_of(key).to_string())
             .collect();
         let (routes, parents) = (self.keys.route(""), self.keys.parent(""));
+        let named = self.keys.service("");
         let entries: BTreeSet<&str> = stored.keys().map(|key| self.entry_of(key)).collect();
         let (routers, services) = (
             self.keys.http("routers", ""),
@@ -138,10 +141,13 @@ impl TableKeys {
             let is_service = |name: &str| {
                 let url = stored.get(&format!("{entry}/loadBalancer/servers/0/url"));
                 let target = url.and_then(|url| Target::new(url).ok());
-                target.is_some_and(|target| service_name(self.keys.namespace(), &target) == name)
+                let namespace = self.keys.namespace();
+                target.is_some_and(|target| target_service_name(namespace, &target) == name)
             };
             if entry.strip_prefix(&*services).is_some_and(is_service) {
                 ours.insert((*entry).into());
+            } else if let Some(name) = entry.strip_prefix(&*named) {
+                ours.extend([(*entry).into(), self.keys.http("services", name)]);
             } else if let Some(name) = entry.strip_prefix(&*parents) {
                 ours.extend([(*entry).into(), self.keys.http("routers", name)]);
             } else if let Some(name) = entry.strip_prefix(&*routes) {
