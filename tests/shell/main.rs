@@ -96,6 +96,62 @@ fn json_is_for_programs() {
 }
 
 #[test]
+fn settings_are_set_and_shown() {
+    let place = Place::new();
+    let sticky = json!({"sticky": {"cookie": {"name": "app"}}});
+    let tls = json!({"tls": {"certResolver": "acme"}});
+    let run = |command: &[&str]| {
+        let all = command.iter().copied().chain(STORE.split(' '));
+        place.run_with(&all.collect::<Vec<_>>(), &[])
+    };
+    let add = [
+        "routes",
+        "add",
+        "/app/",
+        "http://blue",
+        "--weight",
+        "9",
+        "--server",
+        "http://green,2",
+    ];
+    let more = [
+        "--middleware",
+        "strip@file",
+        "--middleware",
+        "limit",
+        "--own-service",
+    ];
+    let service = sticky.to_string();
+    let router = tls.to_string();
+    let maps = ["--service", &service, "--router", &router];
+    run(&[&add[..], &more, &maps].concat()).done();
+    let app = json!({
+        "routespec": "/app/", "target": "http://blue", "data": null,
+        "servers": [{"url": "http://blue", "weight": 9}, {"url": "http://green", "weight": 2}],
+        "middlewares": ["strip@file", "limit"], "service": sticky, "router": tls, "own_service": true,
+    });
+    assert_eq!(run(&["routes", "list", "--json"]).json(), json!([app]));
+    assert_eq!(run(&["routes", "resolve", "/app/x", "--json"]).json(), app);
+    let shown = run(&["routes", "list"]).done();
+    let [head, row] = shown.lines().collect::<Vec<_>>()[..] else {
+        panic!("{shown}")
+    };
+    assert!(
+        head.starts_with("ROUTE") && head.contains("SETTINGS"),
+        "{shown}"
+    );
+    assert!(
+        row.contains("\"middlewares\":[\"strip@file\",\"limit\"]"),
+        "{shown}"
+    );
+    // The same again without them is a change.
+    let changed = run(&["routes", "add", "/app/", "http://blue", "--json"]).json();
+    assert_eq!(changed["changed"], json!(["/app/"]));
+    let shown = run(&["routes", "list"]).done();
+    assert!(!shown.contains("SETTINGS"), "{shown}");
+}
+
+#[test]
 fn missing_route_exits_with_3() {
     let place = with_routes();
     let before = place.text("rules.toml");
@@ -119,6 +175,19 @@ fn bad_input_exits_with_2() {
         ("routes get /a?b", "no query"),
         ("routes delete *.x.org/", "wildcard"),
         ("routes add /a/ http://t --data {", "--data is not JSON"),
+        (
+            "routes add /a/ http://t --service {",
+            "--service is not JSON",
+        ),
+        (
+            "routes add /a/ http://t --router {\"rule\":1}",
+            "\"rule\" is no setting",
+        ),
+        (
+            "routes add /a/ http://t --server http://t",
+            "has the server http://t already",
+        ),
+        ("routes add /a/ http://t --weight 0", "have the weight 0"),
         ("routes add /a/ http://t --entrypoint a.b", "a.b"),
         ("routes add /a/ http://t --timeout soon", "soon"),
     ] {

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Subcommand;
-use serde_json::{Value, json};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
 use traefik_router::backend::Contents;
 use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
 
@@ -38,6 +38,8 @@ Exits with 3 if there is none.")]
 Examples:
   traefik-router routes add /user/zoe/ http://127.0.0.1:9001
   traefik-router routes add docs.example.org/ http://docs:80 --data '{\"owner\": \"zoe\"}'
+  traefik-router routes add /app/ http://blue:80 --weight 9 --server http://green:80 --middleware strip@file
+  traefik-router routes add /app/ http://app:80 --service '{\"sticky\": {\"cookie\": {\"name\": \"app\"}}}'
 
 Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
     Add {
@@ -48,6 +50,8 @@ Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
         /// JSON to keep with the route.
         #[arg(long, value_name = "JSON")]
         data: Option<String>,
+        #[command(flatten)]
+        more: More,
     },
     /// Delete a route. With --api-url it returns when Traefik no longer serves it.
     #[command(after_help = "\
@@ -73,6 +77,55 @@ Asks the store, not Traefik. Exits with 3 if no route is for it.")]
     },
 }
 
+/// What a route asks of Traefik beside its target.
+#[derive(Args)]
+pub(crate) struct More {
+    /// The target's share of the requests among --server [default: 1].
+    #[arg(long, value_name = "NUMBER")]
+    weight: Option<u32>,
+    /// One more server, and its share of the requests, which defaults to 1. May be given several times.
+    #[arg(long = "server", value_name = "URL[,WEIGHT]")]
+    servers: Vec<String>,
+    /// A middleware that requests pass, by its name: one of another provider has that in it, `strip@file`.
+    /// May be given several times.
+    #[arg(long = "middleware", value_name = "NAME")]
+    middlewares: Vec<String>,
+    /// Settings of the service, as Traefik documents `loadBalancer`.
+    #[arg(long, value_name = "JSON")]
+    service: Option<String>,
+    /// Settings of the router, as Traefik documents them: `tls`, `observability`.
+    #[arg(long, value_name = "JSON")]
+    router: Option<String>,
+    /// Give the route a service of its own, with the router's name, that stays when the servers change.
+    #[arg(long)]
+    own_service: bool,
+}
+
+impl More {
+    fn of(self, mut route: Route) -> Result<Route, Failure> {
+        route = route.weight(self.weight.unwrap_or(1));
+        for server in &self.servers {
+            let weighted = server.rsplit_once(',');
+            let weighted = weighted.and_then(|(url, weight)| Some((url, weight.parse().ok()?)));
+            let (url, weight) = weighted.unwrap_or((server, 1));
+            route = route.server(url, weight)?;
+        }
+        for name in self.middlewares {
+            route = route.middleware(name)?;
+        }
+        if let Some(text) = self.service {
+            route = route.service_config(parse("--service", &text)?)?;
+        }
+        if let Some(text) = self.router {
+            route = route.router_config(parse("--router", &text)?)?;
+        }
+        Ok(match self.own_service {
+            true => route.own_service(),
+            false => route,
+        })
+    }
+}
+
 pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCode, Failure> {
     match command {
         RoutesCommand::List => list(resolved)?,
@@ -92,9 +145,11 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             routespec,
             target,
             data,
+            more,
         } => {
-            let data = parse(data.as_deref())?;
+            let data = data.map(|text| parse("--data", &text)).transpose()?;
             let route = Route::new(routespec, target)?.data(data);
+            let route = more.of(route)?;
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
@@ -151,28 +206,64 @@ fn table<'a>(output: &Output, routes: impl Iterator<Item = &'a Route>) -> Result
         Value::Null => String::new(),
         data => data.to_string(),
     };
+    let more = |route: &Route| match settings(route) {
+        set if set.is_empty() => String::new(),
+        set => Value::from(set).to_string(),
+    };
     let row = |route: &'a Route| {
         [
             route.spec.to_string(),
             route.target.to_string(),
+            more(route),
             data(route),
         ]
     };
     let rows: Vec<_> = routes.map(row).collect();
-    output.table(["ROUTE", "TARGET", "DATA"], &rows)?;
+    if rows.iter().any(|[_, _, more, _]| !more.is_empty()) {
+        output.table(["ROUTE", "TARGET", "SETTINGS", "DATA"], &rows)?;
+    } else {
+        let rows: Vec<_> = (rows.into_iter())
+            .map(|[spec, target, _, data]| [spec, target, data])
+            .collect();
+        output.table(["ROUTE", "TARGET", "DATA"], &rows)?;
+    }
     Ok(())
 }
 
 fn as_json(route: &Route) -> Value {
-    json!({"routespec": route.spec, "target": route.target, "data": route.data})
+    let mut all = settings(route);
+    all.insert("routespec".into(), route.spec.as_str().into());
+    all.insert("target".into(), route.target.as_str().into());
+    all.insert("data".into(), route.data.clone());
+    all.into()
 }
 
-fn parse(data: Option<&str>) -> Result<Value, Failure> {
-    match data {
-        None => Ok(Value::Null),
-        Some(text) => serde_json::from_str(text)
-            .map_err(|error| Failure::usage(format!("--data is not JSON: {error}"))),
-    }
+/// What a route asks for beside its target.
+fn settings(route: &Route) -> Map<String, Value> {
+    let servers = route.servers();
+    let is_plain = servers.len() == 1 && servers[0].weight == 1;
+    let of_map = |map: Value| Some(map).filter(|map| *map != json!({}));
+    let set = [
+        ("servers", (!is_plain).then(|| json!(servers))),
+        (
+            "middlewares",
+            Some(json!(route.middlewares())).filter(|names| *names != json!([])),
+        ),
+        ("service", of_map(route.service_settings())),
+        ("router", of_map(route.router_settings())),
+        (
+            "own_service",
+            route.has_own_service().then_some(true.into()),
+        ),
+    ];
+    let set = set.into_iter();
+    set.filter_map(|(name, value)| Some((name.into(), value?)))
+        .collect()
+}
+
+fn parse(option: &str, text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::usage(format!("{option} is not JSON: {error}")))
 }
 
 /// The `Host` header and the path of a request for this URL.
