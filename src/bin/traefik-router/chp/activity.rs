@@ -104,22 +104,21 @@ impl Activity {
 
     /// Finds out what the new host names stand for. This may take long.
     pub(super) fn look_up_names(&self, table: &Table) {
-        let names = table
-            .iter()
-            .filter_map(|route| match authority(&route.target) {
-                (Host::Name(name), _) => Some(name),
-                _ => None,
-            });
+        let servers = table.iter().flat_map(|route| route.servers());
+        let names = servers.filter_map(|server| match authority(&server.target) {
+            (Host::Name(name), _) => Some(name.to_string()),
+            _ => None,
+        });
         let names: HashSet<_> = names.collect();
-        unpoisoned(self.addresses.lock()).retain(|name, _| names.contains(&**name));
+        unpoisoned(self.addresses.lock()).retain(|name, _| names.contains(name));
         for name in names {
-            if unpoisoned(self.addresses.lock()).contains_key(name) {
+            if unpoisoned(self.addresses.lock()).contains_key(&name) {
                 continue;
             }
             // A name that stands for nothing now may do so later.
-            if let Ok(found) = (name, 0).to_socket_addrs() {
+            if let Ok(found) = (&*name, 0).to_socket_addrs() {
                 let found = found.map(|one| one.ip().to_canonical()).collect();
-                unpoisoned(self.addresses.lock()).insert(name.into(), found);
+                unpoisoned(self.addresses.lock()).insert(name, found);
             }
         }
     }
@@ -212,8 +211,9 @@ impl Activity {
         let is_refused = |target| refused.contains(target) || last.failing.contains(target);
         let names = unpoisoned(self.addresses.lock());
         let open = quiet.into_iter().filter(|route| {
-            !is_refused(&route.target)
-                && addresses(&route.target, &names).any(|address| busy.contains(&address))
+            let is_busy = |target| addresses(target, &names).any(|address| busy.contains(&address));
+            let servers = route.servers();
+            !is_refused(&route.target) && servers.iter().any(|server| is_busy(&server.target))
         });
         used.extend(open.map(|route| route.spec.clone()));
         Ok(used)
