@@ -591,7 +591,7 @@ mod tests {
     }
 
     fn any_spec() -> impl Strategy<Value = String> {
-        let host = prop::sample::select(vec!["", "", "", "h.x"]);
+        let host = prop::sample::select(vec!["", "", "", "h.x", "*.x"]);
         (host, any_path()).prop_map(|(host, path)| host.to_string() + &path)
     }
 
@@ -614,7 +614,7 @@ mod tests {
             let [flat, tree] = [&flat, &layout].map(|layout| [&*routers(&table, layout), &*foreign].concat());
             for (path, more) in &paths {
                 let path = path.clone() + more.trim_end_matches('%');
-                for host in ["h.x", "other"] {
+                for host in ["h.x", "g.x", "other"] {
                     let [flat, tree] = [&flat, &tree].map(|routers| resolve(routers, host, &path));
                     prop_assert_eq!(tree, flat, "{}{} in {:?} {:?}", host, path, specs, foreign);
                 }

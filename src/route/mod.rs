@@ -278,6 +278,9 @@ impl Route {
     /// The first Traefik that knows all that the route asks for, and for what it needs that one. `None` if any
     /// Traefik 3 will do.
     pub(crate) fn needs(&self) -> Option<(Version, String)> {
+        if self.spec.is_wildcard() {
+            return Some((WILDCARDS, "a wildcard host".into()));
+        }
         let latest = self.settings.as_deref().and_then(Settings::latest);
         latest.filter(|(since, _)| *since > (3, 0))
     }
@@ -399,6 +402,9 @@ impl TryFrom<Stored> for Route {
         Ok(route)
     }
 }
+
+/// The first Traefik in whose rules a host may be a wildcard. It is the latest that any setting needs.
+const WILDCARDS: Version = (3, 7);
 
 /// JSON is read with a limit of 128 levels, a few of which are ours.
 const MAX_DEPTH: usize = 100;

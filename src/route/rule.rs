@@ -8,8 +8,11 @@
 use super::path::{MAX_EITHER, Piece, canonical, count_either, has_one_form, pieces};
 use super::spec::RouteSpec;
 
-/// What host routes have on top, so that each of them comes before every route without a host.
+/// What host routes have on top, so that each of them comes before every route without a host, and before every
+/// one whose host is a wildcard.
 const HOST_BONUS: u64 = 10_000;
+/// The same for a wildcard.
+const WILDCARD_BONUS: u64 = 5_000;
 
 /// Traefik's rule for a routespec.
 ///
@@ -32,8 +35,8 @@ pub fn rule(spec: &RouteSpec) -> String {
     }
 }
 
-/// The priority of a routespec's router: every host route comes before every route without a
-/// host, and the longer of two paths comes first.
+/// The priority of a routespec's router: every route for one host comes before every route for a wildcard, which
+/// comes before every route without a host. Then the longer of two paths comes first.
 ///
 /// A route without a host gets what Traefik itself would give `PathPrefix` with its path, so that
 /// routers written by hand keep their place among ours.
@@ -42,7 +45,11 @@ pub fn priority(spec: &RouteSpec) -> u64 {
 }
 
 fn rank(host: Option<&str>, length: usize) -> u64 {
-    let host = if host.is_some() { HOST_BONUS } else { 0 };
+    let host = match host {
+        Some(host) if host.starts_with('*') => WILDCARD_BONUS,
+        Some(_) => HOST_BONUS,
+        None => 0,
+    };
     host + length as u64 + "PathPrefix(``)".len() as u64
 }
 
@@ -212,6 +219,7 @@ mod tests {
                 r#"PathRegexp("^/a(?:\\x40|%40)b(?:\\x3A|%3A)c(?:\\x21|%21)\xc3\xa9(?:/|$)")"#,
             ),
             ("host.x/", r#"Host("host.x")"#),
+            ("*.host.x/", r#"Host("*.host.x")"#),
             (
                 "[::1]/a",
                 r#"Host("::1") && (PathPrefix("/a/") || Path("/a"))"#,
@@ -227,11 +235,16 @@ mod tests {
 
     #[test]
     fn priorities_follow_specificity() {
-        let order = ["/", "/a/", "/a/b/", "h/", "h/a/"]
+        let order = ["/", "/a/", "/a/b/", "*.h/", "*.h/a/", "h/", "h/a/"]
             .map(|spec| priority(&RouteSpec::new(spec).unwrap()));
         assert!(order.is_sorted() && order[0] > 0, "{order:?}");
-        let longest = RouteSpec::new("/x".repeat(2047)).unwrap();
-        assert!(priority(&longest) < priority(&RouteSpec::new("h/").unwrap()));
+        let longest = |host: &str| RouteSpec::new(host.to_string() + &"/x".repeat(2047)).unwrap();
+        for (longest, next) in [(longest(""), "*.h/"), (longest("*.h"), "h/")] {
+            assert!(
+                priority(&longest) < priority(&RouteSpec::new(next).unwrap()),
+                "{next}"
+            );
+        }
     }
 
     /// A request path: `path` with some of its characters encoded or decoded, then `more`.
@@ -279,7 +292,7 @@ mod tests {
         /// own prefix and no others.
         #[test]
         fn rule_matches_only_its_prefix(
-            spec in "(h\\.x|\\[::1\\])?/(\\PC|\u{fffd}|[a-c@:!'`\"{}%\\\\/. \n]){0,12}/?|.*",
+            spec in "(h\\.x|\\*\\.x|\\[::1\\])?/(\\PC|\u{fffd}|[a-c@:!'`\"{}%\\\\/. \n]){0,12}/?|.*",
             flips in prop::collection::vec(any::<bool>(), 1..8),
             more in "(/?[a-c@:%/. ~-]{0,6}|)",
             other in "/[a-c@:!'/~ -]{0,8}",
@@ -299,7 +312,7 @@ mod tests {
                 if path.contains("//") || path.split('/').any(|part| matches!(&*part.replace("%2e", "."), "." | "..")) {
                     continue;
                 }
-                for host in ["h.x", "::1", "other"] {
+                for host in ["h.x", "g.h.x", "::1", "other"] {
                     let header = if host == "::1" { "[::1]" } else { host };
                     let Ok(expected) = table.resolve(header, &path) else { continue };
                     prop_assert_eq!(matches(&rule, host, path.as_bytes()), expected.is_some(), "{} {} {:?}", rule, host, path);

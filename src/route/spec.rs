@@ -18,7 +18,11 @@ const MAX_HOST: usize = 253;
 /// matches itself, with and without its final slash, and everything below it: `/x/` matches `/x`,
 /// `/x/` and `/x/y`, but not `/xy`.
 ///
-/// It has no scheme, port, query or fragment, and its host has no wildcard.
+/// It has no scheme, port, query or fragment.
+///
+/// A host may begin with `*`, which stands for one label: `*.example.org/` is for `a.example.org`, and not for
+/// `example.org` or `a.b.example.org`. A route for the exact host comes first. Traefik 3.7 and later know such
+/// hosts; where a Traefik is older, a Router refuses the route.
 ///
 /// A routespec is kept in one canonical form, so that two ways of writing the same one are equal:
 ///
@@ -50,8 +54,8 @@ impl RouteSpec {
     ///
     /// # Errors
     /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the routespec is empty; if it has a scheme, a
-    /// user name, `?` or `#`; if its host has a port, a wildcard or a character that no host name
-    /// has; if its host is not ASCII and the feature `idn` is off; if its path has an empty, `.` or
+    /// user name, `?` or `#`; if its host has a port, a `*` that is not its first label, or a character that no
+    /// host name has; if its host is not ASCII and the feature `idn` is off; if its path has an empty, `.` or
     /// `..` segment (Traefik would clean it away before it looks for a route), a `%` that two
     /// hexadecimal digits do not follow, bytes that are not UTF-8, U+FFFD beside more than two
     /// reserved characters such as `@`, or more than 4096 bytes.
@@ -89,14 +93,17 @@ impl RouteSpec {
         if host.contains('@') {
             return Err("its host has a user name in front; leave it out".into());
         }
-        if host.contains('*') {
-            return Err(
-                "its host is a wildcard, which is not supported; add a route for each host, or one \
-                 for all hosts, which begins with \"/\""
-                    .into(),
-            );
-        }
-        let mut text = canonical_host(host)?;
+        let mut text = match host.strip_prefix("*.") {
+            Some(domain) if is_domain(domain) => format!("*.{}", canonical_host(domain)?),
+            _ if host.contains('*') => {
+                return Err(
+                    "in its host a wildcard stands for the first label of a name, as in \
+                     \"*.example.org\"; the route for all hosts begins with \"/\""
+                        .into(),
+                );
+            }
+            _ => canonical_host(host)?,
+        };
         let host_len = text.len();
         let segments = path.strip_prefix('/').unwrap_or(path);
         let segments = segments.strip_suffix('/').unwrap_or(segments);
@@ -140,6 +147,11 @@ impl RouteSpec {
     pub fn host(&self) -> Option<&str> {
         let host = &self.0[..self.host_len()];
         (!host.is_empty()).then_some(host)
+    }
+
+    /// Whether its host is a wildcard.
+    pub(crate) fn is_wildcard(&self) -> bool {
+        self.0.starts_with('*')
     }
 
     /// The path, percent-encoded, with its final slash.
@@ -237,6 +249,11 @@ fn shown(spec: &str) -> String {
         Some((_, rest)) => format!("{scheme}***@{rest}{more}"),
         None => format!("{visible}{more}"),
     }
+}
+
+/// Whether a wildcard may stand before this: a name, and no address or another wildcard.
+fn is_domain(host: &str) -> bool {
+    !host.is_empty() && !host.starts_with('[') && !host.contains('*')
 }
 
 /// Whether RFC 3986 allows the byte, unencoded, in a path segment (`pchar`).
@@ -425,8 +442,13 @@ mod tests {
             ("/%ff/", "UTF-8"),
             ("host:80/", "has a port"),
             ("::1/", "has a port"),
-            ("*.example.org/", "wildcard"),
             ("*/", "wildcard"),
+            ("*./", "wildcard"),
+            ("*.*.org/", "wildcard"),
+            ("*example.org/", "wildcard"),
+            ("*.[::1]/", "wildcard"),
+            ("*..org/", "not a host name"),
+            ("*.example.org:80/", "has a port"),
             ("a.*.org/x/", "wildcard"),
             ("host:/x/", "has a port"),
             ("http://host/path", "write \"host/path\""),

@@ -38,8 +38,8 @@ impl Table {
         self.0.values()
     }
 
-    /// The route that Traefik will choose for a request: one for the request's host before one for
-    /// any host, and of those the one with the longest path.
+    /// The route that Traefik will choose for a request: one for the request's host before one for a wildcard
+    /// that matches it, that one before one for any host, and of those the one with the longest path.
     ///
     /// `host` is what the request's `Host` header says, with or without a port. `path` is the path
     /// of its URL, encoded; a query is ignored. As Traefik does, this cleans `//`, `.` and `..`
@@ -54,7 +54,8 @@ impl Table {
                 format!("no request has the path {path:?}: {why}"),
             )
         })?;
-        let host = request_host(host);
+        let header = host;
+        let host = request_host(header);
         let longest = |host: &str, path: &mut String| {
             let mut text = format!("{host}{path}");
             loop {
@@ -69,6 +70,14 @@ impl Table {
         if !host.is_empty() {
             if let Some(route) = longest(&host, &mut prefixes) {
                 return Ok(Some(route));
+            }
+        }
+        // They come first in the order of routespecs.
+        if self.0.keys().next().is_some_and(RouteSpec::is_wildcard) {
+            let route = request_domain(header)
+                .and_then(|domain| longest(&format!("*.{domain}"), &mut prefixes));
+            if route.is_some() {
+                return Ok(route);
             }
         }
         Ok(longest("", &mut prefixes))
@@ -154,14 +163,7 @@ impl<'a> IntoIterator for &'a Table {
 /// Go does, which leaves a name that it can't split as it is; it compares IPv6 addresses as text, with
 /// or without brackets.
 fn request_host(header: &str) -> String {
-    let split = match header.rsplit_once(':') {
-        Some((host, port)) if !port.contains(['[', ']']) => match host.strip_prefix('[') {
-            Some(inside) => inside.strip_suffix(']'),
-            None => Some(host).filter(|host| !host.contains(':')),
-        },
-        _ => None,
-    };
-    let host = split.unwrap_or(header);
+    let host = without_port(header);
     if !host.contains(':') {
         return canonical_host(host).unwrap_or_default();
     }
@@ -175,6 +177,29 @@ fn request_host(header: &str) -> String {
     } else {
         String::new()
     }
+}
+
+fn without_port(header: &str) -> &str {
+    let split = match header.rsplit_once(':') {
+        Some((host, port)) if !port.contains(['[', ']']) => match host.strip_prefix('[') {
+            Some(inside) => inside.strip_suffix(']'),
+            None => Some(host).filter(|host| !host.contains(':')),
+        },
+        _ => None,
+    };
+    split.unwrap_or(header)
+}
+
+/// The host of a `Host` header without its first label, which may be anything.
+fn request_domain(header: &str) -> Option<String> {
+    let host = without_port(header);
+    let inside = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let address = inside.filter(|inside| inside.contains(':'));
+    let host = address.unwrap_or(host);
+    let (_, domain) = host.strip_suffix('.').unwrap_or(host).split_once('.')?;
+    Some(domain.to_ascii_lowercase())
 }
 
 /// The canonical text of the routespec for exactly this request path.
@@ -222,6 +247,10 @@ mod tests {
             "h.x/a/",
             "i.x/only/",
             "[::1]/v6/",
+            "*.y/",
+            "*.y/a/",
+            "*.z.y/a/",
+            "h.y/b/",
         ]);
         for (host, path, expected) in [
             ("other", "/", "/"),
@@ -241,6 +270,15 @@ mod tests {
             ("::1", "/v6/x", "[::1]/v6/"),
             ("[0:0:0:0:0:0:0:1]", "/v6/x", "/"),
             ("", "/a", "/a/"),
+            ("h.y", "/a/b", "*.y/a/"),
+            ("h.y", "/b", "h.y/b/"),
+            ("H.Y.:80", "/c", "*.y/"),
+            ("a!b.y", "/", "*.y/"),
+            (".y", "/", "*.y/"),
+            ("y", "/", "/"),
+            ("a.z.y", "/a", "*.z.y/a/"),
+            ("a.z.y", "/", "/"),
+            ("[h.y]", "/", "/"),
         ] {
             let found = table.resolve(host, path).unwrap().unwrap();
             assert_eq!(found.spec.as_str(), expected, "{host:?} {path:?}");

@@ -536,12 +536,12 @@ fn path(more: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = String> {
-    let host = proptest::sample::select(vec!["", "", "", "h.x", "other.x"]);
+    let host = proptest::sample::select(vec!["", "", "", "h.x", "other.x", "*.x"]);
     (host, path(&[])).prop_map(|(host, path)| format!("{host}{path}"))
 }
 
 pub(crate) fn request() -> impl Strategy<Value = (String, String)> {
-    let host = proptest::sample::select(vec!["h.x", "H.X:80", "other.x", "none.x"]);
+    let host = proptest::sample::select(vec!["h.x", "H.X:80", "other.x", "none.x", "a.none.x"]);
     let path = path(&["", ".", "..", "%2e%2E", "%c3%a9", "a%2fb", "%7E", "%61"]);
     (host.prop_map(String::from), path)
 }
@@ -552,7 +552,26 @@ fn odd_hosts_follow_resolve() {
     let (router, name, v6) = (start(&rig), Echo::start(), Echo::start());
     router.add_route("h.x/", name.url(), json!(null)).unwrap();
     router.add_route("[::1]/", v6.url(), json!(null)).unwrap();
+    let any = Echo::start();
+    router.add_route("*.x/", any.url(), json!(null)).unwrap();
+    router.add_route("*.0.1/", any.url(), json!(null)).unwrap();
     for host in [
+        "g.x",
+        "G.X.:80",
+        ".x",
+        "..x",
+        "x",
+        "a~b!c.x",
+        "a.g.x",
+        "g.x..",
+        "*.x",
+        "[::1].x",
+        "[g.x]",
+        "127.0.0.1",
+        "1.0.1",
+        "[::1.0.0.1]",
+        "::ffff:1.0.0.1",
+        "[::1.0.1]",
         "h.x:",
         "h.x:8N",
         "h.x.",

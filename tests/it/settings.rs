@@ -470,6 +470,10 @@ fn older_traefik_refuses_later_settings(kind: Kind) {
     let later = plain().service_config(later).unwrap();
     let why = "route h.x/a/: passiveHealthCheck needs Traefik 3.6 or later, and this one is 3.5";
     let before = rig.rules_text();
+    let error = router.add_route("*.x/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRoute);
+    let wildcard = "route *.x/: a wildcard host needs Traefik 3.7 or later, and this one is 3.5";
+    assert_eq!(error.to_string(), wildcard);
     for error in [
         router.apply([later.clone().into()]).unwrap_err(),
         router.reconcile([later.clone()]).unwrap_err(),

@@ -81,7 +81,13 @@ fn term<'r>(rule: &'r str, host: &str, path: &[u8]) -> (bool, &'r str) {
     let (matcher, after) = rule.split_once('(').unwrap();
     let (wanted, after) = unquote(after);
     let found = match matcher {
-        "Host" => host.as_bytes() == wanted,
+        "Host" => {
+            let domain = host.split_once('.').map(|(_, domain)| domain.as_bytes());
+            host.as_bytes() == wanted
+                || wanted
+                    .strip_prefix(b"*.")
+                    .is_some_and(|one| domain == Some(one))
+        }
         "PathPrefix" => path.starts_with(&wanted),
         "Path" => path == wanted,
         // Go reads each byte that is not UTF-8 as U+FFFD.
