@@ -34,6 +34,8 @@ struct Receiver {
     api: Api,
     /// Whether it is known to take a table from us alone, and to have none of others.
     is_trusted: AtomicBool,
+    /// Whether the next table that it is sent may replace what another program has pushed.
+    may_replace: AtomicBool,
     /// Held while it is sent something: of two requests that are under way Traefik may take the earlier one
     /// last.
     sent: Mutex<Option<Sent>>,
@@ -59,6 +61,7 @@ impl Delivery {
         let receiver = |api: &Api| Receiver {
             api: api.clone(),
             is_trusted: AtomicBool::new(false),
+            may_replace: AtomicBool::new(false),
             sent: Mutex::new(None),
             replaced: Mutex::new(None),
             failure: Mutex::new(None),
@@ -75,6 +78,14 @@ impl Delivery {
         let trusted = |one: &&Receiver| urls.contains(&one.api.url());
         for one in self.receivers.iter().filter(trusted) {
             one.is_trusted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the next table that each Traefik is sent replace what another program has pushed there.
+    pub(super) fn replace_others(&self) {
+        for one in &self.receivers {
+            one.may_replace.store(true, Ordering::Relaxed);
+            *one.replaced() = None;
         }
     }
 
@@ -101,7 +112,7 @@ impl Delivery {
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let taken = self
-                    .examine(one)
+                    .examine(one, &one.api)
                     .and_then(|()| one.send(sent, &document, left));
                 let Err(error) = taken else {
                     return Ok(Some(()));
@@ -135,12 +146,12 @@ impl Delivery {
     }
 
     /// Fails if a Traefik that was away until now must not be sent the table.
-    fn examine(&self, one: &Receiver) -> Result<()> {
+    fn examine(&self, one: &Receiver, api: &Api) -> Result<()> {
         if one.is_trusted.load(Ordering::Relaxed) {
             return Ok(());
         }
-        one.api.check_rest()?;
-        if !self.is_ours(one.api.rest_content()?)? {
+        api.check_rest()?;
+        if !self.may_be_sent(one, api)? {
             let message = one.replaced_by();
             return Err(Error::new(ErrorKind::Conflict, message));
         }
@@ -198,7 +209,7 @@ impl Delivery {
             *one.replaced() = None;
             return Ok(());
         }
-        let is_ours = shown.is_some() || self.is_ours(api.rest_content()?)?;
+        let is_ours = shown.is_some() || self.may_be_sent(one, &api)?;
         let Ok(mut sent) = one.sent.try_lock() else {
             // A commit is on its way.
             return Ok(());
@@ -211,7 +222,7 @@ impl Delivery {
             return Ok(());
         }
         if is_ours {
-            self.examine(one)?;
+            self.examine(one, &api)?;
             *one.replaced() = None;
             one.send(&mut sent, &document, MAX_WAIT)?;
             let url = api.url();
@@ -224,9 +235,12 @@ impl Delivery {
         Ok(())
     }
 
-    /// Whether what a Traefik has is nothing, or an earlier state of the table.
-    fn is_ours(&self, content: RestContent) -> Result<bool> {
-        match (content, self.store.pushed()) {
+    /// Whether what a Traefik has is nothing, or an earlier state of the table, or may be replaced.
+    fn may_be_sent(&self, one: &Receiver, api: &Api) -> Result<bool> {
+        if one.may_replace.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        match (api.rest_content()?, self.store.pushed()) {
             (RestContent::Nothing, _) => Ok(true),
             (RestContent::Table(records), Some(store)) => {
                 store.is_later_than(&Document::records(records))
@@ -259,6 +273,7 @@ impl Receiver {
         let more = LOADING_PER_MEGABYTE * megabytes;
         *sent = None;
         self.api.push(&document.body, more, left)?;
+        self.may_replace.store(false, Ordering::Relaxed);
         *sent = Some(Sent {
             marker: document.commit.marker.clone(),
             generation: document.commit.generation,

@@ -393,7 +393,10 @@ impl Committer for Router {
         }
         if let Some(delivery) = self.verifier.delivery() {
             match scope {
-                Scope::Table => delivery.send_again(),
+                Scope::Table => {
+                    delivery.replace_others();
+                    delivery.send_again();
+                }
                 Scope::Routes => delivery.check()?,
             }
         }

@@ -234,6 +234,47 @@ fn replaced_traefik_stops_no_other() {
     drop(theirs);
 }
 
+/// One that `attach` could not reach.
+#[test]
+fn absent_traefik_is_replaced_later() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let (_first, _second) = (external(&one, "a"), external(&two, "a"));
+    let theirs = || {
+        let theirs = builder(&two, MemoryBackend::named("theirs")).replace_pushed_table(true);
+        let theirs = theirs.attach().unwrap();
+        theirs.add_route("/theirs/", echo.url(), ()).unwrap();
+    };
+    let proxy = Proxy::new(&two.api_url());
+    let serves = |path: &str| {
+        eventually("the second one serves it", || {
+            two.landed("h", path) == Some(echo.port)
+        });
+        assert_eq!(two.landed("h", "/theirs/"), None);
+    };
+    for replace in [true, false] {
+        theirs();
+        proxy.mood(Mood::Drop(Duration::ZERO));
+        let router = builder(&one, MemoryBackend::new())
+            .traefik_api_urls([one.api_url(), proxy.url.clone()])
+            .traefik_quorum(1)
+            .replace_pushed_table(replace)
+            .attach()
+            .unwrap();
+        router.add_route("/a/", echo.url(), ()).unwrap();
+        proxy.mood(Mood::Honest);
+        if !replace {
+            eventually("it is noticed", || {
+                router.add_route("/a/", echo.url(), ()).is_err()
+            });
+            assert_eq!(two.landed("h", "/theirs/"), Some(echo.port));
+            router.repair().unwrap();
+        }
+        serves("/a/");
+        router.add_route("/b/", echo.url(), replace).unwrap();
+        serves("/b/");
+    }
+}
+
 #[test]
 fn quorum_keeps_safety_checks() {
     let (one, two) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml));

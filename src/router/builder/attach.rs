@@ -175,6 +175,10 @@ impl Builder {
         store.resume(&tables, self.replace_pushed)?;
         if let Some(delivery) = verifier.delivery() {
             delivery.trust(&checked);
+            if self.replace_pushed {
+                // Also where one comes up later.
+                delivery.replace_others();
+            }
         }
         Ok(())
     }
