@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::verify::ask_quorum;
+use super::verify::{Asked, ask_quorum};
 use crate::backend::{Backend, Commit, Document};
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,7 +85,6 @@ impl Delivery {
     pub(super) fn replace_others(&self) {
         for one in &self.receivers {
             one.may_replace.store(true, Ordering::Relaxed);
-            *one.replaced() = None;
         }
     }
 
@@ -167,7 +166,39 @@ impl Delivery {
         )
     }
 
-    /// Forgets what was sent, so that it is sent again, also where another program has replaced it.
+    /// Has the table sent again in place of what other programs have pushed, with a generation that is later
+    /// than theirs: otherwise they would take it for an earlier state of their own, and send that again.
+    pub(super) fn take_over(&self) -> Result<()> {
+        let ask = |one: &Receiver, _: &AtomicBool| {
+            // One that does not answer may be given the table later.
+            Ok(Some(self.table_of_others(one).unwrap_or_default()))
+        };
+        let shown = ask_quorum(&self.receivers, None, "can be asked", ask)?;
+        let others: Vec<_> = shown.into_iter().filter_map(|(_, table)| table).collect();
+        if let (Some(store), false) = (self.store.pushed(), others.is_empty()) {
+            store.renew(&others)?;
+        }
+        self.replace_others();
+        self.send_again();
+        Ok(())
+    }
+
+    /// The records of a table that a Traefik has from another program.
+    fn table_of_others(&self, one: &Receiver) -> Result<Option<Vec<String>>> {
+        let commit = self.store.last_commit()?;
+        let marker = commit.map(|commit| commit.marker_at("rest"));
+        if let Some(marker) = marker {
+            if one.api.generation(&marker)?.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(match one.api.rest_content()? {
+            RestContent::Table(records) => Some(Document::records(records)),
+            RestContent::Nothing | RestContent::Other => None,
+        })
+    }
+
+    /// Forgets what was sent and by whom it was replaced, so that it is sent again.
     pub(super) fn send_again(&self) {
         for one in &self.receivers {
             *one.sent() = None;
@@ -177,11 +208,13 @@ impl Delivery {
 
     /// Fails if another program pushes to one of the Traefiks.
     pub(super) fn check(&self) -> Result<()> {
-        let mut replaced = self.receivers.iter().map(|one| one.replaced().clone());
-        match replaced.find_map(|why| why) {
-            None => Ok(()),
-            Some(why) => Err(Error::new(ErrorKind::Conflict, why)),
-        }
+        self.receivers.iter().try_for_each(Receiver::check)
+    }
+
+    /// Fails if another program pushes to the Traefik whose API is at this URL.
+    pub(super) fn check_at(&self, url: &str) -> Result<()> {
+        let one = self.receivers.iter().find(|one| one.api.url() == url);
+        one.map_or(Ok(()), Receiver::check)
     }
 
     /// Gives the table to each Traefik that has lost it, or was away.
@@ -204,9 +237,16 @@ impl Delivery {
         };
         // Whoever ends the Router waits for this.
         let api = one.api.clone().timeout(LOOK);
-        let shown = api.generation(&commit.marker_at("rest"))?;
-        if shown.is_some_and(|generation| generation >= commit.generation) {
-            *one.replaced() = None;
+        let marker = commit.marker_at("rest");
+        let has_loaded = |shown: Option<u64>| {
+            let has_loaded = shown.is_some_and(|generation| generation >= commit.generation);
+            if has_loaded {
+                *one.replaced() = None;
+            }
+            has_loaded
+        };
+        let shown = api.generation(&marker)?;
+        if has_loaded(shown) {
             return Ok(());
         }
         let is_ours = shown.is_some() || self.may_be_sent(one, &api)?;
@@ -219,6 +259,10 @@ impl Delivery {
         let is_loading =
             |sent: &Sent| sent.is(&commit) && !sent.is_loaded && sent.at.elapsed() < sent.loading;
         if document.commit != commit || sent.as_ref().is_some_and(is_loading) {
+            return Ok(());
+        }
+        // It may have loaded the table after it was asked.
+        if has_loaded(api.generation(&marker)?) {
             return Ok(());
         }
         if is_ours {
@@ -250,6 +294,12 @@ impl Delivery {
     }
 }
 
+impl Asked for Receiver {
+    fn url(&self) -> &str {
+        self.api.url()
+    }
+}
+
 impl Receiver {
     fn sent(&self) -> MutexGuard<'_, Option<Sent>> {
         unpoisoned(self.sent.lock())
@@ -257,6 +307,14 @@ impl Receiver {
 
     fn replaced(&self) -> MutexGuard<'_, Option<String>> {
         unpoisoned(self.replaced.lock())
+    }
+
+    /// Fails if another program pushes to it.
+    fn check(&self) -> Result<()> {
+        match &*self.replaced() {
+            None => Ok(()),
+            Some(why) => Err(Error::new(ErrorKind::Conflict, why.clone())),
+        }
     }
 
     fn replaced_by(&self) -> String {

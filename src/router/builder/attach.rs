@@ -318,7 +318,7 @@ fn measure_throttle(
     serving: Serving<'_>,
     routes: usize,
 ) -> Result<Commit> {
-    let commit = store.renew()?;
+    let commit = store.renew(&[])?;
     let took = verifier.confirm_setup(&commit, Instant::now(), serving)?;
     if took > UNTHROTTLED + UNTHROTTLED_PER_ROUTE * routes as u32 {
         log::warn!(
