@@ -125,6 +125,13 @@ impl Error {
         self
     }
 
+    /// Appends what else went wrong to the message.
+    pub(crate) fn and(mut self, other: impl fmt::Display) -> Self {
+        self.0.message = format!("{self}; {other}");
+        self.0.cause = None;
+        self
+    }
+
     pub(crate) fn with_stored(mut self, stored: Stored) -> Self {
         self.0.stored = stored;
         self

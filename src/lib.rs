@@ -179,7 +179,8 @@
 //! resolves host names.
 //!
 //! Every wait has a bound. Those that a caller waits for are options:
-//! [`check_route_timeout`](Builder::check_route_timeout),
+//! [`check_route_timeout`](Builder::check_route_timeout), [`commit_wait`](Builder::commit_wait),
+//! [`keeper_interval`](Builder::keeper_interval),
 //! [`traefik_api_timeout`](Builder::traefik_api_timeout),
 //! [`stop_timeout`](Builder::stop_timeout), [`lock_timeout`](FileBackend::lock_timeout),
 //! [`Etcd::timeout`], [`conflict_timeout`](KvBackend::conflict_timeout).

@@ -25,27 +25,29 @@ pub trait Pushed {
     /// If the store can't be read.
     fn document(&self) -> Result<Document>;
 
-    /// Begins another generation of the same table, so that Traefiks load it once more.
+    /// Begins another generation of the same table, so that Traefiks load it once more. It is later than those
+    /// of the `others`, which Traefiks show: of each the records. Records that can't be read are passed over.
     ///
     /// # Errors
     /// If the store can't be written.
-    fn renew(&self) -> Result<Commit>;
+    fn renew(&self, others: &[Vec<String>]) -> Result<Commit>;
 
-    /// Whether the table of these records, which a Traefik shows, is an earlier state of this one.
+    /// Whether the table of these records, which a Traefik shows, is an earlier state of this one. Records that
+    /// can't be read are another program's.
     ///
     /// # Errors
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the records are none.
+    /// If the store can't be read.
     fn is_later_than(&self, records: &[String]) -> Result<bool>;
 
     /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`], the
     /// header first. The latest of these tables counts; if this store holds a later state of it, it keeps
-    /// that. With `replace`, tables of other names and one that stands against routes of this store's own are
-    /// passed over. The store's next generation is later than all that were found.
+    /// that. With `replace`, tables of other names, those that can't be read, and one that stands against routes
+    /// of this store's own are passed over. The store's next generation is later than all that were found.
     ///
     /// # Errors
     /// - [`InUse`](crate::ErrorKind::InUse) if one is another table than this store is for, or if this
     ///   store has routes already; and if another Router delivers this store.
-    /// - [`Corrupt`](crate::ErrorKind::Corrupt) if the records are none.
+    /// - [`Corrupt`](crate::ErrorKind::Corrupt) if records can't be read, without `replace`.
     fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()>;
 }
 

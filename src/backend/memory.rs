@@ -256,9 +256,12 @@ impl Pushed for MemoryBackend {
         Ok(document)
     }
 
-    fn renew(&self) -> Result<Commit> {
+    fn renew(&self, others: &[Vec<String>]) -> Result<Commit> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
         let last = shared.header.generation;
+        let others = others.iter().filter_map(|records| table_of(records).ok()?);
+        let latest = others.map(|(header, _)| header.generation).max();
+        shared.header.generation = last.max(latest.unwrap_or_default());
         shared.advance();
         if let Some((_, _, made)) = handle.before.as_mut().filter(|(_, _, made)| *made == last) {
             *made = shared.header.generation;
@@ -271,7 +274,8 @@ impl Pushed for MemoryBackend {
         let is_earlier = |(found, _): (Header, Table)| {
             found.namespace == header.namespace && found.generation < header.generation
         };
-        Ok(table_of(records)?.is_none_or(is_earlier))
+        let found = table_of(records);
+        Ok(found.is_ok_and(|found| found.is_none_or(is_earlier)))
     }
 
     fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()> {
@@ -282,8 +286,15 @@ impl Pushed for MemoryBackend {
         let mut latest: Option<(Header, Table)> = None;
         let mut generation = shared.header.generation;
         for records in found {
-            let Some((header, table)) = table_of(records)? else {
-                continue;
+            let (header, table) = match table_of(records) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(_) if replace => continue,
+                Err(error) => {
+                    let what = "another program has pushed a table that can't be read; set \
+                                `replace_pushed_table` to replace it";
+                    return Err(error.context(what));
+                }
             };
             generation = generation.max(header.generation);
             if header.namespace != shared.header.namespace {

@@ -23,7 +23,7 @@ const DEFAULTS: [(&str, &str); 24] = [
     ),
     (
         "http/middlewares/*/rateLimit/redis",
-        r#"{"dialTimeout": "5s", "readTimeout": "3s", "writeTimeout": "3s"}"#,
+        r#"{"endpoints": ["localhost:6379"], "dialTimeout": "5s", "readTimeout": "3s", "writeTimeout": "3s"}"#,
     ),
     (
         "http/middlewares/*/retry",

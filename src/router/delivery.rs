@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::verify::ask_quorum;
+use super::verify::{Asked, ask_quorum};
 use crate::backend::{Backend, Commit, Document};
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +34,8 @@ struct Receiver {
     api: Api,
     /// Whether it is known to take a table from us alone, and to have none of others.
     is_trusted: AtomicBool,
+    /// Whether the next table that it is sent may replace what another program has pushed.
+    may_replace: AtomicBool,
     /// Held while it is sent something: of two requests that are under way Traefik may take the earlier one
     /// last.
     sent: Mutex<Option<Sent>>,
@@ -59,6 +61,7 @@ impl Delivery {
         let receiver = |api: &Api| Receiver {
             api: api.clone(),
             is_trusted: AtomicBool::new(false),
+            may_replace: AtomicBool::new(false),
             sent: Mutex::new(None),
             replaced: Mutex::new(None),
             failure: Mutex::new(None),
@@ -75,6 +78,13 @@ impl Delivery {
         let trusted = |one: &&Receiver| urls.contains(&one.api.url());
         for one in self.receivers.iter().filter(trusted) {
             one.is_trusted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the next table that each Traefik is sent replace what another program has pushed there.
+    pub(super) fn replace_others(&self) {
+        for one in &self.receivers {
+            one.may_replace.store(true, Ordering::Relaxed);
         }
     }
 
@@ -101,7 +111,7 @@ impl Delivery {
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let taken = self
-                    .examine(one)
+                    .examine(one, &one.api)
                     .and_then(|()| one.send(sent, &document, left));
                 let Err(error) = taken else {
                     return Ok(Some(()));
@@ -135,12 +145,12 @@ impl Delivery {
     }
 
     /// Fails if a Traefik that was away until now must not be sent the table.
-    fn examine(&self, one: &Receiver) -> Result<()> {
+    fn examine(&self, one: &Receiver, api: &Api) -> Result<()> {
         if one.is_trusted.load(Ordering::Relaxed) {
             return Ok(());
         }
-        one.api.check_rest()?;
-        if !self.is_ours(one.api.rest_content()?)? {
+        api.check_rest()?;
+        if !self.may_be_sent(one, api)? {
             let message = one.replaced_by();
             return Err(Error::new(ErrorKind::Conflict, message));
         }
@@ -156,7 +166,39 @@ impl Delivery {
         )
     }
 
-    /// Forgets what was sent, so that it is sent again, also where another program has replaced it.
+    /// Has the table sent again in place of what other programs have pushed, with a generation that is later
+    /// than theirs: otherwise they would take it for an earlier state of their own, and send that again.
+    pub(super) fn take_over(&self) -> Result<()> {
+        let ask = |one: &Receiver, _: &AtomicBool| {
+            // One that does not answer may be given the table later.
+            Ok(Some(self.table_of_others(one).unwrap_or_default()))
+        };
+        let shown = ask_quorum(&self.receivers, None, "can be asked", ask)?;
+        let others: Vec<_> = shown.into_iter().filter_map(|(_, table)| table).collect();
+        if let (Some(store), false) = (self.store.pushed(), others.is_empty()) {
+            store.renew(&others)?;
+        }
+        self.replace_others();
+        self.send_again();
+        Ok(())
+    }
+
+    /// The records of a table that a Traefik has from another program.
+    fn table_of_others(&self, one: &Receiver) -> Result<Option<Vec<String>>> {
+        let commit = self.store.last_commit()?;
+        let marker = commit.map(|commit| commit.marker_at("rest"));
+        if let Some(marker) = marker {
+            if one.api.generation(&marker)?.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(match one.api.rest_content()? {
+            RestContent::Table(records) => Some(Document::records(records)),
+            RestContent::Nothing | RestContent::Other => None,
+        })
+    }
+
+    /// Forgets what was sent and by whom it was replaced, so that it is sent again.
     pub(super) fn send_again(&self) {
         for one in &self.receivers {
             *one.sent() = None;
@@ -166,11 +208,13 @@ impl Delivery {
 
     /// Fails if another program pushes to one of the Traefiks.
     pub(super) fn check(&self) -> Result<()> {
-        let mut replaced = self.receivers.iter().map(|one| one.replaced().clone());
-        match replaced.find_map(|why| why) {
-            None => Ok(()),
-            Some(why) => Err(Error::new(ErrorKind::Conflict, why)),
-        }
+        self.receivers.iter().try_for_each(Receiver::check)
+    }
+
+    /// Fails if another program pushes to the Traefik whose API is at this URL.
+    pub(super) fn check_at(&self, url: &str) -> Result<()> {
+        let one = self.receivers.iter().find(|one| one.api.url() == url);
+        one.map_or(Ok(()), Receiver::check)
     }
 
     /// Gives the table to each Traefik that has lost it, or was away.
@@ -193,12 +237,19 @@ impl Delivery {
         };
         // Whoever ends the Router waits for this.
         let api = one.api.clone().timeout(LOOK);
-        let shown = api.generation(&commit.marker_at("rest"))?;
-        if shown.is_some_and(|generation| generation >= commit.generation) {
-            *one.replaced() = None;
+        let marker = commit.marker_at("rest");
+        let has_loaded = |shown: Option<u64>| {
+            let has_loaded = shown.is_some_and(|generation| generation >= commit.generation);
+            if has_loaded {
+                *one.replaced() = None;
+            }
+            has_loaded
+        };
+        let shown = api.generation(&marker)?;
+        if has_loaded(shown) {
             return Ok(());
         }
-        let is_ours = shown.is_some() || self.is_ours(api.rest_content()?)?;
+        let is_ours = shown.is_some() || self.may_be_sent(one, &api)?;
         let Ok(mut sent) = one.sent.try_lock() else {
             // A commit is on its way.
             return Ok(());
@@ -210,8 +261,12 @@ impl Delivery {
         if document.commit != commit || sent.as_ref().is_some_and(is_loading) {
             return Ok(());
         }
+        // It may have loaded the table after it was asked.
+        if has_loaded(api.generation(&marker)?) {
+            return Ok(());
+        }
         if is_ours {
-            self.examine(one)?;
+            self.examine(one, &api)?;
             *one.replaced() = None;
             one.send(&mut sent, &document, MAX_WAIT)?;
             let url = api.url();
@@ -224,15 +279,24 @@ impl Delivery {
         Ok(())
     }
 
-    /// Whether what a Traefik has is nothing, or an earlier state of the table.
-    fn is_ours(&self, content: RestContent) -> Result<bool> {
-        match (content, self.store.pushed()) {
+    /// Whether what a Traefik has is nothing, or an earlier state of the table, or may be replaced.
+    fn may_be_sent(&self, one: &Receiver, api: &Api) -> Result<bool> {
+        if one.may_replace.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        match (api.rest_content()?, self.store.pushed()) {
             (RestContent::Nothing, _) => Ok(true),
             (RestContent::Table(records), Some(store)) => {
                 store.is_later_than(&Document::records(records))
             }
             _ => Ok(false),
         }
+    }
+}
+
+impl Asked for Receiver {
+    fn url(&self) -> &str {
+        self.api.url()
     }
 }
 
@@ -243,6 +307,14 @@ impl Receiver {
 
     fn replaced(&self) -> MutexGuard<'_, Option<String>> {
         unpoisoned(self.replaced.lock())
+    }
+
+    /// Fails if another program pushes to it.
+    fn check(&self) -> Result<()> {
+        match &*self.replaced() {
+            None => Ok(()),
+            Some(why) => Err(Error::new(ErrorKind::Conflict, why.clone())),
+        }
     }
 
     fn replaced_by(&self) -> String {
@@ -259,6 +331,7 @@ impl Receiver {
         let more = LOADING_PER_MEGABYTE * megabytes;
         *sent = None;
         self.api.push(&document.body, more, left)?;
+        self.may_replace.store(false, Ordering::Relaxed);
         *sent = Some(Sent {
             marker: document.commit.marker.clone(),
             generation: document.commit.generation,

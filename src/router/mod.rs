@@ -393,7 +393,7 @@ impl Committer for Router {
         }
         if let Some(delivery) = self.verifier.delivery() {
             match scope {
-                Scope::Table => delivery.send_again(),
+                Scope::Table => delivery.take_over()?,
                 Scope::Routes => delivery.check()?,
             }
         }

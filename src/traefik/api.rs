@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Answer, Http, Tls};
 use crate::url;
 
+/// Where the REST provider takes a table.
+const REST_PATH: &str = "/api/providers/rest";
+
 /// A blocking client of one Traefik's API. Connections are kept; cloning shares them.
 ///
 /// ```no_run
@@ -299,18 +302,21 @@ impl Api {
     /// Gives the REST provider a dynamic configuration, whole, as JSON. Traefik has taken it then, and loads
     /// it afterwards. It may take so much `more` time than other requests, and not more than is `left`.
     pub(crate) fn push(&self, document: &[u8], more: Duration, left: Duration) -> Result<()> {
-        const PATH: &str = "/api/providers/rest";
         let timeout = (self.timeout + more).min(left);
-        let answer = self.http.put(PATH, document, timeout)?;
+        let answer = self.http.put(REST_PATH, document, timeout)?;
         match answer.status {
             200 => Ok(()),
             400 => {
                 let why = String::from_utf8_lossy(&answer.body);
-                let message = format!("{}{PATH} refuses the table: {}", self.url(), why.trim());
+                let message = format!(
+                    "{}{REST_PATH} refuses the table: {}",
+                    self.url(),
+                    why.trim()
+                );
                 Err(Error::new(ErrorKind::Refused, message))
             }
-            404 => Err(no_rest_router(self.url(), PATH)),
-            _ => self.read::<Value>(PATH, answer).map(drop),
+            404 => Err(no_rest_router(self.url())),
+            _ => self.read::<Value>(REST_PATH, answer).map(drop),
         }
     }
 
@@ -321,6 +327,14 @@ impl Api {
     pub(crate) fn check_rest(&self) -> Result<()> {
         let is_there = |kind: &str| Ok(self.named::<Value>(kind, REST_SERVICE, None)?.is_some());
         if !is_there("services")? {
+            if self.version_if_there()?.is_none() {
+                let message = format!(
+                    "{}/api/version answers 404: the router for Traefik's API is not loaded (yet), or the \
+                     API is somewhere else",
+                    self.url()
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
             return Err(Error::invalid(format!(
                 "Traefik at {} has no REST provider: add `providers.rest` to its static configuration \
                  (`traefik-router config static` prints one)",
@@ -335,19 +349,33 @@ impl Api {
                 self.url()
             )));
         }
-        // It is skipped, and so changes nothing.
         let nobody = Self {
             http: self.http.clone().anonymous(),
             timeout: self.timeout,
         };
-        if nobody.push(b"{}", Duration::ZERO, self.timeout).is_ok() {
+        if nobody.probe_rest().is_ok() {
             return Err(Error::invalid(format!(
                 "Traefik at {} takes a table from anybody who knows this URL: guard the router of \
                  {REST_SERVICE} by a password (`traefik-router config dynamic` prints one)",
                 self.url()
             )));
         }
-        self.push(b"{}", Duration::ZERO, self.timeout)
+        self.probe_rest()
+    }
+
+    /// Fails unless the REST provider reads what we send. It is sent what is no JSON, and so loads nothing: with a
+    /// throttle even `{}`, which it skips, would take the place of a table that is yet to be loaded.
+    fn probe_rest(&self) -> Result<()> {
+        let answer = self.http.put(REST_PATH, b"?", self.timeout)?;
+        match answer.status {
+            400 => Ok(()),
+            404 => Err(no_rest_router(self.url())),
+            200 => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("{}{REST_PATH} did not answer as Traefik does", self.url()),
+            )),
+            _ => self.read::<Value>(REST_PATH, answer).map(drop),
+        }
     }
 
     /// What the REST provider has loaded.
@@ -371,8 +399,14 @@ impl Api {
             "udp/routers",
             "udp/services",
         ] {
-            let path = format!("/api/{kind}?search=@rest&per_page=1");
-            if !self.one::<Vec<Value>>(&path)?.is_empty() {
+            // The search finds what is in a rule, too.
+            let is_rest = |one: &Value| one["name"].as_str().is_some_and(|n| n.ends_with("@rest"));
+            let mut is_found = false;
+            self.each_page(&format!("/api/{kind}"), "search=@rest&", 100, |page| {
+                is_found = page.iter().any(is_rest);
+                !is_found
+            })?;
+            if is_found {
                 return Ok(RestContent::Other);
             }
         }
@@ -421,15 +455,30 @@ impl Api {
     /// All pages of a list. Traefik says that there is no further one by naming the first.
     fn all<T: DeserializeOwned>(&self, path: &str, query: &str) -> Result<Vec<T>> {
         let mut all = Vec::new();
+        self.each_page(path, query, 10_000, |mut page| {
+            all.append(&mut page);
+            true
+        })?;
+        Ok(all)
+    }
+
+    /// Reads a list page by page while `goes_on`.
+    fn each_page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &str,
+        per_page: usize,
+        mut goes_on: impl FnMut(Vec<T>) -> bool,
+    ) -> Result<()> {
         let mut page = 1;
         loop {
-            let path = format!("{path}?{query}per_page=10000&page={page}");
+            let path = format!("{path}?{query}per_page={per_page}&page={page}");
             let answer = self.http.get(&path, self.timeout)?;
             let next = answer.number("x-next-page");
-            all.append(&mut self.read::<Vec<T>>(&path, answer)?);
+            let goes_on = goes_on(self.read(&path, answer)?);
             match next {
-                Some(next) if next > page => page = next,
-                _ => return Ok(all),
+                Some(next) if next > page && goes_on => page = next,
+                _ => return Ok(()),
             }
         }
     }
@@ -480,9 +529,9 @@ impl fmt::Debug for Api {
     }
 }
 
-fn no_rest_router(url: &str, path: &str) -> Error {
+fn no_rest_router(url: &str) -> Error {
     let message = format!(
-        "{url}{path} answers 404: Traefik has no REST provider (`providers.rest` in its static \
+        "{url}{REST_PATH} answers 404: Traefik has no REST provider (`providers.rest` in its static \
          configuration), or the API's entrypoint has no router for {REST_SERVICE} \
          (`traefik-router config dynamic` prints one)"
     );

@@ -26,6 +26,7 @@ on_each_backend! {
 }
 
 on_push! {
+    earlier_router_proves_nothing,
     threads_share_commits,
     early_deletion_delays_nobody,
 }

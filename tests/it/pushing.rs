@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use kit::{Echo, Mood, Proxy, Traefik, eventually};
+use kit::server::response;
+use kit::{Connection, Echo, Mood, Proxy, Server, Traefik, eventually};
 use serde_json::{Value, json};
-use traefik_router::{Builder, Error, ErrorKind, MemoryBackend, Route, Router, Stored, Verified};
+use traefik_router::{
+    Backend as _, Builder, Error, ErrorKind, MemoryBackend, Route, Router, Stored, Verified,
+};
 
 use crate::support::{External, Kind, Rig, rig};
 
@@ -15,6 +18,11 @@ pub(crate) fn external(rig: &Rig, name: &str) -> Traefik {
 
 /// The same with `extra` in its dynamic configuration.
 fn external_with(rig: &Rig, name: &str, extra: &Value) -> Traefik {
+    external_throttled(rig, name, extra, "0ms")
+}
+
+/// The same with this `providersThrottleDuration`.
+fn external_throttled(rig: &Rig, name: &str, extra: &Value, throttle: &str) -> Traefik {
     let dynamic = rig.path(format!("{name}-dynamic.toml"));
     let builder = builder(rig, MemoryBackend::new())
         .static_config_file(rig.path("traefik.toml"))
@@ -22,6 +30,9 @@ fn external_with(rig: &Rig, name: &str, extra: &Value) -> Traefik {
         .extra_dynamic_config(extra.clone());
     std::fs::write(&dynamic, builder.dynamic_config_text(true).unwrap()).unwrap();
     let text = builder.static_config_text(true).unwrap();
+    let throttled = |duration| format!("providersThrottleDuration = \"{duration}\"");
+    assert!(text.contains(&throttled("0ms")), "{text}");
+    let text = text.replace(&throttled("0ms"), &throttled(throttle));
     let addresses = [rig.web, rig.api].map(|port| format!("127.0.0.1:{port}"));
     Traefik::start(&rig.path(format!("{name}.toml")), &text, &addresses)
 }
@@ -37,6 +48,33 @@ fn builder(rig: &Rig, backend: MemoryBackend) -> Builder {
 
 fn attach(rig: &Rig) -> Router {
     builder(rig, MemoryBackend::new()).attach().unwrap()
+}
+
+/// An empty table of this name, whose generation is an hour ahead of the clock.
+fn ahead(name: &str) -> MemoryBackend {
+    let memory = MemoryBackend::named(name);
+    let router = Router::builder(memory.clone()).offline().unwrap();
+    router.add_route("/x/", "http://127.0.0.1:9", ()).unwrap();
+    let document = memory.pushed().unwrap().document().unwrap();
+    let body: Value = serde_json::from_slice(&document.body).unwrap();
+    let records = "/http/middlewares/traefik-router-records/headers/customRequestHeaders";
+    let header = body.pointer(records).unwrap()["header"].as_str().unwrap();
+    let generation = document.commit.generation;
+    let later = (generation + 3_600_000).to_string();
+    let header = header.replace(&generation.to_string(), &later);
+    let ahead = MemoryBackend::named(name);
+    let pushed = ahead.pushed().unwrap();
+    pushed.resume(&[vec![header]], false).unwrap();
+    ahead
+}
+
+/// Pushes this as another program would.
+fn push(rig: &Rig, document: &Value) {
+    let login = format!("jupyterhub:{}", rig::PASSWORD);
+    let mut connection = Connection::new(rig.api, Some(&login));
+    let document = document.to_string();
+    let answer = connection.put("/api/providers/rest", document.as_bytes());
+    assert_eq!(answer.unwrap().0, 200);
 }
 
 #[test]
@@ -211,6 +249,150 @@ fn programs_of_one_name_notice() {
     assert_eq!(rig.landed("h", "/c/"), None);
 }
 
+/// The keeper of the other program does not send its own table once more.
+#[test]
+fn repair_outlasts_other_keeper() {
+    for theirs in [MemoryBackend::new(), ahead("")] {
+        let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+        let _traefik = external(&rig, "a");
+        let first = attach(&rig);
+        first.add_route("/a/", echo.url(), ()).unwrap();
+        let second = builder(&rig, theirs).attach().unwrap();
+        second.add_route("/b/", echo.url(), ()).unwrap();
+        let error = first.add_route("/a/", echo.url(), ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        first.repair().unwrap();
+        // The keepers ask ten times meanwhile.
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+        assert_eq!(rig.landed("h", "/b/"), None);
+        let error = second.add_route("/c/", echo.url(), ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        first.add_route("/d/", echo.url(), ()).unwrap();
+        assert_eq!(rig.landed("h", "/d/"), Some(echo.port));
+    }
+}
+
+/// A call that waits for Traefik hears of it from the keeper.
+#[test]
+fn waiting_call_notices_other_program() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let first = builder(&rig, MemoryBackend::new()).keeper_interval(Duration::from_secs(2));
+    let first = first.attach().unwrap();
+    first.add_route("/a/", echo.url(), ()).unwrap();
+    let _second = attach(&rig);
+    let error = first.add_route("/a/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[test]
+fn clock_set_back_loses_nothing() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let router = builder(&rig, ahead("")).attach().unwrap();
+    let before = router.add_route("/a/", echo.url(), ()).unwrap();
+    drop(router);
+    let router = attach(&rig);
+    let after = router.add_route("/b/", echo.url(), ()).unwrap();
+    assert!(after.generation > before.generation);
+    // The keeper asks meanwhile.
+    std::thread::sleep(Duration::from_millis(500));
+    for path in ["/a/", "/b/"] {
+        assert_eq!(rig.landed("h", path), Some(echo.port), "{path}");
+    }
+    router.delete_route("/a/").unwrap();
+    assert_eq!(rig.landed("h", "/a/"), None);
+}
+
+/// The marker is looked for once more before a table is said to be another program's.
+#[test]
+fn keeper_does_not_mistake_own_table() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let proxy = Proxy::new(&rig.api_url());
+    let router = builder(&rig, MemoryBackend::new()).traefik_api_url(&proxy.url);
+    let router = router.keeper_interval(Duration::from_secs(1));
+    let router = router.attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    proxy.mislead_one_request("GET /api/http/middlewares/");
+    eventually("the keeper asks", || !proxy.is_misleading());
+    std::thread::sleep(Duration::from_millis(200));
+    router.add_route("/b/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+}
+
+/// As of a later version.
+#[test]
+fn unreadable_table_is_replaced() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let headers = json!({"customRequestHeaders": {"header": "{}"}});
+    push(
+        &rig,
+        &json!({"http": {"middlewares": {"traefik-router-records": {"headers": headers}}}}),
+    );
+    eventually("it is loaded", || {
+        let records = rig.api().middleware("traefik-router-records@rest");
+        records.unwrap().is_some()
+    });
+    let error = builder(&rig, MemoryBackend::new()).attach().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(
+        error.to_string().contains("replace_pushed_table"),
+        "{error}"
+    );
+    let router = builder(&rig, MemoryBackend::new()).replace_pushed_table(true);
+    let router = router.attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+}
+
+#[test]
+fn rule_of_a_file_is_not_pushed() {
+    let rig = Rig::new(Kind::Toml);
+    let router = json!({
+        "rule": "PathPrefix(`/user/foo@restaurant.example/`)",
+        "entryPoints": ["http"],
+        "service": "noop@internal",
+    });
+    let extra = json!({"http": {"routers": {"mine": router}}});
+    let _traefik = external_with(&rig, "a", &extra);
+    attach(&rig);
+}
+
+/// Traefik keeps one table while its throttle holds it back, the last one.
+#[test]
+fn diagnosis_displaces_no_table() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external_throttled(&rig, "a", &json!({}), "2s");
+    let router = builder(&rig, MemoryBackend::new()).keeper_interval(Duration::from_secs(60));
+    let router = router.attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            builder(&rig, MemoryBackend::new()).diagnose();
+        });
+        router.add_route("/b/", echo.url(), ()).unwrap();
+    });
+    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+}
+
+#[test]
+fn quorum_needs_no_other_api() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let nothing = Server::answering(|_| Some(response(404, "", b"")));
+    let router = builder(&rig, MemoryBackend::new())
+        .traefik_api_urls([rig.api_url(), nothing.url()])
+        .traefik_quorum(1)
+        .attach()
+        .unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+}
+
 #[test]
 fn replaced_traefik_stops_no_other() {
     let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
@@ -232,6 +414,47 @@ fn replaced_traefik_stops_no_other() {
     });
     assert_eq!(one.landed("h", "/a/"), None);
     drop(theirs);
+}
+
+/// One that `attach` could not reach.
+#[test]
+fn absent_traefik_is_replaced_later() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let (_first, _second) = (external(&one, "a"), external(&two, "a"));
+    let theirs = || {
+        let theirs = builder(&two, MemoryBackend::named("theirs")).replace_pushed_table(true);
+        let theirs = theirs.attach().unwrap();
+        theirs.add_route("/theirs/", echo.url(), ()).unwrap();
+    };
+    let proxy = Proxy::new(&two.api_url());
+    let serves = |path: &str| {
+        eventually("the second one serves it", || {
+            two.landed("h", path) == Some(echo.port)
+        });
+        assert_eq!(two.landed("h", "/theirs/"), None);
+    };
+    for replace in [true, false] {
+        theirs();
+        proxy.mood(Mood::Drop(Duration::ZERO));
+        let router = builder(&one, MemoryBackend::new())
+            .traefik_api_urls([one.api_url(), proxy.url.clone()])
+            .traefik_quorum(1)
+            .replace_pushed_table(replace)
+            .attach()
+            .unwrap();
+        router.add_route("/a/", echo.url(), ()).unwrap();
+        proxy.mood(Mood::Honest);
+        if !replace {
+            eventually("it is noticed", || {
+                router.add_route("/a/", echo.url(), ()).is_err()
+            });
+            assert_eq!(two.landed("h", "/theirs/"), Some(echo.port));
+            router.repair().unwrap();
+        }
+        serves("/a/");
+        router.add_route("/b/", echo.url(), replace).unwrap();
+        serves("/b/");
+    }
 }
 
 #[test]
@@ -349,6 +572,7 @@ fn defaults_are_those_of_a_file() {
             "breaker": {"circuitBreaker": {"expression": "NetworkErrorRatio() > 0.5"}},
             "forward": {"forwardAuth": {"address": "http://127.0.0.1:9"}},
             "rate": {"rateLimit": {"average": 10, "period": 2}},
+            "redis": {"rateLimit": {"average": 10, "redis": {"db": 1}}},
             "retry": {"retry": {"attempts": 2, "initialInterval": "3"}},
             "case": {"Compress": {"MinResponseBodyBytes": 7}},
             "times": {"circuitBreaker": {"expression": "NetworkErrorRatio() > 0.5", "CheckPeriod": 4}},
@@ -360,7 +584,11 @@ fn defaults_are_those_of_a_file() {
             "weighted": {"weighted": {"services": [{"name": "one"}, {"name": "two"}]}},
             "mirroring": {"mirroring": {"service": "one", "mirrors": [{"name": "two"}]}},
             "random": {"highestRandomWeight": {"services": [{"name": "one"}]}},
+            "sticky": {"loadBalancer": {"servers": server, "sticky": {"cookie": {}}}},
         },
+        "routers": {"seen": {"rule": "Path(`/seen`)", "service": "one", "observability": {"metrics": false}}},
+    }, "tcp": {
+        "services": {"tcp": {"loadBalancer": {"servers": [{"address": "127.0.0.1:9"}], "healthCheck": {}}}},
     }});
     let _traefik = external_with(&rig, "a", &config);
     let router = builder(&rig, MemoryBackend::new()).extra_dynamic_config(config.clone());
@@ -388,6 +616,23 @@ fn defaults_are_those_of_a_file() {
             (&rest.load_balancer, &rest.status),
             "{name}"
         );
+    }
+    let login = format!("jupyterhub:{}", rig::PASSWORD);
+    let mut connection = Connection::new(rig.api, Some(&login));
+    let mut shown = |kind: &str, name: &str, part: &str| {
+        let path = format!("/api/{kind}/{}", name.replace('@', "%40"));
+        let (status, body) = connection.get(&path).unwrap();
+        assert_eq!(status, 200, "{path}");
+        serde_json::from_slice::<Value>(body).unwrap()[part].take()
+    };
+    for (kind, name, part) in [
+        ("http/routers", "seen", "observability"),
+        ("tcp/services", "tcp", "loadBalancer"),
+    ] {
+        let (file, rest) = named(name);
+        let [file, rest] = [file, rest].map(|name| shown(kind, &name, part));
+        assert!(!file.is_null(), "{kind}");
+        assert_eq!(file, rest, "{kind}");
     }
 }
 

@@ -7,7 +7,7 @@ use traefik_router::{
     Backend as _, ErrorKind, Nested, ProcessStatus, Route, RouteSpec, Router, Stored,
 };
 
-use crate::support::{External, Kind, Rig, on_each_backend, on_each_file};
+use crate::support::{External, Kind, Rig, on_each_backend, on_each_file, on_push};
 
 on_each_backend! {
     misdirected_router_is_repaired,
@@ -23,6 +23,10 @@ on_each_backend! {
     foreign_later_generation_confirms_nothing,
     rejecting_traefik_is_unhealthy,
     nothing_outlives_a_stop,
+}
+
+on_push! {
+    refused_routers_are_unhealthy,
 }
 
 /// What only files have.

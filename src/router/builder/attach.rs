@@ -175,6 +175,10 @@ impl Builder {
         store.resume(&tables, self.replace_pushed)?;
         if let Some(delivery) = verifier.delivery() {
             delivery.trust(&checked);
+            if self.replace_pushed {
+                // Also where one comes up later.
+                delivery.replace_others();
+            }
         }
         Ok(())
     }
@@ -314,7 +318,7 @@ fn measure_throttle(
     serving: Serving<'_>,
     routes: usize,
 ) -> Result<Commit> {
-    let commit = store.renew()?;
+    let commit = store.renew(&[])?;
     let took = verifier.confirm_setup(&commit, Instant::now(), serving)?;
     if took > UNTHROTTLED + UNTHROTTLED_PER_ROUTE * routes as u32 {
         log::warn!(

@@ -14,7 +14,7 @@ use crate::route::{Group, Layout, priority};
 use crate::router::certificate::CertificateFiles;
 use crate::router::status::RELOAD_PATIENCE;
 use crate::router::unknown;
-use crate::router::verify::{UNHEARD, UNREAD, has_loaded, providers};
+use crate::router::verify::{has_loaded, providers, unheard, unread};
 use crate::traefik::version::{has_parents, numbers};
 use crate::traefik::{Api, RestContent, RouterInfo, Version, process};
 
@@ -441,9 +441,9 @@ fn generation(api: &Api, commit: &Commit, store: &dyn Backend) -> Result<Finding
                     CHECK,
                     format!("{url} still has generation {loaded}, and {stored} is stored"),
                 )
-                .advice(UNHEARD),
+                .advice(unheard(store.provider())),
                 None => Finding::problem(CHECK, format!("{url} has loaded nothing of this store"))
-                    .advice(UNREAD),
+                    .advice(unread(store.provider())),
             });
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -33,7 +33,7 @@ pub(super) fn wait_until_loaded(
             Ok(()) => return Ok(true),
             Err(seen) => seen,
         };
-        pending.check_process()?;
+        pending.check(api)?;
         match &seen {
             LastAnswer::Failure(error) if error.kind() == ErrorKind::Unauthorized => {
                 let since = *unauthorized_since.get_or_insert_with(Instant::now);
@@ -87,7 +87,8 @@ fn not_loaded(api: &Api, pending: &Pending<'_>, seen: LastAnswer) -> Error {
                 running.join(", "),
             ),
             Ok(_) => format!(
-                "it has never loaded anything of ours from its provider {provider:?}: {UNREAD}"
+                "it has never loaded anything of ours from its provider {provider:?}: {}",
+                unread(provider)
             ),
             Err(error) => error.to_string(),
         },
@@ -99,8 +100,9 @@ fn not_loaded(api: &Api, pending: &Pending<'_>, seen: LastAnswer) -> Error {
             )
         }
         LastAnswer::Generation(generation) => format!(
-            "it still has generation {generation} instead of {}: {UNHEARD}",
-            pending.commit.generation
+            "it still has generation {generation} instead of {}: {}",
+            pending.commit.generation,
+            unheard(provider)
         ),
         LastAnswer::Failure(error) => error.to_string(),
     };
@@ -114,13 +116,33 @@ fn not_loaded(api: &Api, pending: &Pending<'_>, seen: LastAnswer) -> Error {
     Error::new(ErrorKind::NotLoaded, message)
 }
 
-/// Why a Traefik may have loaded nothing of a store.
-pub(in crate::router) const UNREAD: &str = "it reads another file or prefix than this one, or rejects what is in it, and \
-    its log says why; or the file was not there when it started: restart it";
+/// Why a Traefik may have loaded nothing of a store that it reads with this provider, or is sent.
+pub(in crate::router) fn unread(provider: &str) -> &'static str {
+    match provider {
+        "rest" => {
+            "it was not sent the table, another program has replaced it, or \
+             `providersThrottleDuration` in its static configuration is too long"
+        }
+        _ => {
+            "it reads another file or prefix than this one, or rejects what is in it, and its log says why; or \
+             the file was not there when it started: restart it"
+        }
+    }
+}
 
 /// Why a Traefik may not load a change.
-pub(in crate::router) const UNHEARD: &str = "it rejects what is stored, and its log says why; or it hears of no change. Where \
-    it reads a symbolic link, have it read the file itself; restart it otherwise";
+pub(in crate::router) fn unheard(provider: &str) -> &'static str {
+    match provider {
+        "rest" => {
+            "it was not sent the change, or needs longer to load it: \
+             `providersThrottleDuration` in its static configuration is best 0s"
+        }
+        _ => {
+            "it rejects what is stored, and its log says why; or it hears of no change. Where it reads a \
+             symbolic link, have it read the file itself; restart it otherwise"
+        }
+    }
+}
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.
 pub(in crate::router) fn providers(api: &Api) -> Result<Vec<String>> {

@@ -33,10 +33,10 @@ use self::pending::{Pending, full_router_name};
 use self::routers::await_routers;
 use self::schedule::{PollSchedule, ReloadEstimate};
 
-pub(super) use self::loading::{UNHEARD, UNREAD, providers};
+pub(super) use self::loading::{providers, unheard, unread};
 pub(super) use self::pending::{Serving, has_loaded};
 pub(super) use self::public_url::PublicUrl;
-pub(super) use self::quorum::ask_quorum;
+pub(super) use self::quorum::{Asked, ask_quorum};
 
 /// An API that refuses the password is asked again for so long.
 const UNAUTHORIZED_GRACE: Duration = Duration::from_secs(1);
@@ -129,6 +129,7 @@ impl Verifier {
             expected,
             provider: &self.provider,
             serving,
+            delivery: self.delivery.as_deref(),
             begun,
             visible: commit.visible.unwrap_or(stored_at),
             stored_at,
@@ -197,6 +198,7 @@ impl Verifier {
             expected: &NOTHING,
             provider: &self.provider,
             serving,
+            delivery: self.delivery.as_deref(),
             begun,
             visible: now,
             stored_at: now,

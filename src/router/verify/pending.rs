@@ -6,7 +6,9 @@ use crate::backend::{Backend, Commit};
 use crate::error::{Error, Result};
 use crate::route::{Route, RouteSpec, router_name};
 use crate::router::commit::Expected;
+use crate::router::delivery::Delivery;
 use crate::router::managed::Managed;
+use crate::traefik::Api;
 
 /// A Traefik that reports that it rejects the configuration is not believed before this: it may have read a
 /// file that another program was still writing, and reads it again.
@@ -26,6 +28,8 @@ pub(super) struct Pending<'a> {
     /// The name of the provider through which Traefik reads the store.
     pub(super) provider: &'a str,
     pub(super) serving: Serving<'a>,
+    /// What sends the commit, where Traefiks do not read the store.
+    pub(super) delivery: Option<&'a Delivery>,
     /// When the first of it could be in the store: the log of the Traefik that this Router has started is
     /// read from then on.
     pub(super) begun: Instant,
@@ -52,6 +56,14 @@ impl Pending<'_> {
     /// Fails if the Traefik that this Router has started has ended.
     pub(super) fn check_process(&self) -> Result<()> {
         self.serving.managed.map_or(Ok(()), Managed::check)
+    }
+
+    /// Fails if it is in vain to wait for this Traefik: the one that this Router has started has ended, or
+    /// another program pushes to it.
+    pub(super) fn check(&self, api: &Api) -> Result<()> {
+        self.check_process()?;
+        let delivery = self.delivery;
+        delivery.map_or(Ok(()), |delivery| delivery.check_at(api.url()))
     }
 
     /// Whether the Traefik that this Router has started reports that it rejects the configuration, and has

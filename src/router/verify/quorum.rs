@@ -3,15 +3,29 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::traefik::Api;
+
+/// A Traefik that is asked.
+pub(in crate::router) trait Asked: Sync {
+    /// Where its API is.
+    fn url(&self) -> &str;
+}
+
+impl Asked for Api {
+    fn url(&self) -> &str {
+        self.url()
+    }
+}
 
 /// Asks all Traefiks in parallel; returns the answers of a quorum. With `quorum` `None` all have to answer.
 ///
 /// `ask` gets a flag that is set once the outcome is certain; it may then return `None` at once.
 ///
 /// # Errors
-/// If fewer than a quorum `do_what`: the first error, with how many do it and how many have to.
-pub(in crate::router) fn ask_quorum<'a, I: Sync, T: Send>(
+/// If fewer than a quorum `do_what`: the first error, with how many do it and how many have to, the other errors,
+/// and the Traefiks that had not answered by then.
+pub(in crate::router) fn ask_quorum<'a, I: Asked, T: Send>(
     traefiks: &'a [I],
     quorum: Option<usize>,
     do_what: &str,
@@ -19,27 +33,35 @@ pub(in crate::router) fn ask_quorum<'a, I: Sync, T: Send>(
 ) -> Result<Vec<(&'a I, T)>> {
     let all = traefiks.len();
     let needed = quorum.unwrap_or(all).min(all);
-    let (mut answers, mut first_error) = (Vec::new(), None);
+    let (mut answers, mut errors, mut cut_off) = (Vec::new(), Vec::new(), Vec::new());
     for (traefik, outcome) in ask_all(traefiks, needed, ask) {
         match outcome {
-            Ok(answer) => answers.extend(answer.map(|answer| (traefik, answer))),
-            Err(error) => first_error = first_error.or(Some(error)),
+            Ok(Some(answer)) => answers.push((traefik, answer)),
+            Ok(None) => cut_off.push(traefik.url()),
+            Err(error) => errors.push(error),
         }
     }
-    match first_error {
-        Some(error) if all == 1 => Err(error),
-        Some(error) if answers.len() < needed => {
-            let have = answers.len();
-            Err(error.context(format_args!(
-                "{have} of {all} Traefiks {do_what}, {needed} have to"
-            )))
-        }
-        _ => Ok(answers),
+    if answers.len() >= needed && (all > 1 || errors.is_empty()) {
+        return Ok(answers);
     }
+    let (have, mut errors) = (answers.len(), errors.into_iter());
+    let Some(first) = errors.next() else {
+        return Ok(answers);
+    };
+    if all == 1 {
+        return Err(first);
+    }
+    let error = errors.fold(first, Error::and);
+    let error = cut_off.into_iter().fold(error, |error, url| {
+        error.and(format_args!("Traefik at {url} had not done so by then"))
+    });
+    Err(error.context(format_args!(
+        "{have} of {all} Traefiks {do_what}, {needed} have to"
+    )))
 }
 
 /// The outcomes of all, in their order. A single Traefik is asked on this thread.
-fn ask_all<'a, I: Sync, T: Send>(
+fn ask_all<'a, I: Asked, T: Send>(
     traefiks: &'a [I],
     needed: usize,
     ask: impl Fn(&'a I, &AtomicBool) -> Result<Option<T>> + Sync,
@@ -75,7 +97,13 @@ fn ask_all<'a, I: Sync, T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::error::ErrorKind;
+
+    impl Asked for &str {
+        fn url(&self) -> &str {
+            self
+        }
+    }
 
     #[test]
     fn quorum_decides_the_outcome() {
@@ -87,7 +115,7 @@ mod tests {
             (
                 &["b", "c"],
                 Some(2),
-                Err("1 of 3 Traefiks answer, 2 have to: b"),
+                Err("1 of 3 Traefiks answer, 2 have to: b; c"),
             ),
             (&[], Some(9), Ok(3)),
         ] {
@@ -109,6 +137,24 @@ mod tests {
             Err::<Option<()>, _>(unavailable(name))
         });
         assert_eq!(alone.unwrap_err().to_string(), "a");
+    }
+
+    #[test]
+    fn error_names_those_cut_off() {
+        let asked = ask_quorum(&["a", "b", "c"], Some(3), "answer", |name, is_certain| {
+            while *name == "c" && !is_certain.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            match *name {
+                "a" => Err(Error::new(ErrorKind::Unavailable, "a")),
+                "b" => Ok(Some(())),
+                _ => Ok(None),
+            }
+        });
+        assert_eq!(
+            asked.unwrap_err().to_string(),
+            "1 of 3 Traefiks answer, 3 have to: a; Traefik at c had not done so by then"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kit::{Echo, Mood, Proxy, Random, Traefik, client, eventually};
+use kit::{Connection, Echo, Mood, Proxy, Random, Traefik, eventually};
 use serde_json::{Value, json};
 use traefik_router::{MemoryBackend, Router};
 
@@ -16,29 +16,47 @@ use crate::support::{Kind, Rig, rig};
 const SECONDS: &str = "TRAEFIK_ROUTER_TEST_SOAK";
 /// Changes are made to this many routes.
 const ROUTES: u64 = 40;
+/// So many at a time ask each Traefik for the route that nobody touches.
+const CALLERS: usize = 3;
 
 /// A Traefik, and what leads to its API.
 struct Site {
     rig: Rig,
     proxy: Proxy,
-    traefik: Option<Traefik>,
+    traefik: Mutex<Option<Traefik>>,
+    /// Counts when Traefik goes down, and when it serves again: it is odd while it is down.
+    outages: AtomicU64,
 }
 
 impl Site {
+    /// It is down until [`Self::is_back`] is called.
     fn new() -> Self {
         let rig = Rig::new(Kind::Push);
         let proxy = Proxy::new(&rig.api_url());
-        let mut site = Self {
+        let site = Self {
             rig,
             proxy,
-            traefik: None,
+            traefik: Mutex::new(None),
+            outages: AtomicU64::new(1),
         };
         site.start();
         site
     }
 
-    fn start(&mut self) {
-        self.traefik = Some(crate::pushing::external(&self.rig, "a"));
+    fn start(&self) {
+        *self.traefik.lock().unwrap() = Some(crate::pushing::external(&self.rig, "a"));
+    }
+
+    /// Something happens that ends or stops Traefik itself. It serves again when this returns.
+    fn go_down(&self, still: u16, what: impl FnOnce()) {
+        self.outages.fetch_add(1, Ordering::SeqCst);
+        what();
+        self.wait_until_served(still);
+        self.is_back();
+    }
+
+    fn is_back(&self) {
+        self.outages.fetch_add(1, Ordering::SeqCst);
     }
 
     fn wait_until_served(&self, still: u16) {
@@ -146,47 +164,54 @@ fn random_faults_lose_no_change() {
     let seconds = std::env::var(SECONDS).map_or(60, |seconds| seconds.parse().unwrap());
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut random = Random::told();
-    let mut sites = [(); 3].map(|()| Site::new());
+    let sites = [(); 3].map(|()| Site::new());
     let echoes = [(); 3].map(|()| Echo::start());
     let (still, targets) = (echoes[0].port, [echoes[1].port, echoes[2].port]);
     let (mut possible, mut made, mut faults) = (Possible::new(), 0, 0);
     let failures = Mutex::new(Vec::new());
     let requests = AtomicU64::new(0);
-    while Instant::now() < end {
-        // One life of the program.
-        let mut changer = Changer::start(&sites, still, targets, random.below(1 << 40), possible);
-        changer.actor.hear().unwrap();
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let listener = scope.spawn(|| changer.listen(&is_over));
-            for _ in 0..random.below(6) {
-                if Instant::now() > end {
-                    break;
-                }
-                let watched = AtomicBool::new(true);
-                let site = random.below(3) as usize;
-                let (before, rest) = sites.split_at_mut(site);
-                let (site, after) = rest.split_first_mut().unwrap();
-                std::thread::scope(|scope| {
-                    for other in before.iter().chain(&*after) {
-                        scope.spawn(|| watch(other, still, &watched, &requests, &failures));
-                    }
-                    fault(site, &mut random, still);
-                    watched.store(false, Ordering::SeqCst);
-                });
-                faults += 1;
-                std::thread::sleep(Duration::from_millis(random.below(1_000)));
-            }
-            is_over.store(true, Ordering::SeqCst);
-            listener.join().unwrap();
-        });
-        changer.actor.process.kill().unwrap();
-        while let Some(said) = changer.actor.hear() {
-            changer.note(&said);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let end_watches = OnDrop(|| ended.store(true, Ordering::SeqCst));
+        for site in sites.iter().flat_map(|site| [site; CALLERS]) {
+            scope.spawn(|| watch(site, still, &ended, &requests, &failures));
         }
-        made += changer.made;
-        possible = changer.possible;
-    }
+        let mut lives = 0;
+        while Instant::now() < end {
+            // One life of the program.
+            let seed = random.below(1 << 40);
+            let mut changer =
+                Changer::start(&sites, still, targets, seed, std::mem::take(&mut possible));
+            changer.actor.hear().unwrap();
+            if lives == 0 {
+                sites.iter().for_each(Site::is_back);
+            }
+            lives += 1;
+            let is_over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let listener = scope.spawn(|| changer.listen(&is_over));
+                let end_life = OnDrop(|| is_over.store(true, Ordering::SeqCst));
+                for _ in 0..random.below(6) {
+                    if Instant::now() > end {
+                        break;
+                    }
+                    let site = &sites[random.below(3) as usize];
+                    fault(site, &mut random, still);
+                    faults += 1;
+                    std::thread::sleep(Duration::from_millis(random.below(1_000)));
+                }
+                drop(end_life);
+                listener.join().unwrap();
+            });
+            changer.actor.process.kill().unwrap();
+            while let Some(said) = changer.actor.hear() {
+                changer.note(&said);
+            }
+            made += changer.made;
+            possible = changer.possible;
+        }
+        drop(end_watches);
+    });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures:?}");
     // The next life brings all to one state.
@@ -215,42 +240,62 @@ fn random_faults_lose_no_change() {
     assert!(made > 50 && faults > 5, "{made} {faults}");
 }
 
-/// Asks for the route that nobody touches.
-fn watch(
-    site: &Site,
-    still: u16,
-    watched: &AtomicBool,
-    requests: &AtomicU64,
-    failures: &Mutex<Vec<String>>,
-) {
-    while watched.load(Ordering::SeqCst) {
-        let answer = client::get(site.rig.web, "h", "/still/x");
-        requests.fetch_add(1, Ordering::Relaxed);
-        if answer.status != 200 || answer.landed() != Some(still) {
-            failures
-                .lock()
-                .unwrap()
-                .push(format!("{}: {answer:?}", site.rig.web));
-        }
-        std::thread::sleep(Duration::from_millis(5));
+/// Does this when it is dropped, also by a panic: the threads of a scope end then.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
+/// Asks for the route that nobody touches. It fails nowhere but at a Traefik that is down meanwhile.
+fn watch(
+    site: &Site,
+    still: u16,
+    ended: &AtomicBool,
+    requests: &AtomicU64,
+    failures: &Mutex<Vec<String>>,
+) {
+    while !ended.load(Ordering::SeqCst) {
+        let before = site.outages.load(Ordering::SeqCst);
+        let answer = landed(site.rig.web);
+        let is_up = before.is_multiple_of(2) && site.outages.load(Ordering::SeqCst) == before;
+        if is_up {
+            requests.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_up && answer.as_ref().ok() != Some(&Some(still)) {
+            let mut failures = failures.lock().unwrap();
+            failures.push(format!("{}: {answer:?}", site.rig.web));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The port that a request lands at, over a connection of its own.
+fn landed(web: u16) -> std::io::Result<Option<u16>> {
+    let mut connection = Connection::new(web, None);
+    let (status, body) = connection.get("/still/x")?;
+    let echo: Value = serde_json::from_slice(body).unwrap_or_default();
+    let port = echo["port"].as_u64().filter(|_| status == 200);
+    Ok(port.map(|port| port as u16))
+}
+
 /// Something happens to a Traefik or its network, and is over when this returns.
-fn fault(site: &mut Site, random: &mut Random, still: u16) {
+fn fault(site: &Site, random: &mut Random, still: u16) {
     let pause = Duration::from_millis(100 + random.below(1_500));
     match random.below(5) {
-        0 => {
-            site.traefik = None;
+        0 => site.go_down(still, || {
+            *site.traefik.lock().unwrap() = None;
             std::thread::sleep(pause);
             site.start();
-        }
-        1 => {
-            let id = site.traefik.as_ref().unwrap().id();
+        }),
+        1 => site.go_down(still, || {
+            let id = site.traefik.lock().unwrap().as_ref().unwrap().id();
             kit::process::send_signal(id, "STOP");
             std::thread::sleep(pause);
             kit::process::send_signal(id, "CONT");
-        }
+        }),
         2 => {
             site.proxy.mood(Mood::Silent);
             std::thread::sleep(pause);

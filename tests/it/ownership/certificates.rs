@@ -11,12 +11,18 @@ use ureq::tls::Certificate;
 
 use super::refused;
 use crate::protocols::{get_https, https, own_certificate};
-use crate::support::{External, Kind, Rig, on_each_backend};
+use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     unfit_certificate_is_refused,
     renewed_certificate_awaits_its_key,
     two_routers_renew_one_certificate,
+    expired_certificate_is_reported,
+}
+
+on_push! {
+    unfit_certificate_is_refused,
+    renewed_certificate_awaits_its_key,
     expired_certificate_is_reported,
 }
 

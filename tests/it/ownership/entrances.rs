@@ -7,7 +7,7 @@ use traefik_router::{Builder, ErrorKind, Nested, Verified};
 use super::{plain, refused};
 use crate::protocols::{get_https, https};
 use crate::support::rig::PASSWORD;
-use crate::support::{External, Kind, Rig, on_each_backend};
+use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
 on_each_backend! {
     routers_supply_missing_tls,
@@ -15,6 +15,12 @@ on_each_backend! {
     tls_only_entrypoint_refuses_http,
     mixed_tls_is_refused,
     served_routers_keep_their_scheme,
+}
+
+on_push! {
+    redirecting_entrypoint_is_refused,
+    tls_only_entrypoint_refuses_http,
+    mixed_tls_is_refused,
 }
 
 /// A Traefik of others whose entrypoint for routes has these settings.
@@ -101,6 +107,7 @@ fn redirecting_entrypoint_is_refused(kind: Kind) {
     let echo = Echo::start();
     router.add_route("/a/", echo.url(), ()).unwrap();
     assert_eq!(rig.get("h", "/a/").status, 301);
+    drop(router);
     let says = ["redirect", "public_url", "\"http\""];
     refused(&rig, ErrorKind::InvalidConfig, &says, || {
         rig.builder().attach()

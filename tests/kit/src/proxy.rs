@@ -46,6 +46,8 @@ struct Shared {
     lose_all: AtomicBool,
     /// Close the connection in place of passing a request on, once.
     swallow_one: AtomicBool,
+    /// Change the path of the next request that begins so, once.
+    mislead_one: Mutex<Option<String>>,
     sent: Mutex<Vec<u8>>,
 }
 
@@ -60,6 +62,7 @@ impl Proxy {
             lose_one: AtomicBool::new(false),
             lose_all: AtomicBool::new(false),
             swallow_one: AtomicBool::new(false),
+            mislead_one: Mutex::default(),
             sent: Mutex::default(),
         });
         let proxy = Self {
@@ -100,6 +103,16 @@ impl Proxy {
     /// Closes a connection in place of passing the next request on.
     pub fn swallow_one_request(&self) {
         self.shared.swallow_one.store(true, SeqCst);
+    }
+
+    /// Changes the path of the next request that begins so: its server has nothing there.
+    pub fn mislead_one_request(&self, start: &str) {
+        *self.shared.mislead_one.lock().unwrap() = Some(start.into());
+    }
+
+    /// Whether that request is yet to come.
+    pub fn is_misleading(&self) -> bool {
+        self.shared.mislead_one.lock().unwrap().is_some()
     }
 
     /// Whether connections are closed in place of passing answers on.
@@ -155,7 +168,16 @@ impl Shared {
             thread::sleep(later);
             return false;
         }
-        !self.was_silent() && !self.swallow_one.swap(false, SeqCst) && to.write_all(bytes).is_ok()
+        let start = self
+            .mislead_one
+            .lock()
+            .unwrap()
+            .take_if(|start| bytes.starts_with(start.as_bytes()));
+        let mut bytes = bytes.to_vec();
+        if let Some(start) = start {
+            bytes[start.len() - 1] = b'!';
+        }
+        !self.was_silent() && !self.swallow_one.swap(false, SeqCst) && to.write_all(&bytes).is_ok()
     }
 
     /// The same for an answer.
