@@ -139,15 +139,14 @@ fn probes_tell_alive_from_ready() {
     both.iter_mut().for_each(External::restart);
     is_ready(metrics, true);
     let log = proxy.log();
-    for line in [
-        format!(
-            "routes in memory, for Traefik at {}, {}, of which 1",
-            urls[0], urls[1]
-        ),
-        format!("Traefik at {}: 3.", urls[1]),
-    ] {
-        assert!(log.contains(&line), "{line}\n{log}");
-    }
+    let line = format!(
+        "routes in memory, for Traefik at {}, {}, of which 1",
+        urls[0], urls[1]
+    );
+    assert!(log.contains(&line), "{line}\n{log}");
+    // One of them was enough, and the other one may have been too late.
+    let is_told = |url: &String| log.contains(&format!("Traefik at {url}: 3."));
+    assert!(urls.iter().any(is_told), "{log}");
     both[1].kill();
     is_ready(metrics, true);
     let text = probe(metrics, "/metrics").body;
