@@ -1,5 +1,5 @@
 //! `cargo xtask tools`: gets the programs that other commands run. Versions and checksums are pinned in
-//! `xtask/tools/`; etcd 3.4 and wrk come from Debian's signed packages.
+//! `xtask/tools/`; etcd 3.4, Redis and wrk come from Debian's signed packages.
 
 mod fetch;
 mod hub;
@@ -11,22 +11,24 @@ use std::process::Command;
 use clap::builder::PossibleValuesParser;
 use kit::terminal::{dim, println};
 use kit::tools::{
-    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEER, Program, TRAEFIK, TRAEFIK_3_5, WRK,
+    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEER, Program, REDIS, TRAEFIK,
+    TRAEFIK_3_5, WRK,
 };
 
 use self::fetch::output_of;
 use self::hub::{configurable_http_proxy, jupyterhub, peer};
-use self::programs::wrk;
 pub(crate) use self::programs::{cargo_deny, etcd_3_4, etcd_3_5, traefik, traefik_3_5};
+use self::programs::{redis, wrk};
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
 
-const TOOLS: [(&str, Get); 9] = [
+const TOOLS: [(&str, Get); 10] = [
     (TRAEFIK.tool, traefik),
     (TRAEFIK_3_5.tool, traefik_3_5),
     (ETCD_3_4.tool, etcd_3_4),
     (ETCD.tool, etcd_3_5),
+    (REDIS.tool, redis),
     (CONFIGURABLE_HTTP_PROXY.tool, configurable_http_proxy),
     (WRK.tool, wrk),
     (JUPYTERHUB.tool, jupyterhub),
