@@ -10,6 +10,11 @@ pub mod push {}
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
+#[cfg(feature = "redis")]
+#[doc = "[etcd]: crate::guide::etcd\n"]
+#[doc = include_str!("../docs/redis.md")]
+pub mod redis {}
+
 #[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}

@@ -23,6 +23,8 @@ mod ownership;
 mod processes;
 mod protocols;
 mod pushing;
+#[cfg(feature = "redis")]
+mod redis_backend;
 mod regressions;
 mod repairs;
 mod reviving;
