@@ -5,10 +5,14 @@
 type Table = &'static [(&'static str, &'static str)];
 
 const SHELL: Table = &[
-    ("ca_pem", "--api-ca-file, for etcd --etcd-ca-file"),
+    (
+        "ca_pem",
+        "--api-ca-file, for the store --etcd-ca-file or --redis-ca-file",
+    ),
     (
         "client_pem",
-        "--api-cert-file and --api-key-file, for etcd --etcd-cert-file and --etcd-key-file",
+        "--api-cert-file and --api-key-file, for the store --etcd-cert-file and --etcd-key-file, or \
+         --redis-cert-file and --redis-key-file",
     ),
     ("check_route_timeout", "--timeout"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
@@ -28,8 +32,11 @@ const SHELL: Table = &[
 ];
 
 const CHP: Table = &[
-    ("ca_pem", "--etcd-ca-file"),
-    ("client_pem", "--etcd-cert-file and --etcd-key-file"),
+    ("ca_pem", "--etcd-ca-file or --redis-ca-file"),
+    (
+        "client_pem",
+        "--etcd-cert-file and --etcd-key-file, or --redis-cert-file and --redis-key-file",
+    ),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
     ("public_url", "--ip and --port"),
