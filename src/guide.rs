@@ -11,7 +11,7 @@ pub mod push {}
 pub mod etcd {}
 
 #[cfg(feature = "redis")]
-#[doc = "[etcd]: crate::guide::etcd\n"]
+#[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n"]
 #[doc = include_str!("../docs/redis.md")]
 pub mod redis {}
 

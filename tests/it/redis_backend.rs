@@ -1,5 +1,7 @@
 //! Routes in Redis: what differs from etcd, and what may go wrong with a server.
 
+mod speed;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
