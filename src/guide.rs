@@ -20,6 +20,7 @@ pub mod redis {}
 pub mod chp {}
 
 #[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n"]
+#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 

@@ -99,11 +99,7 @@ fn keys_without_change_stay() {
     let sets_of = |change: &dyn Fn()| {
         server.run(&["CONFIG", "RESETSTAT"]);
         change();
-        let info = server.run(&["INFO", "commandstats"]);
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix("cmdstat_set:calls="));
-        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+        server.calls("set")
     };
     let data = || drop(router.add_route("/a/", "http://h:1", json!(2)).unwrap());
     assert_eq!(sets_of(&data), 3, "the record, the header, the marker");
@@ -111,6 +107,28 @@ fn keys_without_change_stay() {
     assert_eq!(sets_of(&target), 5, "and the service, and its router's key");
     let route = || drop(router.add_route("/b/", "http://h:2", json!(1)).unwrap());
     assert_eq!(sets_of(&route), 7, "a record and four keys of a router");
+}
+
+/// 200 routes are 1,000 keys: without the list Traefik would read everything 2,000 times.
+#[test]
+fn change_list_notifies_once() {
+    let rig = Rig::new(Kind::Redis);
+    let server = Server::start(&["--save", "", "--notify-keyspace-events", "Kl"]);
+    server.run(&["ACL", "SETUSER", "default", "-config"]);
+    let store = redis(server.url()).change_list("traefik/changed");
+    let builder = rig.builder_over(KvBackend::new(store));
+    let (router, echo) = (builder.start().unwrap(), Echo::start());
+    let before = server.calls("mget");
+    let route = |n| Change::from(Route::new(format!("/{n}/"), echo.url()).unwrap());
+    router.apply((0..200).map(route)).unwrap();
+    assert_eq!(rig.landed("h", "/199/"), Some(echo.port));
+    router.add_route("/a/", "http://h", json!(1)).unwrap();
+    router.delete_route("/0/").unwrap();
+    assert_eq!(rig.landed("h", "/0/"), None);
+    std::thread::sleep(SECOND);
+    let lists = server.calls("mget") - before;
+    assert!(lists <= 20, "{lists}");
+    assert_eq!(server.run(&["LLEN", "traefik/changed"]), ":1");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Store {
     pub(crate) traefik_prefix: Option<String>,
     /// Below which keys there only we look.
     pub(crate) jupyterhub_prefix: Option<String>,
+    /// The list in Redis that changes with each commit.
+    pub(crate) redis_change_list: Option<String>,
     /// How long to wait for another writer of the file.
     pub(crate) lock_timeout: Option<Duration>,
 }
@@ -104,6 +106,7 @@ impl Store {
             tls: Tls::new(),
             traefik_prefix: None,
             jupyterhub_prefix: None,
+            redis_change_list: None,
             lock_timeout: None,
         }
     }
@@ -130,6 +133,9 @@ impl Store {
                 let mut redis = Redis::new(url)?.tls(self.tls.clone())?;
                 if let Some(user) = &self.user {
                     redis = redis.user(&user.name, &user.password)?;
+                }
+                if let Some(key) = &self.redis_change_list {
+                    redis = redis.change_list(key);
                 }
                 Ok(Box::new(self.keys_in(redis)))
             }

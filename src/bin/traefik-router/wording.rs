@@ -14,6 +14,7 @@ const SHELL: Table = &[
         "--api-cert-file and --api-key-file, for the store --etcd-cert-file and --etcd-key-file, or \
          --redis-cert-file and --redis-key-file",
     ),
+    ("change_list", "--redis-change-list"),
     ("check_route_timeout", "--timeout"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
@@ -37,6 +38,7 @@ const CHP: Table = &[
         "client_pem",
         "--etcd-cert-file and --etcd-key-file, or --redis-cert-file and --redis-key-file",
     ),
+    ("change_list", "--redis-change-list"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
     ("public_url", "--ip and --port"),

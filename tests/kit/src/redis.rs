@@ -116,12 +116,13 @@ impl Server {
         Some(answer.trim_end_matches("+OK\r\n").trim_end().into())
     }
 
-    /// A number that `INFO` shows.
+    /// How often a command was run since `CONFIG RESETSTAT`, in scripts too.
     #[track_caller]
-    pub fn info(&self, name: &str) -> u64 {
-        let info = self.run(&["INFO", "everything"]);
-        let label = format!("{name}:");
+    pub fn calls(&self, command: &str) -> u64 {
+        let info = self.run(&["INFO", "commandstats"]);
+        let label = format!("cmdstat_{command}:calls=");
         let line = info.lines().find_map(|line| line.strip_prefix(&label));
-        line.expect("INFO shows it").trim().parse().unwrap()
+        let calls = line.and_then(|line| line.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
     }
 }

@@ -1,7 +1,7 @@
 -- Makes the changes of a transaction. Returns their version, or 0 if a key is not as expected.
 -- KEYS: the versions; the key that is expected, or the versions again; keys to set; keys to delete.
 -- ARGV: the expected version, "0" for no such key, "" for no expectation; the expected value; how many keys
--- to set; their values; patterns of keys to delete.
+-- to set; their values; the list that changes with each commit, or ""; patterns of keys to delete.
 local versions, count = KEYS[1], tonumber(ARGV[3])
 if ARGV[1] ~= '' then
   local value = redis.call('GET', KEYS[2])
@@ -20,7 +20,8 @@ if redis.acl_check_cmd then
   end
 end
 local gone = {}
-for i = 4 + count, #ARGV do
+local list = ARGV[4 + count]
+for i = 5 + count, #ARGV do
   local cursor = '0'
   repeat
     local page = redis.call('SCAN', cursor, 'MATCH', ARGV[i], 'COUNT', 1000)
@@ -30,6 +31,7 @@ for i = 4 + count, #ARGV do
 end
 for i = 3 + count, #KEYS do gone[#gone + 1] = KEYS[i] end
 local version = redis.call('HINCRBY', versions, '', 1)
+if list ~= '' and redis.call('RPUSH', list, version) > 1 then redis.call('LPOP', list) end
 for i = 1, count do
   local key, value = KEYS[2 + i], ARGV[3 + i]
   -- Traefik reads everything again for each key that is set.

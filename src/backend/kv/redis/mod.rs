@@ -32,8 +32,6 @@ end";
 
 /// How long Redis may take to notify of a change.
 const NOTIFICATION: Duration = Duration::from_millis(500);
-const ADVICE: &str = "set its `notify-keyspace-events` to \"K$g\", or more, in redis.conf or in the settings of \
-                      a managed server";
 /// The finding on what Traefik hears.
 const NOTIFICATIONS: &str = "notifications";
 
@@ -58,6 +56,8 @@ pub struct Redis {
     client: Client,
     tls: Tls,
     max_bytes: usize,
+    /// The list that changes with each commit.
+    change_list: Option<String>,
     /// Whether Redis notified of a change when it was last checked, and whether Traefik may make it do so.
     notifies: Mutex<Option<Notifies>>,
 }
@@ -80,6 +80,7 @@ impl Redis {
             client: Client::new(url.as_ref())?,
             tls: Tls::new(),
             max_bytes: 1 << 20,
+            change_list: None,
             notifies: Mutex::default(),
         })
     }
@@ -128,14 +129,36 @@ impl Redis {
         self
     }
 
+    /// A key below Traefik's `rootKey` for a list that changes with each commit: `traefik/changed`. Where Redis
+    /// notifies of lists alone (`notify-keyspace-events Kl`), Traefik reads everything a few times for each commit,
+    /// and not twice for each key. Traefik must not be allowed to set that to something else: its user may not
+    /// run `CONFIG`. Defaults to none.
+    pub fn change_list(mut self, key: impl Into<String>) -> Self {
+        self.change_list = Some(key.into());
+        self
+    }
+
+    /// What to set where Redis notifies nobody.
+    fn advice(&self) -> String {
+        let classes = match self.change_list {
+            Some(_) => "Kl",
+            None => "K$g",
+        };
+        format!(
+            "set its `notify-keyspace-events` to \"{classes}\", or more, in redis.conf or in the settings of a \
+             managed server"
+        )
+    }
+
     /// Whether Redis notifies of a change to `key`, which is set and deleted for that.
     fn notifies(&self, key: &str) -> Result<Notifies> {
         let failed = |error: RedisError| self.client.error(&error, false);
         let database = self.client.info().redis_settings().db();
         let mut connection = self.client.connect(Instant::now() + NOTIFICATION)?;
         let mut listener = connection.as_pubsub();
+        let told = self.change_list.as_deref().unwrap_or(key);
         listener
-            .subscribe(format!("__keyspace@{database}__:{key}"))
+            .subscribe(format!("__keyspace@{database}__:{told}"))
             .map_err(failed)?;
         let mut there = Transaction::new();
         there.set.insert(key.into(), "1".into());
@@ -235,7 +258,8 @@ impl KvStore for Redis {
             ),
             Notifies::No => log::warn!(
                 "Redis at {address} notifies nobody of changes, so that Traefik does not load them, and its \
-                 settings may not be changed: {ADVICE}"
+                 settings may not be changed: {}",
+                self.advice()
             ),
         }
         *unpoisoned(self.notifies.lock()) = Some(notifies);
@@ -259,7 +283,7 @@ impl KvStore for Redis {
                     NOTIFICATIONS,
                     "Redis notifies nobody of changes, so that Traefik does not load them",
                 )
-                .advice(ADVICE),
+                .advice(self.advice()),
             ),
         }
         let mut save = cmd("CONFIG");
@@ -330,6 +354,7 @@ impl KvStore for Redis {
         transaction.set.values().for_each(|value| {
             command.arg(value);
         });
+        command.arg(self.change_list.as_deref().unwrap_or_default());
         transaction.delete_trees.iter().for_each(|prefix| {
             command.arg(pattern(prefix));
         });

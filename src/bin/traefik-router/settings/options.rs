@@ -16,7 +16,7 @@ const STARTED: &str = "A Traefik that is started";
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
                      etcd_key_file redis_user redis_password_file redis_ca_file redis_cert_file \
-                     redis_key_file traefik_prefix";
+                     redis_key_file redis_change_list traefik_prefix";
 const API: &str =
     "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_timeout";
 const SERVING: &str = "quorum timeout";
@@ -170,6 +170,9 @@ pub(crate) struct Settings {
     /// The private key for it, in PEM.
     #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_cert_file", hide_short_help = true)]
     pub(crate) redis_key_file: Option<PathBuf>,
+    /// A key below Traefik's for a list that changes with each commit; see docs/redis.md. Defaults to none.
+    #[arg(long, value_name = "KEY", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_change_list: Option<String>,
     /// Below which keys Traefik looks. Defaults to /traefik/.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
