@@ -14,6 +14,11 @@ pub mod push {}
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
+#[cfg(feature = "redis")]
+#[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n"]
+#[doc = include_str!("../docs/redis.md")]
+pub mod redis {}
+
 #[doc = "[etcd]: crate::guide::etcd\n[moving]: crate::guide::moving\n"]
 #[doc = "[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
@@ -24,6 +29,7 @@ pub mod chp {}
 pub mod moving {}
 
 #[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[routes]: crate::guide::routes\n"]
+#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 

@@ -52,6 +52,7 @@
 //! | [`MemoryBackend`] | one program, one or many Traefiks | the Router pushes the table to Traefik's REST provider; see [`guide::push`] |
 //! | [`FileBackend`] | several programs on one machine, routes that outlast all of them | Traefik watches the TOML or YAML file |
 //! | [`KvBackend`] over [`Etcd`] | several programs on several machines | Traefik watches etcd; see [`guide::etcd`] |
+//! | [`KvBackend`] over `Redis` (feature `redis`) | the same, with Redis or Valkey | Traefik watches Redis; see [`guide::redis`] |
 //! | [`KvBackend`] over another [`KvStore`](backend::KvStore) | as with etcd | Traefik watches that store |
 //!
 //! What is in a [`MemoryBackend`] ends with the program, unless a Traefik still has it and the program
@@ -232,6 +233,8 @@ mod sync;
 pub mod traefik;
 mod url;
 
+#[cfg(feature = "redis")]
+pub use backend::Redis;
 pub use backend::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend};
 pub use error::{Error, ErrorKind, Result, Stored};
 pub use finding::{Finding, Level};

@@ -111,6 +111,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &["src/url.rs", "src/bin/traefik-router/chp/routes.rs"],
     ),
     ("rcgen", &["src/router/certificate.rs"]),
+    ("redis", &["src/backend/kv/redis"]),
     (
         "ring",
         &[

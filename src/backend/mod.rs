@@ -24,6 +24,8 @@ pub use crate::config::dynamic::Setup;
 pub use contents::Contents;
 pub use document::{Document, Pushed};
 pub use file::FileBackend;
+#[cfg(feature = "redis")]
+pub use kv::Redis;
 pub use kv::{Entry, Etcd, KvBackend, KvStore, MemoryStore, Transaction};
 pub use memory::MemoryBackend;
 
@@ -55,6 +57,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// itself, which is the default.
     fn pushed(&self) -> Option<&dyn Pushed> {
         None
+    }
+
+    /// Whether Traefik reads all of a commit or nothing of it; see
+    /// [`KvStore::is_read_at_once`]. Defaults to `true`.
+    fn is_read_at_once(&self) -> bool {
+        true
     }
 
     /// Makes the store ready for Traefik to read, stores what `setup` sets, takes over the routes that
@@ -173,6 +181,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn pushed(&self) -> Option<&dyn Pushed> {
         (**self).pushed()
+    }
+
+    fn is_read_at_once(&self) -> bool {
+        (**self).is_read_at_once()
     }
 
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {

@@ -372,8 +372,8 @@ pub(crate) fn entries(config: &Value) -> Result<Vec<Entry<'_>>> {
 /// A router of ours in `http.routers`.
 pub(crate) struct RouterConfig<'a> {
     pub(crate) name: String,
-    rule: Cow<'a, str>,
-    priority: u64,
+    pub(crate) rule: Cow<'a, str>,
+    pub(crate) priority: u64,
     service: Option<Cow<'a, str>>,
     middlewares: &'a [String],
     settings: Option<Cow<'a, BTreeMap<String, Value>>>,

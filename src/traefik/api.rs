@@ -270,6 +270,11 @@ impl Api {
         self.named("routers", name, None)
     }
 
+    /// The HTTP service of this name, if there is one.
+    pub(crate) fn service(&self, name: &str) -> Result<Option<Service>> {
+        self.named("services", name, None)
+    }
+
     /// The HTTP middleware of this name, if there is one.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
-//! Routes in etcd.
+//! Routes in etcd, and in Redis.
 
 use std::process::Command;
 
 use kit::etcd::Cluster;
 use kit::process::send_signal;
+use kit::redis::Server;
 use kit::tools::ETCD;
 use kit::{Ca, Echo, eventually, ports};
 
@@ -48,13 +49,11 @@ fn restored_etcd_is_taken_over() {
 }
 
 /// Replicas, and a rolling update: whichever ends, no route of the others goes.
-#[test]
-fn any_of_several_may_end() {
-    let (etcd, echo) = (start(), Echo::start());
-    let store = store(&etcd);
-    let older = Proxy::start(&["--backend", &store]);
+fn check_any_may_end(store: &str) {
+    let echo = Echo::start();
+    let older = Proxy::start(&["--backend", store]);
     older.add("/old", &echo.url());
-    let newer = Proxy::start(&["--backend", &store, "--keep-routes"]);
+    let newer = Proxy::start(&["--backend", store, "--keep-routes"]);
     let serves = |proxy: &Proxy, path: &str| {
         eventually("it is served", || {
             proxy.through(path).landed() == Some(echo.port)
@@ -83,8 +82,20 @@ fn any_of_several_may_end() {
         assert!(other.through("/none").body.contains("<h1>404: Not Found"));
     };
     end(older, &newer, "TERM");
-    let third = Proxy::start(&["--backend", &store, "--keep-routes"]);
+    let third = Proxy::start(&["--backend", store, "--keep-routes"]);
     end(newer, &third, "KILL");
+}
+
+#[test]
+fn any_of_several_may_end() {
+    let etcd = start();
+    check_any_may_end(&store(&etcd));
+}
+
+#[test]
+fn any_may_end_on_redis() {
+    let redis = Server::start(&["--save", ""]);
+    check_any_may_end(&format!("redis:{}", redis.url()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Routes that jupyterhub-traefik-proxy 2.1.0 left in a file or in etcd; see `tests/data/make_legacy.py`.
+//! Routes that jupyterhub-traefik-proxy 2.1.0 left in a file, in etcd or in Redis; see `tests/data/make_legacy.py`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use kit::Echo;
 use serde_json::{Value, json};
 use traefik_router::Backend as _;
 
-use crate::support::{Kind, Rig, on_each_backend, on_each_file};
+use crate::support::{Kind, Rig, on_each_backend, on_each_file, on_redis};
 
 on_each_file! {
     jupyterhub_traefik_proxys_routes_work,
@@ -19,15 +19,17 @@ on_each_backend!(
     jupyterhub_traefik_proxys_routes_work
 );
 
+on_redis!(jupyterhub_traefik_proxys_routes_work);
+
 /// Routespec, a request for it, and data of each route, in the order of the ports 9000 and up.
 fn stored(kind: Kind) -> [(&'static str, [&'static str; 2], Value); 5] {
-    // In etcd all of it is text.
-    let (hub, nested) = match kind {
-        Kind::Etcd => (
+    // In etcd and Redis all of it is text.
+    let (hub, nested) = match kind.is_file() {
+        false => (
             json!("true"),
             json!({"list": ["1", "2.5", "x"], "flag": "false"}),
         ),
-        _ => (json!(true), json!({"list": [1, 2.5, "x"], "flag": false})),
+        true => (json!(true), json!({"list": [1, 2.5, "x"], "flag": false})),
     };
     [
         ("/", ["h", "/anything"], json!({"hub": hub})),
@@ -57,7 +59,7 @@ fn legacy(rig: &Rig, echoes: &[Echo]) -> String {
         Kind::Toml => include_str!("../data/legacy.toml").into(),
         #[cfg(feature = "yaml")]
         Kind::Yaml => include_str!("../data/legacy.yaml").into(),
-        Kind::Etcd => {
+        _ => {
             let text = include_str!("../data/legacy-etcd.json");
             let keys: BTreeMap<String, Value> = serde_json::from_str(text).unwrap();
             let [traefik, own] = rig.prefixes();
@@ -91,8 +93,8 @@ fn check_nothing_is_left(rig: &Rig) {
         "Host(`127.0.0.1`)",
         "$2b$",
     ] {
-        // In etcd Traefiks of others may use the API's router.
-        let kept = rig.kind == Kind::Etcd && ["Host(`127.0.0.1`)", "$2b$"].contains(&trace);
+        // Beside these keys Traefiks of others may use the API's router.
+        let kept = !rig.kind.is_file() && ["Host(`127.0.0.1`)", "$2b$"].contains(&trace);
         assert!(kept || !text.contains(trace), "{trace:?} in {text}");
     }
 }
@@ -146,7 +148,7 @@ fn jupyterhub_traefik_proxys_routes_work(kind: Kind) {
     check_nothing_is_left(&rig);
     router.stop().unwrap();
     // A file that was there before stays, and in etcd the router of an API that others may use.
-    let is_others = |line: &&str| kind == Kind::Etcd && line.contains("_api");
+    let is_others = |line: &&str| !kind.is_file() && line.contains("_api");
     let text = rig.rules_text();
     let left: Vec<_> = text.lines().filter(|line| !is_others(line)).collect();
     assert_eq!(left.concat().trim(), "");

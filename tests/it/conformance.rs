@@ -40,6 +40,15 @@ fn key_value_store_keeps_its_promises() {
     assert!(store.dump().is_empty(), "left behind: {:?}", store.dump());
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn redis_keeps_its_promises() {
+    let server = kit::redis::Server::start(&["--save", ""]);
+    let redis = || traefik_router::Redis::new(server.url()).unwrap();
+    conformance::check(&|| Box::new(KvBackend::new(redis())));
+    assert_eq!(server.run(&["KEYS", "*"]), "*1\r\n$15\r\nrouter-versions");
+}
+
 #[test]
 fn etcd_keeps_its_promises() {
     for binary in etcds() {

@@ -183,7 +183,7 @@ fn traefik_explains_unknown_key(kind: Kind) {
         Kind::Toml => "[udp]\nnonsense = 1\n",
         #[cfg(feature = "yaml")]
         Kind::Yaml => "udp:\n  nonsense: 1\n",
-        Kind::Etcd => &format!("{}/udp/nonsense \"1\"\n", rig.prefixes()[0]),
+        _ => &format!("{}/udp/nonsense \"1\"\n", rig.prefixes()[0]),
     };
     rig.write_rules(unknown);
     let says = ["nonsense", "its log says"];

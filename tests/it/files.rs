@@ -84,7 +84,7 @@ unknown:
 # the end
 "#
         ),
-        Kind::Etcd | Kind::Push => unreachable!("no file"),
+        _ => unreachable!("no file"),
     }
 }
 
@@ -368,7 +368,7 @@ fn syntax_error_names_its_line(kind: Kind) {
         Kind::Toml => "# one\n# two\n[http.routers\nrule = 1\n",
         #[cfg(feature = "yaml")]
         Kind::Yaml => "# one\nhttp:\n  routers: {a: [1}\n",
-        Kind::Etcd | Kind::Push => unreachable!("no file"),
+        _ => unreachable!("no file"),
     };
     rig.write_rules(broken);
     let check = |error: traefik_router::Error| {

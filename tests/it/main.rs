@@ -24,6 +24,8 @@ mod processes;
 mod protocols;
 mod pushing;
 mod recipes;
+#[cfg(feature = "redis")]
+mod redis_backend;
 mod regressions;
 mod repairs;
 mod reviving;

@@ -394,10 +394,10 @@ fn rejecting_traefik_is_unhealthy(kind: Kind) {
     // Somebody else's, and no field of Traefik's.
     let bad = match kind {
         Kind::Push => unreachable!("not for others to write"),
-        Kind::Etcd => format!("{}/tcp/routers/bad/nonsense \"1\"\n", rig.prefixes()[0]),
         Kind::Toml => "[tcp.routers.bad]\nnonsense = 1\n".into(),
         #[cfg(feature = "yaml")]
         Kind::Yaml => "tcp:\n  routers:\n    bad: {nonsense: 1}\n".into(),
+        _ => format!("{}/tcp/routers/bad/nonsense \"1\"\n", rig.prefixes()[0]),
     };
     rig.write_rules(&format!("{bad}{before}"));
     let other = rig.builder().offline().unwrap();

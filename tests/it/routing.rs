@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::json;
 use traefik_router::{Change, ErrorKind, Nested, Route, Router};
 
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push, on_redis};
 
 /// Makes the tests twice: with routers side by side, and below others wherever that can be.
 macro_rules! on_both_layouts {
@@ -39,6 +39,18 @@ on_both_layouts! {
     change_is_served_on_return,
     reconcile_does_what_it_reports,
     thousands_of_routes_change_together,
+    resolve_agrees_with_real_traefik,
+    invalid_bytes_reach_nobody_else,
+}
+
+on_redis! {
+    every_routespec_kind_works,
+    longest_prefix_wins,
+    reserved_characters_match_both_forms,
+    hosts_come_before_paths,
+    target_path_is_prepended,
+    change_is_served_on_return,
+    reconcile_does_what_it_reports,
     resolve_agrees_with_real_traefik,
     invalid_bytes_reach_nobody_else,
 }

@@ -73,6 +73,8 @@ impl Place {
             .env_remove("TRAEFIK_API_PASSWORD")
             .env_remove("ETCD_PASSWORD")
             .env_remove("ETCD_USERNAME")
+            .env_remove("REDIS_PASSWORD")
+            .env_remove("REDIS_USERNAME")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .output()

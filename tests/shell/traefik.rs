@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kit::etcd::Cluster;
 use kit::eventually;
+use kit::redis::Server;
 use kit::tools::ETCD;
 use serde_json::json;
 
@@ -150,6 +151,30 @@ fn etcd_keeps_routes_too() {
     let away = place.run("doctor --backend etcd:http://127.0.0.1:1");
     assert_eq!(away.code, 1);
     assert!(away.out.contains("problem  prefixes"), "{away:?}");
+}
+
+#[test]
+fn redis_keeps_routes_too() {
+    let redis = Server::start(&["--requirepass", "hunter2", "--save", ""]);
+    let place = Place::new();
+    let user = [("REDIS_USERNAME", "default"), ("REDIS_PASSWORD", "hunter2")];
+    let run = |command: &str| {
+        let command = format!("{command} --backend redis:{}", redis.url());
+        place.run_with(&command.split(' ').collect::<Vec<_>>(), &user)
+    };
+    run("routes list").failed(1, "`routes add` begins a new table");
+    run("routes add /a/ http://t").done();
+    assert_eq!(run("routes list --json").json()[0]["routespec"], "/a/");
+    let doctor = run("doctor");
+    assert!(
+        doctor.out.contains("writes nothing to a disk"),
+        "{doctor:?}"
+    );
+    let config = run("config static").done();
+    assert!(config.contains("[providers.redis]"), "{config}");
+    assert!(!config.contains("hunter2"), "{config}");
+    let list = format!("routes list --backend redis:{}", redis.url());
+    place.run(&list).failed(1, "NOAUTH");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `cargo xtask tools`: gets the programs that other commands run. Versions and checksums are pinned in
-//! `xtask/tools/`; etcd 3.4, wrk and Pebble come from Debian's signed packages.
+//! `xtask/tools/`; etcd 3.4, Redis, wrk and Pebble come from Debian's signed packages.
 
 pub(crate) mod fetch;
 mod hub;
@@ -11,26 +11,27 @@ use std::process::Command;
 use clap::builder::PossibleValuesParser;
 use kit::terminal::{dim, println};
 use kit::tools::{
-    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEBBLE, PEER, Program, TRAEFIK,
+    CONFIGURABLE_HTTP_PROXY, ETCD, ETCD_3_4, JUPYTERHUB, PEBBLE, PEER, Program, REDIS, TRAEFIK,
     TRAEFIK_3_5, WRK,
 };
 
 use self::fetch::output_of;
 pub(crate) use self::hub::jupyterhub;
 use self::hub::{configurable_http_proxy, peer};
-use self::programs::wrk;
 pub(crate) use self::programs::{
     cargo_deny, etcd_3_4, etcd_3_5, maturin, pebble, traefik, traefik_3_5, zig,
 };
+use self::programs::{redis, wrk};
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
 
-const TOOLS: [(&str, Get); 12] = [
+const TOOLS: [(&str, Get); 13] = [
     (TRAEFIK.tool, traefik),
     (TRAEFIK_3_5.tool, traefik_3_5),
     (ETCD_3_4.tool, etcd_3_4),
     (ETCD.tool, etcd_3_5),
+    (REDIS.tool, redis),
     (CONFIGURABLE_HTTP_PROXY.tool, configurable_http_proxy),
     (WRK.tool, wrk),
     (PEBBLE.tool, pebble),

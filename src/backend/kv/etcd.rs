@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::store::provider_tls;
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchRange, Watcher};
@@ -177,17 +178,7 @@ impl KvStore for Etcd {
             etcd["password"] = json!(password);
         }
         if self.urls.iter().any(|url| url.starts_with("https://")) {
-            // Traefik exits if this table is empty.
-            let mut tls = json!({"insecureSkipVerify": self.tls.skips_validation()});
-            let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
-            if let Some(ca) = self.tls.ca() {
-                tls["ca"] = json!(text(ca));
-            }
-            if let Some((cert, key)) = self.tls.client() {
-                tls["cert"] = json!(text(cert));
-                tls["key"] = json!(text(key));
-            }
-            etcd["tls"] = tls;
+            etcd["tls"] = provider_tls(&self.tls);
         }
         Ok(json!({"providers": {"etcd": etcd}}))
     }

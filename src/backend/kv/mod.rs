@@ -8,6 +8,8 @@ mod legacy;
 mod memory;
 mod presence;
 mod readers;
+#[cfg(feature = "redis")]
+mod redis;
 mod seen;
 mod step;
 mod store;
@@ -38,6 +40,8 @@ use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
 use crate::sync::unpoisoned;
 
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
 pub use etcd::Etcd;
 pub use memory::MemoryStore;
 pub use store::{Entry, KvStore, Transaction};
@@ -561,6 +565,7 @@ impl<S: KvStore> KvBackend<S> {
                 state.set_version(Some(version));
             }
         }
+        self.check_values(&steps)?;
         let mut steps = steps.into_iter().peekable();
         let mut visible = None;
         while steps.peek().is_some() {
@@ -595,6 +600,20 @@ impl<S: KvStore> KvBackend<S> {
             visible,
             ..state.commit()
         }))
+    }
+
+    /// Fails if Traefik would not read one of these keys.
+    fn check_values(&self, steps: &[Step]) -> Result<()> {
+        if self.store.has_empty_values() {
+            return Ok(());
+        }
+        let mut set = steps.iter().flat_map(|step| &step.transaction.set);
+        match set.find(|(key, value)| value.is_empty() && key.starts_with(self.keys.traefik())) {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::invalid(format!(
+                "{key} would be empty, and Traefik reads no empty value from this store"
+            ))),
+        }
     }
 
     /// Makes a transaction. If its answer is lost, or the store sent it twice and answers for the
@@ -725,7 +744,16 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.store.static_config(self.keys.traefik())
     }
 
+    fn is_read_at_once(&self) -> bool {
+        self.store.is_read_at_once()
+    }
+
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit> {
+        let setup = &Setup {
+            // With half of a change, Traefik would refuse routes that the change leaves as they are.
+            knows_parents: (setup.knows_parents).map(|knows| knows && self.store.is_read_at_once()),
+            ..setup.clone()
+        };
         self.keys.check()?;
         self.store
             .check(&[self.keys.traefik(), &self.keys.private_tree()])?;

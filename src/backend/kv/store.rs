@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::finding::Finding;
+use crate::http::Tls;
 
 /// A key-value store that Traefik watches, such as etcd: a few actions on keys, which are paths
 /// with `/` between their parts.
@@ -35,6 +36,19 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// What else may be wrong with the store. Defaults to nothing.
     fn diagnose(&self) -> Vec<Finding> {
         Vec::new()
+    }
+
+    /// Whether Traefik reads all keys as they were at one moment. If not, it can miss a key that is added
+    /// while it reads, and yet show the marker of that commit. Then each router of a change is checked with its
+    /// service, and routers do not stand below others. Defaults to `true`.
+    fn is_read_at_once(&self) -> bool {
+        true
+    }
+
+    /// Whether Traefik reads keys with an empty value. If not, a configuration with one is refused. Defaults to
+    /// `true`.
+    fn has_empty_values(&self) -> bool {
+        true
     }
 
     /// The value of a key, if it is there.
@@ -123,6 +137,21 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         std::thread::sleep(timeout.min(Duration::from_millis(50)));
         Ok(())
     }
+}
+
+/// How a provider of Traefik does TLS towards its store.
+pub(super) fn provider_tls(tls: &Tls) -> Value {
+    // Traefik exits if this table is empty.
+    let mut config = json!({"insecureSkipVerify": tls.skips_validation()});
+    let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+    if let Some(ca) = tls.ca() {
+        config["ca"] = json!(text(ca));
+    }
+    if let Some((cert, key)) = tls.client() {
+        config["cert"] = json!(text(cert));
+        config["key"] = json!(text(key));
+    }
+    config
 }
 
 /// A value and when it was written. `Debug` does not show the value: it may be a password's hash, a

@@ -1,26 +1,30 @@
-//! Where routes are kept, as a command line names it: `toml:FILE`, `yaml:FILE`, `etcd:URL[,URL…]`, or `push`.
+//! Where routes are kept, as a command line names it: `toml:FILE`, `yaml:FILE`, `etcd:URL[,URL…]`,
+//! `redis:URL`, or `push`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use traefik_router::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend, Result, Tls};
+use traefik_router::backend::KvStore;
+use traefik_router::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend, Redis, Result, Tls};
 
 /// What the option `--backend` takes.
-pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE, etcd:URL[,URL…] or push";
+pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL or push";
 
 /// A store of routes that is not opened yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     place: Place,
-    /// The user of etcd.
+    /// The user of etcd or Redis.
     pub(crate) user: Option<Credentials>,
-    /// How TLS is done towards etcd.
+    /// How TLS is done towards etcd or Redis.
     pub(crate) tls: Tls,
-    /// Below which keys Traefik looks in etcd.
+    /// Below which keys Traefik looks in etcd or Redis.
     pub(crate) traefik_prefix: Option<String>,
-    /// Below which keys of etcd only we look.
+    /// Below which keys there only we look.
     pub(crate) jupyterhub_prefix: Option<String>,
+    /// The list in Redis that changes with each commit.
+    pub(crate) redis_change_list: Option<String>,
     /// How long to wait for another writer of the file.
     pub(crate) lock_timeout: Option<Duration>,
 }
@@ -31,6 +35,7 @@ enum Place {
     Memory,
     File(PathBuf),
     Etcd(Vec<String>),
+    Redis(String),
 }
 
 #[derive(Clone)]
@@ -61,7 +66,17 @@ impl Store {
                 }
                 return Ok(Self::at(Place::Etcd(urls)));
             }
-            _ => return refuse("it does not begin with toml:, yaml: or etcd:, and is not push"),
+            "redis" => {
+                if rest.contains('@') {
+                    return refuse("user name and password do not belong into Redis's URL");
+                }
+                return Ok(Self::at(Place::Redis(rest.into())));
+            }
+            _ => {
+                return refuse(
+                    "it does not begin with toml:, yaml:, etcd: or redis:, and is not push",
+                );
+            }
         };
         let path = Path::new(rest);
         let ending = path.extension().and_then(|ending| ending.to_str());
@@ -91,6 +106,7 @@ impl Store {
             tls: Tls::new(),
             traefik_prefix: None,
             jupyterhub_prefix: None,
+            redis_change_list: None,
             lock_timeout: None,
         }
     }
@@ -111,16 +127,30 @@ impl Store {
                 if let Some(user) = &self.user {
                     etcd = etcd.user(&user.name, &user.password);
                 }
-                let mut backend = KvBackend::new(etcd);
-                if let Some(prefix) = &self.traefik_prefix {
-                    backend = backend.traefik_prefix(prefix);
+                Ok(Box::new(self.keys_in(etcd)))
+            }
+            Place::Redis(url) => {
+                let mut redis = Redis::new(url)?.tls(self.tls.clone())?;
+                if let Some(user) = &self.user {
+                    redis = redis.user(&user.name, &user.password)?;
                 }
-                if let Some(prefix) = &self.jupyterhub_prefix {
-                    backend = backend.jupyterhub_prefix(prefix);
+                if let Some(key) = &self.redis_change_list {
+                    redis = redis.change_list(key);
                 }
-                Ok(Box::new(backend))
+                Ok(Box::new(self.keys_in(redis)))
             }
         }
+    }
+
+    fn keys_in<S: KvStore>(&self, store: S) -> KvBackend<S> {
+        let mut backend = KvBackend::new(store);
+        if let Some(prefix) = &self.traefik_prefix {
+            backend = backend.traefik_prefix(prefix);
+        }
+        if let Some(prefix) = &self.jupyterhub_prefix {
+            backend = backend.jupyterhub_prefix(prefix);
+        }
+        backend
     }
 }
 
@@ -130,6 +160,7 @@ impl fmt::Display for Store {
             Place::Memory => f.write_str("memory"),
             Place::File(path) => write!(f, "{}", path.display()),
             Place::Etcd(urls) => write!(f, "etcd at {}", urls.join(", ")),
+            Place::Redis(url) => write!(f, "Redis at {url}"),
         }
     }
 }
@@ -155,6 +186,7 @@ mod tests {
                 "etcd:http://a:2379, http://b:2379",
                 "etcd at http://a:2379, http://b:2379",
             ),
+            ("redis:rediss://a:6380/2", "Redis at rediss://a:6380/2"),
         ] {
             let store = Store::parse(text).unwrap();
             assert_eq!(store.to_string(), shown);
@@ -166,6 +198,7 @@ mod tests {
             ("yaml:", "does not end in .yaml or .yml"),
             ("etcd:", "a URL of etcd is missing"),
             ("etcd:http://u:hunter2@a:1", "do not belong"),
+            ("redis:redis://:hunter2@a:1", "do not belong"),
         ] {
             let error = Store::parse(text).unwrap_err();
             assert!(error.contains(why), "{error}");

@@ -5,11 +5,16 @@
 type Table = &'static [(&'static str, &'static str)];
 
 const SHELL: Table = &[
-    ("ca_pem", "--api-ca-file, for etcd --etcd-ca-file"),
+    (
+        "ca_pem",
+        "--api-ca-file, for the store --etcd-ca-file or --redis-ca-file",
+    ),
     (
         "client_pem",
-        "--api-cert-file and --api-key-file, for etcd --etcd-cert-file and --etcd-key-file",
+        "--api-cert-file and --api-key-file, for the store --etcd-cert-file and --etcd-key-file, or \
+         --redis-cert-file and --redis-key-file",
     ),
+    ("change_list", "--redis-change-list"),
     ("check_route_timeout", "--timeout"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
@@ -28,11 +33,16 @@ const SHELL: Table = &[
 ];
 
 const CHP: Table = &[
-    ("ca_pem", "--etcd-ca-file, for Traefik --api-ca-file"),
+    (
+        "ca_pem",
+        "--etcd-ca-file or --redis-ca-file, for Traefik --api-ca-file",
+    ),
     (
         "client_pem",
-        "--etcd-cert-file and --etcd-key-file, for Traefik --api-cert-file and --api-key-file",
+        "--etcd-cert-file and --etcd-key-file, or --redis-cert-file and --redis-key-file, for Traefik \
+         --api-cert-file and --api-key-file",
     ),
+    ("change_list", "--redis-change-list"),
     ("extra_dynamic_config", "--extra-dynamic-config"),
     ("extra_static_config", "--extra-static-config"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Commit};
 use crate::error::{Error, Result};
-use crate::route::{Route, RouteSpec, router_name};
+use crate::route::{Route, RouteSpec, router_name, service_name};
 use crate::router::commit::Expected;
 use crate::router::delivery::Delivery;
 use crate::router::managed::Managed;
@@ -78,9 +78,26 @@ impl Pending<'_> {
         has_loaded(self.serving.store, self.commit, generation)
     }
 
+    /// Whether Traefik has loaded all of a commit whose generation it shows.
+    pub(super) fn is_read_at_once(&self) -> bool {
+        self.serving.store.is_read_at_once()
+    }
+
+    /// Whether the generation does not prove all routes of the commit, so that each router is checked.
+    pub(super) fn needs_each(&self) -> bool {
+        let expected = self.expected;
+        expected.stored_before || expected.set.len() == 1 || !self.is_read_at_once()
+    }
+
     /// What Traefik calls the router of a route.
     pub(super) fn router_name(&self, spec: &RouteSpec) -> String {
         full_router_name(&self.commit.namespace, spec, self.provider)
+    }
+
+    /// What Traefik calls the service of a route.
+    pub(super) fn service_name(&self, route: &Route) -> String {
+        let name = service_name(&self.commit.namespace, route);
+        format!("{name}@{}", self.provider)
     }
 
     /// Drops the errors of routes that another commit has changed since.

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::pending::Pending;
+use crate::config::dynamic::{router, service};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Route, RouteSpec, service_name};
-use crate::traefik::{Api, RouterInfo};
+use crate::traefik::{Api, RouterInfo, Service};
 
 /// Waits until the routers of a loaded commit are as it wants them. Returns the errors of routes whose
 /// routers Traefik refuses, or has in another way.
@@ -15,13 +18,16 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
     let mut pause = Duration::from_millis(1);
     loop {
         // A connection may have died since. A Traefik that has ended is reported as such.
-        let routers = routers(api, pending).or_else(|_| {
+        let shown = Shown::at(api, pending).or_else(|_| {
             pending.check_process()?;
-            routers(api, pending)
+            Shown::at(api, pending)
         })?;
-        let mut wrong = wrong_routers(api, pending, &routers);
+        let mut wrong = wrong_routers(api, pending, &shown);
         let is_over = pending.time_left().is_zero();
-        let may_change = |(_, error): &(&Route, Error)| error.kind() == ErrorKind::NotLoaded;
+        // Traefik refuses half a router, and reads the other half later.
+        let may_change = |(_, error): &(&Route, Error)| {
+            error.kind() == ErrorKind::NotLoaded || !pending.is_read_at_once()
+        };
         if !is_over && wrong.iter().any(may_change) {
             pending.retain_current(&mut wrong);
         }
@@ -37,16 +43,64 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
     }
 }
 
-/// The routers to look at: those of a commit, or perhaps only those that Traefik refuses.
-fn routers(api: &Api, pending: &Pending<'_>) -> Result<Vec<RouterInfo>> {
-    match &*pending.expected.set {
-        [] => Ok(Vec::new()),
-        [route] => {
-            let name = pending.router_name(&route.spec);
-            Ok(api.router(&name)?.into_iter().collect())
-        }
-        _ if pending.expected.stored_before => api.routers(),
-        _ => api.refused_routers(),
+/// What a Traefik shows of a commit.
+#[derive(Default)]
+struct Shown {
+    /// The routers to look at: those of a commit, or perhaps only those that Traefik refuses.
+    routers: Vec<RouterInfo>,
+    /// Their services, by name, where Traefik may have read a part of them. They are asked for last: what is
+    /// shown later is as complete.
+    services: Option<HashMap<String, Service>>,
+}
+
+impl Shown {
+    fn at(api: &Api, pending: &Pending<'_>) -> Result<Self> {
+        let (routers, services) = match &*pending.expected.set {
+            [] => return Ok(Self::default()),
+            [route] => {
+                let router = api.router(&pending.router_name(&route.spec))?;
+                let service = || api.service(&pending.service_name(route));
+                let service = (!pending.is_read_at_once()).then(service).transpose()?;
+                let service = service.map(|service| service.into_iter().collect::<Vec<_>>());
+                (router.into_iter().collect(), service)
+            }
+            _ => {
+                let routers = match pending.needs_each() {
+                    true => api.routers()?,
+                    false => api.refused_routers()?,
+                };
+                let services = (!pending.is_read_at_once()).then(|| api.services());
+                (routers, services.transpose()?)
+            }
+        };
+        let by_name = |all: Vec<Service>| all.into_iter().map(|one| (one.name.clone(), one));
+        Ok(Self {
+            routers,
+            services: services.map(|all| by_name(all).collect()),
+        })
+    }
+
+    /// Whether Traefik may have read a part alone of a route's router, or of its service.
+    fn is_part(&self, pending: &Pending<'_>, shown: &RouterInfo, route: &Route) -> bool {
+        let Some(services) = &self.services else {
+            return false;
+        };
+        let wanted = router(&pending.commit.namespace, route, "", true);
+        let config = service(route, &Value::Null);
+        let servers = config["loadBalancer"]["servers"].as_array();
+        let has_servers = |shown: &Service| {
+            let shown = &shown.load_balancer["servers"];
+            let is_whole = |(n, wanted): (usize, &Value)| {
+                let mut wanted = wanted.as_object().into_iter().flatten();
+                wanted.all(|(key, value)| shown[n][key] == *value)
+            };
+            (servers.into_iter().flatten().enumerate()).all(is_whole)
+        };
+        shown.rule != wanted.rule
+            || u64::try_from(shown.priority) != Ok(wanted.priority)
+            || !services
+                .get(&pending.service_name(route))
+                .is_some_and(has_servers)
     }
 }
 
@@ -54,12 +108,13 @@ fn routers(api: &Api, pending: &Pending<'_>) -> Result<Vec<RouterInfo>> {
 fn wrong_routers<'a>(
     api: &Api,
     pending: &'a Pending<'_>,
-    routers: &[RouterInfo],
+    shown: &Shown,
 ) -> Vec<(&'a Route, Error)> {
     let Pending {
         commit, expected, ..
     } = *pending;
-    let each = expected.stored_before || expected.set.len() == 1;
+    let routers = &shown.routers;
+    let each = pending.needs_each();
     // Thousands of names cost more than the answer that nothing is refused.
     if !each && routers.is_empty() {
         return Vec::new();
@@ -88,6 +143,9 @@ fn wrong_routers<'a>(
                 info.entry_points.join(", "),
                 commit.entrypoint
             )),
+            Some(info) if shown.is_part(pending, info, route) => {
+                is_wrong("or its service is not all there".into())
+            }
             Some(_) => return None,
             None if each => is_wrong("is not there".into()),
             None => return None,

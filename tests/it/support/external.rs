@@ -47,8 +47,9 @@ impl External {
         if let Some(rules) = rules.and_then(Value::as_str).map(Path::new) {
             touch(rules);
         }
-        let root = config.pointer("/providers/etcd/rootKey");
-        let root = root.filter(|_| rig.kind == Kind::Etcd);
+        let root = ["etcd", "redis"].map(|name| &config["providers"][name]["rootKey"]);
+        let root = root.into_iter().find(|root| root.is_string());
+        let root = root.filter(|_| !rig.kind.is_file());
         if let Some(root) = root.and_then(Value::as_str) {
             rig.seed(root);
         }

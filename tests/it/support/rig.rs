@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     #[cfg(feature = "yaml")]
     Yaml,
     Etcd,
+    #[cfg(feature = "redis")]
+    Redis,
     Push,
 }
 
@@ -30,12 +32,17 @@ impl Kind {
             Self::Toml => "toml",
             #[cfg(feature = "yaml")]
             Self::Yaml => "yaml",
-            Self::Etcd | Self::Push => panic!("{self:?} is no file"),
+            _ => panic!("{self:?} is no file"),
         }
     }
 
     pub(crate) fn is_file(self) -> bool {
-        !matches!(self, Self::Etcd | Self::Push)
+        match self {
+            Self::Toml => true,
+            #[cfg(feature = "yaml")]
+            Self::Yaml => true,
+            _ => false,
+        }
     }
 }
 
@@ -64,6 +71,15 @@ macro_rules! on_push {
 }
 pub(crate) use on_push;
 
+/// The same for Redis.
+macro_rules! on_redis {
+    ($($name:ident),* $(,)?) => {
+        #[cfg(feature = "redis")]
+        $crate::support::on_each_backend!(redis, $crate::support::Kind::Redis, $($name)*);
+    };
+}
+pub(crate) use on_redis;
+
 /// The same for what only files have.
 macro_rules! on_each_file {
     ($($name:ident),* $(,)?) => {
@@ -82,7 +98,7 @@ pub(crate) struct Rig {
     pub(crate) web: u16,
     pub(crate) api: u16,
     pub(crate) folder: PathBuf,
-    /// Where etcd is, and what the names of the two prefixes end with.
+    /// Where etcd or Redis is, and what the names of the two prefixes end with.
     etcd: (String, u16),
     memory: MemoryBackend,
     /// Removes the folder when the test ends.
@@ -103,6 +119,8 @@ impl Rig {
         let web = ports::free();
         let etcd = match kind {
             Kind::Etcd => (shared_url().into(), web),
+            #[cfg(feature = "redis")]
+            Kind::Redis => (kit::redis::fresh_url(), web),
             _ => Default::default(),
         };
         Self {
@@ -139,6 +157,8 @@ impl Rig {
             #[cfg(feature = "yaml")]
             "Yaml" => Kind::Yaml,
             "Etcd" => Kind::Etcd,
+            #[cfg(feature = "redis")]
+            "Redis" => Kind::Redis,
             "Push" => Kind::Push,
             other => panic!("{other}"),
         };
@@ -167,7 +187,7 @@ impl Rig {
         self.path(format!("rules.{}", self.kind.ending()))
     }
 
-    /// The prefixes in etcd, without the slashes around them: Traefik's, and ours.
+    /// The prefixes in etcd or Redis, without the slashes around them: Traefik's, and ours.
     pub(crate) fn prefixes(&self) -> [String; 2] {
         ["t", "j"].map(|name| format!("{name}{}", self.etcd.1))
     }
@@ -181,6 +201,8 @@ impl Rig {
     pub(crate) fn rules_text(&self) -> String {
         match self.kind {
             Kind::Etcd => keys::text(&self.etcd.0, &self.prefixes()),
+            #[cfg(feature = "redis")]
+            Kind::Redis => keys::text_of(self.redis().store(), &self.prefixes()),
             Kind::Push => self.pushed_text(),
             _ if !self.rules().exists() => String::new(),
             _ => std::fs::read_to_string(self.rules()).unwrap(),
@@ -199,6 +221,10 @@ impl Rig {
         if self.kind == Kind::Etcd {
             return keys::write(&self.etcd.0, &self.prefixes(), text);
         }
+        #[cfg(feature = "redis")]
+        if self.kind == Kind::Redis {
+            return keys::write_to(self.redis().store(), &self.prefixes(), text);
+        }
         let temp = self.path("hand.tmp");
         std::fs::write(&temp, text).unwrap();
         std::fs::rename(temp, self.rules()).unwrap();
@@ -207,6 +233,8 @@ impl Rig {
     pub(crate) fn backend(&self) -> Box<dyn Backend> {
         match self.kind {
             Kind::Etcd => Box::new(self.etcd()),
+            #[cfg(feature = "redis")]
+            Kind::Redis => Box::new(self.redis()),
             Kind::Push => Box::new(self.memory.clone()),
             _ => Box::new(FileBackend::new(self.rules())),
         }
@@ -224,9 +252,22 @@ impl Rig {
         etcd.traefik_prefix(traefik).jupyterhub_prefix(own)
     }
 
-    /// Without a key below its root when it starts, Traefik asks etcd rarely.
+    /// The same for a rig of that kind.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis(&self) -> KvBackend<traefik_router::Redis> {
+        let [traefik, own] = self.prefixes();
+        let redis = KvBackend::new(traefik_router::Redis::new(&self.etcd.0).unwrap());
+        redis.traefik_prefix(traefik).jupyterhub_prefix(own)
+    }
+
+    /// Without a key below its root when it starts, Traefik asks etcd rarely; and it does not hear that the
+    /// last key in Redis is gone.
     pub(crate) fn seed(&self, root: &str) {
         let key = format!("{root}/http/services/keep/loadBalancer/passHostHeader");
+        #[cfg(feature = "redis")]
+        if self.kind == Kind::Redis {
+            return keys::put(self.redis().store(), &key, "true");
+        }
         keys::client(&self.etcd.0).put(key, "true").unwrap();
     }
 

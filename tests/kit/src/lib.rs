@@ -18,6 +18,7 @@ pub mod ports;
 pub mod process;
 mod proxy;
 mod random;
+pub mod redis;
 pub mod server;
 pub mod terminal;
 pub mod tools;

@@ -1,4 +1,4 @@
-//! Where Traefik, etcd and the other programs are: named by a variable, on PATH, or in `target/tools`.
+//! Where Traefik, etcd, Redis and the other programs are: named by a variable, on PATH, or in `target/tools`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,13 @@ pub const ETCD: Program = Program {
     name: "etcd",
     tool: "etcd-3.5",
     fetched: "etcd-3.5/etcd",
+};
+/// Redis.
+pub const REDIS: Program = Program {
+    variable: "REDIS_BIN",
+    name: "redis-server",
+    tool: "redis",
+    fetched: "redis/redis-server",
 };
 /// What JupyterHub's routes are served by if nobody chooses another.
 pub const CONFIGURABLE_HTTP_PROXY: Program = Program {

@@ -1,11 +1,11 @@
-//! Traefik, etcd, the load generator wrk, Pebble, cargo-deny, and what makes wheels.
+//! Traefik, etcd, Redis, the load generator wrk, Pebble, cargo-deny, and what makes wheels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kit::tools::{
-    ETCD, ETCD_3_4, PEBBLE, PEBBLE_NAMES, Program, TRAEFIK, TRAEFIK_3_5, WRK, cargo, folder,
+    ETCD, ETCD_3_4, PEBBLE, PEBBLE_NAMES, Program, REDIS, TRAEFIK, TRAEFIK_3_5, WRK, cargo, folder,
 };
 
 use super::fetch::{apt_unpack, check, download, executable, fetch, files_in, put};
@@ -85,6 +85,28 @@ fn etcd_version(program: &Path) -> Option<String> {
     version(Command::new(program).arg("--version"), "etcd Version:")
 }
 
+/// Redis 7, with the libraries that it needs.
+pub(crate) fn redis() -> Result<Tool> {
+    if let Some(tool) = Tool::of_user(&REDIS, redis_version)? {
+        return Ok(tool);
+    }
+    Tool::pinned(REDIS.fetched(), redis_version, "", |installed| {
+        fetch("Redis from Debian", |scratch| {
+            apt_unpack(&["redis-tools", "libjemalloc2", "liblzf1"], scratch)?;
+            // redis-server is a link to this program.
+            put_with_libraries(&scratch.join("usr/bin/redis-check-rdb"), scratch, installed)
+        })
+        .map_err(|error| {
+            format!("{error}\nor name a redis-server that you have by REDIS_BIN").into()
+        })
+    })
+}
+
+fn redis_version(program: &Path) -> Option<String> {
+    let version = version(Command::new(program).arg("--version"), "Redis server v=")?;
+    Some(version.split(' ').next()?.into())
+}
+
 /// wrk, with the library that it needs.
 pub(crate) fn wrk() -> Result<Tool> {
     if let Some(tool) = Tool::of_user(&WRK, wrk_version)? {
@@ -93,26 +115,30 @@ pub(crate) fn wrk() -> Result<Tool> {
     Tool::pinned(WRK.fetched(), wrk_version, "", |installed| {
         fetch("wrk from Debian", |scratch| {
             apt_unpack(&["wrk", "libluajit-5.1-2"], scratch)?;
-            let home = installed.parent().ok_or("no folder for wrk")?;
-            fs::create_dir_all(home)?;
-            for folder in files_in(&scratch.join("usr/lib"))? {
-                for library in files_in(&folder)? {
-                    let name = library.file_name().unwrap_or_default();
-                    fs::copy(&library, home.join(name))?;
-                }
-            }
-            put(&scratch.join("usr/bin/wrk"), &home.join("wrk.bin"))?;
-            let script = scratch.join("wrk");
-            fs::write(&script, WRK_SCRIPT)?;
-            put(&script, installed)
+            put_with_libraries(&scratch.join("usr/bin/wrk"), scratch, installed)
         })
         .map_err(|error| format!("{error}\nor name a wrk that you have by WRK_BIN").into())
     })
 }
 
-const WRK_SCRIPT: &str = r#"#!/bin/sh
-home=${0%/*}
-LD_LIBRARY_PATH=$home exec "$home/wrk.bin" "$@"
+/// Puts a program of unpacked packages into place, with their libraries beside it and a script that sets
+/// where these are.
+fn put_with_libraries(program: &Path, unpacked: &Path, installed: &Path) -> Result {
+    let home = installed.parent().ok_or("no folder for the program")?;
+    fs::create_dir_all(home)?;
+    for folder in files_in(&unpacked.join("usr/lib"))? {
+        for library in files_in(&folder)?.iter().filter(|file| file.is_file()) {
+            fs::copy(library, home.join(library.file_name().unwrap_or_default()))?;
+        }
+    }
+    put(program, &installed.with_extension("bin"))?;
+    let script = unpacked.join("script");
+    fs::write(&script, SCRIPT)?;
+    put(&script, installed)
+}
+
+const SCRIPT: &str = r#"#!/bin/sh
+LD_LIBRARY_PATH=${0%/*} exec "$0.bin" "$@"
 "#;
 
 /// It exits with 1 after printing it.

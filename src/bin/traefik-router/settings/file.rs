@@ -141,7 +141,7 @@ fn rebased(option: &Arg, value: String, folder: &Path) -> OsString {
     // A program's bare name is looked for on PATH.
     let is_bare = option.get_id() == "traefik_bin" && Path::new(&value).components().count() == 1;
     match value.split_once(':') {
-        Some((kind, file)) if option.get_id() == "backend" && kind != "etcd" => {
+        Some((kind, file)) if option.get_id() == "backend" && !matches!(kind, "etcd" | "redis") => {
             let mut store = OsString::from(format!("{kind}:"));
             store.push(folder.join(file));
             store

@@ -124,7 +124,9 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<(Stri
             _ if lacks_partner || excluded.contains(&option.get_id()) => Vec::new(),
             ("external", _) => attaches.then(|| "true".into()).into_iter().collect(),
             // A password in the environment comes before the file that the configuration names.
-            ("etcd_password_file" | "api_password_file", Some(_)) => Vec::new(),
+            ("etcd_password_file" | "redis_password_file" | "api_password_file", Some(_)) => {
+                Vec::new()
+            }
             (_, Some(value)) => vec![value],
             (_, None) => file.values(id).to_vec(),
         };
@@ -167,6 +169,8 @@ fn variable_of(option: &str) -> Option<&'static str> {
     match option {
         "etcd_user" => Some("ETCD_USERNAME"),
         "etcd_password_file" => Some("ETCD_PASSWORD"),
+        "redis_user" => Some("REDIS_USERNAME"),
+        "redis_password_file" => Some("REDIS_PASSWORD"),
         "api_password_file" => Some("TRAEFIK_API_PASSWORD"),
         "traefik_bin" => Some("TRAEFIK_BIN"),
         _ => None,

@@ -7,13 +7,16 @@ use clap::{Arg, ArgAction, ArgGroup, Args, Command};
 use traefik_router::Nested;
 
 const ETCD: &str = "etcd";
+const REDIS: &str = "Redis";
+const KEYS: &str = "Keys in etcd or Redis";
 const TRAEFIK: &str = "Traefik";
 const LIMITS: &str = "Time limits";
 const STARTED: &str = "A Traefik that is started";
 
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
-                     etcd_key_file etcd_insecure traefik_prefix";
+                     etcd_key_file etcd_insecure redis_user redis_password_file redis_ca_file \
+                     redis_cert_file redis_key_file redis_change_list traefik_prefix";
 const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 const SERVING: &str = "quorum timeout";
 /// What `chp` takes only where it attaches.
@@ -125,6 +128,8 @@ pub(super) fn keys() -> Vec<Arg> {
 pub(super) fn needed_store(option: &Arg, backend: Option<&str>) -> Option<&'static str> {
     let (needed, kinds): (_, &[_]) = match (option.get_id().as_str(), option.get_help_heading()) {
         (_, Some(ETCD)) => ("etcd:URL", &["etcd:"]),
+        (_, Some(REDIS)) => ("redis:URL", &["redis:"]),
+        (_, Some(KEYS)) => ("etcd:URL or redis:URL", &["etcd:", "redis:"]),
         ("lock_timeout", _) => ("toml:FILE or yaml:FILE", &["toml:", "yaml:"]),
         _ => return None,
     };
@@ -149,8 +154,8 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE or etcd:URL[,URL…]; or push, for `chp`, `config` and
-    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push.
+    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…] or redis:URL; or push, for `chp`, `config`
+    /// and `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
@@ -171,11 +176,29 @@ pub(crate) struct Settings {
     /// Do not check etcd's certificate.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ETCD, hide_short_help = true)]
     pub(crate) etcd_insecure: Option<bool>,
+    /// The user of Redis; `default` where there is only a password. Defaults to $REDIS_USERNAME.
+    #[arg(long, value_name = "NAME", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_user: Option<String>,
+    /// A file with the password of Redis's user. Defaults to $REDIS_PASSWORD.
+    #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_user", hide_short_help = true)]
+    pub(crate) redis_password_file: Option<PathBuf>,
+    /// The CA that Redis's certificate is from, in PEM. Defaults to the usual ones.
+    #[arg(long, value_name = "FILE", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_ca_file: Option<PathBuf>,
+    /// The certificate to show to Redis, in PEM.
+    #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_key_file", hide_short_help = true)]
+    pub(crate) redis_cert_file: Option<PathBuf>,
+    /// The private key for it, in PEM.
+    #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_cert_file", hide_short_help = true)]
+    pub(crate) redis_key_file: Option<PathBuf>,
+    /// A key below Traefik's for a list that changes with each commit; see docs/redis.md. Defaults to none.
+    #[arg(long, value_name = "KEY", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_change_list: Option<String>,
     /// Below which keys Traefik looks. Defaults to /traefik/.
-    #[arg(long, value_name = "PREFIX", help_heading = ETCD, hide_short_help = true)]
+    #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
     /// Below which keys only we look. Defaults to /jupyterhub/.
-    #[arg(long, value_name = "PREFIX", help_heading = ETCD, hide_short_help = true)]
+    #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) jupyterhub_prefix: Option<String>,
 
     /// Where Traefik's API is; several times for several Traefiks. Without it changes are stored,
@@ -221,14 +244,14 @@ pub(crate) struct Settings {
     pub(crate) traefik_bin: Option<PathBuf>,
 
     /// How many seconds Traefik may take to serve a change, once it is stored. A change of a file takes
-    /// --lock-timeout at most until it is stored. One in etcd takes several requests of 10 seconds at most.
+    /// --lock-timeout at most until it is stored. One in etcd or Redis takes several requests of 10 seconds at most.
     /// Defaults to 30.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS)]
     pub(crate) timeout: Option<Duration>,
     /// How many seconds one request to the API may take. Defaults to 5.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
     pub(crate) api_timeout: Option<Duration>,
-    /// How many seconds to wait for another writer of the file. etcd has none. Defaults to 10.
+    /// How many seconds to wait for another writer of the file. Other stores have none. Defaults to 10.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
     pub(crate) lock_timeout: Option<Duration>,
 

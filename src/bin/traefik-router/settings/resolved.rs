@@ -41,6 +41,8 @@ impl Settings {
             &self.etcd_password_file,
             &self.api_password_file,
             &self.etcd_key_file,
+            &self.redis_password_file,
+            &self.redis_key_file,
             &self.api_key_file,
             &self.traefik_env_file,
         ];
@@ -48,8 +50,12 @@ impl Settings {
             json: self.json.unwrap_or_default(),
             store: self.store(default)?,
             api_password,
-            api_tls: tls(&self.api_ca_file, &self.api_cert_file, &self.api_key_file)?
-                .danger_skip_validation(self.api_insecure.unwrap_or_default()),
+            api_tls: tls(
+                self.api_ca_file.as_ref(),
+                self.api_cert_file.as_ref(),
+                self.api_key_file.as_ref(),
+            )?
+            .danger_skip_validation(self.api_insecure.unwrap_or_default()),
             traefik_env: (self
                 .traefik_env_file
                 .as_deref()
@@ -72,24 +78,35 @@ impl Settings {
                 ));
             }
         };
-        if let Some(name) = &self.etcd_user {
-            let password = password(self.etcd_password_file.as_deref(), "ETCD_PASSWORD")?;
+        // Those of another store than this one are not set here.
+        let users = [
+            (&self.etcd_user, &self.etcd_password_file, "etcd"),
+            (&self.redis_user, &self.redis_password_file, "redis"),
+        ];
+        for (name, file, option) in users {
+            let Some(name) = name else { continue };
+            let variable = option.to_uppercase();
+            let password = password(file.as_deref(), &format!("{variable}_PASSWORD"))?;
+            let missing = format!(
+                "--{option}-user or {variable}_USERNAME needs {variable}_PASSWORD beside it, or \
+                 --{option}-password-file"
+            );
             store.user = Some(Credentials {
                 name: name.clone(),
-                password: password.ok_or(
-                    "--etcd-user or ETCD_USERNAME needs ETCD_PASSWORD beside it, or \
-                     --etcd-password-file",
-                )?,
+                password: password.ok_or(missing)?,
             });
         }
         store.tls = tls(
-            &self.etcd_ca_file,
-            &self.etcd_cert_file,
-            &self.etcd_key_file,
+            self.etcd_ca_file.as_ref().or(self.redis_ca_file.as_ref()),
+            self.etcd_cert_file
+                .as_ref()
+                .or(self.redis_cert_file.as_ref()),
+            self.etcd_key_file.as_ref().or(self.redis_key_file.as_ref()),
         )?
         .danger_skip_validation(self.etcd_insecure.unwrap_or_default());
         store.traefik_prefix.clone_from(&self.traefik_prefix);
         store.jupyterhub_prefix.clone_from(&self.jupyterhub_prefix);
+        store.redis_change_list.clone_from(&self.redis_change_list);
         store.lock_timeout = self.lock_timeout;
         Ok(store)
     }
@@ -193,7 +210,7 @@ fn password(file: Option<&Path>, variable: &str) -> Result<Option<String>, Strin
     }
 }
 
-fn tls(ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>) -> Result<Tls, String> {
+fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Tls, String> {
     let mut tls = Tls::new();
     if let Some(ca) = ca {
         tls = tls.ca_pem(read(ca)?);

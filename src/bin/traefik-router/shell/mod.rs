@@ -30,7 +30,7 @@ Examples:
 What would be repeated stands in a file: --config FILE, else $TRAEFIK_ROUTER_CONFIG, else
 traefik-router.toml in the current folder. Its keys are the options without their dashes.
 
-Passwords come from files, or from TRAEFIK_API_PASSWORD and ETCD_PASSWORD.
+Passwords come from files, or from TRAEFIK_API_PASSWORD, ETCD_PASSWORD and REDIS_PASSWORD.
 
 Exit codes of routes, setup, status, doctor and config:
   0  done

@@ -1,0 +1,389 @@
+//! Redis or Valkey as the store of a table.
+
+mod client;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, RedisError, cmd};
+use serde_json::{Value, json};
+
+use self::client::Client;
+use super::store::provider_tls;
+use super::{Entry, KvStore, Transaction};
+use crate::error::{Error, Result};
+use crate::finding::Finding;
+use crate::http::Tls;
+use crate::sync::unpoisoned;
+
+/// A hash of the version of each key that was set; under the empty name the last version that was given.
+/// Traefik hears nothing of it, since it begins as no prefix does.
+const VERSIONS: &str = "router-versions";
+const COMMIT: &str = include_str!("commit.lua");
+const READ: &str = include_str!("read.lua");
+const GET: &str =
+    "return {redis.call('GET', KEYS[2]), redis.call('HGET', KEYS[1], KEYS[2]) or '1'}";
+/// Raises the last version to the given one.
+const CATCH_UP: &str = "
+if tonumber(redis.call('HGET', KEYS[1], '') or '0') < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], '', ARGV[1])
+end";
+
+/// How long Redis may take to notify of a change.
+const NOTIFICATION: Duration = Duration::from_millis(500);
+/// The finding on what Traefik hears.
+const NOTIFICATIONS: &str = "notifications";
+
+/// Redis 7 or later, or Valkey, as the [`KvStore`] of a [`KvBackend`](super::KvBackend). Needs the feature
+/// `redis`.
+///
+/// ```no_run
+/// use traefik_router::{KvBackend, Redis, Router};
+///
+/// # fn main() -> traefik_router::Result<()> {
+/// let redis = Redis::new("redis://127.0.0.1:6379")?.user("hub", "secret")?;
+/// let router = Router::builder(KvBackend::new(redis))
+///     .traefik_api_urls(["http://10.0.0.1:8099", "http://10.0.0.2:8099"])
+///     .traefik_api_password("another secret")
+///     .attach()?;
+/// router.add_route("/user/zoe/", "http://10.0.0.7:8888", ())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Redis {
+    client: Client,
+    tls: Tls,
+    max_bytes: usize,
+    /// The list that changes with each commit.
+    change_list: Option<String>,
+    /// Whether Redis notified of a change when it was last checked, and whether Traefik may make it do so.
+    notifies: Mutex<Option<Notifies>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notifies {
+    Yes,
+    OnceTraefikStarts,
+    No,
+}
+
+impl Redis {
+    /// The Redis at this URL: `redis://127.0.0.1:6379`, with `/2` behind it for database 2; `rediss://` for
+    /// TLS. Port and database default to 6379 and 0.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if it is not such a URL.
+    pub fn new(url: impl AsRef<str>) -> Result<Self> {
+        Ok(Self {
+            client: Client::new(url.as_ref())?,
+            tls: Tls::new(),
+            max_bytes: 1 << 20,
+            change_list: None,
+            notifies: Mutex::default(),
+        })
+    }
+
+    /// The user that we, and a Traefik that we start, log in as. A Redis with one password alone has the user
+    /// `default`. Defaults to what the URL says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn user(mut self, name: impl AsRef<str>, password: impl AsRef<str>) -> Result<Self> {
+        self.client = self.client.user(name.as_ref(), password.as_ref())?;
+        Ok(self)
+    }
+
+    /// The number of the database, for us and for a Traefik that we start. Defaults to what the URL says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn database(mut self, number: u32) -> Result<Self> {
+        self.client = self.client.database(number)?;
+        Ok(self)
+    }
+
+    /// How TLS is done where the URL begins with `rediss`, by us and by a Traefik that we start. Defaults to
+    /// full validation under the usual roots.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if a certificate or key is not PEM.
+    pub fn tls(mut self, tls: Tls) -> Result<Self> {
+        self.client = self.client.tls(&tls)?;
+        self.tls = tls;
+        Ok(self)
+    }
+
+    /// How long one call to Redis may take. To connect, to send and to receive are each bounded by it; how
+    /// long a name takes to resolve is up to the system. Defaults to 10 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.client = self.client.timeout(timeout);
+        self
+    }
+
+    /// How large a transaction may be, as [`Transaction::bytes`] counts. A larger batch goes in several
+    /// transactions. Redis answers nobody else while it makes one. Defaults to 1 MiB, some 1,000 routes.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// A key below Traefik's `rootKey` for a list that changes with each commit: `traefik/changed`. Where Redis
+    /// notifies of lists alone (`notify-keyspace-events Kl`), Traefik reads everything a few times for each commit,
+    /// and not twice for each key. Traefik must not be allowed to set that to something else: its user may not
+    /// run `CONFIG`. Defaults to none.
+    pub fn change_list(mut self, key: impl Into<String>) -> Self {
+        self.change_list = Some(key.into());
+        self
+    }
+
+    /// What to set where Redis notifies nobody.
+    fn advice(&self) -> String {
+        let classes = match self.change_list {
+            Some(_) => "Kl",
+            None => "K$g",
+        };
+        format!(
+            "set its `notify-keyspace-events` to \"{classes}\", or more, in redis.conf or in the settings of a \
+             managed server"
+        )
+    }
+
+    /// Whether Redis notifies of a change to `key`, which is set and deleted for that.
+    fn notifies(&self, key: &str) -> Result<Notifies> {
+        let failed = |error: RedisError| self.client.error(&error, false);
+        let database = self.client.info().redis_settings().db();
+        let mut connection = self.client.connect(Instant::now() + NOTIFICATION)?;
+        let mut listener = connection.as_pubsub();
+        let told = self.change_list.as_deref().unwrap_or(key);
+        listener
+            .subscribe(format!("__keyspace@{database}__:{told}"))
+            .map_err(failed)?;
+        let mut there = Transaction::new();
+        there.set.insert(key.into(), "1".into());
+        self.transact(&there)?;
+        listener
+            .set_read_timeout(Some(NOTIFICATION))
+            .map_err(failed)?;
+        let heard = listener.get_message();
+        let mut gone = Transaction::new();
+        gone.delete.insert(key.into());
+        self.transact(&gone)?;
+        match heard {
+            Ok(_) => Ok(Notifies::Yes),
+            Err(error) if error.is_timeout() => {
+                let mut setting = cmd("CONFIG");
+                setting.arg("GET").arg("notify-keyspace-events");
+                // Where it may be read it may be set, but for a user who was given just that.
+                Ok(match self.client.ask::<redis::Value>(&setting) {
+                    Ok(_) => Notifies::OnceTraefikStarts,
+                    Err(_) => Notifies::No,
+                })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The value that a line of `INFO` gives to `name`.
+    fn info(&self, section: &str, name: &str) -> Option<String> {
+        let text: String = self.client.ask(cmd("INFO").arg(section)).ok()?;
+        let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
+        lines.find_map(|(label, value)| (label == name).then(|| value.into()))
+    }
+}
+
+/// A script over these keys; the first of them has the versions.
+fn script(text: &str, keys: &[&str]) -> Cmd {
+    let mut command = cmd("EVAL");
+    command.arg(text).arg(keys.len()).arg(keys);
+    command
+}
+
+/// A pattern of the keys that begin with `prefix`.
+fn pattern(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 1);
+    for letter in prefix.chars() {
+        if "*?[]\\^-".contains(letter) {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern + "*"
+}
+
+impl KvStore for Redis {
+    fn provider(&self) -> &str {
+        "redis"
+    }
+
+    fn static_config(&self, root: &str) -> Result<Value> {
+        let settings = self.client.info().redis_settings();
+        let mut redis = json!({"endpoints": [self.client.address()], "rootKey": root});
+        for (key, value) in [
+            ("username", settings.username()),
+            ("password", settings.password()),
+        ] {
+            if let Some(value) = value {
+                redis[key] = json!(value);
+            }
+        }
+        if settings.db() != 0 {
+            redis["db"] = json!(settings.db());
+        }
+        if self.client.has_tls() {
+            redis["tls"] = provider_tls(&self.tls);
+        }
+        Ok(json!({"providers": {"redis": redis}}))
+    }
+
+    /// A key of the last prefix is set and deleted, so that a user who may not write, and a Redis that notifies
+    /// nobody, are found out before anything is stored.
+    fn check(&self, prefixes: &[&str]) -> Result<()> {
+        let ready = |error: Error| error.context("Redis is not ready");
+        let key = |prefix: &str| format!("{}/traefik-router/check", prefix.trim_end_matches('/'));
+        for prefix in prefixes {
+            self.get(&key(prefix)).map_err(ready)?;
+        }
+        let Some(prefix) = prefixes.last() else {
+            return Ok(());
+        };
+        let notifies = self.notifies(&key(prefix)).map_err(ready)?;
+        let address = self.client.address();
+        match notifies {
+            Notifies::Yes => {}
+            Notifies::OnceTraefikStarts => log::info!(
+                "Redis at {address} notifies nobody of changes yet: Traefik sets `notify-keyspace-events` \
+                 when it starts"
+            ),
+            Notifies::No => log::warn!(
+                "Redis at {address} notifies nobody of changes, so that Traefik does not load them, and its \
+                 settings may not be changed: {}",
+                self.advice()
+            ),
+        }
+        *unpoisoned(self.notifies.lock()) = Some(notifies);
+        Ok(())
+    }
+
+    fn diagnose(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        match *unpoisoned(self.notifies.lock()) {
+            None => {}
+            Some(Notifies::Yes) => findings.push(Finding::ok(
+                NOTIFICATIONS,
+                "Redis notifies of changes, which Traefik waits for",
+            )),
+            Some(Notifies::OnceTraefikStarts) => findings.push(Finding::ok(
+                NOTIFICATIONS,
+                "Redis notifies nobody of changes yet; Traefik sets that when it starts",
+            )),
+            Some(Notifies::No) => findings.push(
+                Finding::problem(
+                    NOTIFICATIONS,
+                    "Redis notifies nobody of changes, so that Traefik does not load them",
+                )
+                .advice(self.advice()),
+            ),
+        }
+        let mut save = cmd("CONFIG");
+        save.arg("GET").arg("save");
+        let save: Result<(String, String)> = self.client.ask(&save);
+        let saves_never = save.is_ok_and(|(_, points)| points.is_empty());
+        if saves_never && self.info("persistence", "aof_enabled").as_deref() == Some("0") {
+            findings.push(
+                Finding::warning(
+                    "persistence",
+                    "Redis writes nothing to a disk: a restart loses all routes",
+                )
+                .advice("set `appendonly yes`"),
+            );
+        }
+        let policy = self.info("memory", "maxmemory_policy").unwrap_or_default();
+        let limit = self.info("memory", "maxmemory").unwrap_or_default();
+        if policy.starts_with("allkeys-") && limit != "0" {
+            findings.push(
+                Finding::warning(
+                    "eviction",
+                    format!(
+                        "Redis deletes keys when its memory is full ({policy}), routes among them"
+                    ),
+                )
+                .advice("set `maxmemory-policy noeviction`"),
+            );
+        }
+        findings
+    }
+
+    /// Traefik lists the keys and then reads them: it can miss a key that was added in between.
+    fn is_read_at_once(&self) -> bool {
+        false
+    }
+
+    fn has_empty_values(&self) -> bool {
+        false
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Entry>> {
+        let (value, version): (Option<String>, u64) =
+            self.client.ask(&script(GET, &[VERSIONS, key]))?;
+        Ok(value.map(|value| Entry::new(value, version)))
+    }
+
+    fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+        let mut command = script(READ, &[VERSIONS]);
+        command.arg(pattern(prefix));
+        let found: Vec<(String, String, u64)> = self.client.ask(&command)?;
+        let entry = |(key, value, version)| (key, Entry::new(value, version));
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    /// A script and not `WATCH` with `MULTI`: it is one question instead of two, it compares where the value
+    /// is, and it may leave out what is there already.
+    fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+        let (expected, version, value) = match &transaction.expect {
+            None => (VERSIONS, String::new(), ""),
+            Some((key, None)) => (&**key, "0".into(), ""),
+            Some((key, Some(entry))) => (&**key, entry.version.to_string(), &*entry.value),
+        };
+        let mut keys = vec![VERSIONS, expected];
+        keys.extend(transaction.set.keys().map(String::as_str));
+        keys.extend(transaction.delete.iter().map(String::as_str));
+        let mut command = script(COMMIT, &keys);
+        command.arg(version).arg(value).arg(transaction.set.len());
+        transaction.set.values().for_each(|value| {
+            command.arg(value);
+        });
+        command.arg(self.change_list.as_deref().unwrap_or_default());
+        transaction.delete_trees.iter().for_each(|prefix| {
+            command.arg(pattern(prefix));
+        });
+        let made: u64 = self.client.run(&command)?;
+        Ok((made != 0).then_some(made))
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    fn is_behind(&self, version: u64) -> Result<bool> {
+        let last: Option<u64> = self.client.ask(cmd("HGET").arg(VERSIONS).arg(""))?;
+        Ok(last.unwrap_or(0) < version)
+    }
+
+    /// A Redis that was restored counts its versions on from those that were known.
+    fn catch_up(&self, _scratch: &str, version: u64) -> Result<()> {
+        self.client.run(script(CATCH_UP, &[VERSIONS]).arg(version))
+    }
+
+    fn announce(&self, key: &str, ttl: Duration) -> Result<bool> {
+        let mut set = cmd("SET");
+        set.arg(key).arg("1").arg("PX").arg(ttl.as_millis() as u64);
+        self.client.run::<()>(&set)?;
+        Ok(true)
+    }
+
+    fn withdraw(&self, key: &str) -> Result<()> {
+        self.client.run(cmd("DEL").arg(key))
+    }
+}
