@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kit::redis::Server;
-use kit::{Echo, Proxy, eventually};
+use kit::{Ca, Echo, Proxy, eventually, ports};
 use serde_json::json;
 use traefik_router::{
     Backend as _, Change, Error, ErrorKind, KvBackend, Redis, Route, RouteEvent, Router, Stored,
+    Tls,
 };
 
 use crate::support::keys::text_of;
@@ -353,4 +354,51 @@ fn empty_value_is_refused() {
     );
     assert_eq!(rig.rules_text(), before);
     attach("x").unwrap();
+}
+
+#[test]
+fn traefik_gets_certificates_and_password() {
+    let (rig, ca) = (Rig::new(Kind::Redis), Ca::generate());
+    let [cert, key] = ca.sign_files("redis");
+    let port = ports::free();
+    let _server = Server::start(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca.path("ca.pem"),
+        "--requirepass",
+        "hunter2",
+    ]);
+    let store = |tls: Tls| {
+        let store = redis(format!("rediss://127.0.0.1:{port}"));
+        KvBackend::new(store.user("default", "hunter2").unwrap().tls(tls).unwrap())
+    };
+    let [cert, key] = ca.sign();
+    let trusting = Tls::new().ca_pem(ca.pem.as_str());
+    let (router, echo) = {
+        let tls = trusting.clone().client_pem(cert, key);
+        let builder = rig.builder_over(store(tls));
+        (builder.start().unwrap(), Echo::start())
+    };
+    router.add_route("/a/", echo.url(), json!(1)).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    for untrusted in [trusting, Tls::new()] {
+        let error = store(untrusted).read().unwrap_err();
+        check(
+            &error,
+            ErrorKind::Unavailable,
+            &Stored::Nothing,
+            "Redis at 127.0.0.1",
+        );
+    }
+    let unchecked = Tls::new().ca_pem("no PEM");
+    assert!(
+        redis("rediss://h")
+            .tls(unchecked.client_pem("x", "y"))
+            .is_err()
+    );
 }

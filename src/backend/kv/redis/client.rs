@@ -37,7 +37,7 @@ impl Client {
             ));
         };
         Ok(Self {
-            opener: Opener::open(info).map_err(Error::redis_option)?,
+            opener: Opener::open(info).map_err(invalid_option)?,
             timeout: Duration::from_secs(10),
             idle: Mutex::default(),
         })
@@ -62,7 +62,7 @@ impl Client {
     }
 
     fn with(self, info: ConnectionInfo) -> Result<Self> {
-        let opener = Opener::open(info).map_err(Error::redis_option)?;
+        let opener = Opener::open(info).map_err(invalid_option)?;
         Ok(Self { opener, ..self })
     }
 
@@ -85,7 +85,7 @@ impl Client {
             client_tls,
             root_cert: tls.ca().map(Into::into),
         };
-        let opener = Opener::build_with_tls(info, certificates).map_err(Error::redis_option)?;
+        let opener = Opener::build_with_tls(info, certificates).map_err(invalid_option)?;
         Ok(Self { opener, ..self })
     }
 
@@ -229,12 +229,6 @@ impl Client {
     }
 }
 
-impl Error {
-    fn redis_option(error: RedisError) -> Self {
-        Self::invalid(format!("an option for Redis can't be used: {error}"))
-    }
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
@@ -249,4 +243,8 @@ fn left(deadline: Instant) -> Duration {
     deadline
         .saturating_duration_since(Instant::now())
         .max(MIN_TIMEOUT)
+}
+
+fn invalid_option(error: RedisError) -> Error {
+    Error::invalid(format!("an option for Redis can't be used: {error}"))
 }
