@@ -73,8 +73,10 @@ fn push(rig: &Rig, document: &Value) {
     let login = format!("jupyterhub:{}", rig::PASSWORD);
     let mut connection = Connection::new(rig.api, Some(&login));
     let document = document.to_string();
-    let answer = connection.put("/api/providers/rest", document.as_bytes());
-    assert_eq!(answer.unwrap().0, 200);
+    eventually("Traefik takes it", || {
+        let answer = connection.put("/api/providers/rest", document.as_bytes());
+        answer.unwrap().0 == 200
+    });
 }
 
 #[test]
