@@ -285,6 +285,12 @@ impl Route {
         latest.filter(|(since, _)| *since > (3, 0))
     }
 
+    /// The same route for other requests.
+    pub(crate) fn at(&self, spec: RouteSpec) -> Self {
+        let route = self.clone();
+        Self { spec, ..route }
+    }
+
     /// Whether the route can be stored, read back and served.
     pub(crate) fn check(&self) -> Result<()> {
         if depth(&self.data) > MAX_DEPTH {

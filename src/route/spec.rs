@@ -159,6 +159,11 @@ impl RouteSpec {
         &self.0[self.host_len()..]
     }
 
+    /// The same path at this host, which is in canonical form; at any host if that is empty.
+    pub(crate) fn at_host(&self, host: &str) -> Self {
+        Self([host, self.path()].concat().into())
+    }
+
     /// The routespec for people: percent-encoding undone, except where it keeps a slash, a percent
     /// sign, `?` or `#` apart (`%2F`, `%25`, `%3F`, `%23`).
     pub fn decoded(&self) -> String {

@@ -83,6 +83,18 @@ impl Table {
         Ok(longest("", &mut prefixes))
     }
 
+    /// A routespec of this table that is not for this host.
+    pub(crate) fn outside_of(&self, host: &str) -> Option<&RouteSpec> {
+        // In order, the routespecs of a host are side by side.
+        let mut ends = self
+            .0
+            .keys()
+            .next()
+            .into_iter()
+            .chain(self.0.keys().next_back());
+        ends.find(|spec| spec.host() != Some(host))
+    }
+
     /// Makes one change; says what it did.
     pub(crate) fn apply(&mut self, change: &Change) -> Effect {
         match change {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::certificate::made_up;
+use super::host::Host;
 use super::listen::Listen;
 use super::verify::{PublicUrl, Verifier};
 use super::{NotAsked, Router, unknown};
@@ -68,6 +69,7 @@ pub struct Builder {
     static_config_file: PathBuf,
     extra_static_config: Value,
     nested: Option<Nested>,
+    host: Option<String>,
     throttle: Duration,
     dynamic_config_file: PathBuf,
     keeper_interval: Duration,
@@ -115,6 +117,7 @@ impl Builder {
             static_config_file: "traefik.toml".into(),
             extra_static_config: json!({}),
             nested: None,
+            host: None,
             throttle: Duration::ZERO,
             dynamic_config_file: "dynamic.toml".into(),
             keeper_interval: Duration::from_secs(1),
@@ -334,6 +337,21 @@ impl Builder {
         self
     }
 
+    /// Confines the table to one host, such as `hub.example.org`, so that several tables share a Traefik: all
+    /// routes are for requests to this host alone. Callers write routespecs without it, `/user/zoe/`, and get
+    /// them back so. The store holds `hub.example.org/user/zoe/`; so do messages about a route, and a Router
+    /// that has not this option.
+    ///
+    /// A routespec with another host is refused as [`InvalidRoute`](crate::ErrorKind::InvalidRoute), and a
+    /// table that holds other routes as [`Conflict`](crate::ErrorKind::Conflict): by [`start`](Self::start),
+    /// [`attach`](Self::attach) and [`offline`](Self::offline), which reads the store for that, by each
+    /// change and by each read. Nothing is written then. Routers of
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) stay as they are. Defaults to any host.
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.host = Some(name.into());
+        self
+    }
+
     /// The program to start: a path, or a name on PATH. Defaults to `traefik`.
     pub fn traefik_bin(mut self, program: impl Into<PathBuf>) -> Self {
         self.traefik_bin = program.into();
@@ -445,6 +463,10 @@ impl Builder {
         self.api_urls.clear();
         self.check_options()?;
         let public = self.public()?;
+        let host = self.confined()?;
+        if self.host.is_some() {
+            host.check(&self.backend.inspect()?.unwrap_or_default().routes)?;
+        }
         let setup = self.setup(&self.default_entrypoint(&public)?);
         let verifier = Verifier::new(
             Vec::new(),
@@ -453,7 +475,8 @@ impl Builder {
             None,
             PublicUrl::Not(NotAsked::Offline),
         );
-        Ok(Router::new(self.backend, verifier, self.commit_wait).first_storing(setup))
+        let router = Router::new(self.backend, verifier, self.commit_wait, host);
+        Ok(router.first_storing(setup))
     }
 
     /// What [`start`](Self::start) would write to
@@ -558,6 +581,11 @@ impl Builder {
             extra: &self.extra_static_config,
         };
         config.to_value()
+    }
+
+    /// The host that routes are for.
+    fn confined(&self) -> Result<Host> {
+        self.host.as_deref().map_or(Ok(Host::default()), Host::new)
     }
 
     /// What is set of the table's own options.

@@ -6,6 +6,7 @@ mod certificate;
 mod commit;
 mod config_file;
 mod delivery;
+mod host;
 mod listen;
 mod managed;
 mod queue;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use self::certificate::CertificateFiles;
 use self::commit::{CommitQueue, Committer, Confirmed, Expected, Request, Scope};
 use self::delivery::Keeper;
+use self::host::Host;
 use self::managed::Managed;
 use self::verify::{Serving, Verifier};
 use crate::backend::{Backend, Commit, Edit, Setup};
@@ -48,6 +50,7 @@ pub struct Router {
     backend: Arc<dyn Backend>,
     verifier: Verifier,
     commits: CommitQueue,
+    host: Host,
     managed: Option<Managed>,
     /// What the first change is to store, where nothing was stored when this Router was made.
     first: Mutex<Option<Setup>>,
@@ -62,11 +65,17 @@ pub struct Router {
 }
 
 impl Router {
-    fn new(backend: Arc<dyn Backend>, verifier: Verifier, commit_wait: Duration) -> Self {
+    fn new(
+        backend: Arc<dyn Backend>,
+        verifier: Verifier,
+        commit_wait: Duration,
+        host: Host,
+    ) -> Self {
         Self {
             backend,
             verifier,
             commits: CommitQueue::new(commit_wait),
+            host,
             managed: None,
             first: Mutex::new(None),
             own: None,
@@ -164,7 +173,9 @@ impl Router {
     /// # Errors
     /// As [`add_route`](Self::add_route).
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<Applied> {
-        let changes: Vec<_> = changes.into_iter().collect();
+        let changes = changes.into_iter();
+        let changes = changes.map(|change| self.host.stored_change(change));
+        let changes = changes.collect::<Result<Vec<_>>>()?;
         for change in &changes {
             if let Change::Set(route) = change {
                 self.check(route)?;
@@ -184,7 +195,7 @@ impl Router {
     /// # Errors
     /// As [`add_route`](Self::add_route).
     pub fn reconcile(&self, desired: impl IntoIterator<Item = Route>) -> Result<Applied> {
-        let desired: Table = desired.into_iter().collect();
+        let desired = self.host.stored_table(desired.into_iter().collect())?;
         for route in &desired {
             self.check(route)?;
         }
@@ -207,8 +218,10 @@ impl Router {
     /// [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`], or if the store can't be
     /// read.
     pub fn get_route(&self, spec: impl AsRef<str>) -> Result<Option<Arc<Route>>> {
-        let spec = RouteSpec::new(spec)?;
-        Ok(self.backend.read()?.get(&spec).cloned())
+        let spec = self.host.stored(&RouteSpec::new(spec)?)?;
+        let table = self.backend.read()?;
+        self.host.check(&table)?;
+        Ok(table.get(&spec).map(|route| self.host.told_route(route)))
     }
 
     /// All routes, in the order of their routespecs.
@@ -217,7 +230,7 @@ impl Router {
     /// If the store can't be read; and [`Conflict`](ErrorKind::Conflict) if it was put back to an earlier
     /// state than this Router has seen.
     pub fn get_all_routes(&self) -> Result<Table> {
-        self.backend.read()
+        self.host.told_table(self.backend.read()?)
     }
 
     /// The route that serves a request; see [`Table::resolve`]. Asks the store, not Traefik.
@@ -226,7 +239,10 @@ impl Router {
     /// [`InvalidRoute`](ErrorKind::InvalidRoute) if no request can have this path, or if the store
     /// can't be read.
     pub fn resolve(&self, host: &str, path: &str) -> Result<Option<Arc<Route>>> {
-        Ok(self.backend.read()?.resolve(host, path)?.cloned())
+        let table = self.backend.read()?;
+        self.host.check(&table)?;
+        let route = table.resolve(host, path)?;
+        Ok(route.map(|route| self.host.told_route(route)))
     }
 
     /// What Traefik calls the router of a route, `name@provider`, whether there is such a route or
@@ -234,6 +250,8 @@ impl Router {
     /// `all-user-n` or the like in their names are the [parents](crate::Nested) of routes whose paths
     /// begin so.
     pub fn router_name(&self, spec: &RouteSpec) -> String {
+        let stored = self.host.stored(spec);
+        let spec = stored.as_ref().unwrap_or(spec);
         self.verifier.router_name(&self.last().namespace, spec)
     }
 
@@ -332,7 +350,7 @@ impl Router {
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
-        let applied = self.commits.submit(request, self)?;
+        let applied = self.host.told_applied(self.commits.submit(request, self)?);
         warn_of_likely_mistakes(&applied.added);
         Ok(applied)
     }
@@ -400,9 +418,18 @@ impl Committer for Router {
         if scope == Scope::Table {
             self.backend.repair()?;
         }
-        let commit = self.store_with_setup(edit)?;
+        let mut checked = Ok(());
+        let commit = self.store_with_setup(&mut |table, stored| {
+            if stored.is_empty() {
+                checked = self.host.check(table);
+            }
+            match checked {
+                Ok(()) => edit(table, stored),
+                Err(_) => Vec::new(),
+            }
+        })?;
         self.last().clone_from(&commit);
-        Ok(commit)
+        checked.map(|()| commit)
     }
 
     fn confirm(&self, commit: &Commit, expected: &Expected, begun: Instant) -> Result<Confirmed> {

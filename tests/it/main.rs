@@ -17,6 +17,7 @@ mod faults;
 mod files;
 mod guests;
 mod hostile;
+mod hosts;
 mod life;
 mod nesting;
 mod ownership;

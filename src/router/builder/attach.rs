@@ -75,6 +75,8 @@ impl Builder {
         }
         let public = self.public()?;
         let stored = self.backend.inspect()?.unwrap_or_default();
+        let host = self.confined()?;
+        host.check(&stored.routes)?;
         let entrypoint = self.entrypoint_over(&stored, &public)?;
         let asked = match (&self.public_url, &*self.api_urls) {
             (_, [_, _, ..]) => PublicUrl::Not(NotAsked::SeveralTraefiks),
@@ -91,6 +93,7 @@ impl Builder {
                 Some(store) => {
                     self.take_back(store, &verifier)?;
                     let stored = self.backend.inspect()?.unwrap_or_default();
+                    host.check(&stored.routes)?;
                     let entrypoint = self.entrypoint_over(&stored, &public)?;
                     (stored, entrypoint)
                 }
@@ -132,7 +135,8 @@ impl Builder {
         })();
         match attached {
             Ok((commit, oldest)) => {
-                let router = Router::new(self.backend, verifier, self.commit_wait).opened(commit);
+                let router = Router::new(self.backend, verifier, self.commit_wait, host);
+                let router = router.opened(commit);
                 router.since(oldest).keeping(self.keeper_interval)
             }
             Err(error) => {

@@ -8,9 +8,9 @@ use super::Builder;
 use crate::backend::{Backend, Commit, Contents, Document};
 use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::config::static_config::READ_TIMEOUT;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Level};
-use crate::route::{Group, Layout, priority};
+use crate::route::{Group, Layout, RouteSpec, priority, rule};
 use crate::router::certificate::CertificateFiles;
 use crate::router::status::RELOAD_PATIENCE;
 use crate::router::unknown;
@@ -47,7 +47,14 @@ impl Builder {
             |contents: &Contents| self.backend.pushed().is_some() && contents.commit.is_none();
         let contents = contents.filter(|contents| !is_theirs(contents));
         match &contents {
-            Some(contents) => findings.extend(stored(contents)),
+            Some(contents) => {
+                findings.extend(stored(contents));
+                let checked = self
+                    .confined()
+                    .and_then(|host| host.check(&contents.routes));
+                let problem = |error: Error| Finding::problem("host", error.to_string());
+                findings.extend(checked.err().map(problem));
+            }
             None if self.backend.pushed().is_some() => {}
             None => findings.push(
                 Finding::problem("store", "there is no table of routes there").advice(
@@ -165,7 +172,13 @@ impl Builder {
         }
         let ours = Ours::of(contents, provider);
         findings.extend(refused(api, &ours)?);
-        findings.extend(between(api, contents, &ours)?);
+        let is_theirs = |router: &RouterInfo| {
+            router.entry_points.contains(&contents.entrypoint)
+                && !ours.names.contains_key(&router.name)
+        };
+        let theirs: Vec<_> = api.routers()?.into_iter().filter(is_theirs).collect();
+        findings.extend(between(&theirs, contents, &ours));
+        findings.extend(overlapping(&theirs, contents, url));
         let message = format!("the providersThrottleDuration of {url} can't be seen from outside");
         findings.push(Finding::new(Level::Note, "throttle", message).advice(
             "if changes take about two seconds, set providers.providersThrottleDuration = \"0s\" \
@@ -493,7 +506,7 @@ fn refused(api: &Api, ours: &Ours) -> Result<Vec<Finding>> {
 
 /// Routers of others that come before some routes only because these are behind one gate with
 /// others.
-fn between(api: &Api, contents: &Contents, ours: &Ours) -> Result<Option<Finding>> {
+fn between(theirs: &[RouterInfo], contents: &Contents, ours: &Ours) -> Option<Finding> {
     let mut gates: HashMap<&Group, (u64, u64)> = HashMap::new();
     for route in &contents.routes {
         if let Some(gate) = ours.layout.gate(&route.spec) {
@@ -502,12 +515,6 @@ fn between(api: &Api, contents: &Contents, ours: &Ours) -> Result<Option<Finding
             (*low, *high) = ((*low).min(own), (*high).max(own));
         }
     }
-    if gates.is_empty() {
-        return Ok(None);
-    }
-    let is_theirs = |router: &RouterInfo| {
-        router.entry_points.contains(&contents.entrypoint) && !ours.names.contains_key(&router.name)
-    };
     let place = |router: &RouterInfo| {
         let own = u64::try_from(router.priority).ok()?;
         let mut gates = gates.iter();
@@ -515,11 +522,8 @@ fn between(api: &Api, contents: &Contents, ours: &Ours) -> Result<Option<Finding
         let name = &router.name;
         Some(format!("{name} (priority {own}, among the routes {gate}…)"))
     };
-    let theirs = api.routers()?.into_iter().filter(is_theirs);
-    let places: Vec<_> = theirs.filter_map(|router| place(&router)).collect();
-    let Some(first) = places.first() else {
-        return Ok(None);
-    };
+    let places: Vec<_> = theirs.iter().filter_map(place).collect();
+    let first = places.first()?;
     let message = format!(
         "the priority of {} of others lies between those of routes behind one parent: {first}",
         match places.len() {
@@ -527,10 +531,72 @@ fn between(api: &Api, contents: &Contents, ours: &Ours) -> Result<Option<Finding
             count => format!("{count} routers"),
         }
     );
-    Ok(Some(Finding::new(Level::Note, "between", message).advice(
+    Some(Finding::new(Level::Note, "between", message).advice(
         "of requests that both match such a router takes those of all these routes: give it \
          another priority, or have routers side by side (`nested_routers`)",
-    )))
+    ))
+}
+
+/// Routers of others that are for the requests of one of our routes, and do not come after it.
+fn overlapping(theirs: &[RouterInfo], contents: &Contents, url: &str) -> Option<Finding> {
+    let specs = contents.routes.iter().map(|route| &route.spec);
+    let by_rule: HashMap<_, _> = specs.map(|spec| (rule(spec), spec)).collect();
+    let taken = |router: &RouterInfo| {
+        let specs = match by_rule.get(&router.rule) {
+            Some(spec) => vec![(*spec).clone()],
+            None => plain_specs(&router.rule),
+        };
+        let mut routes = specs.iter().filter_map(|spec| contents.routes.get(spec));
+        let own = u64::try_from(router.priority).unwrap_or_default();
+        let route = routes.find(|route| priority(&route.spec) <= own)?;
+        Some(format!(
+            "{} (priority {own}, for {})",
+            router.name, route.spec
+        ))
+    };
+    let overlaps: Vec<_> = theirs.iter().filter_map(taken).collect();
+    let first = overlaps.first()?;
+    let message = format!(
+        "{url} has {} for the same host and path as a route: {first}",
+        match overlaps.len() {
+            1 => "a router of others".into(),
+            count => format!("{count} routers of others"),
+        }
+    );
+    Some(Finding::warning("overlap", message).advice(
+        "it takes the requests of that route, or they take each other's: confine each table to a host \
+         (`host`), or take one of the two away",
+    ))
+}
+
+/// The routespecs that a rule is about, if it has no matchers but hosts and paths.
+fn plain_specs(rule: &str) -> Vec<RouteSpec> {
+    let (mut hosts, mut paths) = (Vec::new(), Vec::new());
+    for matcher in rule.split(')').filter(|part| part.contains('(')) {
+        let Some((name, literal)) = matcher.rsplit_once('(') else {
+            continue;
+        };
+        let literal = literal.trim_matches(['`', '"']);
+        let name = name.rsplit([' ', '(', '&', '|']).next();
+        match name {
+            Some("Host") => hosts.push(literal),
+            Some("Path" | "PathPrefix") => paths.push(literal),
+            _ => return Vec::new(),
+        }
+    }
+    if hosts.is_empty() && paths.is_empty() {
+        return Vec::new();
+    }
+    for matched in [&mut hosts, &mut paths] {
+        if matched.is_empty() {
+            matched.push("");
+        }
+    }
+    let specs = hosts.iter().flat_map(|host| {
+        let spec = move |path: &&str| RouteSpec::new(format!("{host}/{}", path.trim_matches('/')));
+        paths.iter().filter_map(move |path| spec(path).ok())
+    });
+    specs.collect()
 }
 
 #[cfg(test)]
@@ -553,6 +619,30 @@ mod tests {
             assert_eq!(found.level, level, "{text}");
             assert!(found.message.contains(says), "{}", found.message);
             assert!(!found.message.contains("secret"), "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn plain_rules_are_understood() {
+        for (rule, specs) in [
+            ("Host(`Hub.x`)", &["hub.x/"] as &[_]),
+            ("PathPrefix(`/`)", &["/"]),
+            (
+                "Host(\"a.x\") && (PathPrefix(\"/u/\") || Path(\"/u\"))",
+                &["a.x/u/", "a.x/u/"],
+            ),
+            (
+                "(Host(`a.x`)||Host(`b.x`))&&PathPrefix(`/u`)",
+                &["a.x/u/", "b.x/u/"],
+            ),
+            ("Host(`a.x`) && Method(`GET`)", &[]),
+            ("!Host(`a.x`)", &[]),
+            ("HostRegexp(`.+`) && Path(`/u`)", &[]),
+            ("", &[]),
+        ] {
+            let found = plain_specs(rule);
+            let found: Vec<_> = found.iter().map(RouteSpec::as_str).collect();
+            assert_eq!(found, specs, "{rule}");
         }
     }
 

@@ -34,6 +34,9 @@ impl Builder {
     /// [`Backend::close`](crate::Backend::close).
     pub fn remove_table(self) -> Result<bool> {
         let stored = self.unserved()?;
+        if let Some(stored) = &stored {
+            self.confined()?.check(&stored.routes)?;
+        }
         if stored.is_none_or(|stored| stored.commit.is_none()) {
             return Ok(false);
         }

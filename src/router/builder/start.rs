@@ -46,10 +46,16 @@ impl Builder {
     /// The files that it has made are removed then, and the store is put back.
     ///
     /// [`FileBackend`]: crate::FileBackend
-    pub fn start(self) -> Result<Router> {
+    pub fn start(mut self) -> Result<Router> {
         self.check_options()?;
         let (public, api) = self.listens()?;
         let stored = self.backend.inspect()?.unwrap_or_default();
+        let host = self.confined()?;
+        host.check(&stored.routes)?;
+        if let Some(initial) = self.initial_routes.take() {
+            warn_of_likely_mistakes(initial.iter().map(|route| &route.spec));
+            self.initial_routes = Some(host.stored_table(initial)?);
+        }
         let entrypoint = self.entrypoint_over(&stored, &public)?;
         if stored.tls && !public.tls {
             return Err(Error::invalid(
@@ -129,7 +135,8 @@ impl Builder {
         let traefik = (launch, public, own_files, files);
         match self.start_on_store(&mut setup, &verifier, &mut version, traefik) {
             Ok((managed, commit)) => {
-                let router = Router::new(self.backend, verifier, self.commit_wait).opened(commit);
+                let router = Router::new(self.backend, verifier, self.commit_wait, host);
+                let router = router.opened(commit);
                 let router = router.since(version.as_deref().and_then(numbers));
                 (router.managing(managed, setup.own)).keeping(self.keeper_interval)
             }
@@ -157,8 +164,6 @@ impl Builder {
             desired.map_or_else(Vec::new, |desired| table.changes_to(desired))
         })?;
         setup.alone = false;
-        let initial = self.initial_routes.iter().flatten();
-        warn_of_likely_mistakes(initial.map(|route| &route.spec));
         let managed = Managed::start(own_files, launch, public, certificate)?;
         verifier.confirm_start(&commit, &*self.backend, &managed)?;
         if version.is_none() {
