@@ -66,18 +66,22 @@ impl Place {
     }
 
     pub(crate) fn run_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_traefik-router"))
+        let mut command = self.command(arguments);
+        Said::of(&command.envs(env.iter().copied()).output().unwrap())
+    }
+
+    /// The program in the folder, without input, and without what this process's environment says.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_traefik-router"));
+        command
             .args(arguments)
             .current_dir(self.dir.path())
             .env_remove("TRAEFIK_ROUTER_CONFIG")
             .env_remove("TRAEFIK_API_PASSWORD")
             .env_remove("ETCD_PASSWORD")
             .env_remove("ETCD_USERNAME")
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Said::of(&output)
+            .stdin(Stdio::null());
+        command
     }
 
     /// Writes the configuration file for `rules.toml` and this Traefik.
