@@ -230,6 +230,7 @@ mod random;
 mod route;
 mod router;
 mod sync;
+mod table_text;
 pub mod traefik;
 mod url;
 
@@ -245,6 +246,7 @@ pub use router::{
     Applied, Builder, Lag, NotAsked, ProcessStatus, RouteEvent, Router, Status, TraefikAnswer,
     TraefikStatus, Verified, Watch, read_config,
 };
+pub use table_text::TableSyntax;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

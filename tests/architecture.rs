@@ -40,6 +40,7 @@ const LIBRARY: &[(&str, &[&str])] = &[
             "sync", "traefik", "url",
         ],
     ),
+    ("table_text", &["config", "error", "route"]),
     ("guide", &[]),
 ];
 /// The same for the program.

@@ -8,6 +8,7 @@ mod settings;
 mod setup;
 mod support;
 mod traefik;
+mod whole_table;
 
 use serde_json::json;
 
@@ -40,6 +41,7 @@ fn help_shows_examples_and_codes() {
         "routes list",
         "routes get",
         "routes add",
+        "routes apply",
         "routes delete",
         "routes clear",
         "setup",

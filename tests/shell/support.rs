@@ -66,7 +66,14 @@ impl Place {
     }
 
     pub(crate) fn run_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_traefik-router"))
+        let mut command = self.command(arguments);
+        Said::of(&command.envs(env.iter().copied()).output().unwrap())
+    }
+
+    /// The program in the folder, without input, and without what this process's environment says.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_traefik-router"));
+        command
             .args(arguments)
             .current_dir(self.dir.path())
             .env_remove("TRAEFIK_ROUTER_CONFIG")
@@ -75,11 +82,8 @@ impl Place {
             .env_remove("ETCD_USERNAME")
             .env_remove("REDIS_PASSWORD")
             .env_remove("REDIS_USERNAME")
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Said::of(&output)
+            .stdin(Stdio::null());
+        command
     }
 
     /// Writes the configuration file for `rules.toml` and this Traefik.

@@ -46,6 +46,22 @@ impl Node {
             .map(|(_, node)| node)
     }
 
+    /// The entries of a map; none of another value.
+    pub(crate) fn entries(&self) -> &[(String, Self)] {
+        match &self.kind {
+            Kind::Map(entries) => entries,
+            Kind::Leaf(_) => &[],
+        }
+    }
+
+    /// The number of the line of `text` on which it begins. `None` if neither it nor an entry of it has lines of
+    /// its own.
+    pub(crate) fn line(&self, text: &str) -> Option<usize> {
+        let own = self.lines.first();
+        let own = own.map(|lines| line_number(text, lines.start));
+        own.or_else(|| self.entries().iter().find_map(|(_, node)| node.line(text)))
+    }
+
     pub(crate) fn to_value(&self) -> Value {
         match &self.kind {
             Kind::Map(entries) => entries

@@ -43,7 +43,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
             SERVING,
             "jupyterhub_prefix json entrypoint api_entrypoint public_url nested_routers lock_timeout",
         ],
-        "add" | "delete" | "clear" => &[
+        "add" | "apply" | "delete" | "clear" => &[
             STORE,
             API,
             SERVING,
@@ -74,10 +74,14 @@ fn contains(options: &[&str], id: &str) -> bool {
 pub(super) fn partner(command: &str, option: &str) -> Option<&'static str> {
     match (command, option) {
         ("static", "timeout") => Some("throttle"),
-        ("add" | "delete" | "clear" | "setup" | "doctor", "public_url") => Some("api_url"),
+        ("add" | "apply" | "delete" | "clear" | "setup" | "doctor", "public_url") => {
+            Some("api_url")
+        }
         ("doctor", "entrypoint") => Some("api_url"),
-        ("add" | "delete" | "clear" | "setup", "timeout") => Some("api_url"),
-        ("add" | "delete" | "clear" | "setup" | "status", "api_timeout") => Some("api_url"),
+        ("add" | "apply" | "delete" | "clear" | "setup", "timeout") => Some("api_url"),
+        ("add" | "apply" | "delete" | "clear" | "setup" | "status", "api_timeout") => {
+            Some("api_url")
+        }
         ("chp", option) if contains(&[API, ATTACHED], option) => Some("external"),
         _ => None,
     }

@@ -1,12 +1,16 @@
 //! `traefik-router routes | status | doctor | …`: for people and scripts.
 
+mod apply;
+mod change;
 mod config;
+mod display;
 mod doctor;
 mod failure;
 mod output;
 mod routes;
 mod setup;
 mod status;
+mod syntax;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,15 @@
 //! `traefik-router routes …`
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use traefik_router::backend::Contents;
-use traefik_router::{Applied, Backend as _, Change, Route, RouteSpec, Router};
+use traefik_router::{Backend as _, Change, Route, RouteSpec};
 
+use super::apply::{self, ApplyOptions};
+use super::change::{how, make, millis, open};
+use super::display::{as_json, settings};
 use super::failure::Failure;
 use super::output::{Output, Progress, warn};
 use crate::settings::Resolved;
@@ -84,6 +86,10 @@ Asks the store, not Traefik. Exits with 3 if no route is for it.")]
         /// A URL, or the path of one.
         url: String,
     },
+    /// Add and change routes as a file says, all at once, and print the difference. With --api-url it returns
+    /// when Traefik serves them.
+    #[command(after_help = apply::HELP)]
+    Apply(ApplyOptions),
 }
 
 /// What a route asks of Traefik beside its target.
@@ -162,15 +168,16 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
-            make(resolved, route.into())?;
+            make(resolved, vec![route.into()])?;
         }
+        RoutesCommand::Apply(options) => apply::run(&options, resolved)?,
         RoutesCommand::Clear => clear(resolved)?,
         RoutesCommand::Delete { routespec } => {
             let spec = RouteSpec::new(routespec)?;
             if stored(resolved)?.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
-            make(resolved, Change::Delete(spec))?;
+            make(resolved, vec![Change::Delete(spec)])?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -240,37 +247,6 @@ fn table<'a>(output: &Output, routes: impl Iterator<Item = &'a Route>) -> Result
     Ok(())
 }
 
-fn as_json(route: &Route) -> Value {
-    let mut all = settings(route);
-    all.insert("routespec".into(), route.spec.as_str().into());
-    all.insert("target".into(), route.target.as_str().into());
-    all.insert("data".into(), route.data.clone());
-    all.into()
-}
-
-/// What a route asks for beside its target.
-fn settings(route: &Route) -> Map<String, Value> {
-    let servers = route.servers();
-    let is_plain = servers.len() == 1 && servers[0].weight == 1;
-    let of_map = |map: Value| Some(map).filter(|map| *map != json!({}));
-    let set = [
-        ("servers", (!is_plain).then(|| json!(servers))),
-        (
-            "middlewares",
-            Some(json!(route.middlewares())).filter(|names| *names != json!([])),
-        ),
-        ("service", of_map(route.service_settings())),
-        ("router", of_map(route.router_settings())),
-        (
-            "own_service",
-            route.has_own_service().then_some(true.into()),
-        ),
-    ];
-    let set = set.into_iter();
-    set.filter_map(|(name, value)| Some((name.into(), value?)))
-        .collect()
-}
-
 fn parse(option: &str, text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("{option} is not JSON: {error}")))
@@ -281,23 +257,6 @@ fn request(url: &str) -> (&str, &str) {
     let (_, authority, path) = url::split(url);
     let host = authority.rsplit('@').next().unwrap_or_default();
     (host, if path.starts_with('/') { path } else { "/" })
-}
-
-/// Makes a change and prints the result.
-fn make(resolved: &Resolved, change: Change) -> Result<(), Failure> {
-    let waits = !resolved.settings.api_url.is_empty();
-    let progress = Progress::show(match waits {
-        true => "waiting for Traefik",
-        false => "storing",
-    });
-    let before = Entrance::of(resolved)?;
-    let router = open(resolved, waits)?;
-    let applied = router.apply([change]);
-    drop(progress);
-    let now = || Entrance::of(resolved).ok().flatten();
-    let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
-    let applied = applied.map_err(|error| moved.told_with(Failure::of_change(&error)))?;
-    report(&applied, moved, resolved.json)
 }
 
 /// Removes the table. Traefik is seen to stop serving its routes before the generation goes that shows it.
@@ -340,142 +299,9 @@ fn clear(resolved: &Resolved) -> Result<(), Failure> {
     Ok(())
 }
 
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e4).round() / 10.0
-}
-
-fn how(served: Option<Duration>) -> String {
-    match served {
-        Some(served) => format!("served after {} ms", millis(served)),
-        None => "stored; no Traefik was asked whether it serves it".into(),
-    }
-}
-
-/// Where requests for all routes of a table come in.
-struct Entrance {
-    entrypoint: String,
-    tls: bool,
-}
-
-impl Entrance {
-    /// `None` if no option can change it, or there are no routes.
-    fn of(resolved: &Resolved) -> Result<Option<Self>, Failure> {
-        let settings = &resolved.settings;
-        if settings.entrypoint.is_none() && settings.public_url.is_none() {
-            return Ok(None);
-        }
-        let stored = resolved.store.open()?.inspect()?;
-        let stored = stored.filter(|stored| !stored.routes.is_empty());
-        Ok(stored.map(|stored| Self {
-            entrypoint: stored.entrypoint,
-            tls: stored.tls,
-        }))
-    }
-
-    fn left_for(self, now: Option<Self>) -> Moved {
-        let Some(now) = now else {
-            return Moved::default();
-        };
-        Moved {
-            tls: (now.tls != self.tls).then_some(now.tls),
-            entrypoint: (now.entrypoint != self.entrypoint).then_some(now.entrypoint),
-        }
-    }
-}
-
-/// What has changed for all routes, beside the change that was asked for.
-#[derive(Default)]
-struct Moved {
-    entrypoint: Option<String>,
-    tls: Option<bool>,
-}
-
-impl Moved {
-    fn words(&self) -> Vec<String> {
-        let to = |entrypoint| format!("moved all routes to the entrypoint {entrypoint:?}");
-        let over = |tls| match tls {
-            true => "all routes are served over HTTPS".to_string(),
-            false => "all routes are served over HTTP".to_string(),
-        };
-        (self.entrypoint.iter().map(to))
-            .chain(self.tls.map(over))
-            .collect()
-    }
-
-    /// A failure of the change, which is not all that has happened.
-    fn told_with(&self, failure: Failure) -> Failure {
-        let words = self.words();
-        match failure.message {
-            Some(message) if !words.is_empty() => Failure {
-                message: Some(format!("{}, and then: {message}", words.join(", "))),
-                ..failure
-            },
-            _ => failure,
-        }
-    }
-}
-
-/// Opens the store for a change.
-fn open(resolved: &Resolved, waits: bool) -> Result<Router, Failure> {
-    let builder = resolved.builder()?;
-    let opened = match waits {
-        true => builder.attach(),
-        false => builder.offline(),
-    };
-    opened.map_err(|error| Failure::before_change(&error))
-}
-
-fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
-    let output = Output::new();
-    if json {
-        output.json(&json!({
-            "added": applied.added,
-            "changed": applied.changed,
-            "deleted": applied.deleted,
-            "moved_to": moved.entrypoint,
-            "generation": applied.generation,
-            "stored_ms": millis(applied.stored_after),
-            "served_ms": applied.served_after.map(millis),
-        }))?;
-        return Ok(());
-    }
-    let groups = [
-        ("added", &applied.added),
-        ("changed", &applied.changed),
-        ("deleted", &applied.deleted),
-    ];
-    let all = groups
-        .iter()
-        .flat_map(|(done, specs)| specs.iter().map(move |spec| (done, spec)));
-    let mut done: Vec<_> = all.map(|(done, spec)| format!("{done} {spec}")).collect();
-    done.extend(moved.words());
-    if done.is_empty() {
-        done.push("nothing to change".into());
-    }
-    let how = how(applied.served_after);
-    output.line(&format!("{}: {how}", done.join(", ")))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn failure_reports_moved_routes() {
-        let moved = Moved {
-            entrypoint: Some("web".into()),
-            tls: None,
-        };
-        let failure = moved.told_with(Failure::failed("nothing was changed: it is too large"));
-        assert_eq!(
-            failure.message.as_deref(),
-            Some(
-                "moved all routes to the entrypoint \"web\", and then: nothing was changed: it is too \
-                 large"
-            )
-        );
-    }
 
     #[test]
     fn urls_become_host_and_path() {

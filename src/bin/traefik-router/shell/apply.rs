@@ -1,0 +1,115 @@
+//! `traefik-router routes apply`
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use traefik_router::{Backend as _, Change, RouteEvent, Table};
+
+use super::change::make;
+use super::display::{change_json, change_line};
+use super::failure::Failure;
+use super::output::{Output, warn};
+use super::syntax::Syntax;
+use crate::settings::Resolved;
+
+pub(super) const HELP: &str = "\
+Examples:
+  traefik-router routes apply table.toml --dry-run
+  traefik-router routes apply table.yaml --delete
+  traefik-router routes export --backend toml:rules.toml | traefik-router routes apply - --backend etcd:http://etcd:2379
+
+A file with a mistake changes nothing. Exits with 4 if the routes are stored, but no Traefik was seen to serve
+them.";
+
+#[derive(Args)]
+pub(crate) struct ApplyOptions {
+    /// A file such as `routes export` prints; - for standard input.
+    file: PathBuf,
+    /// The syntax. Defaults to what FILE ends in; on standard input to json if it begins with a brace, else to
+    /// toml.
+    #[arg(long, value_name = "SYNTAX")]
+    format: Option<Syntax>,
+    /// Print the difference, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete the routes that are not in the file.
+    #[arg(long)]
+    delete: bool,
+}
+
+pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Failure> {
+    let wanted = options.read()?;
+    let stored = resolved.store.open()?.inspect()?;
+    let stored = stored.map(|stored| stored.routes).unwrap_or_default();
+    let events = difference(&stored, &wanted, options.delete);
+    let output = Output::new();
+    for event in &events {
+        if let RouteEvent::Added(route) | RouteEvent::Changed { to: route, .. } = event {
+            if let Some(mistake) = route.spec.likely_mistake() {
+                warn(&mistake);
+            }
+        }
+        if !resolved.json {
+            output.line(&change_line(&output, event))?;
+        }
+    }
+    if options.dry_run {
+        match (resolved.json, events.is_empty()) {
+            (true, _) => output.json(&events.iter().map(change_json).collect::<Vec<_>>())?,
+            (false, true) => output.line("nothing to change")?,
+            (false, false) => {}
+        }
+        return Ok(());
+    }
+    let deleted = events.iter().filter_map(|event| match event {
+        RouteEvent::Deleted(route) => Some(Change::Delete(route.spec.clone())),
+        _ => None,
+    });
+    let set = wanted.iter().map(|route| Change::Set(Arc::clone(route)));
+    make(resolved, deleted.chain(set).collect())
+}
+
+impl ApplyOptions {
+    fn read(&self) -> Result<Table, Failure> {
+        let (name, text) = match self.file == Path::new("-") {
+            true => ("standard input".into(), io::read_to_string(io::stdin())),
+            false => (
+                self.file.display().to_string(),
+                fs::read_to_string(&self.file),
+            ),
+        };
+        let text = text.map_err(|error| Failure::usage(format!("can't read {name}: {error}")))?;
+        let syntax = match (self.format, self.file == Path::new("-")) {
+            (Some(syntax), _) => syntax,
+            (None, true) if text.trim_start().starts_with('{') => Syntax::Json,
+            (None, true) => Syntax::Toml,
+            (None, false) => Syntax::of(&self.file).ok_or_else(|| {
+                Failure::usage(format!(
+                    "{name} does not end in .toml, .yaml, .yml or .json: give --format"
+                ))
+            })?,
+        };
+        Table::from_text(&text, syntax.into())
+            .map_err(|error| Failure::usage(format!("{name}: {error}")))
+    }
+}
+
+/// What turns one table into another one. Routes that are only in the first are deleted if `deletes` says so.
+fn difference(from: &Table, to: &Table, deletes: bool) -> Vec<RouteEvent> {
+    let set = to.iter().filter_map(|route| match from.get(&route.spec) {
+        None => Some(RouteEvent::Added(Arc::clone(route))),
+        Some(old) if old == route => None,
+        Some(old) => Some(RouteEvent::Changed {
+            from: Arc::clone(old),
+            to: Arc::clone(route),
+        }),
+    });
+    let gone = from
+        .iter()
+        .filter(|route| deletes && to.get(&route.spec).is_none());
+    let gone = gone.map(|route| RouteEvent::Deleted(Arc::clone(route)));
+    set.chain(gone).collect()
+}

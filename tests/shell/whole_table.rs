@@ -1,0 +1,150 @@
+//! The whole table as a file: `routes apply`.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::{Place, Said};
+use crate::{STORE, with_routes};
+
+const TABLE: &str = "\
+[routes]
+'/user/zoe/' = {target = 'http://127.0.0.1:9009', data = {user = 'zoe'}}
+'/new/' = {target = 'http://new', settings = {middlewares = ['strip@file']}}
+";
+
+#[test]
+fn apply_shows_and_makes_changes() {
+    let place = with_routes();
+    place.write("table.toml", TABLE);
+    let before = place.text("rules.toml");
+    let lines = "\
++ /new/  http://new {\"middlewares\":[\"strip@file\"]}
+~ /user/zoe/  http://127.0.0.1:9001 data {\"user\":\"zoe\"} → http://127.0.0.1:9009 data {\"user\":\"zoe\"}
+";
+    let gone = "- docs.example.org/  http://docs\n";
+    let run = |options: &str| place.run(&format!("routes apply table.toml {options}{STORE}"));
+    assert_eq!(run("--dry-run ").done(), lines);
+    assert_eq!(run("--dry-run --delete ").done(), [lines, gone].concat());
+    let events = run("--dry-run --delete --json ").json();
+    assert_eq!(
+        events[2],
+        json!({
+            "change": "deleted", "routespec": "docs.example.org/", "to": null,
+            "from": {"routespec": "docs.example.org/", "target": "http://docs", "data": null},
+        })
+    );
+    assert_eq!(events[0]["to"]["middlewares"], json!(["strip@file"]));
+    assert_eq!(place.text("rules.toml"), before);
+    let said = run("").done();
+    let (told, result) = said.split_at(lines.len());
+    assert_eq!(told, lines);
+    assert!(result.starts_with("1 added, 1 changed: stored"), "{said}");
+    assert_eq!(run("--dry-run ").done(), "nothing to change\n");
+    let applied = run("--delete --json ").json();
+    assert_eq!(applied["deleted"], json!(["docs.example.org/"]));
+    assert_eq!(run("--dry-run --delete ").done(), "nothing to change\n");
+}
+
+#[test]
+fn apply_waits_for_traefik_once() {
+    let place = Place::new();
+    let _traefik = place.start_external("rules.toml", "0s");
+    place.configure("");
+    place.run("routes add /old/ http://t").done();
+    let before = place.run("status --json").json()["store"]["generation"].as_u64();
+    let table = "[routes]\n'/a/' = {target = 'http://t'}\n'/b/' = {target = 'http://t'}\n";
+    place.write("table.toml", table);
+    let said = place.run("routes apply table.toml --delete").done();
+    let result = said.lines().last().unwrap();
+    assert!(
+        result.starts_with("2 added, 1 deleted: served after"),
+        "{said}"
+    );
+    let status = place.run("status --json").json();
+    assert_eq!(
+        status["store"]["generation"].as_u64(),
+        before.map(|n| n + 1)
+    );
+    assert_eq!(status["store"]["routes"], 2);
+}
+
+#[test]
+fn apply_reads_all_syntaxes() {
+    let json = r#"{"routes": {"/a/": {"target": "http://t", "data": [null, "\ud83d\ude00"]}}}"#;
+    let yaml = "routes:\n  /a/:\n    target: http://t\n    data: [null, 😀]\n";
+    let toml = "[routes.'/a/']\ntarget = 'http://t'\ndata_json = '[null, \"😀\"]'\n";
+    for (name, text) in [("t.json", json), ("t.yml", yaml), ("t.toml", toml)] {
+        let place = Place::new();
+        place.write(name, text);
+        place.run(&format!("routes apply {name} {STORE}")).done();
+        let listed = place.run(&format!("routes get /a/ --json {STORE}")).json();
+        assert_eq!(listed["data"], json!([null, "😀"]), "{name}");
+        // And from standard input.
+        let place = Place::new();
+        let format = match name {
+            "t.yml" => "--format yaml ",
+            _ => "",
+        };
+        from_input(&place, &format!("routes apply - {format}{STORE}"), text).done();
+        let again = place.run(&format!("routes get /a/ --json {STORE}")).json();
+        assert_eq!(again, listed, "{name}");
+    }
+}
+
+#[test]
+fn mistake_in_file_changes_nothing() {
+    let place = with_routes();
+    let before = place.text("rules.toml");
+    for (name, text, says) in [
+        (
+            "t.toml",
+            "[routes]\n'/a/' = {target = 'http://t'}\n'/b/' = {target = 'x'}\n",
+            "t.toml: line 3: \"/b/\": `target`: ",
+        ),
+        (
+            "t.yaml",
+            "routes:\n  /a/:\n    tarjet: http://t\n",
+            "t.yaml: line 3: \"/a/\": `tarjet`: ",
+        ),
+        (
+            "t.json",
+            "{\"routes\":\n {\"/a/\": {\"target\": 1}}}",
+            "\"/a/\": `target`: it must be a URL in quotes at line 2",
+        ),
+        (
+            "t.toml",
+            "[http.routers]\n",
+            "t.toml: line 1: unknown key \"http\"",
+        ),
+        ("t.txt", "", "give --format"),
+    ] {
+        place.write(name, text);
+        for options in ["", "--delete --dry-run "] {
+            place
+                .run(&format!("routes apply {name} {options}{STORE}"))
+                .failed(2, says);
+        }
+    }
+    place
+        .run(&format!("routes apply none.toml {STORE}"))
+        .failed(2, "can't read none.toml");
+    assert_eq!(place.text("rules.toml"), before);
+}
+
+/// Runs the program in the folder with this on its standard input.
+fn from_input(place: &Place, arguments: &str, text: &str) -> Said {
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let mut command = place.command(&arguments);
+    let mut program = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = program.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    Said::of(&program.wait_with_output().unwrap())
+}
