@@ -25,6 +25,11 @@ pub struct Contents {
     pub tls: bool,
     /// What every service has beside its server; null where nothing was set.
     pub service: Value,
+    /// The middleware of the routers at the entrypoint; empty where there is none.
+    pub middleware: String,
+    /// What was set as [`extra_dynamic_config`](crate::Builder::extra_dynamic_config) for Traefiks that
+    /// others run, without a default certificate. It may hold secrets.
+    pub extra: Value,
     /// Whether the routers of the routes stand below others.
     pub nested: Nested,
     /// Dynamic configuration that is stored beside the routes, ours and what others wrote, as far

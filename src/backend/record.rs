@@ -274,6 +274,9 @@ impl Header {
 
     /// What a store with this header and these routes holds.
     pub(crate) fn contents(&self, routes: Table) -> Contents {
+        let mut extra = self.base.clone();
+        without_api(&mut extra);
+        without_certificate(&mut extra);
         Contents {
             routes,
             legacy_routes: 0,
@@ -282,6 +285,8 @@ impl Header {
             tls: self.tls,
             nested: self.nested(),
             service: self.service.clone(),
+            middleware: self.middleware.clone(),
+            extra,
             config: self.config(),
             has_api_router: api_part(&self.base) != no_config(),
         }

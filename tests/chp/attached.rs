@@ -4,6 +4,7 @@ use std::fs;
 
 use kit::client::{self, Request, Response};
 use kit::etcd::Cluster;
+use kit::process::send_signal;
 use kit::tools::{ETCD, TRAEFIK_3_5};
 use kit::traefik::{External, static_config, touch};
 use kit::{Echo, Traefik, eventually, ports};
@@ -34,7 +35,9 @@ fn all_serve(traefiks: &[External], path: &str, echo: &Echo) {
 /// A program that has to end by itself; what it has written until then.
 fn ends_at_once(arguments: &[&str], why: &str) {
     let mut command = ours();
-    let output = command.arg("chp").args(arguments).output().unwrap();
+    command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
+    command.args(["chp", "--api-port", &ports::free().to_string()]);
+    let output = command.args(arguments).output().unwrap();
     assert!(!output.status.success());
     let log = [output.stdout, output.stderr].concat();
     let log = String::from_utf8_lossy(&log);
@@ -104,6 +107,34 @@ fn quorum_goes_on_without_one() {
     eventually("the other one has it, too", || {
         get(&both[1], "/a").landed() == Some(echo.port)
     });
+}
+
+/// The other one has lost it.
+#[test]
+fn silent_traefik_with_table_is_awaited() {
+    let (mut both, _folder) = traefiks::<2>(None);
+    let echo = Echo::start();
+    let quorum = ["--quorum", "1", "--api-timeout", "1"];
+    let proxy = Proxy::attach(&[&both[0], &both[1]], &quorum);
+    proxy.add("/a", &echo.url());
+    eventually("both serve", || {
+        get(&both[1], "/a").landed() == Some(echo.port)
+    });
+    drop(proxy);
+    both[0].restart();
+    send_signal(both[1].id(), "STOP");
+    let proxy = Proxy::attach_unready(&[&both[0], &both[1]], &quorum);
+    eventually("it waits", || {
+        proxy.log().contains("none of them has a table")
+    });
+    send_signal(both[1].id(), "CONT");
+    proxy.wait_until_ready();
+    assert_eq!(proxy.get("/a").json()["target"], echo.url());
+    for traefik in &both {
+        eventually("it serves", || {
+            get(traefik, "/a").landed() == Some(echo.port)
+        });
+    }
 }
 
 #[test]
@@ -309,6 +340,44 @@ fn replicas_share_one_etcd() {
     end(second, "TERM");
     end(first, "TERM");
     all_serve(&both, "/d", &echo);
+}
+
+/// Each would take from the other what is stored beside the routes.
+#[test]
+fn replicas_have_the_same_options() {
+    let etcd = Cluster::start(&ETCD.path());
+    let (both, _folder) = traefiks::<2>(Some(&etcd));
+    let (echo, pages) = (Echo::start(), Echo::start());
+    let (store, target) = (format!("etcd:{}", etcd.url()), pages.url());
+    let options = ["--proxy-timeout", "9000", "--error-target", &target];
+    let with_store = ["--backend", &store];
+    let first = Proxy::attach(&[&both[0]], &[&with_store[..], &options].concat());
+    first.add("/a", &echo.url());
+    eventually("both serve", || {
+        get(&both[1], "/a").landed() == Some(echo.port)
+    });
+    let url = ["--api-url", &both[1].api_url()];
+    let fewer = [&with_store[..], &url];
+    for (more, why) in [
+        (&[][..], "http.serversTransports.chp-targets"),
+        (&options[..2], "http.middlewares.chp-errors"),
+        (
+            &["--custom-header", "X-A: b"],
+            "http.middlewares.chp-headers",
+        ),
+    ] {
+        ends_at_once(&[&fewer.concat()[..], more].concat(), why);
+        all_serve(&both, "/a", &echo);
+        assert!(get(&both[1], "/none").body.contains("/404?url="));
+    }
+    let second = Proxy::attach(&[&both[1]], &[&with_store[..], &options].concat());
+    second.add("/b", &echo.url());
+    all_serve(&both[1..], "/b", &echo);
+    drop((first, second));
+    // A killed one seems to serve for a while.
+    let alone = Proxy::attach(&[&both[0]], &with_store);
+    assert_eq!(alone.through("/a").landed(), Some(echo.port));
+    assert_eq!(alone.through("/none").body.trim(), "404 page not found");
 }
 
 /// Traefik has one file provider. It reads the routes, so that the API's router has to stand beside them.

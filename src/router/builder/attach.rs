@@ -44,7 +44,9 @@ impl Builder {
     ///
     /// With a store that is pushed ([`MemoryBackend`](crate::MemoryBackend)) no API router is set up. Each
     /// Traefik is asked whether it takes a table with our password. Then the table of this name with the
-    /// greatest generation that a Traefik still has is taken over, and sent to all of them. One thread looks
+    /// greatest generation that a Traefik still has is taken over, and sent to all of them. Where none of those
+    /// that answer has one, the others are awaited for
+    /// [`check_route_timeout`](Self::check_route_timeout) before the table begins empty. One thread looks
     /// after them from then on, see [`keeper_interval`](Self::keeper_interval).
     ///
     /// # Errors
@@ -152,14 +154,35 @@ impl Builder {
 
     /// Takes the table back that the Traefiks still have, if they would take one from us.
     fn take_back(&self, store: &dyn Pushed, verifier: &Verifier) -> Result<()> {
-        let found = verifier.ask_quorum("take a table", |traefik, _| {
-            let found = traefik.check_rest().and_then(|()| traefik.rest_content());
-            match found {
-                Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
-                // It is there, and would be sent the table.
-                found => Ok(Some(found)),
+        let (begun, all) = (Instant::now(), verifier.apis().count());
+        let mut has_said = false;
+        let found = loop {
+            let found = verifier.ask_quorum("take a table", |traefik, _| {
+                let found = traefik.check_rest().and_then(|()| traefik.rest_content());
+                match found {
+                    Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+                    // It is there, and would be sent the table.
+                    found => Ok(Some(found)),
+                }
+            })?;
+            let has_table = |found: &Result<_>| !matches!(found, Ok(RestContent::Nothing));
+            if found.len() == all
+                || found.iter().any(|(_, found)| has_table(found))
+                || begun.elapsed() >= self.check_route_timeout
+            {
+                break found;
             }
-        })?;
+            if !has_said {
+                log::warn!(
+                    "{} of {all} Traefiks answer, and none of them has a table; one that does not may have \
+                     it, and is awaited for {:?}",
+                    found.len(),
+                    self.check_route_timeout
+                );
+            }
+            has_said = true;
+            std::thread::sleep(ASK_AGAIN);
+        };
         let checked: Vec<_> = found.iter().map(|(traefik, _)| traefik.url()).collect();
         let mut tables = Vec::new();
         for (traefik, found) in found {

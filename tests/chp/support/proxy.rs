@@ -56,6 +56,13 @@ impl Proxy {
 
     /// Ours, attached to Traefiks of others and ready. Requests go through the first of them.
     pub(crate) fn attach(to: &[&External], arguments: &[&str]) -> Self {
+        let proxy = Self::attach_unready(to, arguments);
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    /// The same, not ready yet.
+    pub(crate) fn attach_unready(to: &[&External], arguments: &[&str]) -> Self {
         let urls: Vec<_> = to.iter().map(|one| one.api_url()).collect();
         let urls = urls.iter().flat_map(|url| ["--api-url", url]);
         let arguments: Vec<_> = urls.chain(arguments.iter().copied()).collect();
@@ -64,7 +71,6 @@ impl Proxy {
         command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
         let mut proxy = Self::spawn(command, &arguments);
         proxy.port = to[0].web;
-        proxy.wait_until_ready();
         proxy
     }
 

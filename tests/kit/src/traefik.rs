@@ -168,6 +168,12 @@ impl External {
         format!("http://127.0.0.1:{}", self.api)
     }
 
+    /// Its process id.
+    #[track_caller]
+    pub fn id(&self) -> u32 {
+        self.traefik.as_ref().unwrap().id()
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.traefik = None;

@@ -1,12 +1,13 @@
 //! Attaching to Traefiks that others run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use traefik_router::backend::Contents;
 use traefik_router::traefik::Api;
-use traefik_router::{Backend as _, ErrorKind, Result, Route, Router};
+use traefik_router::{Backend as _, Error, ErrorKind, Route, Router};
 
 use super::activity::Counters;
-use super::config::{Attached, Known, TRANSPORT, shared_service_config};
+use super::config::{Attached, HEALTHY, Known, PAGES};
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
 
@@ -15,6 +16,27 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// The first versions with `statusRewrites` and with `errorRequestHeaders`.
 const REWRITES: [u32; 3] = [3, 4, 0];
 const WITHHOLDING: [u32; 3] = [3, 6, 15];
+
+/// For how long another program that was killed may still seem to serve what is stored.
+const KILLED: Duration = Duration::from_secs(12);
+
+/// Why attaching has failed.
+enum Refusal {
+    /// An option is wrong.
+    Option(String),
+    /// Another program serves with other options.
+    Differs(String),
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A Traefik and its version, if it answers.
+type Versions = [(String, Option<String>)];
 
 /// Attaches once the Traefiks and the store answer; says where their counters are, too. They keep the routes
 /// that they have.
@@ -27,20 +49,28 @@ pub(super) fn attach(
     default: Vec<Route>,
 ) -> std::result::Result<(Router, Vec<Counters>), String> {
     let apis = resolved.apis().map_err(|error| error.to_string())?;
-    let mut is_waiting = false;
+    let begun = Instant::now();
+    let (mut is_waiting, mut has_waited) = (false, false);
     let (router, versions) = loop {
-        let versions = versions(&apis);
+        let versions: Vec<_> = apis.iter().map(version).collect();
         match try_attach(options, resolved, &versions) {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
+            Ok(router) => break (router, versions),
+            Err(Refusal::Failed(error)) if error.kind() == ErrorKind::Unavailable => {
                 if !is_waiting {
                     log::warn!("{error}; this is tried again until it works");
                 }
                 is_waiting = true;
-                std::thread::sleep(TRY_AGAIN);
             }
-            Err(error) => return Err(error.to_string()),
-            Ok(attached) => break (attached?, versions),
+            Err(Refusal::Differs(error)) if begun.elapsed() < KILLED => {
+                if !has_waited {
+                    log::warn!("{error}; it may have been killed, which shows within {KILLED:?}");
+                }
+                has_waited = true;
+            }
+            Err(Refusal::Failed(error)) => return Err(error.to_string()),
+            Err(Refusal::Option(error) | Refusal::Differs(error)) => return Err(error),
         }
+        std::thread::sleep(TRY_AGAIN);
     };
     warn_of_older(options, &versions);
     let applied = router.apply(default.into_iter().map(Into::into));
@@ -49,62 +79,72 @@ pub(super) fn attach(
     Ok((router, counters.collect()))
 }
 
-/// The inner error is an option's.
 fn try_attach(
     options: &ChpOptions,
     resolved: &Resolved,
-    versions: &[(String, String)],
-) -> Result<std::result::Result<Router, String>> {
+    versions: &Versions,
+) -> std::result::Result<Router, Refusal> {
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
-    let stored = backend.inspect()?.filter(|_| is_shared);
-    let config = stored.map_or(Ok(()), |stored| {
-        shared_service_config(options, &stored.service, TRANSPORT)
-    });
-    let config = config.and_then(|()| Attached::new(options, known(versions)));
-    let config = match config {
-        Ok(config) => config,
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut builder = resolved
-        .builder()?
+    let stored = backend.inspect()?.unwrap_or_default();
+    let known = known(versions, &stored);
+    let config = Attached::new(options, known).map_err(Refusal::Option)?;
+    let mut builder = resolved.builder()?;
+    if is_shared {
+        let checked = config.check_shared(options, &stored);
+        checked.map_err(Refusal::Differs)?;
+    } else {
+        builder = builder.extra_service_config(config.service_config);
+    }
+    let builder = builder
         .enable_setup_dynamic_config(true)
         .metrics_router(true)
         .extra_dynamic_config(config.dynamic_config)
         .entrypoint_middleware(config.middleware);
-    if !is_shared {
-        builder = builder.extra_service_config(config.service_config);
-    }
-    builder.attach().map(Ok)
+    Ok(builder.attach()?)
 }
 
-/// The URL and the version of each Traefik that answers.
-fn versions(apis: &[Api]) -> Vec<(String, String)> {
-    let version = |api: &Api| Some((api.url().into(), api.version().ok()?.version));
-    apis.iter().filter_map(version).collect()
+fn version(api: &Api) -> (String, Option<String>) {
+    let version = api.version().ok().map(|answer| answer.version);
+    (api.url().into(), version)
 }
 
-/// What all of these know.
-fn known(versions: &[(String, String)]) -> Known {
-    let all_since = |first| versions.iter().all(|(_, version)| is_since(version, first));
+/// What all of these know. While one has not said its version it may be an older one: then nothing is begun
+/// that it may not know, and what is stored already stays.
+fn known(versions: &Versions, stored: &Contents) -> Known {
+    let all_since = |first, place: &str| {
+        let told: Vec<_> = versions
+            .iter()
+            .filter_map(|(_, version)| version.as_deref())
+            .collect();
+        let is_stored = || stored.extra.pointer(place).is_some();
+        told.iter().all(|version| is_since(version, first))
+            && (told.len() == versions.len() || is_stored())
+    };
     Known {
-        rewrites: all_since(REWRITES),
-        withholding: all_since(WITHHOLDING),
+        rewrites: all_since(REWRITES, &format!("/http/routers/{HEALTHY}")),
+        withholding: all_since(WITHHOLDING, &format!("/http/services/{PAGES}")),
     }
 }
 
-fn warn_of_older(options: &ChpOptions, versions: &[(String, String)]) {
+fn warn_of_older(options: &ChpOptions, versions: &Versions) {
     let pages = options.error_target.as_ref().map(|_| WITHHOLDING);
     for (first, what) in [
-        (Some(REWRITES), "there is no health check"),
-        (pages, "error pages are Traefik's own"),
+        (Some(REWRITES), "there may be no health check"),
+        (pages, "error pages may be Traefik's own"),
     ] {
-        let is_older = |version: &str| first.is_some_and(|first| !is_since(version, first));
-        let older = versions.iter().find(|(_, version)| is_older(version));
-        if let (Some((url, version)), Some([major, minor, patch])) = (older, first) {
-            log::warn!(
-                "{what}: Traefik at {url} is {version}, and {major}.{minor}.{patch} is needed"
-            );
+        let Some(first @ [major, minor, patch]) = first else {
+            continue;
+        };
+        let needed = format!("{major}.{minor}.{patch} is needed");
+        for (url, version) in versions {
+            match version {
+                Some(version) if is_since(version, first) => {}
+                Some(version) => log::warn!("{what}: Traefik at {url} is {version}, and {needed}"),
+                None => {
+                    log::warn!("{what}: Traefik at {url} does not say its version, and {needed}")
+                }
+            }
         }
     }
 }
@@ -124,6 +164,28 @@ fn is_since(version: &str, first: [u32; 3]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silent_traefik_may_be_older() {
+        let versions = |told: &[Option<&str>]| -> Vec<_> {
+            let version = |version: &Option<&str>| (String::new(), version.map(Into::into));
+            told.iter().map(version).collect()
+        };
+        let stored = Contents::default();
+        for (told, expected) in [
+            (&[Some("3.7.0")][..], true),
+            (&[Some("3.7.0"), Some("3.5.0")], false),
+            (&[Some("3.7.0"), None], false),
+            (&[None], false),
+        ] {
+            let known = known(&versions(told), &stored);
+            assert_eq!(known.withholding, expected, "{told:?}");
+        }
+        let mut stored = Contents::default();
+        stored.extra = serde_json::json!({"http": {"routers": {HEALTHY: {}}}});
+        let known = known(&versions(&[Some("3.7.0"), None]), &stored);
+        assert!(known.rewrites && !known.withholding);
+    }
 
     #[test]
     fn versions_are_compared_by_number() {

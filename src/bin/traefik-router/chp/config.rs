@@ -1,9 +1,11 @@
 //! What the options become in Traefik's static and dynamic configuration. Does no I/O.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use traefik_router::backend::Contents;
 
 use super::pages::HEALTH;
 use crate::needs;
@@ -12,11 +14,11 @@ use crate::url;
 
 /// The names of what is ours in Traefik beside the routes.
 pub(super) const TRANSPORT: &str = "chp-targets";
-const PAGES: &str = "chp-pages";
+pub(super) const PAGES: &str = "chp-pages";
 const ERRORS: &str = "chp-errors";
 const HEADERS: &str = "chp-headers";
 const METRICS: &str = "chp-metrics";
-const HEALTHY: &str = "chp-health";
+pub(super) const HEALTHY: &str = "chp-health";
 const NO_ROUTE: &str = "chp-no-route";
 const FRONT: &str = "chp-front";
 /// What answers 418 in Traefik itself.
@@ -218,6 +220,74 @@ impl Attached {
             service_config,
             middleware,
         })
+    }
+
+    /// Whether what another program serves with what is `stored` stays as it is. Where nothing of the
+    /// kind is stored, ours may be added.
+    ///
+    /// # Errors
+    /// Says what differs.
+    pub(super) fn check_shared(
+        &self,
+        options: &ChpOptions,
+        stored: &Contents,
+    ) -> Result<(), String> {
+        shared_service_config(options, &stored.service, TRANSPORT)?;
+        let service = |config: &Value| {
+            let passes_host = config["passHostHeader"] != false;
+            (passes_host, config["serversTransport"].clone())
+        };
+        let mut ours = self.dynamic_config.clone();
+        without_nulls(&mut ours);
+        let mut differing = Vec::new();
+        differences(&stored.extra, &ours, "", &mut differing);
+        if stored.middleware != self.middleware {
+            differing.push("the middleware of all routers".into());
+        }
+        if stored.middleware.is_empty() && stored.extra == json!({}) {
+            differing.clear();
+        }
+        if service(&stored.service) != service(&self.service_config) {
+            differing.push("what the services have".into());
+        }
+        if differing.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "another program serves the routes in the store with other configuration beside them, which \
+             would be replaced ({}). It is stored with the routes, so give all programs the same \
+             --error-target, --custom-header, --extra-dynamic-config, --change-origin, --insecure, \
+             --proxy-timeout and --client-ssl-ca, or end the others first",
+            differing.join(", ")
+        ))
+    }
+}
+
+/// Adds the entries of two dynamic configurations that differ, each by its place, such as
+/// `http.middlewares.NAME`. Not the default certificate, which is not part of what is compared.
+fn differences(one: &Value, other: &Value, place: &str, found: &mut Vec<String>) {
+    let is_entry = place.split('.').count() > 2;
+    let (one_map, other_map) = (one.as_object(), other.as_object());
+    if is_entry || one_map.is_none() && other_map.is_none() {
+        if one != other && place != "tls.stores.default" {
+            found.push(place.into());
+        }
+        return;
+    }
+    let maps = [one_map, other_map].into_iter().flatten();
+    let names: BTreeSet<_> = maps.flat_map(|map| map.keys()).collect();
+    for name in names {
+        let place = format!("{place}.{name}");
+        let place = place.trim_start_matches('.');
+        differences(&one[&**name], &other[&**name], place, found);
+    }
+}
+
+/// Takes away what is null, as the library does.
+fn without_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.values_mut().for_each(without_nulls);
+        map.retain(|_, value| !value.is_null());
     }
 }
 
