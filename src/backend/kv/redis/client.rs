@@ -185,8 +185,8 @@ impl Client {
             // Of a command in a script only the text says so.
             _ if said.starts_with("NOPERM") || said.contains("user executing the script can't") => {
                 refused(
-                    "the user needs EVAL, GET, SET, DEL, SCAN, HGET, HSET, HDEL, HINCRBY, SUBSCRIBE and for a `change_list` RPUSH and LPOP on the \
-                     keys below both prefixes and on `router-versions`",
+                    "the user needs EVAL, GET, SET, DEL, SCAN, HGET, HSET, HDEL, HINCRBY, SUBSCRIBE and for a \
+                     `change_list` RPUSH and LPOP on the keys below both prefixes and on `router-versions`",
                 )
             }
             (Cause::Server(ServerErrorKind::ReadOnly), _) => {
