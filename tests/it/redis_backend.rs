@@ -189,12 +189,12 @@ fn killed_redis_keeps_routes() {
     check(
         &error,
         ErrorKind::Unavailable,
-        &Stored::Nothing,
+        &Stored::Unknown,
         "was not reached",
     );
     server.restart();
     router.add_route("/c/", "http://h", json!(1)).unwrap();
-    assert_eq!(stored(&server), ["/a/", "/c/"]);
+    assert_eq!(stored(&server), ["/a/", "/c/"], "it was not");
     let route = router.get_route("/a/").unwrap().unwrap();
     assert_eq!(route.data, json!("α\"\0"));
 }

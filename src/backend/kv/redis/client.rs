@@ -124,13 +124,18 @@ impl Client {
     pub(super) fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let deadline = Instant::now() + self.timeout;
         let kept = self.idle().pop();
+        let was_kept = kept.is_some();
         if let Some(connection) = kept {
             match self.send(connection, command, deadline) {
                 Err(error) if error.is_connection_dropped() => self.idle().clear(),
                 answer => return answer.map_err(|error| self.error(&error, true)),
             }
         }
-        let connection = self.connect(deadline)?;
+        let connection = self.connect(deadline).map_err(|error| match was_kept {
+            // It may have come over the connection that was kept.
+            true => error.with_stored(Stored::Unknown),
+            false => error,
+        })?;
         self.send(connection, command, deadline)
             .map_err(|error| self.error(&error, true))
     }
