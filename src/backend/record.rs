@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Commit, Contents, Setup};
 use crate::config::dynamic::{
-    Entrance, api_part, generation_router, without_api, without_certificate, without_empty_maps,
+    Entrance, add_metrics, api_part, generation_router, without_api, without_certificate,
+    without_empty_maps,
 };
 use crate::config::merge;
 use crate::error::{Error, ErrorKind, Result};
@@ -211,6 +212,8 @@ impl Header {
             if !api.is_let_in_by(&self.base) {
                 without_api(&mut self.base);
                 merge(&mut self.base, &api.config_for_others());
+            } else if api.metrics {
+                add_metrics(&mut self.base);
             }
         }
         if self.generation == 0 {

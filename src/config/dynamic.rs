@@ -163,7 +163,7 @@ impl ApiAccess {
         let users = [format!("{}:{}", self.username, self.password_hash)];
         let [router, guard] = [API_ROUTER, API_AUTH].map(|name| format!("{name}{ending}"));
         let mut config = json!({"http": {
-            "routers": {router: {
+            "routers": {&router: {
                 "rule": "PathPrefix(\"/api\") || PathPrefix(\"/dashboard\")",
                 "priority": priority,
                 "entryPoints": [self.entrypoint],
@@ -173,13 +173,8 @@ impl ApiAccess {
             "middlewares": {&guard: {"basicAuth": {"users": users}}},
         }});
         if self.metrics {
-            config["http"]["routers"][format!("{METRICS_ROUTER}{ending}")] = json!({
-                "rule": "Path(\"/metrics\")",
-                "priority": priority,
-                "entryPoints": [self.entrypoint],
-                "service": "prometheus@internal",
-                "middlewares": [guard],
-            });
+            let routers = &mut config["http"]["routers"];
+            routers[format!("{METRICS_ROUTER}{ending}")] = metrics_beside(&routers[&router]);
         }
         config
     }
@@ -190,6 +185,24 @@ impl ApiAccess {
             name == self.username
                 && (hash == self.password_hash || is_hash_of(hash, &self.password) == Some(true))
         })
+    }
+}
+
+/// The router of Traefik's metrics, where the API's is.
+fn metrics_beside(api: &Value) -> Value {
+    let mut router = api.clone();
+    router["rule"] = json!("Path(\"/metrics\")");
+    router["service"] = json!("prometheus@internal");
+    router
+}
+
+/// Adds the router of Traefik's metrics to a dynamic configuration in which we have stored the API's.
+pub(crate) fn add_metrics(config: &mut Value) {
+    let Some(routers) = config.pointer_mut("/http/routers") else {
+        return;
+    };
+    if routers[API_ROUTER].is_object() {
+        routers[METRICS_ROUTER] = metrics_beside(&routers[API_ROUTER]);
     }
 }
 

@@ -14,6 +14,7 @@ mod status;
 mod verify;
 mod watch;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub struct Router {
     oldest: Option<Version>,
     /// Looks after the Traefiks that the table is sent to.
     keeper: Mutex<Option<Keeper>>,
+    /// Whether it serves no more what Traefiks of others serve.
+    is_stopped: AtomicBool,
 }
 
 impl Router {
@@ -82,6 +85,7 @@ impl Router {
             last: Mutex::new(Commit::new("", 0)),
             oldest: None,
             keeper: Mutex::new(None),
+            is_stopped: AtomicBool::new(false),
         }
     }
 
@@ -311,15 +315,21 @@ impl Router {
 
     /// Ends the Traefik that this Router has started, and removes its files; and from the store what
     /// only Traefiks that were started need, unless another program has one there. Routes stay in the
-    /// store for the next start. With a Traefik that another program runs there is nothing to do.
+    /// store for the next start. With Traefiks that another program runs, others learn that this Router serves
+    /// the table no more, and the Traefiks serve on.
     ///
-    /// A Router that has stopped its Traefik can read routes but change none.
+    /// A Router that has stopped can read routes. One that has started its Traefik can change none.
     ///
     /// # Errors
     /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
     pub fn stop(&self) -> Result<()> {
         let Some(managed) = &self.managed else {
-            return Ok(());
+            let serves = self.verifier.apis().next().is_some();
+            *unpoisoned(self.keeper.lock()) = None;
+            return match serves && !self.is_stopped.swap(true, Ordering::Relaxed) {
+                true => self.backend.close(),
+                false => Ok(()),
+            };
         };
         // A commit that is under way fails now; none begins after it.
         managed.end()?;
@@ -465,12 +475,7 @@ fn warn_of_likely_mistakes<'a>(specs: impl IntoIterator<Item = &'a RouteSpec>) {
 impl Drop for Router {
     fn drop(&mut self) {
         *unpoisoned(self.keeper.lock()) = None;
-        let ended = match &self.managed {
-            Some(_) => self.stop(),
-            None if self.verifier.apis().next().is_some() => self.backend.close(),
-            None => Ok(()),
-        };
-        if let Err(error) = ended {
+        if let Err(error) = self.stop() {
             log::error!("{error}");
         }
     }

@@ -25,6 +25,15 @@ fn get(traefik: &External, path: &str) -> Response {
     client::get(traefik.web, "any.example", path)
 }
 
+/// Whether the answer has a cookie.
+fn gives_cookie(traefik: &External, path: &str) -> bool {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    let agent = config.proxy(None).build().new_agent();
+    let url = format!("http://127.0.0.1:{}{path}", traefik.web);
+    let answer = agent.get(url).call().unwrap();
+    answer.headers().contains_key("set-cookie")
+}
+
 #[track_caller]
 fn all_serve(traefiks: &[External], path: &str, echo: &Echo) {
     for traefik in traefiks {
@@ -167,6 +176,7 @@ fn probes_tell_alive_from_ready() {
     let (proxy, metrics) = start("1");
     eventually("it waits", || proxy.log().contains("until it works"));
     is_ready(metrics, false);
+    assert!(!ports::is_open(proxy.api), "it would not answer");
     both.iter_mut().for_each(External::restart);
     is_ready(metrics, true);
     let line = format!(
@@ -238,6 +248,7 @@ fn pages_need_nothing_of_ours() {
         ("Authorization", "token made-up"),
         ("X-XSRFToken", "made-up"),
         ("Accept", "text/html"),
+        ("Sec-Fetch-Mode", "cors"),
     ];
     let asked = |traefik: &External, path| {
         let request = Request {
@@ -266,7 +277,10 @@ fn pages_need_nothing_of_ours() {
                 assert!(path.ends_with("%2Fx%3Fa%3Db"), "{path}");
                 assert!(!page["headers"].to_string().contains("made-up"), "{page}");
                 assert_eq!(page["headers"]["accept"], "text/html");
+                assert_eq!(page["headers"]["sec-fetch-mode"], "cors");
             }
+            assert!(gives_cookie(traefik, "/up"));
+            assert!(!gives_cookie(traefik, "/none"));
         }
         all_serve(&both, "/up", &echo);
     };
@@ -373,9 +387,12 @@ fn replicas_have_the_same_options() {
     let second = Proxy::attach(&[&both[1]], &[&with_store[..], &options].concat());
     second.add("/b", &echo.url());
     all_serve(&both[1..], "/b", &echo);
-    drop((first, second));
-    // A killed one seems to serve for a while.
+    for mut ended in [first, second] {
+        ended.signal("TERM");
+        assert!(ended.wait_for_end().success());
+    }
     let alone = Proxy::attach(&[&both[0]], &with_store);
+    assert!(!alone.log().contains("another program"), "{}", alone.log());
     assert_eq!(alone.through("/a").landed(), Some(echo.port));
     assert_eq!(alone.through("/none").body.trim(), "404 page not found");
 }
@@ -465,6 +482,12 @@ fn options_of_started_traefiks_are_refused() {
             &["--client-ssl-key", "k", "--client-ssl-cert", "c"],
             "would be stored with the routes",
         ),
+        (&["--external=false"], "give one of the two"),
+        (&["--error-target", "hub:8081/hub/error"], "--error-target"),
+        (&["--error-target", "http://u@hub/"], "--error-target"),
+        (&["--error-target", "http://hub/?a=b"], "--error-target"),
+        (&["--api-url", "http://127.0.0.1:1"], "twice"),
+        (&["--api-entrypoint", "http"], "--api-entrypoint"),
     ] {
         ends_at_once(&[&url[..], option].concat(), why);
     }

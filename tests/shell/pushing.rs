@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use kit::{Echo, Traefik, client};
+use kit::{Echo, Traefik, client, eventually};
 use traefik_router::{MemoryBackend, Router, Verified};
 
 use crate::support::{PASSWORD, Place, finds, on};
@@ -104,7 +104,11 @@ fn start_printed(place: &Place, options: &str, more: &str) -> Traefik {
         ))
         .done();
     let addresses = [place.web, place.api].map(|port| format!("127.0.0.1:{port}"));
-    Traefik::start(&place.path("traefik.toml"), &(text + more), &addresses)
+    let traefik = Traefik::start(&place.path("traefik.toml"), &(text + more), &addresses);
+    eventually("Traefik has loaded the file", || {
+        client::get(place.api, "h", "/api/version").status != 404
+    });
+    traefik
 }
 
 fn attach(place: &Place) -> Router {
@@ -209,9 +213,28 @@ fn doctor_finds_what_chp_needs() {
     let plain = start_printed(&place, "", uncounted);
     let says = "has no router for its metrics";
     finds(&place.run("doctor --json --chp"), "chp", "warning", says);
+    let theirs = "[http.routers.theirs]\nrule = \"Path(`/metrics`)\"\nentryPoints = [\"auth_api\"]\n\
+                  service = \"prometheus@internal\"\nmiddlewares = [\"theirs\"]\n\
+                  [http.middlewares.theirs.basicAuth]\nusers = [\"x:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\"]\n";
+    let own = place.text("dynamic.toml");
+    place.write("dynamic.toml", &format!("{own}\n{theirs}"));
+    eventually("another password is a finding", || {
+        let found = on(&place.run("doctor --json --chp"), "chp");
+        found
+            .iter()
+            .any(|(_, message)| message.contains("does not tell its metrics"))
+    });
     drop(plain);
 
     let _suited = start_printed(&place, " --chp", "");
+    // Before and after the first request is counted.
+    for _ in 0..2 {
+        let found = on(&place.run("doctor --json --chp"), "chp");
+        assert!(
+            found.iter().all(|(level, _)| level != "warning"),
+            "{found:?}"
+        );
+    }
     let seen = ask().echo();
     assert_eq!(seen["path"], "/a/x%2Fy//z?a=1%3B2");
     assert_eq!(seen["headers"]["x-forwarded-proto"], "https");

@@ -25,7 +25,9 @@ fn setup_stores_and_removes_a_router() {
     let (place, echo) = (Place::new(), Echo::start());
     let _traefik = guarded(&place, THEIRS);
     let setup = "setup --api-entrypoint traefik --chp";
-    assert!(place.run(setup).done().starts_with("stored a router"));
+    let plain = "setup --api-entrypoint traefik";
+    assert!(place.run(plain).done().starts_with("stored a router"));
+    assert!(place.run(setup).done().contains("metrics beside"));
     let add = format!("routes add /a/ {}", echo.url());
     assert!(place.run(&add).done().contains("served after"));
     let anybody = client::get(place.api, "h", "/api/version");
@@ -180,6 +182,12 @@ fn cleared_etcd_serves_nothing() {
 
     let client = Client::new([etcd.url()]).unwrap();
     client.put("traefik2/theirs", "1").unwrap();
+    // What a program that was killed has left.
+    let ours = client.get_prefix("jupyterhub/").unwrap().kvs;
+    let header = ours.iter().find(|one| one.key.ends_with(b"header"));
+    let tree = String::from_utf8(header.unwrap().key.clone()).unwrap();
+    let program = tree.replace("header", "programs/gone");
+    client.put(&program, "").unwrap();
     place.run(&format!("routes clear {store}")).done();
     for prefix in ["traefik/", "jupyterhub/"] {
         let left = client.get_prefix(prefix).unwrap().kvs;

@@ -890,6 +890,8 @@ impl<S: KvStore> Backend for KvBackend<S> {
             for step in self.repaired(&state, None)? {
                 removal.delete.extend(step.transaction.delete);
             }
+            // Nobody serves; who was killed has left this.
+            removal.delete_trees.insert(self.keys.program(""));
             self.store.transact(&removal)?;
             self.seen().forget_table();
         }

@@ -126,8 +126,9 @@ pub(crate) fn check(api: &Api, entrypoint: &EntryPoint) -> Result<Vec<Finding>> 
             lacking.join(", ")
         )));
     }
+    let suits = findings.is_empty();
     findings.extend(uncounted(api)?);
-    if findings.is_empty() {
+    if suits && findings.iter().all(|one| one.level == Level::Note) {
         let message = format!("the entrypoint {name:?} of {url} suits `chp`");
         findings.push(Finding::new(Level::Ok, CHECK, message));
     }
@@ -137,6 +138,7 @@ pub(crate) fn check(api: &Api, entrypoint: &EntryPoint) -> Result<Vec<Finding>> 
 /// What keeps `chp` from knowing which routes are used.
 fn uncounted(api: &Api) -> Result<Option<Finding>> {
     let url = api.url();
+    let odd: String;
     let (why, advice) = if api.overview()?["features"]["metrics"] != "Prometheus" {
         let advice = "set metrics.prometheus in its static configuration as `traefik-router config static \
                       --chp` prints it";
@@ -145,6 +147,17 @@ fn uncounted(api: &Api) -> Result<Option<Finding>> {
         match api.metrics(METRICS) {
             // The API's own router is counted by now.
             Ok(text) if text.contains(COUNTER) => return Ok(None),
+            // Traefik shows no counter before it has counted something.
+            Ok(text) if !text.contains(REQUESTS) => {
+                let message = format!(
+                    "{url} has counted no request yet, so that it can't be seen whether it counts them \
+                     for each router"
+                );
+                let advice = "look again after the first request";
+                return Ok(Some(
+                    Finding::new(Level::Note, CHECK, message).advice(advice),
+                ));
+            }
             Ok(_) => (
                 "counts requests, but not for each router",
                 "set metrics.prometheus.addRoutersLabels = true in its static configuration",
@@ -153,7 +166,13 @@ fn uncounted(api: &Api) -> Result<Option<Finding>> {
                 "has no router for its metrics beside that of its API",
                 "`traefik-router setup --chp` stores one, and `config dynamic --chp` prints one",
             ),
-            Err(error) => return Err(error),
+            Err(error) => {
+                odd = format!("does not tell its metrics ({error})");
+                (
+                    &*odd,
+                    "give them a router on the API's entrypoint, behind the API's password",
+                )
+            }
         }
     };
     let message =
@@ -164,6 +183,8 @@ fn uncounted(api: &Api) -> Result<Option<Finding>> {
 }
 
 const CHECK: &str = "chp";
+/// What Traefik counts of requests, for whatever it counts.
+const REQUESTS: &str = "_requests_total{";
 /// What Traefik counts for each router.
 const COUNTER: &str = "traefik_router_requests_total{";
 

@@ -52,6 +52,7 @@ const CHP: Table = &[
         "--ip and --port, or --public-url beside --api-url",
     ),
     ("ssl", "--ssl-cert and --ssl-key"),
+    ("traefik_api_entrypoint", "--api-entrypoint"),
     ("traefik_api_password", "--api-password-file"),
     ("traefik_api_url", "--api-url"),
     ("traefik_api_urls", "--api-url"),
@@ -104,11 +105,7 @@ mod tests {
     /// Settings that only `chp` has options for.
     const NOT_IN_SHELL: [&str; 2] = ["extra_dynamic_config", "extra_static_config"];
     /// Settings that `chp` chooses itself.
-    const OF_CHP: [&str; 3] = [
-        "check_route_timeout",
-        "traefik_api_entrypoint",
-        "traefik_providers_throttle_duration",
-    ];
+    const OF_CHP: [&str; 2] = ["check_route_timeout", "traefik_providers_throttle_duration"];
 
     /// What stands between backticks in the messages of the library.
     fn settings(folder: &Path, found: &mut BTreeSet<String>) {

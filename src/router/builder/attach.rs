@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Builder, check_routes, probe};
 use crate::backend::{Commit, Contents, Document, Pushed, Setup};
-use crate::config::dynamic::api_part;
+use crate::config::dynamic::{ApiAccess, api_part};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
@@ -113,6 +113,7 @@ impl Builder {
             check_routes(&stored.routes, oldest)?;
             let mut setup = self.attach_setup(&answers, &public, &entrypoint)?;
             setup.tls = tls_over(&stored, setup.tls, served)?;
+            setup.api = self.metrics_beside(&stored)?;
             opened = true;
             let commit = self.backend.open(&setup, &mut |_, _| Vec::new())?;
             let serving = Serving {
@@ -279,6 +280,20 @@ impl Builder {
         })?;
         let answers = answers.into_iter().filter_map(|(_, answer)| answer);
         Ok(answers.collect())
+    }
+
+    /// How the API is guarded, if its router is ours, and one for the metrics may be stored beside it.
+    fn metrics_beside(&self, stored: &Contents) -> Result<Option<ApiAccess>> {
+        let password = self.api_password.as_deref();
+        let password = password.filter(|_| {
+            self.metrics_router
+                && self.setup_dynamic_config
+                && self.backend.pushed().is_none()
+                && stored.has_api_router
+        });
+        let access = password.map(|password| self.api_access(password));
+        let access = access.transpose()?;
+        Ok(access.filter(|access| access.is_let_in_by(&stored.config)))
     }
 
     /// What to store for Traefiks that have answered so.

@@ -28,7 +28,7 @@ MORE = """
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.auth_token = "{proxy_token}"
 c.JupyterHub.cleanup_servers = False
-c.JupyterHub.proxy_check_interval = {check}
+c.JupyterHub.last_activity_interval = {check}
 c.JupyterHub.load_roles[0]["scopes"] += ["access:servers"]
 """
 # JupyterHub compares the routes with what it wants this often, in seconds.
@@ -63,7 +63,7 @@ class Traefik(Program):
         self.web, self.api = free_ports(2)
         self.url = f"http://127.0.0.1:{self.web}"
         self.api_url = f"http://127.0.0.1:{self.api}"
-        printed = ["--backend", store, "--api-url", self.api_url]
+        printed = ["--chp", "--backend", store, "--api-url", self.api_url]
         named = ["--dynamic-config-file", str(Path(f"{name}.dynamic.toml").resolve())]
         if store == "push":
             config("dynamic", f"{name}.dynamic.toml", *printed, "--with-secrets")
@@ -214,6 +214,8 @@ async def main(store):
             right(api, [*users, user], traefiks)
         finally:
             watch.end()
+        forget(api, user)
+        wait_for("JupyterHub adds the lost route", lambda: is_right(api, [*users, user], traefiks))
         assert not watch.wrong, f"{len(watch.wrong)} of {watch.asked} answers: {watch.wrong[:5]}"
         assert get(f"{traefiks[1].url}/_chp_healthz")[0] == 200
         stop_server(hub, users[0], traefiks)
@@ -265,6 +267,13 @@ def right(api, users, traefiks):
         for user in users:
             status, body = get(f"{traefik.url}/user/{user}/api")
             assert status == 200 and "version" in body, (traefik.name, user, status, body)
+
+
+def forget(api, user):
+    """Deletes a route behind JupyterHub's back."""
+    url = f"http://127.0.0.1:{api}/api/routes/user/{user}"
+    headers = {"Authorization": f"token {PROXY_TOKEN}"}
+    urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="DELETE"), timeout=60)
 
 
 def stop_server(hub, user, traefiks):

@@ -16,7 +16,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// One for HTTP, which closes each connection after its answer.
+    /// One for HTTP, which gives out a cookie, and closes each connection after its answer.
     pub fn start() -> Self {
         // A client that goes away is no failure.
         Self::of(Server::serve(|stream| drop(answer(&stream))))
@@ -56,6 +56,6 @@ fn answer(mut stream: &TcpStream) -> io::Result<()> {
         "headers": request.headers,
         "body_len": request.body_len,
     });
-    let headers = "Content-Type: application/json\r\nConnection: close\r\n";
+    let headers = "Content-Type: application/json\r\nSet-Cookie: echo=1\r\nConnection: close\r\n";
     stream.write_all(&response(200, headers, echo.to_string().as_bytes()))
 }

@@ -8,6 +8,7 @@ use traefik_router::{Backend as _, Error, ErrorKind, Route, Router};
 
 use super::activity::Counters;
 use super::config::{Attached, HEALTHY, Known, PAGES};
+use super::routes::socket_of;
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
 
@@ -51,10 +52,24 @@ pub(super) fn attach(
     let apis = resolved.apis().map_err(|error| error.to_string())?;
     let begun = Instant::now();
     let (mut is_waiting, mut has_waited) = (false, false);
-    let (router, versions) = loop {
-        let versions: Vec<_> = apis.iter().map(version).collect();
+    let mut versions: Vec<_> = apis.iter().map(version).collect();
+    let router = loop {
         match try_attach(options, resolved, &versions) {
-            Ok(router) => break (router, versions),
+            Ok(router) => {
+                // An API whose router was just stored says its version now.
+                let silent = |versions: &Versions| {
+                    versions.iter().filter(|(_, told)| told.is_none()).count()
+                };
+                let before = silent(&versions);
+                if before == 0 {
+                    break router;
+                }
+                versions = apis.iter().map(version).collect();
+                if silent(&versions) >= before {
+                    break router;
+                }
+                continue;
+            }
             Err(Refusal::Failed(error)) if error.kind() == ErrorKind::Unavailable => {
                 if !is_waiting {
                     log::warn!("{error}; this is tried again until it works");
@@ -71,8 +86,19 @@ pub(super) fn attach(
             Err(Refusal::Option(error) | Refusal::Differs(error)) => return Err(error),
         }
         std::thread::sleep(TRY_AGAIN);
+        versions = apis.iter().map(version).collect();
     };
     warn_of_older(options, &versions);
+    if options
+        .error_target
+        .as_deref()
+        .and_then(socket_of)
+        .is_some()
+    {
+        log::warn!(
+            "--error-target: Traefiks elsewhere reach no Unix socket here; the pages are their own"
+        );
+    }
     let applied = router.apply(default.into_iter().map(Into::into));
     applied.map_err(|error| error.to_string())?;
     let counters = apis.into_iter().map(|api| Counters::new(api, METRICS));
@@ -142,7 +168,7 @@ fn warn_of_older(options: &ChpOptions, versions: &Versions) {
                 Some(version) if is_since(version, first) => {}
                 Some(version) => log::warn!("{what}: Traefik at {url} is {version}, and {needed}"),
                 None => {
-                    log::warn!("{what}: Traefik at {url} does not say its version, and {needed}")
+                    log::warn!("{what}: Traefik at {url} does not say its version, and {needed}");
                 }
             }
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use traefik_router::backend::Contents;
 
 use super::pages::HEALTH;
+use super::routes::socket_of;
 use crate::needs;
 use crate::settings::ChpOptions;
 use crate::url;
@@ -20,6 +21,7 @@ const HEADERS: &str = "chp-headers";
 const METRICS: &str = "chp-metrics";
 pub(super) const HEALTHY: &str = "chp-health";
 const NO_ROUTE: &str = "chp-no-route";
+const NO_COOKIES: &str = "chp-no-cookies";
 const FRONT: &str = "chp-front";
 /// What answers 418 in Traefik itself.
 const NOOP: &str = "noop@internal";
@@ -170,15 +172,17 @@ impl Attached {
             }});
         }
         let mut front = Vec::new();
-        let target = options.error_target.as_deref();
-        if let Some((server, path)) = target.filter(|_| known.withholding).and_then(split_target) {
+        let target = options.error_target.as_deref().map(split_target);
+        let target = target.transpose()?.flatten();
+        if let Some((server, path)) = target.filter(|_| known.withholding) {
             let errors = |status: &[&str], rewrites: Value| {
                 json!({"errors": {
                     "status": status,
                     "statusRewrites": rewrites,
                     "service": PAGES,
                     "query": format!("{path}{{status}}?url={{url}}"),
-                    "errorRequestHeaders": ["Accept", "Accept-Language"],
+                    // JupyterHub gives out no cookies to a background request.
+                    "errorRequestHeaders": ["Accept", "Accept-Language", "Sec-Fetch-Mode"],
                 }})
             };
             let mut service = json!({"servers": [{"url": server}], "passHostHeader": false});
@@ -192,8 +196,11 @@ impl Attached {
                 "rule": "PathPrefix(\"/\")",
                 "priority": 1,
                 "service": NOOP,
-                "middlewares": [NO_ROUTE],
+                "middlewares": [NO_COOKIES, NO_ROUTE],
             });
+            // Traefik would pass on those of the page.
+            http["middlewares"][NO_COOKIES] =
+                json!({"headers": {"customResponseHeaders": {"Set-Cookie": ""}}});
             front.push(ERRORS);
         }
         if let Some(headers) = header_middleware(options) {
@@ -292,12 +299,23 @@ fn without_nulls(value: &mut Value) {
 }
 
 /// The server and the path, with a slash at its end, of the server of error pages; `None` for a Unix
-/// socket.
-fn split_target(target: &str) -> Option<(String, String)> {
+/// socket, which no Traefik elsewhere reaches.
+fn split_target(target: &str) -> Result<Option<(String, String)>, String> {
+    if socket_of(target).is_some() {
+        return Ok(None);
+    }
     let (scheme, authority, path) = url::split(target);
-    let scheme = scheme.filter(|scheme| ["http", "https"].contains(scheme))?;
+    let scheme = scheme.filter(|scheme| ["http", "https"].contains(scheme));
+    let scheme = scheme.filter(|_| !authority.contains('@') && !path.contains(['?', '#']));
+    let Some(scheme) = scheme.filter(|_| !authority.is_empty()) else {
+        return Err(
+            "--error-target: Traefik asks that server itself; give http://HOST:PORT/PATH or \
+             https://HOST:PORT/PATH, without a user name and without a query"
+                .into(),
+        );
+    };
     let path = format!("/{}/", path.trim_matches('/')).replace("//", "/");
-    Some((format!("{scheme}://{authority}"), path))
+    Ok(Some((format!("{scheme}://{authority}"), path)))
 }
 
 /// Has requests that a target does not answer fail with 503. On etcd Traefik takes a key that is a number

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -33,6 +33,8 @@ const PAGE_CONNECTIONS: usize = 256;
 const METRICS_CONNECTIONS: usize = 32;
 /// How long requests that are under way may go on once we are told to end.
 const GRACE: Duration = Duration::from_millis(200);
+/// How long the store may take to tell others that this program has ended.
+const WITHDRAWAL: Duration = Duration::from_millis(500);
 /// How often to look whether Traefik runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How often Traefik is started again within [`TRIES_WITHIN`], and how often in a row without serving,
@@ -86,6 +88,9 @@ impl Proxy {
         }
         announce(&resolved);
         let mut front = Front::listen(options)?;
+        if folder.is_some() {
+            front.listen_for_api(options)?;
+        }
         let local = folder
             .as_ref()
             .map(|_| Local::listen(options))
@@ -119,7 +124,12 @@ impl Proxy {
                 local.serve(&threads, pages).map_err(failed)?;
                 started
             }
-            _ => attach(options, &resolved, default)?,
+            _ => {
+                let attached = attach(options, &resolved, default)?;
+                // Whoever waits for the port meets it once it is ready.
+                front.listen_for_api(options)?;
+                attached
+            }
         };
         let repairs = folder.is_some() || !resolved.store.is_pushed();
         let (activity, new_names) = Activity::new(counters);
@@ -173,7 +183,20 @@ impl Proxy {
         }
         // Without it there is nothing to write to. Traefik ends with this program.
         self.routes.restore_folder()?;
-        self.routes.router.stop().map_err(|error| error.to_string())
+        if self.routes.folder.is_some() {
+            return self.routes.router.stop().map_err(|error| error.to_string());
+        }
+        let (tell, told) = mpsc::channel();
+        let routes = Arc::clone(&self.routes);
+        std::thread::spawn(move || {
+            if let Err(error) = routes.router.stop() {
+                log::warn!("{error}");
+            }
+            tell.send(()).ok();
+        });
+        // A store that is away is not waited for: others then learn it later.
+        told.recv_timeout(WITHDRAWAL).ok();
+        Ok(())
     }
 }
 
@@ -195,11 +218,16 @@ struct Local {
 }
 
 impl Front {
-    fn listen(options: &ChpOptions) -> Result<Self, String> {
-        let api = match &options.api_socket {
+    fn listen_for_api(&mut self, options: &ChpOptions) -> Result<(), String> {
+        self.api = match &options.api_socket {
             Some(path) => vec![listen_on_socket("--api-socket", path)?],
             None => listen_on_port("--api-port", &options.api_ip, options.api_port())?,
         };
+        Ok(())
+    }
+
+    /// Listens for metrics, and not for the REST API yet.
+    fn listen(options: &ChpOptions) -> Result<Self, String> {
         let metrics = match (&options.metrics_socket, options.metrics_port) {
             (Some(path), _) => vec![listen_on_socket("--metrics-socket", path)?],
             (None, Some(port)) => listen_on_port("--metrics-port", &options.metrics_ip, port)?,
@@ -217,7 +245,7 @@ impl Front {
             _ => None,
         };
         Ok(Self {
-            api,
+            api: Vec::new(),
             api_tls,
             metrics,
         })

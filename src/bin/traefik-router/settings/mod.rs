@@ -58,6 +58,12 @@ pub(crate) fn parse(program: &Command, arguments: &[OsString]) -> Result<(ArgMat
     })?;
     let mut settings = Settings::from_arg_matches(innermost(program, &matches).2)?;
     if command.get_name() == "chp" {
+        let is_called = given.value_source("api_url") == Some(ValueSource::CommandLine);
+        if is_called && given.get_one("external") == Some(&false) {
+            let why =
+                "--api-url names Traefiks of others, and attaches to them; give one of the two";
+            return Err(refused(format!("--external=false: {why}")));
+        }
         settings.remarks = chp::remarks(command, given, settings.attaches()).map_err(refused)?;
     }
     Ok((matches, settings))

@@ -20,7 +20,7 @@ const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file et
 const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 const SERVING: &str = "quorum timeout";
 /// What `chp` takes only where it attaches.
-const ATTACHED: &str = "quorum public_url";
+const ATTACHED: &str = "quorum public_url api_entrypoint";
 
 /// A command of each kind, by the options that it takes.
 const COMMANDS: [&str; 8] = [
@@ -158,8 +158,9 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…] or redis:URL; or push, for `chp`, `config`
-    /// and `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push.
+    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…] or redis:URL; or push, for `chp`, `config` and
+    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push, and so do
+    /// these with --chp.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
@@ -260,7 +261,8 @@ pub(crate) struct Settings {
     pub(crate) lock_timeout: Option<Duration>,
 
     /// Where Traefik listens for requests. Where it is given, a change is served only once requests to
-    /// this URL meet it. Defaults to http://127.0.0.1:8000, which is not asked.
+    /// this URL meet it. Defaults to http://127.0.0.1:8000, which is not asked. With several --api-url none is
+    /// asked: it says then only whether requests come by HTTPS.
     #[arg(long, value_name = "URL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) public_url: Option<String>,
     /// The entrypoint that the API is served on. Defaults to auth_api.

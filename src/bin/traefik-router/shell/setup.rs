@@ -50,24 +50,29 @@ fn store(resolved: &Resolved, chp: bool) -> Result<(), Failure> {
             "say where Traefik's API is to be: --api-url",
         ));
     }
-    let has_router = || -> Result<bool, Failure> {
-        let stored = resolved.store.open()?.inspect()?;
-        Ok(stored.is_some_and(|stored| stored.has_api_router))
+    let routers = || -> Result<_, Failure> {
+        let stored = resolved.store.open()?.inspect()?.unwrap_or_default();
+        let routers = stored.config["http"]["routers"].as_object();
+        let mut routers = routers.into_iter().flatten();
+        let has_metrics = routers.any(|(_, router)| router["service"] == "prometheus@internal");
+        Ok((stored.has_api_router, has_metrics))
     };
-    let before = has_router()?;
+    let (had_api, had_metrics) = routers()?;
     let progress = Progress::show("waiting for Traefik");
     let builder = resolved.builder()?.enable_setup_dynamic_config(true);
     let attached = builder.metrics_router(chp).attach();
     drop(progress);
     drop(attached.map_err(|error| Failure::before_change(&error))?);
-    let is_new = has_router()? && !before;
+    let (has_api, has_metrics) = routers()?;
+    let (is_new, adds_metrics) = (has_api && !had_api, has_metrics && !had_metrics);
     report(
         "stored",
-        is_new,
+        is_new || adds_metrics,
         resolved.json,
-        match is_new {
-            true => "stored a router for Traefik's API, which answers now",
-            false => "Traefik's API answers already; nothing was stored for it",
+        match (is_new, adds_metrics) {
+            (true, _) => "stored a router for Traefik's API, which answers now",
+            (false, true) => "stored a router for Traefik's metrics beside that of its API",
+            (false, false) => "Traefik's API answers already; nothing was stored for it",
         },
     )
 }
