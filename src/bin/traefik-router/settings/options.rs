@@ -27,7 +27,7 @@ const COMMANDS: [&str; 8] = [
 /// The options that have an effect for a command.
 fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
-        "list" | "get" | "resolve" => &[STORE, "jupyterhub_prefix json"],
+        "list" | "get" | "resolve" | "export" | "watch" => &[STORE, "jupyterhub_prefix json"],
         "status" => &[STORE, API, "jupyterhub_prefix json"],
         "doctor" => &[
             STORE,
