@@ -48,7 +48,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
         ],
         "static" => &[
             STORE,
-            "api_url entrypoint public_url api_entrypoint throttle timeout log_level",
+            "api_url entrypoint public_url api_entrypoint throttle timeout log_level jupyterhub_prefix",
         ],
         "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[
