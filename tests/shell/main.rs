@@ -42,6 +42,8 @@ fn help_shows_examples_and_codes() {
         "routes get",
         "routes add",
         "routes apply",
+        "routes export",
+        "routes watch",
         "routes delete",
         "routes clear",
         "setup",

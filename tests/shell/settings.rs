@@ -301,9 +301,32 @@ fn misplaced_secrets_are_not_repeated() {
 }
 
 #[test]
+fn static_configuration_keeps_the_entrypoint() {
+    let place = Place::new();
+    let store = "--backend toml:rules.toml";
+    let config = |options: &str| place.run(&format!("config static {store}{options}")).done();
+    assert!(config("").contains("[entryPoints.http]"));
+    place
+        .run(&format!("routes add /a/ http://t {store} --entrypoint web"))
+        .done();
+    for options in ["", " --chp"] {
+        let text = config(options);
+        assert!(
+            text.contains("entryPoints.web") && !text.contains("entryPoints.http]"),
+            "{text}"
+        );
+    }
+    assert!(config(" --entrypoint other").contains("entryPoints.other"));
+    // A store that is not to be reached from here does not keep anybody from printing.
+    let said = place.run("config static --backend etcd:http://127.0.0.1:1");
+    assert!(said.out.contains("entryPoints.http"), "{said:?}");
+    assert!(said.err.starts_with("warning: the entrypoint"), "{said:?}");
+}
+
+#[test]
 fn static_configuration_hides_secrets() {
     let place = Place::new();
-    let etcd = "config static --backend etcd:http://127.0.0.1:1 --etcd-user me";
+    let etcd = "config static --backend etcd:http://127.0.0.1:1 --etcd-user me --entrypoint http";
     let env = [("ETCD_PASSWORD", "made-up")];
     let run = |arguments: &str| {
         place

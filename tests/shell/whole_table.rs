@@ -1,9 +1,14 @@
-//! The whole table as a file: `routes apply`.
+//! The whole table: `routes apply`, `routes export` and `routes watch`.
 
+use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::json;
+use kit::process::{self, Watchdog};
+use kit::{Process, eventually};
+use serde_json::{Value, json};
 
 use crate::support::{Place, Said};
 use crate::{STORE, with_routes};
@@ -48,12 +53,11 @@ fn apply_shows_and_makes_changes() {
 }
 
 #[test]
-fn apply_waits_for_traefik_once() {
+fn apply_waits_for_traefik() {
     let place = Place::new();
     let _traefik = place.start_external("rules.toml", "0s");
     place.configure("");
     place.run("routes add /old/ http://t").done();
-    let before = place.run("status --json").json()["store"]["generation"].as_u64();
     let table = "[routes]\n'/a/' = {target = 'http://t'}\n'/b/' = {target = 'http://t'}\n";
     place.write("table.toml", table);
     let said = place.run("routes apply table.toml --delete").done();
@@ -63,10 +67,6 @@ fn apply_waits_for_traefik_once() {
         "{said}"
     );
     let status = place.run("status --json").json();
-    assert_eq!(
-        status["store"]["generation"].as_u64(),
-        before.map(|n| n + 1)
-    );
     assert_eq!(status["store"]["routes"], 2);
 }
 
@@ -131,6 +131,107 @@ fn mistake_in_file_changes_nothing() {
         .run(&format!("routes apply none.toml {STORE}"))
         .failed(2, "can't read none.toml");
     assert_eq!(place.text("rules.toml"), before);
+}
+
+#[test]
+fn export_gives_the_same_table() {
+    let from = with_routes();
+    from.write("table.toml", TABLE);
+    from.run(&format!("routes apply table.toml {STORE}")).done();
+    let before = from.text("rules.toml");
+    let listed = from.run(&format!("routes list --json {STORE}")).json();
+    for (option, format, comment) in [
+        ("", "toml", true),
+        ("--format yaml ", "yaml", true),
+        ("--format json ", "json", false),
+        ("--json ", "json", false),
+    ] {
+        let text = from.run(&format!("routes export {option}{STORE}")).done();
+        assert_eq!(text.starts_with("# Routes of traefik-router"), comment);
+        let to = Place::new();
+        let apply = format!("routes apply - --format {format} {STORE}");
+        from_input(&to, &apply, &text).done();
+        let again = to.run(&format!("routes list --json {STORE}")).json();
+        assert_eq!(again, listed, "{text}");
+    }
+    assert_eq!(from.text("rules.toml"), before);
+    Place::new()
+        .run(&format!("routes export {STORE}"))
+        .failed(1, "there are no routes");
+}
+
+#[test]
+fn watch_prints_each_change() {
+    let place = with_routes();
+    let before = place.files();
+    let mut watches = ["", "--json "].map(|option| {
+        let arguments = format!("routes watch {option}{STORE}");
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let mut command = place.command(&arguments);
+        let log = place.path(format!("log{}", option.trim()));
+        (Process::start(&mut command, &log), log)
+    });
+    let text = |log: &Path| fs::read_to_string(log).unwrap();
+    let mut port = 0;
+    // They are there once they report a change.
+    for (watch, log) in &mut watches {
+        watch.wait_until("it follows the table", || {
+            port += 1;
+            let add = format!("routes add /a/ http://t:{} {STORE}", 1 + port % 60000);
+            place.run(&add).done();
+            text(log).contains("/a/")
+        });
+    }
+    place.run(&format!("routes delete /a/ {STORE}")).done();
+    for (mut watch, log) in watches {
+        watch.wait_until("the deletion", || {
+            let text = text(&log);
+            text.ends_with('\n')
+                && (text.contains("\n- /a/  http://t:") || text.contains("deleted"))
+        });
+        process::send_signal(watch.id(), "INT");
+        assert_eq!(watch.wait().signal(), Some(2));
+        let text = text(&log);
+        if log.ends_with("log--json") {
+            let lines = text.lines().map(serde_json::from_str::<Value>);
+            let last = lines.last().unwrap().unwrap();
+            assert_eq!(
+                (&last["change"], &last["to"]),
+                (&json!("deleted"), &json!(null))
+            );
+        } else {
+            let marks = text.lines().map(|line| &line[..4]);
+            assert!(
+                marks
+                    .into_iter()
+                    .all(|mark| ["+ /a", "~ /a", "- /a"].contains(&mark)),
+                "{text}"
+            );
+        }
+        fs::remove_file(log).unwrap();
+    }
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn watch_ends_with_its_reader() {
+    let place = with_routes();
+    let arguments = format!("routes watch {STORE}");
+    let mut command = place.command(&arguments.split(' ').collect::<Vec<_>>());
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = piped.spawn().unwrap();
+    let _watchdog = Watchdog::over(&mut watch);
+    drop(watch.stdout.take());
+    let mut port = 0;
+    eventually("it ends at a change", || {
+        port += 1;
+        place
+            .run(&format!("routes add /a/ http://t:{port} {STORE}"))
+            .done();
+        watch.try_wait().unwrap().is_some()
+    });
+    let said = Said::of(&watch.wait_with_output().unwrap());
+    assert_eq!(said.done(), "");
 }
 
 /// Runs the program in the folder with this on its standard input.

@@ -30,7 +30,7 @@ const COMMANDS: [&str; 8] = [
 /// The options that have an effect for a command.
 fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
-        "list" | "get" | "resolve" => &[STORE, "jupyterhub_prefix json"],
+        "list" | "get" | "resolve" | "export" | "watch" => &[STORE, "jupyterhub_prefix json"],
         "status" => &[STORE, API, "jupyterhub_prefix json"],
         "doctor" => &[
             STORE,
@@ -51,7 +51,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
         ],
         "static" => &[
             STORE,
-            "api_url entrypoint public_url api_entrypoint throttle timeout log_level",
+            "api_url entrypoint public_url api_entrypoint throttle timeout log_level jupyterhub_prefix",
         ],
         "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
         "chp" => &[

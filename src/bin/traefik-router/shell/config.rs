@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use traefik_router::Backend as _;
 
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, warn};
 use crate::needs;
 use crate::settings::Resolved;
+use crate::wording::for_shell;
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -87,8 +89,16 @@ pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCod
             dynamic_config_file,
             chp,
         } => {
+            let stored = match resolved.settings.entrypoint {
+                None => stored_entrypoint(resolved)?,
+                Some(_) => None,
+            };
+            if let Some(entrypoint) = &stored {
+                builder = builder.traefik_entrypoint(entrypoint);
+            }
             if chp {
-                let entrypoint = resolved.settings.entrypoint_or_default();
+                let default = resolved.settings.entrypoint_or_default();
+                let entrypoint = stored.as_deref().unwrap_or(default);
                 builder = builder.extra_static_config(needs::static_config(entrypoint));
             }
             if let Some(file) = dynamic_config_file {
@@ -110,4 +120,21 @@ pub(super) fn run(command: ConfigCommand, resolved: &Resolved) -> Result<ExitCod
     };
     Output::plain().text(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The entrypoint of the routes that are stored. `None` if there are none, or the store can't be asked from here:
+/// then a configuration is printed all the same.
+fn stored_entrypoint(resolved: &Resolved) -> Result<Option<String>, Failure> {
+    let stored = match resolved.store.open()?.inspect() {
+        Ok(stored) => stored,
+        Err(error) => {
+            warn(&format!(
+                "the entrypoint that is stored is not known, so it may be another one: {}",
+                for_shell(&error.to_string())
+            ));
+            None
+        }
+    };
+    let stored = stored.map(|stored| stored.entrypoint);
+    Ok(stored.filter(|entrypoint| !entrypoint.is_empty()))
 }

@@ -41,7 +41,15 @@ impl Output {
 
     /// JSON, in which nothing can speak to a terminal.
     pub(super) fn json(&self, value: &impl Serialize) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(value)?;
+        self.safe_line(&serde_json::to_string_pretty(value)?)
+    }
+
+    /// The same on one line.
+    pub(super) fn json_line(&self, value: &impl Serialize) -> io::Result<()> {
+        self.safe_line(&serde_json::to_string(value)?)
+    }
+
+    fn safe_line(&self, text: &str) -> io::Result<()> {
         let mut safe = String::with_capacity(text.len());
         for char in text.chars() {
             match char {

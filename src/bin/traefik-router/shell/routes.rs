@@ -1,6 +1,7 @@
 //! `traefik-router routes …`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -9,11 +10,15 @@ use traefik_router::{Backend as _, Change, Route, RouteSpec};
 
 use super::apply::{self, ApplyOptions};
 use super::change::{how, make, millis, open};
-use super::display::{as_json, settings};
+use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
 use super::output::{Output, Progress, warn};
+use super::syntax::Syntax;
 use crate::settings::Resolved;
 use crate::url;
+
+/// How long one wait for a change of the table lasts.
+const WATCH_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Subcommand)]
 pub(crate) enum RoutesCommand {
@@ -90,6 +95,24 @@ Asks the store, not Traefik. Exits with 3 if no route is for it.")]
     /// when Traefik serves them.
     #[command(after_help = apply::HELP)]
     Apply(ApplyOptions),
+    /// Print all routes as a file that `routes apply` reads.
+    #[command(after_help = "\
+Examples:
+  traefik-router routes export > table.toml
+  traefik-router routes export --format yaml --backend etcd:http://etcd:2379")]
+    Export {
+        /// The syntax [default: toml, with --json json].
+        #[arg(long, value_name = "SYNTAX", conflicts_with = "json")]
+        format: Option<Syntax>,
+    },
+    /// Follow the table: print each change of it, one line each, until you stop this.
+    #[command(after_help = "\
+Examples:
+  traefik-router routes watch --backend etcd:http://etcd:2379
+  traefik-router routes watch --json | jq -r .routespec
+
+Follows the store, not Traefik. Of several changes of a route that come together only the last is seen.")]
+    Watch,
 }
 
 /// What a route asks of Traefik beside its target.
@@ -171,6 +194,17 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             make(resolved, vec![route.into()])?;
         }
         RoutesCommand::Apply(options) => apply::run(&options, resolved)?,
+        RoutesCommand::Export { format } => {
+            let default = if resolved.json {
+                Syntax::Json
+            } else {
+                Syntax::Toml
+            };
+            let syntax = format.unwrap_or(default);
+            let text = stored(resolved)?.routes.to_text(syntax.into());
+            Output::plain().text(&text)?;
+        }
+        RoutesCommand::Watch => watch(resolved)?,
         RoutesCommand::Clear => clear(resolved)?,
         RoutesCommand::Delete { routespec } => {
             let spec = RouteSpec::new(routespec)?;
@@ -192,6 +226,21 @@ fn list(resolved: &Resolved) -> Result<(), Failure> {
         return Ok(());
     }
     table(&output, contents.routes.iter().map(|route| &**route))
+}
+
+/// Prints changes of the table until the process is ended, or nobody reads them.
+fn watch(resolved: &Resolved) -> Result<(), Failure> {
+    let output = Output::new();
+    let router = resolved.builder()?.offline()?;
+    let mut watch = router.watch()?;
+    loop {
+        for event in watch.next(WATCH_INTERVAL)? {
+            match resolved.json {
+                true => output.json_line(&change_json(&event))?,
+                false => output.line(&change_line(&output, &event))?,
+            }
+        }
+    }
 }
 
 /// What is stored, without a change to it.

@@ -1,6 +1,7 @@
 //! `traefik-router status`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use traefik_router::Backend as _;
@@ -31,6 +32,8 @@ struct Said {
     generation: Option<u64>,
     /// Whether that is the one stored. A later one may be from before the store was put back.
     is_current: bool,
+    /// How long before the stored commit the loaded one was made. `None` if it has loaded none, or a later one.
+    lag: Option<Duration>,
     /// The routers of the table that it refuses.
     refused: Vec<RouterInfo>,
 }
@@ -61,6 +64,7 @@ pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
                 version,
                 generation,
                 is_current: generation_of(&stored) <= generation && generation <= newest,
+                lag: lag(generation_of(&stored), generation),
                 refused,
             })
         }),
@@ -96,9 +100,18 @@ pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
                 .map(|one| one.to_row(generation_of(&stored)))
                 .collect();
             output.table(["TRAEFIK", "VERSION", "SINCE", "STATE"], &rows)?;
+            let rows: Vec<_> = answers.iter().flat_map(Answer::refused).collect();
+            if !rows.is_empty() {
+                output.table(["TRAEFIK", "REFUSED ROUTER", "WHY"], &rows)?;
+            }
         }
     }
     Ok(ExitCode::from(if healthy { 0 } else { FAILED }))
+}
+
+/// The time between two commits: a generation is the time of its commit, in milliseconds.
+fn lag(stored: Option<u64>, loaded: Option<u64>) -> Option<Duration> {
+    Some(Duration::from_millis(stored?.checked_sub(loaded?)?))
 }
 
 fn generation_of(stored: &Option<Contents>) -> Option<u64> {
@@ -121,19 +134,19 @@ impl Answer {
                 said.version.start_date.clone(),
                 match (&*said.refused, said.generation) {
                     _ if stored.is_none() => "answers".into(),
-                    ([router, others @ ..], _) => {
-                        let more = match others.len() {
-                            0 => String::new(),
-                            count => format!(" and {count} more"),
-                        };
-                        let words = router.error.join("; ");
-                        format!("refuses the router {}{more}: {words}", router.name)
+                    ([_, ..], _) => {
+                        let count = said.refused.len();
+                        let plural = if count == 1 { "" } else { "s" };
+                        format!("refuses {count} router{plural} of the table")
                     }
                     _ if said.is_current => "serves what is stored".into(),
                     (_, loaded) if loaded > stored => {
                         "shows a later generation than the one stored".into()
                     }
-                    (_, Some(_)) => "serves what was stored before".into(),
+                    (_, Some(_)) => {
+                        let lag = said.lag.unwrap_or_default();
+                        format!("serves what was stored before, {lag:?} behind")
+                    }
                     (_, None) => "has loaded nothing of this store".into(),
                 },
             ],
@@ -149,6 +162,15 @@ impl Answer {
         }
     }
 
+    /// A row for each router of the table that it refuses.
+    fn refused(&self) -> impl Iterator<Item = [String; 3]> {
+        let refused = self.said.iter().flat_map(|said| &said.refused);
+        refused.map(|router| {
+            let why = router.error.join("; ");
+            [self.url.clone(), router.name.clone(), why]
+        })
+    }
+
     fn to_json(&self) -> Value {
         let said = self.said.as_ref().ok();
         json!({
@@ -156,6 +178,7 @@ impl Answer {
             "version": said.map(|said| &said.version.version),
             "since": said.map(|said| &said.version.start_date),
             "generation": said.and_then(|said| said.generation),
+            "lag_ms": said.and_then(|said| said.lag).map(|lag| lag.as_millis()),
             "current": said.is_some_and(|said| said.is_current),
             "refused": said.map(|said| {
                 let refused = said.refused.iter();
