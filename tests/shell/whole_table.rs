@@ -193,8 +193,8 @@ fn watch_prints_each_change() {
         assert_eq!(watch.wait().signal(), Some(2));
         let text = text(&log);
         if log.ends_with("log--json") {
-            let lines = text.lines().map(serde_json::from_str::<Value>);
-            let last = lines.last().unwrap().unwrap();
+            let mut lines = text.lines().map(serde_json::from_str::<Value>);
+            let last = lines.next_back().unwrap().unwrap();
             assert_eq!(
                 (&last["change"], &last["to"]),
                 (&json!("deleted"), &json!(null))
