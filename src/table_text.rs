@@ -126,14 +126,14 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
     let mistake = |key: Option<&str>, why: &str| Mistake(key.map(Into::into), why.into());
     RouteSpec::new(spec).map_err(|error| mistake(None, &error.to_string()))?;
     let Value::Object(mut entry) = value else {
-        return Err(mistake(None, "it must be a map with a `target`"));
+        return Err(mistake(None, "it must be a map with a \"target\""));
     };
     if let Some(key) = entry.keys().find(|key| !KEYS.contains(&&***key)) {
         let why = format!("it is no key of a route, which are {}", KEYS.join(", "));
         return Err(mistake(Some(key), &why));
     }
     match entry.get("target") {
-        None => return Err(mistake(None, "`target` is missing")),
+        None => return Err(mistake(None, "\"target\" is missing")),
         Some(Value::String(url)) => {
             Target::new(url).map_err(|error| mistake(Some("target"), &error.to_string()))?;
         }
@@ -141,7 +141,7 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
     }
     let data = match (entry.remove("data"), entry.remove("data_json")) {
         (Some(_), Some(_)) => {
-            return Err(mistake(Some("data_json"), "there is `data` as well"));
+            return Err(mistake(Some("data_json"), "there is \"data\" as well"));
         }
         (None, Some(Value::String(text))) => serde_json::from_str(&text)
             .map_err(|error| mistake(Some("data_json"), &format!("it is not JSON: {error}")))?,
@@ -176,7 +176,7 @@ impl Routes {
 
 fn told(spec: &str, Mistake(key, why): &Mistake) -> String {
     match key {
-        Some(key) => format!("{spec:?}: `{key}`: {why}"),
+        Some(key) => format!("{spec:?}: {key:?}: {why}"),
         None => format!("{spec:?}: {why}"),
     }
 }
@@ -190,14 +190,14 @@ fn read(text: &str, syntax: Syntax) -> Result<Table, String> {
     };
     if let Some((key, node)) = tree.entries().iter().find(|(key, _)| key != "routes") {
         let line = line(&[Some(node)]);
-        return Err(format!("{line}unknown key {key:?}; there is `routes`"));
+        return Err(format!("{line}unknown key {key:?}; there is \"routes\""));
     }
     let Some((_, node)) = tree.entries().first() else {
-        return Err("the map `routes` is missing".into());
+        return Err("the map \"routes\" is missing".into());
     };
     if !matches!(node.kind, Kind::Map(_) | Kind::Leaf(Value::Null)) {
         let line = line(&[Some(node)]);
-        return Err(format!("{line}`routes` must be a map of routespecs"));
+        return Err(format!("{line}\"routes\" must be a map of routespecs"));
     }
     let mut routes = Routes::default();
     for (spec, route) in node.entries() {
@@ -310,21 +310,24 @@ mod tests {
     #[test]
     fn mistakes_name_line_and_key() {
         let cases = [
-            ("target = 1", "`target`: it must be a URL"),
-            ("target = 'ftp://t'", "`target`: "),
-            ("target = 'http://t', tarjet = 1", "`tarjet`: it is no key"),
-            ("data = 1", "`target` is missing"),
+            ("target = 1", "\"target\": it must be a URL"),
+            ("target = 'ftp://t'", "\"target\": "),
+            (
+                "target = 'http://t', tarjet = 1",
+                "\"tarjet\": it is no key",
+            ),
+            ("data = 1", "\"target\" is missing"),
             (
                 "target = 'http://t', data_json = '{'",
-                "`data_json`: it is not JSON",
+                "\"data_json\": it is not JSON",
             ),
             (
                 "target = 'http://t', data = 1, data_json = '1'",
-                "`data_json`: there is",
+                "\"data_json\": there is",
             ),
             (
                 "target = 'http://t', settings = {weight = -1}",
-                "`settings`: ",
+                "\"settings\": ",
             ),
             (
                 "target = 'http://t', settings = {service = {x = 1}}",
@@ -353,7 +356,7 @@ mod tests {
             assert!(error.to_string().starts_with("line 3: "), "{error}");
         }
         for (text, syntax, why) in [
-            ("", TableSyntax::Toml, "`routes` is missing"),
+            ("", TableSyntax::Toml, "\"routes\" is missing"),
             (
                 "[routes]\n[rules]\n",
                 TableSyntax::Toml,
@@ -362,7 +365,7 @@ mod tests {
             (
                 "routes = 1\n",
                 TableSyntax::Toml,
-                "line 1: `routes` must be a map",
+                "line 1: \"routes\" must be a map",
             ),
             (
                 "[routes]\n\n'/a' = 1\n",
@@ -377,7 +380,7 @@ mod tests {
             (
                 "[routes.'/a']\ntarget = 'x'\n",
                 TableSyntax::Toml,
-                "line 2: \"/a\": `target`: ",
+                "line 2: \"/a\": \"target\": ",
             ),
             ("[routes\n", TableSyntax::Toml, "line 1: "),
             (

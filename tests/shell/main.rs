@@ -159,6 +159,36 @@ fn settings_are_set_and_shown() {
 }
 
 #[test]
+fn quiet_prints_what_is_asked() {
+    let place = with_routes();
+    let quiet = |command: &str| place.run(&format!("{command} {STORE}")).done();
+    // Without it there would be a warning, and a report.
+    assert_eq!(quiet("routes add -q user/zoe http://t"), "");
+    assert_eq!(quiet("routes delete --quiet user/zoe"), "");
+    place.write("t.toml", "[routes]\n'/a/' = {target = 'http://t'}\n");
+    assert!(quiet("routes apply t.toml -q --dry-run").starts_with("+ /a/"));
+    assert_eq!(quiet("routes apply t.toml -q"), "");
+    assert!(quiet("routes get /a/ -q").contains("http://t"));
+    assert!(quiet("routes delete /a/ -q --json").contains("\"deleted\""));
+    place
+        .run(&format!("routes get /a/ -q {STORE}"))
+        .failed(3, "there is no route");
+    assert_eq!(quiet("routes clear -q"), "");
+}
+
+#[test]
+fn verbose_logs_what_is_done() {
+    let place = with_routes();
+    let quiet = place.run(&format!("routes list {STORE}")).done();
+    let said = place.run(&format!("routes list -v {STORE}"));
+    assert_eq!((said.code, said.out), (0, quiet));
+    assert_eq!(said.err, "info: routes are kept in rules.toml\n");
+    place
+        .run(&format!("routes list -v -q {STORE}"))
+        .failed(2, "--quiet");
+}
+
+#[test]
 fn missing_route_exits_with_3() {
     let place = with_routes();
     let before = place.text("rules.toml");

@@ -19,6 +19,7 @@ const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file et
                      redis_cert_file redis_key_file redis_change_list traefik_prefix";
 const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 const SERVING: &str = "quorum timeout";
+const SAID: &str = "quiet verbose";
 /// What `chp` takes only where it attaches.
 const ATTACHED: &str = "quorum public_url api_entrypoint";
 
@@ -30,30 +31,37 @@ const COMMANDS: [&str; 8] = [
 /// The options that have an effect for a command.
 fn taken_by(command: &str) -> &'static [&'static str] {
     match command {
-        "list" | "get" | "resolve" | "export" | "watch" => &[STORE, "jupyterhub_prefix json"],
-        "status" => &[STORE, API, "jupyterhub_prefix json"],
+        "list" | "get" | "resolve" | "export" | "watch" => &[STORE, SAID, "jupyterhub_prefix json"],
+        "status" => &[STORE, API, SAID, "jupyterhub_prefix json"],
         "doctor" => &[
             STORE,
             API,
+            SAID,
             "jupyterhub_prefix json entrypoint public_url traefik_bin",
         ],
         "setup" => &[
             STORE,
             API,
+            SAID,
             SERVING,
             "jupyterhub_prefix json entrypoint api_entrypoint public_url nested_routers lock_timeout",
         ],
         "add" | "apply" | "delete" | "clear" => &[
             STORE,
             API,
+            SAID,
             SERVING,
             "jupyterhub_prefix json no_wait entrypoint public_url nested_routers lock_timeout",
         ],
         "static" => &[
             STORE,
+            SAID,
             "api_url entrypoint public_url api_entrypoint throttle timeout log_level jupyterhub_prefix",
         ],
-        "dynamic" => &["config backend api_url api_user api_password_file api_entrypoint"],
+        "dynamic" => &[
+            SAID,
+            "config backend api_url api_user api_password_file api_entrypoint",
+        ],
         "chp" => &[
             STORE,
             API,
@@ -150,6 +158,12 @@ pub(crate) struct Settings {
     /// Print JSON, for programs.
     #[arg(long, action = ArgAction::SetTrue)]
     pub(crate) json: Option<bool>,
+    /// Print only what is asked for, and errors: no progress, no warnings, no report of a change.
+    #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "verbose")]
+    pub(crate) quiet: Option<bool>,
+    /// Log on standard error what is done.
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub(crate) verbose: Option<bool>,
     /// A TOML file with further options. Defaults to $TRAEFIK_ROUTER_CONFIG, then to
     /// traefik-router.toml if that is there.
     #[arg(long, value_name = "FILE")]

@@ -52,8 +52,11 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
                 warn(&mistake);
             }
         }
-        if !resolved.json {
-            output.line(&change_line(&output, event))?;
+        let line = || change_line(&output, event);
+        match (resolved.json, options.dry_run) {
+            (true, _) => {}
+            (false, true) => output.line(&line())?,
+            (false, false) => output.report(&line())?,
         }
     }
     if options.dry_run {

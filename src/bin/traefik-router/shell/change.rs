@@ -142,7 +142,7 @@ fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
         done.push("nothing to change".into());
     }
     let how = how(applied.served_after);
-    output.line(&format!("{}: {how}", done.join(", ")))?;
+    output.report(&format!("{}: {how}", done.join(", ")))?;
     Ok(())
 }
 

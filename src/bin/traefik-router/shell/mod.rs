@@ -6,6 +6,7 @@ mod config;
 mod display;
 mod doctor;
 mod failure;
+mod logger;
 mod output;
 mod routes;
 mod setup;
@@ -18,7 +19,7 @@ use clap::{Command as Program, Subcommand};
 
 use self::config::ConfigCommand;
 use self::failure::Failure;
-use self::output::{Output, complain};
+use self::output::{Output, be_quiet, complain};
 use self::routes::RoutesCommand;
 use self::setup::SetupOptions;
 use crate::settings::{Resolved, Settings};
@@ -75,6 +76,12 @@ pub(crate) enum Command {
 
 /// Runs a command of `program`.
 pub(crate) fn run(command: Command, settings: Settings, program: Program) -> ExitCode {
+    if settings.quiet == Some(true) {
+        be_quiet();
+    }
+    if settings.verbose == Some(true) {
+        logger::start();
+    }
     match execute(command, settings, program) {
         Ok(code) => code,
         Err(failure) => {
@@ -96,7 +103,14 @@ fn execute(command: Command, all: Settings, mut program: Program) -> Result<Exit
         _ => false,
     };
     let default = default.then(Store::pushed);
-    let resolve = || all.resolve(default).map_err(Failure::usage);
+    let resolve = || -> Result<Resolved, Failure> {
+        let resolved = all.resolve(default).map_err(Failure::usage)?;
+        log::info!("routes are kept in {}", resolved.store);
+        for url in &resolved.settings.api_url {
+            log::info!("Traefik's API is at {url}");
+        }
+        Ok(resolved)
+    };
     let asks_store = matches!(command, Command::Routes(_) | Command::Status);
     let check = |resolved: Resolved| match resolved.store.is_pushed() && asks_store {
         true => Err(Failure::usage(

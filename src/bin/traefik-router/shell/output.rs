@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -11,6 +12,18 @@ const BOLD: Style = Style::new().bold();
 pub(super) const GREEN: Style = AnsiColor::Green.on_default();
 pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(super) const RED: Style = AnsiColor::Red.on_default();
+
+/// Whether only what is asked for is printed, and errors.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Prints no progress, no warnings and no reports from now on.
+pub(super) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// Standard output.
 pub(super) struct Output {
@@ -37,6 +50,14 @@ impl Output {
 
     pub(super) fn line(&self, line: &str) -> io::Result<()> {
         self.text(&format!("{line}\n"))
+    }
+
+    /// A line on what was done.
+    pub(super) fn report(&self, line: &str) -> io::Result<()> {
+        match is_quiet() {
+            true => Ok(()),
+            false => self.line(line),
+        }
     }
 
     /// JSON, in which nothing can speak to a terminal.
@@ -124,6 +145,9 @@ pub(super) fn complain(message: &str) {
 
 /// Prints what the user may want to change, on standard error.
 pub(super) fn warn(message: &str) {
+    if is_quiet() {
+        return;
+    }
     let message = shown(message);
     drop(writeln!(
         anstream::stderr(),
@@ -131,13 +155,20 @@ pub(super) fn warn(message: &str) {
     ));
 }
 
+/// Prints a log record on standard error.
+pub(super) fn print_log(level: &str, message: &str) {
+    let message = shown(message);
+    drop(writeln!(anstream::stderr(), "{level}: {message}"));
+}
+
 /// A line on the terminal for as long as something lasts.
 pub(super) struct Progress(bool);
 
 impl Progress {
     pub(super) fn show(doing: &str) -> Self {
-        let terminal =
-            io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|t| t != "dumb");
+        let terminal = !is_quiet()
+            && io::stderr().is_terminal()
+            && env::var_os("TERM").is_none_or(|t| t != "dumb");
         if terminal {
             drop(write!(io::stderr(), "{doing} …"));
         }

@@ -342,7 +342,7 @@ fn clear(resolved: &Resolved) -> Result<(), Failure> {
     }
     let plural = if count == 1 { "" } else { "s" };
     let how = how(served);
-    output.line(&format!(
+    output.report(&format!(
         "removed the table of {count} route{plural}: {how}"
     ))?;
     Ok(())

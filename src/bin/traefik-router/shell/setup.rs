@@ -95,7 +95,7 @@ fn report(what: &str, is_done: bool, json: bool, text: &str) -> Result<(), Failu
     let output = Output::new();
     match json {
         true => output.json(&json!({ what: is_done }))?,
-        false => output.line(text)?,
+        false => output.report(text)?,
     }
     Ok(())
 }
