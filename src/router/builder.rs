@@ -339,8 +339,8 @@ impl Builder {
 
     /// Confines the table to one host, such as `hub.example.org`, so that several tables share a Traefik: all
     /// routes are for requests to this host alone. Callers write routespecs without it, `/user/zoe/`, and get
-    /// them back so. The store holds `hub.example.org/user/zoe/`; so do messages about a route, and a Router
-    /// that has not this option.
+    /// them back so. The store holds `hub.example.org/user/zoe/`; messages about a route have that, too,
+    /// and a Router without this option reads and writes it.
     ///
     /// A routespec with another host is refused as [`InvalidRoute`](crate::ErrorKind::InvalidRoute), and a
     /// table that holds other routes as [`Conflict`](crate::ErrorKind::Conflict): by [`start`](Self::start),
@@ -458,7 +458,9 @@ impl Builder {
     /// the table's options.
     ///
     /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable. With
+    /// [`host`](Self::host) also [`Conflict`](crate::ErrorKind::Conflict) if the table has other routes, and as
+    /// [`Backend::inspect`](crate::Backend::inspect).
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         self.check_options()?;

@@ -102,9 +102,12 @@ pub struct RouterInfo {
     /// The service that requests go to.
     #[serde(default)]
     pub service: String,
-    /// Where the router listens.
+    /// Where the router listens; nowhere itself if it stands below others.
     #[serde(default)]
     pub entry_points: Vec<String>,
+    /// The routers that it stands below, by their names with the provider.
+    #[serde(default)]
+    pub parent_refs: Vec<String>,
     /// `enabled`, `disabled` or `warning`.
     #[serde(default)]
     pub status: String,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use kit::Echo;
 use serde_json::json;
-use traefik_router::{Backend, Builder, Change, ErrorKind, FileBackend, Route, RouteEvent, Router};
+use traefik_router::{
+    Backend, Builder, Change, ErrorKind, FileBackend, Nested, Route, RouteEvent, Router,
+};
 
 use crate::support::{External, Kind, Rig, on_each_backend, on_push};
 
@@ -270,6 +272,21 @@ fn doctor_finds_overlaps(kind: Kind) {
     assert!(message.contains("for /user/a@b/)"), "{message}");
     two.delete_route("/user/a@b/").unwrap();
     assert_eq!(overlap("one"), None);
+    // Nor does it go unseen below others.
+    let nested = shared.table("two").nested_routers(Nested::Always);
+    let nested = nested.attach().unwrap();
+    let users = |n| Change::set(format!("/user/n{n}/"), echo.url()).unwrap();
+    nested.apply((0..20).map(users)).unwrap();
+    one.add_route("/user/n7/", echo.url(), ()).unwrap();
+    let routers = shared.rig.api().routers().unwrap();
+    let mut found = routers
+        .iter()
+        .filter(|router| router.rule.contains("\"/user/n7/\""));
+    assert!(found.any(|router| !router.parent_refs.is_empty()));
+    let message = overlap("one").unwrap();
+    assert!(message.contains("a router of others"), "{message}");
+    assert!(message.contains("for /user/n7/)"), "{message}");
+    drop(nested);
 
     let by_hand = json!({"http": {"routers": {"by-hand": {
         "rule": "Host(`hub2.example.org`) && PathPrefix(`/user/b`)",

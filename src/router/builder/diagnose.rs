@@ -172,11 +172,14 @@ impl Builder {
         }
         let ours = Ours::of(contents, provider);
         findings.extend(refused(api, &ours)?);
-        let is_theirs = |router: &RouterInfo| {
-            router.entry_points.contains(&contents.entrypoint)
-                && !ours.names.contains_key(&router.name)
-        };
-        let theirs: Vec<_> = api.routers()?.into_iter().filter(is_theirs).collect();
+        let routers = api.routers()?;
+        let by_name = routers.iter().map(|router| (&*router.name, router));
+        let by_name: HashMap<_, _> = by_name.collect();
+        let theirs = routers.iter().filter(|router| {
+            let listens = &top(router, &by_name).entry_points;
+            listens.contains(&contents.entrypoint) && !ours.names.contains_key(&router.name)
+        });
+        let theirs: Vec<_> = theirs.collect();
         findings.extend(between(&theirs, contents, &ours));
         findings.extend(overlapping(&theirs, contents, url));
         let message = format!("the providersThrottleDuration of {url} can't be seen from outside");
@@ -504,9 +507,17 @@ fn refused(api: &Api, ours: &Ours) -> Result<Vec<Finding>> {
     Ok(routers.into_iter().map(finding).collect())
 }
 
+/// The router at an entrypoint that a router stands below, or is.
+fn top<'a>(router: &'a RouterInfo, all: &HashMap<&str, &'a RouterInfo>) -> &'a RouterInfo {
+    let parent = |router: &&'a RouterInfo| all.get(&**router.parent_refs.first()?).copied();
+    // Others may have made a circle.
+    let above = std::iter::successors(Some(router), parent).take(100);
+    above.last().unwrap_or(router)
+}
+
 /// Routers of others that come before some routes only because these are behind one gate with
 /// others.
-fn between(theirs: &[RouterInfo], contents: &Contents, ours: &Ours) -> Option<Finding> {
+fn between(theirs: &[&RouterInfo], contents: &Contents, ours: &Ours) -> Option<Finding> {
     let mut gates: HashMap<&Group, (u64, u64)> = HashMap::new();
     for route in &contents.routes {
         if let Some(gate) = ours.layout.gate(&route.spec) {
@@ -522,7 +533,8 @@ fn between(theirs: &[RouterInfo], contents: &Contents, ours: &Ours) -> Option<Fi
         let name = &router.name;
         Some(format!("{name} (priority {own}, among the routes {gate}…)"))
     };
-    let places: Vec<_> = theirs.iter().filter_map(place).collect();
+    let theirs = theirs.iter().filter(|router| router.parent_refs.is_empty());
+    let places: Vec<_> = theirs.filter_map(|router| place(router)).collect();
     let first = places.first()?;
     let message = format!(
         "the priority of {} of others lies between those of routes behind one parent: {first}",
@@ -538,12 +550,14 @@ fn between(theirs: &[RouterInfo], contents: &Contents, ours: &Ours) -> Option<Fi
 }
 
 /// Routers of others that are for the requests of one of our routes, and do not come after it.
-fn overlapping(theirs: &[RouterInfo], contents: &Contents, url: &str) -> Option<Finding> {
+fn overlapping(theirs: &[&RouterInfo], contents: &Contents, url: &str) -> Option<Finding> {
     let specs = contents.routes.iter().map(|route| &route.spec);
     let by_rule: HashMap<_, _> = specs.map(|spec| (rule(spec), spec)).collect();
     let taken = |router: &RouterInfo| {
         let specs = match by_rule.get(&router.rule) {
             Some(spec) => vec![(*spec).clone()],
+            // Below others it has only a part of the rule.
+            None if !router.parent_refs.is_empty() => Vec::new(),
             None => plain_specs(&router.rule),
         };
         let mut routes = specs.iter().filter_map(|spec| contents.routes.get(spec));
@@ -554,7 +568,7 @@ fn overlapping(theirs: &[RouterInfo], contents: &Contents, url: &str) -> Option<
             router.name, route.spec
         ))
     };
-    let overlaps: Vec<_> = theirs.iter().filter_map(taken).collect();
+    let overlaps: Vec<_> = theirs.iter().filter_map(|router| taken(router)).collect();
     let first = overlaps.first()?;
     let message = format!(
         "{url} has {} for the same host and path as a route: {first}",
@@ -564,8 +578,8 @@ fn overlapping(theirs: &[RouterInfo], contents: &Contents, url: &str) -> Option<
         }
     );
     Some(Finding::warning("overlap", message).advice(
-        "it takes the requests of that route, or they take each other's: confine each table to a host \
-         (`host`), or take one of the two away",
+        "it takes the requests of that route, or they take each other's: confine each table to a host, \
+         as `Builder::host` does, or take one of the two away",
     ))
 }
 
