@@ -18,7 +18,6 @@ use self::output::{Output, complain};
 use self::routes::RoutesCommand;
 use self::setup::SetupOptions;
 use crate::settings::{Resolved, Settings};
-use crate::store::Store;
 use crate::wording::for_shell;
 
 /// What stands below the program's own help.
@@ -84,15 +83,14 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
 
 fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
     // `chp` pushes where no store is named.
-    let default = match &command {
+    let pushes = match &command {
         Command::Doctor { chp } => *chp,
         Command::Config(ConfigCommand::Static { chp, .. } | ConfigCommand::Dynamic { chp, .. }) => {
             *chp
         }
         _ => false,
     };
-    let default = default.then(Store::pushed);
-    let resolve = || all.resolve(default).map_err(Failure::usage);
+    let resolve = || all.resolve(pushes).map_err(Failure::usage);
     let asks_store = matches!(command, Command::Routes(_) | Command::Status);
     let check = |resolved: Resolved| match resolved.store.is_pushed() && asks_store {
         true => Err(Failure::usage(
