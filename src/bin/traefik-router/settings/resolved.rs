@@ -29,6 +29,14 @@ impl Settings {
     /// # Errors
     /// Says which setting or file is wrong, without what is in it.
     pub(crate) fn resolve(self, pushes: bool) -> Result<Resolved, String> {
+        let mut urls: Vec<_> = (self.api_url.iter())
+            .map(|url| url.trim_end_matches('/'))
+            .collect();
+        urls.sort_unstable();
+        if let Some(twice) = urls.windows(2).find(|pair| pair[0] == pair[1]) {
+            let why = "is there twice, and one Traefik counts once";
+            return Err(format!("--api-url {} {why}", twice[0]));
+        }
         let api_password = match self.api_url.is_empty() {
             true => None,
             false => password(self.api_password_file.as_deref(), "TRAEFIK_API_PASSWORD")?,
