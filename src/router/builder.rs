@@ -689,18 +689,6 @@ impl Builder {
                 levels.join(", ")
             )));
         }
-        let mut urls: Vec<_> = self
-            .api_urls
-            .iter()
-            .map(|url| url.trim_end_matches('/'))
-            .collect();
-        urls.sort_unstable();
-        if let Some(twice) = urls.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::invalid(format!(
-                "`traefik_api_urls` names {} twice, and one Traefik counts once",
-                twice[0]
-            )));
-        }
         let all = self.api_urls.len();
         match self.quorum {
             Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {

@@ -55,8 +55,9 @@ pub struct TraefikAnswer {
 pub struct Lag {
     /// The URL of its API.
     pub url: String,
-    /// How many commits it has yet to load; 0 if it serves what is stored. Or why it did not answer.
-    pub commits: Result<u64>,
+    /// The time between the commit that it serves and the last one: zero if it serves what is stored, `None` if
+    /// it has loaded no commit. Or why it did not answer.
+    pub behind: Result<Option<Duration>>,
 }
 
 impl Status {
@@ -105,9 +106,10 @@ impl Router {
         let deadline = Instant::now() + patience.min(MAX_WAIT);
         let lag = |api: &Api| Lag {
             url: api.url().to_string(),
-            commits: api
-                .generation_by(&marker, deadline)
-                .map(|loaded| stored.saturating_sub(loaded.unwrap_or(0))),
+            // A generation is the time of its commit, in milliseconds.
+            behind: api.generation_by(&marker, deadline).map(|loaded| {
+                loaded.map(|loaded| Duration::from_millis(stored.saturating_sub(loaded)))
+            }),
         };
         Ok(std::thread::scope(|scope| {
             let ask = |api| scope.spawn(move || lag(api));

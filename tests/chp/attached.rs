@@ -196,7 +196,7 @@ fn probes_tell_alive_from_ready() {
         let line = format!("traefik_router_chp_traefik_up{{traefik=\"{url}\"}} {up}\n");
         assert!(text.contains(&line), "{text}");
     }
-    let lag = |url| format!("traefik_router_chp_traefik_lag_commits{{traefik=\"{url}\"}}");
+    let lag = |url| format!("traefik_router_chp_traefik_lag_seconds{{traefik=\"{url}\"}}");
     assert!(text.contains(&format!("{} 0\n", lag(&urls[0]))), "{text}");
     assert!(!text.contains(&lag(&urls[1])), "{text}");
     both[0].kill();

@@ -182,18 +182,13 @@ fn refused_attach_changes_nothing(kind: Kind) {
     let (_traefik, router, echo) = served(&rig);
     let (invalid, taken) = (ErrorKind::InvalidConfig, rig.api_url());
     let name = |name: &str| rig.builder().traefik_entrypoint(name);
-    let cases: [(Builder, &[&str]); 8] = [
+    let cases: [(Builder, &[&str]); 7] = [
         (name("vanished"), &["vanished", &taken, "auth_api, http"]),
         (
             name("auth_api"),
             &["traefik_entrypoint", "traefik_api_entrypoint"],
         ),
         (rig.builder().traefik_api_entrypoint("http"), &["\"http\""]),
-        (
-            rig.builder()
-                .traefik_api_urls([rig.api_url(), format!("{}/", rig.api_url())]),
-            &["traefik_api_urls", "twice"],
-        ),
         (rig.builder().traefik_quorum(0), &["traefik_quorum"]),
         (rig.builder().traefik_quorum(2), &["`traefik_quorum` is 2"]),
         (rig.builder().traefik_api_username(" x"), &["username"]),

@@ -113,7 +113,7 @@ fn try_attach(
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
     let stored = backend.inspect()?.unwrap_or_default();
-    let known = known(versions, &stored);
+    let known = known(versions, &stored, resolved.store.is_pushed());
     let config = Attached::new(options, known).map_err(Refusal::Option)?;
     let mut builder = resolved.builder()?;
     if is_shared {
@@ -136,20 +136,21 @@ fn version(api: &Api) -> (String, Option<String>) {
 }
 
 /// What all of these know. While one has not said its version it may be an older one: then nothing is begun
-/// that it may not know, and what is stored already stays.
-fn known(versions: &Versions, stored: &Contents) -> Known {
-    let all_since = |first, place: &str| {
-        let told: Vec<_> = versions
-            .iter()
-            .filter_map(|(_, version)| version.as_deref())
-            .collect();
-        let is_stored = || stored.extra.pointer(place).is_some();
-        told.iter().all(|version| is_since(version, first))
-            && (told.len() == versions.len() || is_stored())
-    };
+/// that would harm it, and what is stored already stays.
+fn known(versions: &Versions, stored: &Contents, is_pushed: bool) -> Known {
+    let told: Vec<_> = versions
+        .iter()
+        .filter_map(|(_, version)| version.as_deref())
+        .collect();
+    let all_told = told.len() == versions.len();
+    let all_since = |first| told.iter().all(|version| is_since(version, first));
+    let is_stored = |place: &str| stored.extra.pointer(place).is_some();
+    let health = format!("/http/routers/{HEALTHY}");
+    let pages = format!("/http/services/{PAGES}");
     Known {
-        rewrites: all_since(REWRITES, &format!("/http/routers/{HEALTHY}")),
-        withholding: all_since(WITHHOLDING, &format!("/http/services/{PAGES}")),
+        // An older one passes over it in what is pushed, and would refuse a store with it as a whole.
+        rewrites: all_since(REWRITES) && (all_told || is_pushed || is_stored(&health)),
+        withholding: all_since(WITHHOLDING) && (all_told || is_stored(&pages)),
     }
 }
 
@@ -204,13 +205,20 @@ mod tests {
             (&[Some("3.7.0"), None], false),
             (&[None], false),
         ] {
-            let known = known(&versions(told), &stored);
+            let known = known(&versions(told), &stored, false);
             assert_eq!(known.withholding, expected, "{told:?}");
         }
         let mut stored = Contents::default();
         stored.extra = serde_json::json!({"http": {"routers": {HEALTHY: {}}}});
-        let known = known(&versions(&[Some("3.7.0"), None]), &stored);
+        let known = known(&versions(&[Some("3.7.0"), None]), &stored, false);
         assert!(known.rewrites && !known.withholding);
+        // Health is asked for while one is away.
+        let pushed = super::known(
+            &versions(&[Some("3.7.0"), None]),
+            &Contents::default(),
+            true,
+        );
+        assert!(pushed.rewrites && !pushed.withholding);
     }
 
     #[test]

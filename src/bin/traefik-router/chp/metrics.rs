@@ -115,17 +115,20 @@ impl Metrics {
         line("# HELP traefik_router_chp_traefik_up Whether Traefik's API answers.");
         line("# TYPE traefik_router_chp_traefik_up gauge");
         for one in lag {
-            let (url, up) = (&one.url, u8::from(one.commits.is_ok()));
+            let (url, up) = (&one.url, u8::from(one.behind.is_ok()));
             line(&format!(
                 "traefik_router_chp_traefik_up{{traefik=\"{url}\"}} {up}"
             ));
         }
-        line("# HELP traefik_router_chp_traefik_lag_commits Commits that Traefik has yet to load.");
-        line("# TYPE traefik_router_chp_traefik_lag_commits gauge");
+        line(
+            "# HELP traefik_router_chp_traefik_lag_seconds Age of what Traefik serves at the last commit.",
+        );
+        line("# TYPE traefik_router_chp_traefik_lag_seconds gauge");
         for one in lag {
-            if let (url, Ok(commits)) = (&one.url, &one.commits) {
+            if let (url, Ok(Some(behind))) = (&one.url, &one.behind) {
+                let seconds = behind.as_secs_f64();
                 line(&format!(
-                    "traefik_router_chp_traefik_lag_commits{{traefik=\"{url}\"}} {commits}"
+                    "traefik_router_chp_traefik_lag_seconds{{traefik=\"{url}\"}} {seconds}"
                 ));
             }
         }

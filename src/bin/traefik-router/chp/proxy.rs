@@ -25,7 +25,6 @@ use super::relay::{self, Relays};
 use super::routes::{Routes, Rules, socket_of, without_query};
 use super::server::{Handler, Listener, at_most, serve, threads, tls};
 use crate::settings::{ChpOptions, Resolved, Settings};
-use crate::store::Store;
 
 /// How many connections each of our servers keeps open.
 const API_CONNECTIONS: usize = 512;
@@ -79,7 +78,7 @@ impl Proxy {
         if token.is_none() {
             log::warn!("REST API is not authenticated.");
         }
-        let resolved = settings.resolve(Some(Store::pushed()))?;
+        let resolved = settings.resolve(true)?;
         if resolved.store.is_pushed() && (options.keep_routes || options.replace_served_routes) {
             let why = "routes that are pushed end with this program, and no other one serves them";
             return Err(format!(

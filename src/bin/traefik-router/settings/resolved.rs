@@ -24,11 +24,19 @@ pub(crate) struct Resolved {
 }
 
 impl Settings {
-    /// Reads the files that the settings name. Routes are kept in `default` where no store is named.
+    /// Reads the files that the settings name. `pushes` says that routes are pushed where no store is named.
     ///
     /// # Errors
     /// Says which setting or file is wrong, without what is in it.
-    pub(crate) fn resolve(self, default: Option<Store>) -> Result<Resolved, String> {
+    pub(crate) fn resolve(self, pushes: bool) -> Result<Resolved, String> {
+        let mut urls: Vec<_> = (self.api_url.iter())
+            .map(|url| url.trim_end_matches('/'))
+            .collect();
+        urls.sort_unstable();
+        if let Some(twice) = urls.windows(2).find(|pair| pair[0] == pair[1]) {
+            let why = "is there twice, and one Traefik counts once";
+            return Err(format!("--api-url {} {why}", twice[0]));
+        }
         let api_password = match self.api_url.is_empty() {
             true => None,
             false => password(self.api_password_file.as_deref(), "TRAEFIK_API_PASSWORD")?,
@@ -48,7 +56,7 @@ impl Settings {
         ];
         Ok(Resolved {
             json: self.json.unwrap_or_default(),
-            store: self.store(default)?,
+            store: self.store(pushes)?,
             api_password,
             api_tls: tls(
                 self.api_ca_file.as_ref(),
@@ -67,11 +75,11 @@ impl Settings {
         })
     }
 
-    fn store(&self, default: Option<Store>) -> Result<Store, String> {
-        let mut store = match (&self.backend, default) {
+    fn store(&self, pushes: bool) -> Result<Store, String> {
+        let mut store = match (&self.backend, pushes) {
             (Some(text), _) => Store::parse(text).map_err(|why| format!("--backend: {why}"))?,
-            (None, Some(default)) => default,
-            (None, None) => {
+            (None, true) => Store::pushed(),
+            (None, false) => {
                 return Err(format!(
                     "say where routes are kept: --backend {SYNTAX}, or `backend` in the \
                      configuration file"

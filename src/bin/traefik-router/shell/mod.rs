@@ -23,7 +23,6 @@ use self::output::{Output, be_quiet, complain};
 use self::routes::RoutesCommand;
 use self::setup::SetupOptions;
 use crate::settings::{Resolved, Settings};
-use crate::store::Store;
 use crate::wording::for_shell;
 
 /// What stands below the program's own help.
@@ -95,16 +94,15 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
 
 fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
     // `chp` pushes where no store is named.
-    let default = match &command {
+    let pushes = match &command {
         Command::Doctor { chp } => *chp,
         Command::Config(ConfigCommand::Static { chp, .. } | ConfigCommand::Dynamic { chp, .. }) => {
             *chp
         }
         _ => false,
     };
-    let default = default.then(Store::pushed);
     let resolve = || -> Result<Resolved, Failure> {
-        let resolved = all.resolve(default).map_err(Failure::usage)?;
+        let resolved = all.resolve(pushes).map_err(Failure::usage)?;
         log::info!("routes are kept in {}", resolved.store);
         for url in &resolved.settings.api_url {
             log::info!("Traefik's API is at {url}");
