@@ -102,6 +102,9 @@ pub struct RouterInfo {
     /// The service that requests go to.
     #[serde(default)]
     pub service: String,
+    /// What requests pass on the way there, by their names with the provider.
+    #[serde(default)]
+    pub middlewares: Vec<String>,
     /// Where the router listens; nowhere itself if it stands below others.
     #[serde(default)]
     pub entry_points: Vec<String>,

@@ -189,8 +189,9 @@ fn watch_prints_each_change() {
             text.ends_with('\n')
                 && (text.contains("\n- /a/  http://t:") || text.contains("deleted"))
         });
-        process::send_signal(watch.id(), "INT");
-        assert_eq!(watch.wait().signal(), Some(2));
+        // As Ctrl-C does, which a shell may have its jobs ignore.
+        process::send_signal(watch.id(), "TERM");
+        assert_eq!(watch.wait().signal(), Some(15));
         let text = text(&log);
         if log.ends_with("log--json") {
             let objects: Vec<Value> = text

@@ -97,6 +97,7 @@ impl Shown {
             (servers.into_iter().flatten().enumerate()).all(is_whole)
         };
         shown.rule != wanted.rule
+            || shown.middlewares.len() < route.middlewares().len()
             || u64::try_from(shown.priority) != Ok(wanted.priority)
             || !services
                 .get(&pending.service_name(route))

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use traefik_router::{Backend as _, Change, RouteEvent, Table};
+use traefik_router::{Backend as _, Change, Route, RouteEvent, Table};
 
-use super::change::make;
+use super::change::{make, make_by};
 use super::display::{change_json, change_line};
 use super::failure::Failure;
 use super::output::{Output, warn};
@@ -67,12 +67,13 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
         }
         return Ok(());
     }
-    let deleted = events.iter().filter_map(|event| match event {
-        RouteEvent::Deleted(route) => Some(Change::Delete(route.spec.clone())),
-        _ => None,
-    });
+    if options.delete {
+        // Also routes that others have added since.
+        let wanted = wanted.iter().map(|route| Route::clone(route));
+        return make_by(resolved, |router| router.reconcile(wanted));
+    }
     let set = wanted.iter().map(|route| Change::Set(Arc::clone(route)));
-    make(resolved, deleted.chain(set).collect())
+    make(resolved, set.collect())
 }
 
 impl ApplyOptions {

@@ -11,6 +11,14 @@ use crate::settings::Resolved;
 
 /// Makes changes, all at once, and prints the result.
 pub(super) fn make(resolved: &Resolved, changes: Vec<Change>) -> Result<(), Failure> {
+    make_by(resolved, |router| router.apply(changes))
+}
+
+/// Has a Router change the table, and prints the result.
+pub(super) fn make_by(
+    resolved: &Resolved,
+    change: impl FnOnce(&Router) -> traefik_router::Result<Applied>,
+) -> Result<(), Failure> {
     let waits = !resolved.settings.api_url.is_empty();
     let progress = Progress::show(match waits {
         true => "waiting for Traefik",
@@ -18,7 +26,7 @@ pub(super) fn make(resolved: &Resolved, changes: Vec<Change>) -> Result<(), Fail
     });
     let before = Entrance::of(resolved)?;
     let router = open(resolved, waits)?;
-    let applied = router.apply(changes);
+    let applied = change(&router);
     drop(progress);
     let now = || Entrance::of(resolved).ok().flatten();
     let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
