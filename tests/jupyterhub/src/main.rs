@@ -55,7 +55,7 @@ struct Options {
     /// Run the tests with the proxy class of the Python package for JupyterHub's own
     #[arg(long, conflicts_with_all = ["real", "what"])]
     class: bool,
-    /// Run the tests that this pattern matches, as pytest -k has it
+    /// Run the tests that this pattern matches, as pytest -k has it, and none with a host for each user
     #[arg(long, value_name = "PATTERN", conflicts_with = "what")]
     only: Option<String>,
 }
