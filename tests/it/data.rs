@@ -4,15 +4,9 @@ use kit::Echo;
 use serde_json::{Value, json};
 use traefik_router::{ErrorKind, Route};
 
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend_and_push};
 
-on_each_backend! {
-    every_shape_round_trips,
-    adding_again_replaces_data,
-    too_deep_data_is_refused,
-}
-
-on_push! {
+on_each_backend_and_push! {
     every_shape_round_trips,
     adding_again_replaces_data,
     too_deep_data_is_refused,

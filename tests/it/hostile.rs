@@ -3,14 +3,9 @@
 use kit::Echo;
 use serde_json::json;
 
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend_and_push};
 
-on_each_backend! {
-    text_is_harmless_everywhere,
-    user_name_is_no_template,
-}
-
-on_push! {
+on_each_backend_and_push! {
     text_is_harmless_everywhere,
     user_name_is_no_template,
 }

@@ -8,16 +8,9 @@ use kit::pem::{cert_pem, key_pem};
 use serde_json::json;
 use traefik_router::{ErrorKind, Router};
 
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend_and_push};
 
-on_each_backend! {
-    websocket_passes_through,
-    request_reaches_target_unchanged,
-    https_works_with_made_certificate,
-    https_uses_the_given_certificate,
-}
-
-on_push! {
+on_each_backend_and_push! {
     websocket_passes_through,
     request_reaches_target_unchanged,
     https_works_with_made_certificate,

@@ -4,33 +4,19 @@ use std::time::Duration;
 
 use kit::client::{Request, Response};
 use kit::{Echo, eventually};
-use serde_json::{Value, json};
-use traefik_router::{Route, Router};
+use serde_json::json;
+use traefik_router::Route;
 
 use crate::protocols::{get_https, https};
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend_and_push};
 
-on_each_backend! {
+on_each_backend_and_push! {
     prefix_is_stripped,
     rate_is_limited,
     password_is_asked_for,
     canary_gets_its_share,
     clients_stay_with_healthy_servers,
     host_is_served_over_https,
-}
-
-on_push! {
-    prefix_is_stripped,
-    rate_is_limited,
-    password_is_asked_for,
-    canary_gets_its_share,
-    clients_stay_with_healthy_servers,
-    host_is_served_over_https,
-}
-
-fn start(rig: &Rig, middlewares: &Value) -> Router {
-    let extra = json!({"http": {"middlewares": middlewares}});
-    rig.builder().extra_dynamic_config(extra).start().unwrap()
 }
 
 fn with_header(rig: &Rig, header: (&str, &str)) -> Response {
@@ -46,7 +32,7 @@ fn with_header(rig: &Rig, header: (&str, &str)) -> Response {
 fn prefix_is_stripped(kind: Kind) {
     let (rig, echo) = (Rig::new(kind), Echo::start());
     let strip = json!({"stripPrefix": {"prefixes": ["/app"]}});
-    let router = start(&rig, &json!({"strip-app": strip}));
+    let router = rig.start_with_middlewares(&json!({"strip-app": strip}));
     let route = Route::new("/app/", echo.url()).unwrap();
     let route = route.middleware("strip-app@file").unwrap();
     router.apply([route.into()]).unwrap();
@@ -57,7 +43,7 @@ fn rate_is_limited(kind: Kind) {
     let (rig, echo) = (Rig::new(kind), Echo::start());
     // Rarely, so that it does not matter how long the requests take.
     let limit = json!({"rateLimit": {"average": 1, "period": "1h", "burst": 5}});
-    let router = start(&rig, &json!({"limit": limit}));
+    let router = rig.start_with_middlewares(&json!({"limit": limit}));
     let route = Route::new("/app/", echo.url()).unwrap();
     router
         .apply([route.middleware("limit@file").unwrap().into()])
@@ -73,7 +59,7 @@ fn password_is_asked_for(kind: Kind) {
     // htpasswd -nbs zoe password
     let line = "zoe:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
     let users = json!({"basicAuth": {"users": [line], "removeHeader": true}});
-    let router = start(&rig, &json!({"users": users}));
+    let router = rig.start_with_middlewares(&json!({"users": users}));
     let route = Route::new("/app/", echo.url()).unwrap();
     router
         .apply([route.middleware("users@file").unwrap().into()])

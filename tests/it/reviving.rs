@@ -10,15 +10,9 @@ use kit::tools::TRAEFIK;
 use kit::{Echo, eventually};
 use traefik_router::{Builder, ErrorKind, FileBackend, ProcessStatus, Router};
 
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend_and_push};
 
-on_each_backend! {
-    traefik_without_inotify_is_restarted,
-    stop_ends_a_running_revival,
-    replaced_folder_restarts_traefik,
-}
-
-on_push! {
+on_each_backend_and_push! {
     traefik_without_inotify_is_restarted,
     stop_ends_a_running_revival,
     replaced_folder_restarts_traefik,

@@ -7,7 +7,7 @@ use kit::client::{self, Request, Response};
 use kit::tools::TRAEFIK_3_5;
 use kit::{Echo, eventually};
 use serde_json::{Value, json};
-use traefik_router::{Change, ErrorKind, Nested, Route, Router, Stored};
+use traefik_router::{Change, ErrorKind, Nested, Route, Stored};
 
 use crate::support::{Kind, Rig, on_each_backend, on_push};
 
@@ -32,12 +32,6 @@ on_push! {
     own_service_outlives_its_target,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
-}
-
-/// A Traefik with these middlewares. It reads them from a file, whatever the store.
-fn start(rig: &Rig, middlewares: &Value) -> Router {
-    let extra = json!({"http": {"middlewares": middlewares}});
-    rig.builder().extra_dynamic_config(extra).start().unwrap()
 }
 
 fn strip(prefix: &str) -> Value {
@@ -83,7 +77,7 @@ fn with_cookie(rig: &Rig, path: &str, cookie: &str) -> Response {
 fn middlewares_act_on_their_route(kind: Kind) {
     let rig = Rig::new(kind);
     let add = json!({"headers": {"customRequestHeaders": {"X-Added": "{{yes}}"}}});
-    let router = start(&rig, &json!({"strip": strip("/app"), "add": add}));
+    let router = rig.start_with_middlewares(&json!({"strip": strip("/app"), "add": add}));
     let echo = Echo::start();
     let plain = |spec| Route::new(spec, echo.url()).unwrap();
     let stripped = plain("/app/").middleware("strip@file").unwrap();
@@ -120,7 +114,7 @@ fn middlewares_act_on_their_route(kind: Kind) {
 
 fn missing_middleware_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
-    let router = start(&rig, &json!({"strip": strip("/app")}));
+    let router = rig.start_with_middlewares(&json!({"strip": strip("/app")}));
     let echo = Echo::start();
     let route = |spec, middleware| {
         let route = Route::new(spec, echo.url()).unwrap();
@@ -507,7 +501,7 @@ fn settings_outlast_their_router(kind: Kind) {
         .middleware("strip@file")
         .unwrap();
     offline.apply([route.clone().into()]).unwrap();
-    let router = start(&rig, &json!({"strip": strip("/app")}));
+    let router = rig.start_with_middlewares(&json!({"strip": strip("/app")}));
     assert_eq!(path_at_server(&rig, "/app/x"), "/x");
     assert_eq!(*router.resolve("h", "/app/x").unwrap().unwrap(), route);
     // What was changed by hand is written again.

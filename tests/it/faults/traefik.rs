@@ -12,15 +12,9 @@ use traefik_router::{
     Verified,
 };
 
-use crate::support::{External, Kind, Rig, on_each_backend, on_push};
+use crate::support::{External, Kind, Rig, on_each_backend_and_push};
 
-on_each_backend! {
-    stopped_traefik_is_reported,
-    restarted_traefik_serves_pending_change,
-    missing_traefik_fails_at_once,
-}
-
-on_push! {
+on_each_backend_and_push! {
     stopped_traefik_is_reported,
     restarted_traefik_serves_pending_change,
     missing_traefik_fails_at_once,

@@ -8,4 +8,6 @@ pub(crate) mod rig;
 
 pub(crate) use external::External;
 pub(crate) use keys::Connect;
-pub(crate) use rig::{Kind, Rig, on_each_backend, on_each_file, on_push, on_redis};
+pub(crate) use rig::{
+    Kind, Rig, on_each_backend, on_each_backend_and_push, on_each_file, on_push, on_redis,
+};

@@ -63,6 +63,15 @@ macro_rules! on_each_backend {
 }
 pub(crate) use on_each_backend;
 
+/// The same for each backend and for a table that is pushed.
+macro_rules! on_each_backend_and_push {
+    ($($name:ident),* $(,)?) => {
+        $crate::support::on_each_backend!($($name),*);
+        $crate::support::on_push!($($name),*);
+    };
+}
+pub(crate) use on_each_backend_and_push;
+
 /// The same for a table that is pushed.
 macro_rules! on_push {
     ($($name:ident),* $(,)?) => {
@@ -288,6 +297,12 @@ impl Rig {
 
     pub(crate) fn start(&self) -> Router {
         self.builder().start().unwrap()
+    }
+
+    /// The same, with these middlewares. Traefik reads them from a file, whatever the store.
+    pub(crate) fn start_with_middlewares(&self, middlewares: &Value) -> Router {
+        let extra = json!({"http": {"middlewares": middlewares}});
+        self.builder().extra_dynamic_config(extra).start().unwrap()
     }
 
     pub(crate) fn web_url(&self) -> String {
