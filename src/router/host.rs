@@ -1,5 +1,6 @@
 //! A table that is confined to one host.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Applied;
@@ -42,9 +43,9 @@ impl Host {
     }
 
     /// A routespec as it is stored.
-    pub(super) fn stored(&self, spec: &RouteSpec) -> Result<RouteSpec> {
+    pub(super) fn stored<'s>(&self, spec: &'s RouteSpec) -> Result<Cow<'s, RouteSpec>> {
         match (self.0.as_deref(), spec.host()) {
-            (Some(host), None) => Ok(spec.at_host(host)),
+            (Some(host), None) => Ok(Cow::Owned(spec.at_host(host))),
             (Some(host), Some(other)) if host != other => {
                 let advice = spec.likely_mistake().map(|mistake| format!("; {mistake}"));
                 Err(Error::new(
@@ -56,7 +57,7 @@ impl Host {
                     ),
                 ))
             }
-            _ => Ok(spec.clone()),
+            _ => Ok(Cow::Borrowed(spec)),
         }
     }
 
@@ -64,7 +65,7 @@ impl Host {
     pub(super) fn stored_change(&self, change: Change) -> Result<Change> {
         Ok(match change {
             Change::Set(route) => Change::Set(self.stored_route(&route)?),
-            Change::Delete(spec) => Change::Delete(self.stored(&spec)?),
+            Change::Delete(spec) => Change::Delete(self.stored(&spec)?.into_owned()),
         })
     }
 
@@ -105,24 +106,26 @@ impl Host {
             &mut applied.deleted,
         ];
         for spec in lists.into_iter().flatten() {
-            *spec = self.told(spec);
+            if let Cow::Owned(told) = self.told(spec) {
+                *spec = told;
+            }
         }
         applied
     }
 
-    fn told(&self, spec: &RouteSpec) -> RouteSpec {
+    fn told<'s>(&self, spec: &'s RouteSpec) -> Cow<'s, RouteSpec> {
         match &self.0 {
-            None => spec.clone(),
-            Some(_) => spec.at_host(""),
+            None => Cow::Borrowed(spec),
+            Some(_) => Cow::Owned(spec.at_host("")),
         }
     }
 }
 
-/// A route with this routespec.
-fn at(route: &Arc<Route>, spec: RouteSpec) -> Arc<Route> {
-    match route.spec == spec {
-        true => Arc::clone(route),
-        false => Arc::new(route.at(spec)),
+/// A route with this routespec; the same one if that is its own.
+fn at(route: &Arc<Route>, spec: Cow<'_, RouteSpec>) -> Arc<Route> {
+    match spec {
+        Cow::Borrowed(_) => Arc::clone(route),
+        Cow::Owned(spec) => Arc::new(route.at(spec)),
     }
 }
 

@@ -222,7 +222,8 @@ impl Router {
     /// [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`], or if the store can't be
     /// read.
     pub fn get_route(&self, spec: impl AsRef<str>) -> Result<Option<Arc<Route>>> {
-        let spec = self.host.stored(&RouteSpec::new(spec)?)?;
+        let spec = RouteSpec::new(spec)?;
+        let spec = self.host.stored(&spec)?;
         let table = self.backend.read()?;
         self.host.check(&table)?;
         Ok(table.get(&spec).map(|route| self.host.told_route(route)))
@@ -255,7 +256,7 @@ impl Router {
     /// begin so.
     pub fn router_name(&self, spec: &RouteSpec) -> String {
         let stored = self.host.stored(spec);
-        let spec = stored.as_ref().unwrap_or(spec);
+        let spec = stored.as_deref().unwrap_or(spec);
         self.verifier.router_name(&self.last().namespace, spec)
     }
 
