@@ -11,7 +11,6 @@ use crate::config::merge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Nested;
 use crate::router::certificate::{CertificateFiles, made_up};
-use crate::router::listen::Listen;
 use crate::router::managed::{Managed, OwnFiles};
 use crate::router::verify::{Serving, Verifier};
 use crate::router::{Router, warn_of_likely_mistakes};
@@ -132,8 +131,8 @@ impl Builder {
             env: self.env.clone(),
             stop_timeout: self.stop_timeout,
         };
-        let traefik = (launch, public, own_files, files);
-        match self.start_on_store(&mut setup, &verifier, &mut version, traefik) {
+        let start = || Managed::start(own_files, launch, public, files);
+        match self.start_on_store(&mut setup, &verifier, &mut version, start) {
             Ok((managed, commit)) => {
                 let router = Router::new(self.backend, verifier, self.commit_wait, host);
                 let router = router.opened(commit);
@@ -152,19 +151,14 @@ impl Builder {
         setup: &mut Setup,
         verifier: &Verifier,
         version: &mut Option<String>,
-        (launch, public, own_files, certificate): (
-            Launch,
-            Listen,
-            OwnFiles,
-            Option<CertificateFiles>,
-        ),
+        start: impl FnOnce() -> Result<Managed>,
     ) -> Result<(Managed, Commit)> {
         let mut commit = self.backend.open(setup, &mut |table, _| {
             let desired = self.initial_routes.as_ref();
             desired.map_or_else(Vec::new, |desired| table.changes_to(desired))
         })?;
         setup.alone = false;
-        let managed = Managed::start(own_files, launch, public, certificate)?;
+        let managed = start()?;
         verifier.confirm_start(&commit, &*self.backend, &managed)?;
         if version.is_none() {
             // The program did not say it.

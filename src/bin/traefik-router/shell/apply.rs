@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use traefik_router::{Backend as _, Change, Route, RouteEvent, Table};
 
-use super::change::{make, make_by};
+use super::change::make;
 use super::display::{change_json, change_line};
 use super::failure::Failure;
 use super::output::{Output, warn};
@@ -70,10 +70,10 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
     if options.delete {
         // Also routes that others have added since.
         let wanted = wanted.iter().map(|route| Route::clone(route));
-        return make_by(resolved, |router| router.reconcile(wanted));
+        return make(resolved, |router| router.reconcile(wanted));
     }
     let set = wanted.iter().map(|route| Change::Set(Arc::clone(route)));
-    make(resolved, set.collect())
+    make(resolved, |router| router.apply(set))
 }
 
 impl ApplyOptions {

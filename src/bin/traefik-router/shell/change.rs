@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{Applied, Backend as _, Change, RouteSpec, Router};
+use traefik_router::{Applied, Backend as _, RouteSpec, Router};
 
 use super::failure::Failure;
 use super::output::{Output, Progress};
 use crate::settings::Resolved;
 
-/// Makes changes, all at once, and prints the result.
-pub(super) fn make(resolved: &Resolved, changes: Vec<Change>) -> Result<(), Failure> {
-    make_by(resolved, |router| router.apply(changes))
-}
-
 /// Has a Router change the table, and prints the result.
-pub(super) fn make_by(
+pub(super) fn make(
     resolved: &Resolved,
     change: impl FnOnce(&Router) -> traefik_router::Result<Applied>,
 ) -> Result<(), Failure> {

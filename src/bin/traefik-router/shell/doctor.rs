@@ -8,7 +8,7 @@ use serde_json::json;
 use traefik_router::{Backend as _, Finding, Level};
 
 use super::failure::{FAILED, Failure};
-use super::output::{GREEN, Output, Progress, RED, YELLOW, shown};
+use super::output::{GREEN, Output, Progress, RED, YELLOW, counted, shown};
 use crate::needs;
 use crate::settings::Resolved;
 use crate::wording::for_shell;
@@ -52,11 +52,10 @@ pub(super) fn run(resolved: &Resolved, chp: bool) -> Result<ExitCode, Failure> {
         for finding in &findings {
             output.text(&lines(&output, finding))?;
         }
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
         output.line(&format!(
-            "\n{problems} problem{}, {warnings} warning{}",
-            plural(problems),
-            plural(warnings)
+            "\n{}, {}",
+            counted(problems, "problem"),
+            counted(warnings, "warning")
         ))?;
     }
     Ok(ExitCode::from(if problems == 0 { 0 } else { FAILED }))

@@ -122,6 +122,12 @@ impl Output {
     }
 }
 
+/// So many of something: `1 route`, `2 routes`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// A text in which nothing can speak to a terminal.
 pub(super) fn shown(text: &str) -> String {
     // Besides control characters, those that turn the direction of writing.

@@ -12,7 +12,7 @@ use super::apply::{self, ApplyOptions};
 use super::change::{how, make, millis, open};
 use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
-use super::output::{Output, Progress, warn};
+use super::output::{Output, Progress, counted, warn};
 use super::syntax::Syntax;
 use crate::settings::Resolved;
 use crate::url;
@@ -191,7 +191,7 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
-            make(resolved, vec![route.into()])?;
+            make(resolved, |router| router.apply([route.into()]))?;
         }
         RoutesCommand::Apply(options) => apply::run(&options, resolved)?,
         RoutesCommand::Export { format } => {
@@ -211,7 +211,7 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             if stored(resolved)?.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
-            make(resolved, vec![Change::Delete(spec)])?;
+            make(resolved, |router| router.apply([Change::Delete(spec)]))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -335,16 +335,12 @@ fn clear(resolved: &Resolved) -> Result<(), Failure> {
     };
     resolved.builder()?.remove_table()?;
     let output = Output::new();
-    let count = routes.len();
     if resolved.json {
-        output.json(&json!({"routes": count, "served_ms": served.map(millis)}))?;
+        output.json(&json!({"routes": routes.len(), "served_ms": served.map(millis)}))?;
         return Ok(());
     }
-    let plural = if count == 1 { "" } else { "s" };
-    let how = how(served);
-    output.report(&format!(
-        "removed the table of {count} route{plural}: {how}"
-    ))?;
+    let (routes, how) = (counted(routes.len(), "route"), how(served));
+    output.report(&format!("removed the table of {routes}: {how}"))?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use traefik_router::backend::Contents;
 use traefik_router::traefik::{Api, RouterInfo, Version};
 
 use super::failure::{FAILED, Failure};
-use super::output::Output;
+use super::output::{Output, counted};
 use crate::settings::Resolved;
 use crate::wording::for_shell;
 
@@ -86,9 +86,8 @@ pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
     } else {
         output.line(&match &stored {
             Some(stored) => {
-                let count = stored.routes.len();
-                let plural = if count == 1 { "" } else { "s" };
-                format!("{count} route{plural} in {}", resolved.store)
+                let routes = counted(stored.routes.len(), "route");
+                format!("{routes} in {}", resolved.store)
             }
             None => format!("no table of routes in {}", resolved.store),
         })?;
@@ -135,9 +134,8 @@ impl Answer {
                 match (&*said.refused, said.generation) {
                     _ if stored.is_none() => "answers".into(),
                     ([_, ..], _) => {
-                        let count = said.refused.len();
-                        let plural = if count == 1 { "" } else { "s" };
-                        format!("refuses {count} router{plural} of the table")
+                        let routers = counted(said.refused.len(), "router");
+                        format!("refuses {routers} of the table")
                     }
                     _ if said.is_current => "serves what is stored".into(),
                     (_, loaded) if loaded > stored => {
