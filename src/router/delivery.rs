@@ -89,7 +89,7 @@ impl Delivery {
     }
 
     /// Sends a commit to all Traefiks that have not taken it yet; says which have, and whether it was sent to
-    /// any of them. It is sent again where no answer comes. `check` fails where it is in vain to go on.
+    /// any of them. It is sent again where no answer comes, unless `check` fails.
     /// Returns once all have answered, or have not answered in time and a quorum has.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl Delivery {
         let Some(commit) = self.store.last_commit()? else {
             return Ok(());
         };
-        // Whoever ends the Router waits for this.
+        // The end of the Router waits for this.
         let api = one.api.clone().timeout(LOOK);
         let marker = commit.marker_at("rest");
         let has_loaded = |shown: Option<u64>| {

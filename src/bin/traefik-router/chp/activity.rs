@@ -250,8 +250,8 @@ impl Activity {
         grown.map(|(connection, _)| connection.peer).collect()
     }
 
-    /// Reads the counters of all Traefiks in parallel. Of each one that tells them, what it told before, and
-    /// which one it is. What was told before a restart is no reading.
+    /// Reads the counters of all Traefiks in parallel. Returns, for each one that answers, its earlier reading and
+    /// its place in the list. An empty reading stands for one from before a restart.
     fn read_all(&self, last: &mut Look) -> Vec<(Reading, usize)> {
         let answers: Vec<_> = std::thread::scope(|scope| {
             let read = |one| scope.spawn(move || Counters::read(one));
@@ -266,15 +266,11 @@ impl Activity {
                 Ok(Ok(now)) => {
                     last.silent.remove(url);
                     let before = std::mem::replace(&mut last.readings[n], now);
-                    let is_restarted = before.started != last.readings[n].started;
-                    told.push((
-                        if is_restarted {
-                            Reading::default()
-                        } else {
-                            before
-                        },
-                        n,
-                    ));
+                    let before = match before.started == last.readings[n].started {
+                        true => before,
+                        false => Reading::default(),
+                    };
+                    told.push((before, n));
                 }
                 Ok(Err(error)) if last.silent.insert(url.into()) => {
                     log::warn!("last_activity stands still: Traefik tells no metrics: {error}");

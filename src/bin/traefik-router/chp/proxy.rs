@@ -125,7 +125,7 @@ impl Proxy {
             }
             _ => {
                 let attached = attach(options, &resolved, default)?;
-                // Whoever waits for the port meets it once it is ready.
+                // A client that waits for the port finds the API ready.
                 front.listen_for_api(options)?;
                 attached
             }
