@@ -24,7 +24,7 @@ type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 #[derive(Parser)]
 #[command(
     bin_name = "cargo xtask",
-    after_help = "A program named by TRAEFIK_BIN, TRAEFIK_3_5_BIN, ETCD_BIN, CHP_BIN or WRK_BIN is used as it \
+    after_help = "A program named by TRAEFIK_BIN, TRAEFIK_3_5_BIN, ETCD_BIN, REDIS_BIN, CHP_BIN or WRK_BIN is used as it \
                   is, or else one on PATH, or else the one in target/tools. Colours are off with NO_COLOR and \
                   outside a terminal."
 )]

@@ -83,6 +83,7 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     show_if_there("etcd-3.4", tools::etcd_3_4());
     show_if_there("traefik-3.5", tools::traefik_3_5());
+    show_if_there("redis", tools::redis());
     show_if_there("pebble", tools::pebble());
     summary.record("tests, all features", || {
         suite.test(&["--workspace", "--all-features"], Some(CASES))

@@ -18,10 +18,10 @@ use kit::tools::{
 use self::fetch::output_of;
 pub(crate) use self::hub::jupyterhub;
 use self::hub::{configurable_http_proxy, peer};
+use self::programs::wrk;
 pub(crate) use self::programs::{
-    cargo_deny, etcd_3_4, etcd_3_5, maturin, pebble, traefik, traefik_3_5, zig,
+    cargo_deny, etcd_3_4, etcd_3_5, maturin, pebble, redis, traefik, traefik_3_5, zig,
 };
-use self::programs::{redis, wrk};
 use crate::Result;
 
 type Get = fn() -> Result<Tool>;
