@@ -1,4 +1,8 @@
-//! Texts on what takes more than a paragraph.
+//! The documentation, page by page.
+//!
+//! In the order in which one needs it: [`routes`]; [`stores`], with [`push`], [`etcd`] and `redis`; JupyterHub
+//! with [`chp`], and [`moving`] there; the [`shell`]; [`reliability`]; [`limitations`]; [`performance`] and
+//! [`scale`].
 
 // In docs/ a link to another guide names its file. Here a definition of the same label comes first, since
 // Markdown uses the first one.
@@ -6,6 +10,11 @@
 #[doc = "[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/routes.md")]
 pub mod routes {}
+
+#[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[reliability]: crate::guide::reliability\n"]
+#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = include_str!("../docs/stores.md")]
+pub mod stores {}
 
 #[doc = "[etcd]: crate::guide::etcd\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/push.md")]
@@ -35,3 +44,16 @@ pub mod shell {}
 
 #[doc = include_str!("../docs/reliability.md")]
 pub mod reliability {}
+
+#[doc = "[scale]: crate::guide::scale\n"]
+#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = include_str!("../docs/limitations.md")]
+pub mod limitations {}
+
+#[doc = "[chp]: crate::guide::chp\n"]
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
+
+#[doc = "[performance]: crate::guide::performance\n"]
+#[doc = include_str!("../docs/scale.md")]
+pub mod scale {}

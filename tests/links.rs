@@ -85,11 +85,15 @@ fn guide_links_work_in_rustdoc() {
     let guides = read_to_string(home().join("src/guide.rs")).unwrap();
     for document in documents_in(&home().join("docs")) {
         let name = document.file_name().unwrap().to_str().unwrap();
+        if name == "README.md" {
+            continue;
+        }
         let mut modules = guides.split(" {}");
         let module = modules.find(|module| module.contains(&format!("docs/{name}")));
         let module = module.unwrap_or_else(|| panic!("src/guide.rs leaves out docs/{name}"));
         for Link { label, target } in links(&document) {
-            if target.starts_with('#') {
+            // Pictures are for those who read the repository; rustdoc shows what they say.
+            if target.starts_with('#') || target.ends_with(".svg") {
                 continue;
             }
             let label = label.unwrap_or_else(|| {
