@@ -176,14 +176,14 @@ pub(crate) fn replace_if(
             return Ok(None);
         }
         match Step::Rename(&temp, path).run(|| fs::rename(&temp, path)) {
-            // Somebody has opened the file meanwhile, and took ours for one that a killed writer left.
+            // Another writer has opened the file meanwhile, and took ours for one that a killed writer left.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !temp.exists() => Ok(None),
             Err(error) => Err(error),
             Ok(()) => Ok(Some((folder, file, Instant::now()))),
         }
     });
     let replaced = replaced.map_err(|error| {
-        // There may be nothing to remove, and the first error is the one to tell.
+        // There may be nothing to remove, and the first error is the one to report.
         drop(remove(&temp));
         let busy = error.kind() == io::ErrorKind::ResourceBusy;
         let error = failed("write", path, error);
@@ -227,7 +227,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     Step::Remove(path).run(|| fs::remove_file(path))
 }
 
-/// Creates an empty file beside that at `path`, for those who may write to this one: whoever can open
+/// Creates an empty file beside that at `path`, for the users that may write to this one: a user that can open
 /// a lock can hold it. If it can't be given to their owner it is for everybody, since the owner must
 /// not be kept out.
 pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
@@ -344,7 +344,7 @@ fn folder_of(path: &Path) -> PathBuf {
 pub(crate) fn utf8(path: &Path) -> Result<String> {
     path.to_str().map(Into::into).ok_or_else(|| {
         let message = format!(
-            "{}: its name is not UTF-8, and Traefik can't be told of it; choose another one",
+            "{}: its name is not UTF-8, and Traefik takes no such path; choose another one",
             path.display()
         );
         Error::new(ErrorKind::InvalidConfig, message)

@@ -36,7 +36,7 @@ pub enum ErrorKind {
     /// Another program uses the store, or a file, in a way that does not go together with what was
     /// asked for. The store is as it was.
     InUse,
-    /// Another program held the store's lock for longer than `lock_timeout`.
+    /// Another program held the store's lock beyond `lock_timeout`.
     Locked,
     /// The store could not be read or written.
     Store,

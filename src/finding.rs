@@ -25,7 +25,7 @@ pub struct Finding {
 pub enum Level {
     /// As it should be.
     Ok,
-    /// Good to know: it can't be told from here whether it is as it should be.
+    /// For information: it can't be checked from here.
     Note,
     /// Routes are served, but slower or less safely than they could be.
     Warning,

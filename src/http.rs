@@ -389,7 +389,7 @@ impl Http {
         // Only a write breaks a pipe, and nothing is written after the request's last byte.
         let cut_off = matches!(&error, ureq::Error::Io(io) if io.kind() == IoKind::BrokenPipe);
         let error = self.error(path, error);
-        // A certificate of ours may be refused after the request was sent, but then unread.
+        // Our certificate may be refused after the request was sent, but then unread.
         if unsent.is_empty() && !cut_off && error.kind() != ErrorKind::Unauthorized {
             error.with_stored(Stored::Unknown)
         } else {

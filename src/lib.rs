@@ -43,7 +43,7 @@
 //! certificates of its own. [`guide::routes`] has all of it, with recipes.
 //!
 //! What you hand in is data. A backtick, a quote or a `{{` in a routespec, a target or the data
-//! changes no rule and runs as no template: it is either refused or matched as it stands.
+//! changes no rule and runs as no template: it is either refused or matched literally.
 //!
 //! # Where routes are kept
 //!
@@ -190,7 +190,7 @@
 //!
 //! By the [`log`] crate. This crate logs little, and no secrets:
 //!
-//! - `ERROR`, `WARN`: what went wrong where no caller could be told, as in a `Drop`; that a Traefik had lost
+//! - `ERROR`, `WARN`: errors that no caller could get, as in a `Drop`; that a Traefik had lost
 //!   a table that was pushed; that Traefik seems to have a throttle.
 //! - `INFO`: Traefik was started; what a killed writer left behind was removed.
 //! - With the target `traefik`, at the levels that it has there: what a Traefik that we have started

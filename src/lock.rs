@@ -170,7 +170,7 @@ fn locked(
     loop {
         let file = open(path, protected, access).map_err(|error| cannot_lock(path, error))?;
         match lock(&file) {
-            // Whoever held the lock before us may have removed the file that we opened.
+            // The holder before us may have removed the file that we opened.
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
             Ok(()) => {}
             Err(error) if is_contended(&error) => {
@@ -202,7 +202,7 @@ fn open(path: &Path, protected: &Path, access: Access) -> io::Result<File> {
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match atomic::create_beside(protected, path) {
-                    // Somebody else was faster.
+                    // Another program was faster.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     created => drop(created?),
                 }

@@ -174,7 +174,7 @@ impl Routes {
     }
 }
 
-fn told(spec: &str, Mistake(key, why): &Mistake) -> String {
+fn message(spec: &str, Mistake(key, why): &Mistake) -> String {
     match key {
         Some(key) => format!("{spec:?}: {key:?}: {why}"),
         None => format!("{spec:?}: {why}"),
@@ -204,7 +204,7 @@ fn read(text: &str, syntax: Syntax) -> Result<Table, String> {
         routes.add(spec, route.to_value()).map_err(|mistake| {
             let part = mistake.0.as_ref().and_then(|key| route.get(&[key]));
             let line = line(&[part, Some(route), Some(node)]);
-            format!("{line}{}", told(spec, &mistake))
+            format!("{line}{}", message(spec, &mistake))
         })?;
     }
     Ok(routes.0)
@@ -232,7 +232,7 @@ impl<'de> Deserialize<'de> for Routes {
                 let mut routes = Routes::default();
                 while let Some((spec, value)) = map.next_entry::<String, Value>()? {
                     let added = routes.add(&spec, value);
-                    added.map_err(|mistake| A::Error::custom(told(&spec, &mistake)))?;
+                    added.map_err(|mistake| A::Error::custom(message(&spec, &mistake)))?;
                 }
                 Ok(routes)
             }

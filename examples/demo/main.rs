@@ -119,7 +119,7 @@ fn file() -> Result {
 
 fn by_hand(target: &str) -> String {
     format!(
-        "# Somebody wrote this by hand, and it stays.\n\
+        "# This was written by hand, and it stays.\n\
          [http.routers.by-hand]\n\
          rule = \"Path(`/by-hand`)\"   # with this comment\n\
          entryPoints = [\"http\"]\n\

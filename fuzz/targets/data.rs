@@ -34,12 +34,12 @@ fn comes_back(ours: impl Backend, theirs: impl Backend, change: &Change) {
     if ours.apply([change.clone()]).is_err() {
         return;
     }
-    let theirs = Router::builder(theirs).offline().expect("a store of ours");
+    let theirs = Router::builder(theirs).offline().expect("a readable store");
     for router in [&ours, &theirs] {
-        let route = router.get_route(change.spec()).expect("a store of ours");
+        let route = router.get_route(change.spec()).expect("a readable store");
         let Change::Set(sent) = change else { return };
         assert_eq!(route.as_ref(), Some(sent));
     }
-    theirs.delete_route(change.spec()).expect("a store of ours");
-    assert!(ours.get_all_routes().expect("a store of ours").is_empty());
+    theirs.delete_route(change.spec()).expect("a readable store");
+    assert!(ours.get_all_routes().expect("a readable store").is_empty());
 }

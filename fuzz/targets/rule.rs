@@ -106,7 +106,7 @@ fn is_dots(segment: &[u8]) -> bool {
 
 fn is_host(header: &str, own: &str) -> bool {
     let header = header.to_ascii_lowercase();
-    // To Traefik a port is whatever stands behind the last colon.
+    // To Traefik, all after the last colon is the port.
     let name = header.rsplit_once(':').map_or(&*header, |(name, _)| name);
     let bare = |name: &str| {
         name.trim_matches(['[', ']'])

@@ -24,7 +24,7 @@ impl Access {
     /// Gives a new, private and empty file to the same users, or fails and says what to do.
     pub(super) fn give(&self, file: &File) -> io::Result<()> {
         // The group and the ACL come first: a mode alone would open the file to others for a moment,
-        // and whoever opens it then can read what is written later.
+        // and a user that opens it then can read what is written later.
         let new = file.metadata()?;
         self.give_to_owner(file, &new)?;
         if let Some(acl) = &self.acl {

@@ -17,7 +17,7 @@ pub struct Contents {
     /// How many of them jupyterhub-traefik-proxy left; the next Router that opens the store takes
     /// them over.
     pub legacy_routes: usize,
-    /// The last commit; `None` where no Router has opened the store yet, or the store does not tell.
+    /// The last commit; `None` where no Router has opened the store yet, or the store does not say.
     pub commit: Option<Commit>,
     /// The entrypoint that routes are served on; empty where no Router has opened the store yet.
     pub entrypoint: String,

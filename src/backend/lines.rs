@@ -211,7 +211,7 @@ impl<E: Entries> Lines<E> {
             Entry::Occupied(mut known) => {
                 let (users, old) = known.get_mut();
                 *users += 1;
-                // Its name stays, whatever its servers are.
+                // Its name does not depend on its servers.
                 if route.has_own_service() {
                     *old = line();
                 }

@@ -60,7 +60,7 @@ impl MemoryBackend {
         Self::named("")
     }
 
-    /// An empty table of this name, which tells it apart from the tables that other programs push:
+    /// An empty table of this name, which distinguishes it from the tables of other programs:
     /// [`Builder::attach`](crate::Builder::attach) takes back a table of the same name only. It does so even
     /// if a program that has pushed that table still runs, so give each program a name of its own.
     pub fn named(name: impl AsRef<str>) -> Self {
@@ -331,7 +331,7 @@ impl Pushed for MemoryBackend {
         };
         let before = (ours.clone(), shared.table().clone(), generation);
         handle.before.get_or_insert(before);
-        // The next one is later than what any of them shows, whatever the clocks say.
+        // The next one is later than what any of them shows, even if a clock was set back.
         let header = Header {
             generation,
             ..header

@@ -50,7 +50,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// `{"providers": {"file": {"filename": …}}}`.
     ///
     /// # Errors
-    /// If the store's place can't be told to Traefik.
+    /// If Traefik has no way to name the store's place.
     fn static_config(&self) -> Result<Value>;
 
     /// How to get what a Router has to send to its Traefiks. `None` where Traefik reads the store by
@@ -92,9 +92,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// If the store can't be read, or holds what we can't understand.
     fn read(&self) -> Result<Table>;
 
-    /// What the store holds, for whoever only looks: unlike [`open`](Self::open) this writes nothing
+    /// What the store holds, for programs that only look: unlike [`open`](Self::open) this writes nothing
     /// and creates nothing. `None` if the store is not there yet. Defaults to what
-    /// [`read`](Self::read) tells.
+    /// [`read`](Self::read) returns.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -102,15 +102,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(Some(Contents::new(self.read()?)))
     }
 
-    /// What of this store's own would keep a Router or Traefik from working with it, or tells others
-    /// what they should not know. Writes nothing. Defaults to no findings.
+    /// Findings about the store itself: what keeps a Router or Traefik from working with it, and what
+    /// shows secrets to others. Writes nothing. Defaults to no findings.
     fn diagnose(&self) -> Vec<Finding> {
         Vec::new()
     }
 
     /// Changes the routes: `edit` sees the table as it is stored and answers with the changes to
     /// make. They are stored together, with a new generation: a reader of the store sees all of
-    /// them or none. `edit` may be asked again if somebody else wrote in between; then its last
+    /// them or none. `edit` is called again if another program wrote in between; then its last
     /// answer counts.
     ///
     /// For a change to what the table says already, the backend compares what Traefik reads of that

@@ -349,9 +349,9 @@ impl Explicit {
             Err(Error::new(ErrorKind::InUse, message))
         };
         match &self.entrypoint {
-            Some(told) if *told != header.entrypoint => {
+            Some(given) if *given != header.entrypoint => {
                 return refuse(format!(
-                    "moved the table to the entrypoint {:?}, and this one was told {told:?} \
+                    "moved the table to the entrypoint {:?}, and this one was given {given:?} \
                      (`traefik_entrypoint`)",
                     header.entrypoint
                 ));
@@ -359,7 +359,7 @@ impl Explicit {
             _ => {}
         }
         match &self.service {
-            Some(told) if *told != header.service => {
+            Some(given) if *given != header.service => {
                 refuse("set another `extra_service_config` for the table".into())
             }
             _ => Ok(()),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// No wait is longer than this; much longer ones can't be added to the time.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Puts `extra` over `base`: maps are merged, a null takes away what is there, and anything else
+/// Puts `extra` over `base`: maps are merged, a null removes the key, and anything else
 /// in `extra` wins.
 pub(crate) fn merge(base: &mut Value, extra: &Value) {
     let Value::Object(extra) = extra else {

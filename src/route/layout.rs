@@ -552,7 +552,7 @@ mod tests {
         }
     }
 
-    /// Routers that somebody else might have, of those whose priority lies between those of no two
+    /// Routers that others might have, of those whose priority lies between those of no two
     /// routes behind one gate, and is none of a route.
     fn apart(table: &Table, layout: &Layout, foreign: Vec<(String, u64)>) -> Vec<Router> {
         let mut bounds: HashMap<&Group, (u64, u64)> = HashMap::new();

@@ -109,7 +109,7 @@ impl Route {
         Ok(self)
     }
 
-    /// One more middleware that requests pass, after those before it: the name of one that somebody else has
+    /// One more middleware that requests pass, after those before it: the name of one that others have
     /// configured, as in [`extra_dynamic_config`](crate::Builder::extra_dynamic_config). A middleware of
     /// another provider than this table's has that in its name, `strip@docker`. Traefik refuses a route whose
     /// middleware is not there. Defaults to none.
@@ -143,7 +143,7 @@ impl Route {
         self.service_config(json!({"healthCheck": {"path": path, "interval": interval}}))
     }
 
-    /// How Traefik connects to the servers: the name of a `serversTransport` that somebody else has configured.
+    /// How Traefik connects to the servers: the name of a `serversTransport` that others have configured.
     /// Defaults to Traefik's own.
     ///
     /// # Errors
@@ -209,7 +209,7 @@ impl Route {
     }
 
     /// Gives the route a service of its own, whose name stays when the servers change:
-    /// [`Router::router_name`](crate::Router::router_name) of the route. Routers that somebody writes by hand can
+    /// [`Router::router_name`](crate::Router::router_name) of the route. Routers by hand can
     /// lead to it. Without this a service is named after its servers, and routes with the same ones share it.
     pub fn own_service(self) -> Self {
         self.with(|settings| settings.own_service = true)

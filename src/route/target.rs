@@ -52,7 +52,7 @@ impl Target {
             ));
         }
         let place = canonical_place(authority);
-        // A password may have a slash in it: what is before that is no port to tell.
+        // A password may have a slash in it: what is before that is no port to report.
         if authority.contains('@') || place.is_err() && path.contains('@') {
             return Err("Traefik does not send a user name or password to a target".into());
         }

@@ -292,7 +292,7 @@ impl Builder {
     }
 
     /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
-    /// routers, TLS options. A `null` takes away what is there.
+    /// routers, TLS options. A `null` removes the key.
     ///
     /// A Traefik that we start reads it from a file, with any store: its names end in `@file`.
     /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it, and its names
@@ -365,7 +365,7 @@ impl Builder {
         self
     }
 
-    /// Where a Traefik that somebody else starts is to find
+    /// Where a Traefik that others start is to find
     /// [`dynamic_config_text`](Self::dynamic_config_text), `.toml` or (with the feature `yaml`) `.yaml`:
     /// [`static_config_text`](Self::static_config_text) names it for a store that is pushed. Nothing is
     /// written there. A relative path is relative to the folder that Traefik is started in. Defaults to
@@ -483,7 +483,7 @@ impl Builder {
 
     /// What [`start`](Self::start) would write to
     /// [`static_config_file`](Self::static_config_file), but for the comment that marks the file as
-    /// one of ours, to be removed, and for the private file that it has Traefik read beside it. For a store
+    /// our own, to be removed, and for the private file that it has Traefik read beside it. For a store
     /// that is pushed it names [`dynamic_config_file`](Self::dynamic_config_file) in place of that one. The
     /// file is neither written nor looked at: its name only says which syntax. Unless `with_secrets`,
     /// `REDACTED` stands for the store's password and private key.
@@ -515,7 +515,7 @@ impl Builder {
         Ok(syntax.document(&config))
     }
 
-    /// The dynamic configuration by which a Traefik that somebody else starts takes a table that is pushed:
+    /// The dynamic configuration by which a Traefik that others start takes a table that is pushed:
     /// routers for its API and its REST provider, guarded by
     /// [`traefik_api_password`](Self::traefik_api_password), a default certificate that is made up and that no
     /// client trusts, and [`extra_dynamic_config`](Self::extra_dynamic_config). It is for the file that
@@ -539,7 +539,7 @@ impl Builder {
         }
         let Some(password) = &self.api_password else {
             return Err(Error::invalid(
-                "whoever may push a table controls Traefik: set a password (`traefik_api_password`)",
+                "anybody who may push a table controls Traefik: set a password (`traefik_api_password`)",
             ));
         };
         let mut api = self.api_access(password)?;

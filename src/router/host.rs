@@ -82,38 +82,38 @@ impl Host {
     }
 
     /// A route that is stored, as callers write it.
-    pub(super) fn told_route(&self, route: &Arc<Route>) -> Arc<Route> {
-        at(route, self.told(&route.spec))
+    pub(super) fn shown_route(&self, route: &Arc<Route>) -> Arc<Route> {
+        at(route, self.shown(&route.spec))
     }
 
     /// A table that is stored, as callers write it.
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub(super) fn told_table(&self, table: Table) -> Result<Table> {
+    pub(super) fn shown_table(&self, table: Table) -> Result<Table> {
         self.check(&table)?;
         Ok(match &self.0 {
             None => table,
-            Some(_) => table.iter().map(|route| self.told_route(route)).collect(),
+            Some(_) => table.iter().map(|route| self.shown_route(route)).collect(),
         })
     }
 
     /// What a call has changed, as callers write it.
-    pub(super) fn told_applied(&self, mut applied: Applied) -> Applied {
+    pub(super) fn shown_applied(&self, mut applied: Applied) -> Applied {
         let lists = [
             &mut applied.added,
             &mut applied.changed,
             &mut applied.deleted,
         ];
         for spec in lists.into_iter().flatten() {
-            if let Cow::Owned(told) = self.told(spec) {
-                *spec = told;
+            if let Cow::Owned(shown) = self.shown(spec) {
+                *spec = shown;
             }
         }
         applied
     }
 
-    fn told<'s>(&self, spec: &'s RouteSpec) -> Cow<'s, RouteSpec> {
+    fn shown<'s>(&self, spec: &'s RouteSpec) -> Cow<'s, RouteSpec> {
         match &self.0 {
             None => Cow::Borrowed(spec),
             Some(_) => Cow::Owned(spec.at_host("")),

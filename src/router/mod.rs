@@ -226,7 +226,7 @@ impl Router {
         let spec = self.host.stored(&spec)?;
         let table = self.backend.read()?;
         self.host.check(&table)?;
-        Ok(table.get(&spec).map(|route| self.host.told_route(route)))
+        Ok(table.get(&spec).map(|route| self.host.shown_route(route)))
     }
 
     /// All routes, in the order of their routespecs.
@@ -235,7 +235,7 @@ impl Router {
     /// If the store can't be read; and [`Conflict`](ErrorKind::Conflict) if it was put back to an earlier
     /// state than this Router has seen.
     pub fn get_all_routes(&self) -> Result<Table> {
-        self.host.told_table(self.backend.read()?)
+        self.host.shown_table(self.backend.read()?)
     }
 
     /// The route that serves a request; see [`Table::resolve`]. Asks the store, not Traefik.
@@ -247,7 +247,7 @@ impl Router {
         let table = self.backend.read()?;
         self.host.check(&table)?;
         let route = table.resolve(host, path)?;
-        Ok(route.map(|route| self.host.told_route(route)))
+        Ok(route.map(|route| self.host.shown_route(route)))
     }
 
     /// What Traefik calls the router of a route, `name@provider`, whether there is such a route or
@@ -361,7 +361,7 @@ impl Router {
     }
 
     fn submit(&self, request: Request) -> Result<Applied> {
-        let applied = self.host.told_applied(self.commits.submit(request, self)?);
+        let applied = self.host.shown_applied(self.commits.submit(request, self)?);
         warn_of_likely_mistakes(&applied.added);
         Ok(applied)
     }

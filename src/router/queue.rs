@@ -26,7 +26,7 @@ struct Gathering {
 }
 
 impl<J> Queue<J> {
-    /// No leader waits for longer than `longest`.
+    /// No leader waits beyond `longest`.
     pub(super) fn new(longest: Duration) -> Self {
         Self {
             waiting: Vec::new(),

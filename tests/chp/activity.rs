@@ -11,9 +11,9 @@ use kit::{Echo, Server, eventually};
 use crate::support::Proxy;
 
 fn last_activity(proxy: &Proxy, path: &str) -> String {
-    let told = proxy.get(path).json();
-    let time = told["last_activity"].as_str();
-    let time = time.unwrap_or_else(|| panic!("no last_activity: {told}"));
+    let answer = proxy.get(path).json();
+    let time = answer["last_activity"].as_str();
+    let time = time.unwrap_or_else(|| panic!("no last_activity: {answer}"));
     assert!(
         time.ends_with('Z') && time.len() == "2026-03-01T10:20:30.456Z".len(),
         "{time}"
@@ -39,7 +39,7 @@ impl<'a> Witness<'a> {
     fn wait(&self) {
         let before = last_activity(self.proxy, "/witness");
         assert_eq!(self.proxy.through("/witness/x").status, 200);
-        eventually("the use of a route is told", || {
+        eventually("the use of a route is answer", || {
             last_activity(self.proxy, "/witness") > before
         });
     }

@@ -188,7 +188,7 @@ fn routes_pages_and_options_work() {
     let last_activity = || proxy.get("/x").json()["last_activity"].to_string();
     let begun = last_activity();
     assert_eq!(proxy.through("/x/y").landed(), Some(echo.port));
-    eventually("the use of a route is told", || last_activity() > begun);
+    eventually("the use of a route is shown", || last_activity() > begun);
     assert_eq!(proxy.through("/down").status, 503);
     assert!(proxy.through("/none").body.contains("<h1>404: Not Found"));
     stop(proxy);

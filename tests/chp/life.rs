@@ -49,7 +49,7 @@ fn blocked_signal_ends_program() {
     eventually("Traefik has ended", || !is_alive(traefik));
 }
 
-/// Traefik can't be told of such a file.
+/// Traefik can't be shown of such a file.
 #[test]
 fn non_unicode_path_is_refused() {
     use std::os::unix::ffi::OsStringExt as _;
@@ -402,7 +402,7 @@ fn unix_sockets_serve_as_ports() {
     assert!(posted.starts_with("HTTP/1.1 201 "), "{posted}");
     assert!(
         ask(&api, "GET /api/routes/x", "").contains(&url),
-        "it is told as it was given"
+        "it is answered as it was given"
     );
     assert!(ask(&public, "GET /x/y", "").ends_with("unix"));
     assert!(ask(&public, "GET /_chp_healthz", "").ends_with("{\"status\":\"OK\"}"));
@@ -455,7 +455,7 @@ fn unread_log_blocks_nothing() {
         let number = line?.split("warn: ").nth(1)?.split(' ').next()?;
         Some(number.parse::<usize>().unwrap())
     };
-    eventually("it tells what was dropped", || dropped().is_some());
+    eventually("it says what was dropped", || dropped().is_some());
     let (log, dropped) = (proxy.log(), dropped().unwrap());
     let written = log.matches("404 GET").count();
     assert!((1..asked).contains(&dropped), "{dropped}");

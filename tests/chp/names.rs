@@ -64,10 +64,10 @@ fn every_character_keeps_users_apart() {
             assert_eq!(proxy.through(&other).landed(), Some(root.port), "{other}");
         }
     }
-    let told = proxy.get("").json();
+    let answer = proxy.get("").json();
     for (name, echo) in &servers {
         assert_eq!(
-            told[format!("/user/{name}")]["target"],
+            answer[format!("/user/{name}")]["target"],
             echo.url(),
             "{name}"
         );
@@ -115,9 +115,9 @@ fn host_and_path_are_joined() {
     let routes = proxy.get("").json();
     let keys: Vec<_> = routes.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["/", "/example.com//has space/@"]);
-    let told = proxy.get(posted).json();
-    let told: Vec<_> = told.as_object().unwrap().keys().collect();
-    assert_eq!(told, ["host", "last_activity", "target"]);
+    let answer = proxy.get(posted).json();
+    let answer: Vec<_> = answer.as_object().unwrap().keys().collect();
+    assert_eq!(answer, ["host", "last_activity", "target"]);
     assert_eq!(proxy.rest("DELETE", posted, "").status, 204);
     assert_eq!(landed("/has%20space/@/x"), Some(root.port));
     // It is the same route.
@@ -132,6 +132,6 @@ fn semicolon_stays_in_query_value() {
     let proxy = Proxy::start(&[]);
     let root = Echo::start();
     proxy.add("", &root.url());
-    let told = proxy.through("/x?a=1;b=2").echo();
-    assert!(told.to_string().contains("/x?a=1%3Bb=2"), "{told}");
+    let answer = proxy.through("/x?a=1;b=2").echo();
+    assert!(answer.to_string().contains("/x?a=1%3Bb=2"), "{answer}");
 }

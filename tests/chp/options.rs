@@ -152,8 +152,8 @@ fn unsupported_options_are_reported() {
     ]);
     for option in ["--timeout", "--no-x-forward", "--ssl-ciphers"] {
         let log = proxy.log();
-        let told = |line: &&str| line.contains(option) && line.contains("has no effect");
-        assert_eq!(log.lines().filter(told).count(), 1, "{log}");
+        let answer = |line: &&str| line.contains(option) && line.contains("has no effect");
+        assert_eq!(log.lines().filter(answer).count(), 1, "{log}");
     }
 }
 

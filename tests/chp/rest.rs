@@ -74,8 +74,8 @@ const CASES: &[(&str, &str, &str)] = &[
 /// What JupyterHub can see of an answer: the times differ, and the words of a parser.
 fn seen(answer: Answer) -> (u16, Value) {
     let mut body = serde_json::from_str(&answer.body).unwrap_or_else(|_| {
-        let told = answer.body.split(": ").next().unwrap_or_default();
-        Value::from(told)
+        let shown = answer.body.split(": ").next().unwrap_or_default();
+        Value::from(shown)
     });
     for route in body
         .as_object_mut()
@@ -132,9 +132,9 @@ fn posted_routes_are_served() {
     let routes = proxy.get("").json();
     let keys: Vec<_> = routes.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["/", "/hub", "/user/zoë"]);
-    let mut told = proxy.get("/user/zo%C3%AB").json();
-    told.as_object_mut().unwrap().remove("last_activity");
-    assert_eq!(told, data);
+    let mut shown = proxy.get("/user/zo%C3%AB").json();
+    shown.as_object_mut().unwrap().remove("last_activity");
+    assert_eq!(shown, data);
 
     let slash = format!("{}/", echo.url());
     proxy.add("/slash", &slash);

@@ -91,8 +91,11 @@ fn output_holds_no_secret() {
     eventually("it takes a route", || {
         ask(&friend, "POST", &route, &data).is_ok_and(|answer| answer.0 == 201)
     });
-    let (status, told) = ask(&friend, "GET", &route, "").unwrap();
-    assert!(status == 200 && told.contains(IN_DATA), "the test hears it");
+    let (status, reply) = ask(&friend, "GET", &route, "").unwrap();
+    assert!(
+        status == 200 && reply.contains(IN_DATA),
+        "the test hears it"
+    );
 
     let password = format!("http://user:{IN_A_TARGET}@127.0.0.1:9");
     let with_slash = format!("http://user:{IN_A_TARGET}/x@127.0.0.1:9");
@@ -109,15 +112,15 @@ fn output_holds_no_secret() {
         IN_A_BROKEN_BODY.into(),
     ];
     for body in &refused {
-        let (status, told) = ask(&friend, "POST", &route, body).unwrap();
-        assert_eq!(status, 400, "{told}");
+        let (status, reply) = ask(&friend, "POST", &route, body).unwrap();
+        assert_eq!(status, 400, "{reply}");
     }
-    // What those are told who have no token.
+    // What those are reply who have no token.
     let mut shown = String::new();
     let mut overhear = |as_whom: &str, method: &str, url: &str, body: &str, expected: u16| {
-        let (status, told) = ask(as_whom, method, url, body).unwrap();
-        assert_eq!(status, expected, "{method} {url}: {told}");
-        shown += &format!("{told}\n");
+        let (status, reply) = ask(as_whom, method, url, body).unwrap();
+        assert_eq!(status, expected, "{method} {url}: {reply}");
+        shown += &format!("{reply}\n");
     };
     for as_whom in ["", WRONG_TOKEN, &format!("token {WRONG_TOKEN}"), TOKEN] {
         for url in [&route, &format!("{route}?token={IN_A_QUERY}")] {
@@ -163,7 +166,7 @@ fn output_holds_no_secret() {
     proxy.signal("TERM");
     assert!(proxy.wait_for_end().success());
 
-    let told = [
+    let reply = [
         "Route added",
         "Body not valid JSON",
         "is not acceptable",
@@ -173,7 +176,7 @@ fn output_holds_no_secret() {
         "Terminated",
     ];
     eventually("all of it is heard of", || {
-        told.iter().all(|told| proxy.log().contains(told))
+        reply.iter().all(|reply| proxy.log().contains(reply))
     });
     let keys = pairs.map(|(_, [_, key])| key);
     holds_none(&proxy.log(), &keys);
@@ -257,8 +260,8 @@ fn dropped_part_is_not_logged() {
         assert_eq!(answer.status, 400);
         assert!(!answer.body.contains(password), "{}", answer.body);
     }
-    for told in ["Proxying", "Route added", "is not acceptable"] {
-        eventually(told, || proxy.log().contains(told));
+    for reply in ["Proxying", "Route added", "is not acceptable"] {
+        eventually(reply, || proxy.log().contains(reply));
     }
     assert!(!proxy.log().contains("user:"));
     holds_none(&proxy.log(), &[]);

@@ -62,10 +62,10 @@ fn short(rig: &Rig) -> Builder {
 fn wrong_password_is_reported(kind: Kind) {
     let rig = Rig::new(kind);
     let first = rig.start();
-    let password = "wrong-and-not-to-be-told";
+    let password = "wrong-and-not-to-be-shown";
     for (user, password) in [
         ("jupyterhub", password),
-        ("somebody", crate::support::rig::PASSWORD),
+        ("another", crate::support::rig::PASSWORD),
     ] {
         let start = Instant::now();
         let second = rig.builder().enable_setup_dynamic_config(false);
@@ -85,7 +85,7 @@ fn wrong_password_is_reported(kind: Kind) {
         );
         assert!(!format!("{error} {error:?}").contains(password));
     }
-    // Nor is it told by anything else that is shown.
+    // Nor is it in anything else that is shown.
     let shown = format!("{first:?} {:?} {:?}", rig.builder(), rig.api());
     assert!(!shown.contains(crate::support::rig::PASSWORD), "{shown}");
     first

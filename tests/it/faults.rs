@@ -1,4 +1,4 @@
-//! Faults that are provoked: what `docs/reliability.md` tells of.
+//! Faults that are provoked: those of `docs/reliability.md`.
 
 pub(crate) mod disk;
 pub(crate) mod etcd;

@@ -127,11 +127,7 @@ fn handwritten_content_stays_served(kind: Kind) {
     }
     check_hand_written(&rig, &hand);
     router.stop().unwrap();
-    assert_eq!(
-        rig.rules_text(),
-        text,
-        "nothing of ours is left without routes"
-    );
+    assert_eq!(rig.rules_text(), text, "without routes our part is gone");
     let rules = rig
         .rules()
         .file_name()

@@ -29,7 +29,7 @@ fn pid_of(router: &Router) -> u32 {
 
 /// A part for another process: has its Traefik killed, then with its watchdog, revived and stopped.
 pub(crate) fn be_a_host(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let router = rig.start();
     for with_watchdog in [false, true] {
         // A command could not be waited for.
@@ -71,7 +71,7 @@ fn children() -> Vec<String> {
 #[test]
 fn host_ignoring_sigchld_sees_end() {
     let rig = Rig::new(Kind::Toml);
-    let arguments = json!({"rig": rig.tell()});
+    let arguments = json!({"rig": rig.to_json()});
     let mut host = Actor::start_by(with(&["--ignore-signal=CHLD".into()]), "host", &arguments);
     assert_eq!(host.hear().as_deref(), Some("ended well"));
     assert!(host.finish());
@@ -80,7 +80,7 @@ fn host_ignoring_sigchld_sees_end() {
 #[test]
 fn host_ignoring_signals_ends_traefik() {
     let rig = Rig::new(Kind::Toml);
-    let arguments = json!({"rig": rig.tell()});
+    let arguments = json!({"rig": rig.to_json()});
     let signals = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "PIPE"];
     let ignored = signals.map(|signal| format!("--ignore-signal={signal}"));
     let mut host = Actor::start_by(with(&ignored), "host", &arguments);
@@ -101,14 +101,14 @@ fn first_process_inherits_no_zombie() {
         "--kill-child",
     ]);
     unshare.arg(std::env::current_exe().unwrap());
-    let mut host = Actor::start_by(unshare, "host", &json!({"rig": rig.tell()}));
+    let mut host = Actor::start_by(unshare, "host", &json!({"rig": rig.to_json()}));
     assert_eq!(host.hear().as_deref(), Some("ended well"));
     assert!(host.finish());
 }
 
 /// A part for another process: starts a Traefik, and waits.
 pub(crate) fn own(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let router = rig.start();
     say(pid_of(&router));
     wait_to_be_told();
@@ -119,7 +119,7 @@ pub(crate) fn own(arguments: &Value) {
 #[test]
 fn inherited_files_keep_nothing_alive() {
     let rig = Rig::new(Kind::Toml);
-    let mut owner = Actor::start("owner_of_one", &json!({"rig": rig.tell()}));
+    let mut owner = Actor::start("owner_of_one", &json!({"rig": rig.to_json()}));
     owner.hear().unwrap();
     let held: Vec<_> = fs::read_dir(format!("/proc/{}/fd", owner.process.id()))
         .unwrap()
@@ -138,7 +138,7 @@ fn inherited_files_keep_nothing_alive() {
 fn proxy_of_environment_is_ignored() {
     let rig = Rig::new(Kind::Toml);
     let echo = Echo::start();
-    let arguments = json!({"rig": rig.tell()});
+    let arguments = json!({"rig": rig.to_json()});
     let proxies = [
         "HTTP_PROXY",
         "http_proxy",

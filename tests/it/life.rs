@@ -134,7 +134,7 @@ fn stop_is_the_last_write(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, echo) = (rig.start(), Echo::start());
     let churn = |thread: usize| {
-        // Deletes what it adds, until it is told that there is no Traefik any more.
+        // Deletes what it adds, until an error says that there is no Traefik any more.
         let spec = format!("/t{thread}/");
         loop {
             let added = router.add_route(&spec, echo.url(), json!(null));
@@ -393,7 +393,7 @@ fn foreign_traefik_is_not_ours() {
 fn traefik_ends_with_its_owner() {
     for end in ["stop", "drop", "panic", "exit", "SIGKILL", "SIGTERM"] {
         let rig = Rig::new(Kind::Toml);
-        let arguments = json!({"rig": rig.tell(), "end": end});
+        let arguments = json!({"rig": rig.to_json(), "end": end});
         let mut owner = Actor::start("owner", &arguments);
         let pid = owner.hear().and_then(|pid| pid.parse().ok()).unwrap();
         assert!(is_alive(pid) && !is_free(rig.web) && !is_free(rig.api));
@@ -412,9 +412,9 @@ fn traefik_ends_with_its_owner() {
     }
 }
 
-/// A part for another process: owns a Traefik, and ends as it is told.
+/// A part for another process: owns a Traefik, and ends in the given way.
 pub(crate) fn own_a_traefik(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let router = rig.start();
     say(pid_of(&router));
     wait_to_be_told();
@@ -423,7 +423,7 @@ pub(crate) fn own_a_traefik(arguments: &Value) {
         "drop" => drop(router),
         "panic" => {
             std::panic::set_hook(Box::new(|_| ()));
-            panic!("as told");
+            panic!("on demand");
         }
         "exit" => std::process::exit(0),
         other => panic!("nobody killed me: {other}"),

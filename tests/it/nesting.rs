@@ -247,15 +247,15 @@ fn doctor_knows_parents(kind: Kind) {
     });
     let extra = json!({"http": {"routers": {"odd": odd}}});
     let router = rig.builder().extra_dynamic_config(extra).start().unwrap();
-    let told = |check: &str| -> Vec<String> {
+    let reported = |check: &str| -> Vec<String> {
         let findings = rig.builder().diagnose().into_iter();
         let found = findings.filter(|one| one.check == check);
         found.map(|one| one.message).collect()
     };
     router.apply(users(150, &echo)).unwrap();
-    assert_eq!(told("between"), [] as [String; 0]);
+    assert_eq!(reported("between"), [] as [String; 0]);
     router.apply(users(300, &echo)).unwrap();
-    let between = told("between");
+    let between = reported("between");
     assert!(between[0].contains("a router of others"), "{between:?}");
     assert!(
         between[0].contains("(priority 24, among the routes /user/…)"),
@@ -267,7 +267,7 @@ fn doctor_knows_parents(kind: Kind) {
     assert_ne!(rules, broken);
     rig.write_rules(&broken);
     eventually("the doctor knows", || {
-        let refused = told("routers");
+        let refused = reported("routers");
         refused
             .iter()
             .any(|one| one.contains("the parent of all routes /user/…"))

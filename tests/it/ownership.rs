@@ -51,7 +51,7 @@ fn file_with_templates_is_refused(kind: Kind) {
     }
     refused(&rig, ErrorKind::Corrupt, &says, || rig.builder().start());
     assert_eq!(rig.rules_text(), text);
-    // In a string they are no business of ours.
+    // In a string they are data.
     let harmless = match kind {
         Kind::Toml => {
             "# {{ env \"HOME\" }}\n[http.middlewares.m.compress]\nminResponseBodyBytes = 1\n"
@@ -70,8 +70,8 @@ fn file_with_templates_is_refused(kind: Kind) {
 pub(crate) fn refused(rig: &Rig, kind: ErrorKind, says: &[&str], open: impl FnOnce() -> Outcome) {
     let (before, files) = (rig.rules_text(), rig.files());
     let error = open().expect_err("it is refused");
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (kind, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (kind, &Stored::Nothing), "{error}");
     for text in says {
         assert!(error.to_string().contains(text), "{text:?} in {error}");
     }
@@ -97,7 +97,7 @@ fn no_file_more(rig: &Rig, files: &[String]) {
 
 type Outcome = traefik_router::Result<Router>;
 
-/// A Router over the rig's store that was told of nothing but the ports.
+/// A Router over the rig's store that was reported of nothing but the ports.
 pub(crate) fn plain(rig: &Rig) -> Builder {
     Router::builder(rig.backend())
 }
@@ -201,7 +201,7 @@ fn refused_attach_changes_nothing(kind: Kind) {
         refused(&rig, invalid, says, || builder.attach());
         still_served(&rig, &router, &echo);
     }
-    // Nobody listens there: this is told at once.
+    // Nobody listens there: the error comes at once.
     let nobody = rig.builder().traefik_api_url("http://127.0.0.1:1");
     let says = ["http://127.0.0.1:1", "start Traefik before"];
     refused(&rig, ErrorKind::Unavailable, &says, || nobody.attach());

@@ -40,7 +40,7 @@ fn two_writers_lose_no_route(kind: Kind) {
             "adder",
             &json!({
                 "name": name,
-                "rig": rig.tell(),
+                "rig": rig.to_json(),
                 "target": echo.url(),
             }),
         )
@@ -68,7 +68,7 @@ fn two_writers_lose_no_route(kind: Kind) {
 /// A part for another process: adds its routes by a few threads.
 pub(crate) fn add_many(arguments: &Value) {
     let text = |key: &str| arguments[key].as_str().unwrap();
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let router = rig.builder().attach().unwrap();
     let (name, target) = (text("name"), text("target"));
     std::thread::scope(|scope| {
@@ -156,7 +156,7 @@ fn killed_writer_leaves_store_whole(kind: Kind) {
         .unwrap();
     let mut most = 1;
     for round in 0..12 {
-        let mut scribbler = Actor::start("scribbler", &json!({"rig": rig.tell()}));
+        let mut scribbler = Actor::start("scribbler", &json!({"rig": rig.to_json()}));
         assert_eq!(scribbler.hear().as_deref(), Some("scribbling"));
         std::thread::sleep(Duration::from_micros(1700 * round));
         drop(scribbler);
@@ -186,7 +186,7 @@ fn killed_writer_leaves_store_whole(kind: Kind) {
 
 /// A part for another process: writes until it is killed.
 pub(crate) fn scribble(arguments: &Value) {
-    let backend = Rig::told(&arguments["rig"]).backend();
+    let backend = Rig::from_json(&arguments["rig"]).backend();
     let start = backend.read().unwrap().len();
     for n in start.. {
         let change = Change::set(format!("/n/{n}/"), "http://h").unwrap();

@@ -391,7 +391,7 @@ fn rejecting_traefik_is_unhealthy(kind: Kind) {
     let (router, echo) = (rig.start(), Echo::start());
     router.add_route("/a/", echo.url(), json!(1)).unwrap();
     let before = rig.rules_text();
-    // Somebody else's, and no field of Traefik's.
+    // It belongs to others, and is no field of Traefik's.
     let bad = match kind {
         Kind::Push => unreachable!("not for others to write"),
         Kind::Toml => "[tcp.routers.bad]\nnonsense = 1\n".into(),

@@ -485,7 +485,7 @@ fn invalid_bytes_reach_nobody_else(kind: Kind) {
                 true
             }
         };
-        // What needs an expression for a character that no expression tells apart.
+        // A character that needs an expression, though no expression matches it alone.
         assert_eq!(refused, spec.contains(":c!\u{fffd}"), "{spec}");
     }
     let path = |spec: &str| spec[spec.find('/').unwrap()..].to_string();

@@ -127,7 +127,7 @@ fn clear_removes_the_table() {
     assert_eq!(place.text("rules.toml"), THEIRS);
     place
         .run("routes clear --no-wait")
-        .failed(1, "there are no routes of ours");
+        .failed(1, "there is no table of routes");
     assert_eq!(place.text("rules.toml"), THEIRS);
 }
 

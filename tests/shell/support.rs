@@ -180,8 +180,8 @@ impl Said {
 
 /// The findings on one thing: their levels and messages.
 pub(crate) fn on(said: &Said, check: &str) -> Vec<(String, String)> {
-    let told = said.json();
-    let findings = told["findings"].as_array().unwrap();
+    let answer = said.json();
+    let findings = answer["findings"].as_array().unwrap();
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_string();
     let on_it = findings.iter().filter(|one| one["check"] == check);
     on_it

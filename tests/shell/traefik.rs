@@ -29,14 +29,18 @@ fn change_is_served_on_return() {
     );
 
     let status = place.run("status --json");
-    let told = status.json();
-    assert_eq!((status.code, &told["healthy"]), (0, &json!(true)), "{told}");
-    assert_eq!(told["store"]["routes"], 0);
+    let answer = status.json();
     assert_eq!(
-        told["traefiks"][0]["generation"],
-        told["store"]["generation"]
+        (status.code, &answer["healthy"]),
+        (0, &json!(true)),
+        "{answer}"
     );
-    assert_eq!(told["traefiks"][0]["current"], true);
+    assert_eq!(answer["store"]["routes"], 0);
+    assert_eq!(
+        answer["traefiks"][0]["generation"],
+        answer["store"]["generation"]
+    );
+    assert_eq!(answer["traefiks"][0]["current"], true);
     assert!(place.run("status").done().contains("serves what is stored"));
 }
 

@@ -43,8 +43,8 @@ fn apply_shows_and_makes_changes() {
     assert_eq!(events[0]["to"]["middlewares"], json!(["strip@file"]));
     assert_eq!(place.text("rules.toml"), before);
     let said = run("").done();
-    let (told, result) = said.split_at(lines.len());
-    assert_eq!(told, lines);
+    let (answer, result) = said.split_at(lines.len());
+    assert_eq!(answer, lines);
     assert!(result.starts_with("1 added, 1 changed: stored"), "{said}");
     assert_eq!(run("--dry-run ").done(), "nothing to change\n");
     let applied = run("--delete --json ").json();

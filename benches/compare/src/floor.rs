@@ -130,7 +130,7 @@ impl Floor {
             .flatten()
             .filter_map(|middleware| middleware["name"].as_str())
             .find(|name| name.starts_with("traefik-router-generation"))
-            .ok_or("Traefik has no marker of ours")?;
+            .ok_or("Traefik shows no marker")?;
         Ok(Self {
             marker: format!("/api/http/middlewares/{}", marker.replace('@', "%40")),
             api,

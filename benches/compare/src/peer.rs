@@ -54,7 +54,9 @@ impl Peer {
     /// The milliseconds that a command took.
     pub(super) fn sample(&mut self, command: &str) -> Result<f64> {
         let answer = self.child.ask(command)?;
-        Ok(answer["ms"].as_f64().ok_or("the peer tells no time")?)
+        Ok(answer["ms"]
+            .as_f64()
+            .ok_or("the peer's answer has no time")?)
     }
 }
 

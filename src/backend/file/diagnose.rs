@@ -15,7 +15,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 impl FileBackend {
     pub(super) fn findings(&self) -> Vec<Finding> {
-        // What else keeps it from being read is told by whoever reads it.
+        // Other reasons why it can't be read are reported by the reader.
         let Ok(path) = atomic::resolve(&self.path) else {
             return Vec::new();
         };
@@ -62,7 +62,7 @@ fn permissions(path: &Path) -> Option<Finding> {
     })
 }
 
-/// Whether somebody holds on to the lock. Where there is no file for it, nobody does.
+/// Whether another program keeps the lock. Without a lock file, none does.
 fn lock(path: &Path) -> Finding {
     let acquired = match lock::path_of(path).exists() {
         true => Lock::acquire(path, LOCK_PATIENCE).map(drop),

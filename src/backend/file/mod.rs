@@ -143,8 +143,8 @@ impl FileBackend {
         self
     }
 
-    /// Tells a Traefik that we start to watch the file's whole folder, so that hand-written
-    /// configuration can stand in files of its own. One broken file in it makes Traefik reject
+    /// Has a Traefik that we start watch the file's whole folder, so that hand-written configuration
+    /// can stand in files of its own. One broken file in it makes Traefik reject
     /// all of them. Defaults to `false`.
     pub fn directory(mut self, directory: bool) -> Self {
         self.directory = directory;
@@ -530,7 +530,7 @@ impl Backend for FileBackend {
             } else if (goes || changed) && state.known.is_some() {
                 atomic::replace(&state.path, text, self.durable)?;
             }
-            // What was written is read again by whoever opens it next.
+            // The next one to open it reads again what was written.
             state.known = None;
             leave(Some(started), None)?;
             leave(Some(share), Some(&lock))

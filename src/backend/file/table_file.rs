@@ -43,7 +43,7 @@ pub(super) struct TableFile {
     tree: Node,
     /// Whether another file of the same folder sets the default certificate.
     pub(super) has_neighbours_certificate: bool,
-    /// The ending of our API router's name. It is empty unless Traefik reads other files of ours, too.
+    /// The ending of our API router's name. It is empty unless Traefik also reads other tables of this program.
     pub(super) ending: String,
     /// How the file is put together without routes and with some, with holes for what each commit
     /// changes.
@@ -290,8 +290,8 @@ impl TableFile {
         Ok(ours)
     }
 
-    /// Takes over the header of what the file was before another program replaced it by one that has
-    /// nothing of ours.
+    /// Takes over the header of what the file was before another program replaced it by one
+    /// without our table.
     pub(super) fn inherit(&mut self, old: &Header) -> Result<()> {
         if self.header.generation > 0 {
             return Ok(());

@@ -579,7 +579,7 @@ fn handwritten_configuration_overrides_extra() {
 }
 
 proptest! {
-    /// Whatever is added and deleted, the file holds exactly that, and the rest of it stays.
+    /// The file holds exactly the routes that were added and not deleted, and the rest of it stays.
     #[test]
     fn any_changes_are_held_exactly(
         sample in 0..samples().len(),

@@ -34,7 +34,7 @@ impl<S: KvStore> KvBackend<S> {
         Ok(Some(contents))
     }
 
-    /// What is stored of the API's guard and of the default certificate, whoever wrote it.
+    /// The API's guard and the default certificate that are stored, by any program.
     fn config(&self) -> Result<Value> {
         let mut config = json!({});
         let guards = API_GUARDS.map(|name| format!("{}/", self.keys.http("middlewares", name)));

@@ -91,7 +91,7 @@ impl Etcd {
     }
 
     /// The user that we, and a Traefik that we start, log in as. Its role must grant reading and
-    /// writing `/jupyterhub` and `/traefik` (whatever the prefixes are), the latter as the range
+    /// writing `/jupyterhub` and `/traefik` (or the prefixes that are set), the latter as the range
     /// from `traefik` to `traefil`: Traefik asks without a slash behind. Defaults to none.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         let (name, password) = (name.into(), password.into());
@@ -200,7 +200,7 @@ impl KvStore for Etcd {
         }
         let mut known: Option<(&str, Identity)> = None;
         for (url, said) in self.client.identify_endpoints() {
-            let told = match said {
+            let checked = match said {
                 Ok(identity) => match known {
                     Some((first, other)) if other.cluster != identity.cluster => {
                         let message = format!("{url} is of another cluster than {first}");
@@ -221,7 +221,7 @@ impl KvStore for Etcd {
                 Err(error) => Finding::warning(ENDPOINTS, error.to_string())
                     .advice("the others are asked in its place"),
             };
-            findings.push(told);
+            findings.push(checked);
         }
         findings
     }

@@ -117,7 +117,7 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Called before a write to a store that was put back to a state before `version`. Makes sure that
-    /// a Traefik which watches from `version` on sees the write. `scratch` is a key of ours that may be
+    /// a Traefik which watches from `version` on sees the write. `scratch` is one of our keys that may be
     /// written and deleted for that. Defaults to nothing.
     ///
     /// # Errors

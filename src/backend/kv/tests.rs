@@ -39,9 +39,9 @@ enum Fault {
     Refused,
     LostAnswer,
     LostRequest,
-    /// Somebody else commits first, once.
+    /// Another writer commits first, once.
     Overtaken,
-    /// The answer is lost, and somebody else adds a route to `http://shared` before we ask.
+    /// The answer is lost, and another writer adds a route to `http://shared` before we ask.
     LostAnswerThenOther,
 }
 
@@ -379,7 +379,7 @@ fn foreign_api_router_stays() {
     assert!(error.to_string().contains("theirs"), "{error}");
     assert_eq!(*error.stored(), Stored::Nothing);
     assert_eq!(store.dump(), before);
-    // Without one of ours there is nothing in the way.
+    // Without our API router, nothing is in the way.
     backend
         .open(&Setup::new("http"), &mut |_, _| Vec::new())
         .unwrap();
@@ -433,7 +433,7 @@ fn only_one_default_certificate_stored() {
         ..Setup::new("http")
     };
     let key = "traefik/tls/stores/default/defaultCertificate/certFile";
-    // By hand, or by a Router that was told to.
+    // By hand, or by a Router with that option.
     let by_hand = faulty(None, None);
     let mut transaction = Transaction::new();
     transaction.set.insert(key.into(), "theirs".into());
@@ -492,7 +492,7 @@ fn revert_restores_the_store() {
     assert!(backend.revert().unwrap());
     assert_eq!(store.dump(), before);
 
-    // Who has committed since keeps what he has; what was set goes all the same.
+    // Changes that were committed since stay; what was set is removed all the same.
     let backend = handle();
     backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
     handle().commit(&mut |_, _| vec![add(3)]).unwrap();

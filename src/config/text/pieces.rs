@@ -38,7 +38,7 @@ pub(crate) trait Entries {
         fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String;
 
-    /// One of the lines of JSON that we keep for ourselves, as it stands in the text.
+    /// One of the lines of JSON that we keep for ourselves, as the text has it.
     fn record(&self, line: String) -> String;
 }
 

@@ -108,7 +108,7 @@ impl<'t> Reader<'t> {
                         let why = "the file must be a mapping";
                         return Err(Problem::Other(span.start.line(), why.into()));
                     }
-                    // New sections go to the end of the file, in line with what is there. But a line
+                    // New sections go to the end of the file, as far indented as the lines above. But a line
                     // break that a block scalar's last line lacks would become a part of its value.
                     let is_open_ended = self.ends_in_block && !self.text.ends_with('\n');
                     if let Place::Lines { at, .. } = &mut node.place {

@@ -33,7 +33,7 @@ struct Answer {
 }
 
 impl Builder {
-    /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which somebody
+    /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which others
     /// else runs, and returns when they serve the routes in the store.
     ///
     /// They are asked before anything is stored: for their versions, their entrypoints, and whether

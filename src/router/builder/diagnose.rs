@@ -121,7 +121,7 @@ impl Builder {
                 format!("the API at {} answers without a password", api.url()),
             )
             .advice(
-                "whoever reaches it sees all routes and targets: guard it by basicAuth, or let \
+                "anybody who reaches it sees all routes and targets: guard it by basicAuth, or let \
                  nobody else reach it",
             )),
             Err(error) if error.kind() == ErrorKind::Unauthorized => Ok(Finding::ok(

@@ -87,7 +87,7 @@ fn not_loaded(api: &Api, pending: &Pending<'_>, seen: LastAnswer) -> Error {
                 running.join(", "),
             ),
             Ok(_) => format!(
-                "it has never loaded anything of ours from its provider {provider:?}: {}",
+                "it has never loaded this table from its provider {provider:?}: {}",
                 unread(provider)
             ),
             Err(error) => error.to_string(),

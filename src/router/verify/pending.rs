@@ -58,7 +58,7 @@ impl Pending<'_> {
         self.serving.managed.map_or(Ok(()), Managed::check)
     }
 
-    /// Fails if it is in vain to wait for this Traefik: the one that this Router has started has ended, or
+    /// Fails if this Traefik can't load it any more: the one that this Router has started has ended, or
     /// another program pushes to it.
     pub(super) fn check(&self, api: &Api) -> Result<()> {
         self.check_process()?;
@@ -111,7 +111,7 @@ impl Pending<'_> {
         }
     }
 
-    /// What a Traefik of ours has logged since then, as the end of a message.
+    /// What our Traefik has logged since then, as the end of a message.
     pub(super) fn complaints(&self) -> String {
         let managed = self.serving.managed;
         let complaints = managed.map(|managed| managed.complaints_since(self.begun));

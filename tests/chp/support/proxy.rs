@@ -177,7 +177,7 @@ impl Proxy {
         client::get(self.port, "any.example", path)
     }
 
-    /// Tells the program something by a signal.
+    /// Sends the program a signal.
     pub(crate) fn signal(&self, name: &str) {
         send_signal(self.child.id(), name);
     }

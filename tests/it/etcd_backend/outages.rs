@@ -24,12 +24,12 @@ fn after(
     outcome: Result<(), Error>,
     before: Possible,
     wanted: Option<u16>,
-    told: &Mutex<Vec<String>>,
+    reported: &Mutex<Vec<String>>,
 ) -> Possible {
     let Err(error) = outcome else {
         return vec![wanted];
     };
-    told.lock().unwrap().push(error.to_string());
+    reported.lock().unwrap().push(error.to_string());
     match error.stored() {
         Stored::Nothing => before,
         Stored::All => vec![wanted],
@@ -61,7 +61,7 @@ fn killed_leader_loses_no_change() {
         .attach()
         .unwrap();
 
-    let (done, told) = (AtomicUsize::new(0), Mutex::default());
+    let (done, reported) = (AtomicUsize::new(0), Mutex::default());
     let change = |thread: usize| {
         let mut expected: HashMap<String, Possible> = HashMap::new();
         for n in 0..CHANGES / THREADS {
@@ -78,7 +78,7 @@ fn killed_leader_loses_no_change() {
             };
             let before = expected.remove(&spec).unwrap_or(vec![None]);
             let wanted = wanted.map(|echo| echo.port);
-            expected.insert(spec, after(outcome.map(drop), before, wanted, &told));
+            expected.insert(spec, after(outcome.map(drop), before, wanted, &reported));
             done.fetch_add(1, Ordering::Relaxed);
         }
         expected
@@ -100,8 +100,8 @@ fn killed_leader_loses_no_change() {
             .into_iter()
             .for_each(|thread| expected.extend(thread.join().unwrap()));
     });
-    for error in &*told.lock().unwrap() {
-        println!("told: {error}");
+    for error in &*reported.lock().unwrap() {
+        println!("reported: {error}");
         assert!(error.contains("127.0.0.1"), "{error}");
     }
     router

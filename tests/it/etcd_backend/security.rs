@@ -94,7 +94,7 @@ fn credentials_file_is_private() {
         for secret in ["pw-hub", "PRIVATE KEY", "{SHA}"] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
-        // A token that etcd does not know any more is no error of ours.
+        // A token that etcd does not know any more is not our error.
         forget_tokens(cluster.url(), &["hub"]);
         assert_eq!(router.get_all_routes().unwrap().len(), 1);
         router.stop().unwrap();

@@ -30,11 +30,11 @@ fn known_limits_split_large_batches() {
     for binary in etcds() {
         let limits = ["--max-txn-ops", "20", "--max-request-bytes", "200000"];
         let cluster = Cluster::with(&binary, 1, &limits, None);
-        let told = || routes_in(&cluster).max_operations(20).max_bytes(150_000);
+        let reported = || routes_in(&cluster).max_operations(20).max_bytes(150_000);
         // 40 routes are at least 200 operations, and here 400 kB.
-        let done = router(told()).apply(batch(10_000)).unwrap();
+        let done = router(reported()).apply(batch(10_000)).unwrap();
         assert_eq!(done.added.len(), ROUTES);
-        assert_eq!(router(told()).get_all_routes().unwrap().len(), ROUTES);
+        assert_eq!(router(reported()).get_all_routes().unwrap().len(), ROUTES);
 
         let error = router(routes_in(&cluster).max_bytes(150_000))
             .reconcile([])
@@ -47,7 +47,10 @@ fn known_limits_split_large_batches() {
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert!(error.to_string().contains("max-request-bytes"), "{error}");
         assert_eq!(*error.stored(), Stored::Nothing);
-        assert_eq!(router(told()).reconcile([]).unwrap().deleted.len(), ROUTES);
+        assert_eq!(
+            router(reported()).reconcile([]).unwrap().deleted.len(),
+            ROUTES
+        );
     }
 }
 
@@ -71,7 +74,7 @@ fn default_limits_split_large_batches() {
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert_eq!(*error.stored(), Stored::Nothing);
-        // What fits comes first, and what does not is told with what is stored.
+        // What fits comes first, and the error for the rest says what is stored.
         let mut batch = batch(50_000);
         batch.push(
             Route::new("/zz-huge/", "http://h")

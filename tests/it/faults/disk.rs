@@ -27,8 +27,8 @@ on_each_file! {
 #[track_caller]
 fn fails(router: &Router, says: &[&str]) {
     let error: Error = router.add_route("/failed/", "http://h", ()).unwrap_err();
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::Store, &Stored::Nothing), "{error}");
     for text in says {
         assert!(error.to_string().contains(text), "{text:?} in {error}");
     }
@@ -131,8 +131,8 @@ fn stopped_lock_holder_is_awaited(kind: Kind) {
     assert_eq!(holder.hear().as_deref(), Some("locked"));
     send_signal(holder.process.id(), "STOP");
     let error = router.add_route("/failed/", "http://h", ()).unwrap_err();
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::Locked, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::Locked, &Stored::Nothing), "{error}");
     assert!(error.to_string().contains(&lock), "{error}");
     assert_eq!(rig.rules_text(), before);
     assert_eq!(router.get_all_routes().unwrap().len(), 1, "it can be read");
@@ -170,13 +170,13 @@ fn with_mounts_of_its_own(scene: &str) {
         .args(["--map-root-user", "--mount"])
         .arg(std::env::current_exe().unwrap());
     let rig = Rig::new(Kind::Toml);
-    let arguments = json!({"rig": rig.tell(), "scene": scene});
+    let arguments = json!({"rig": rig.to_json(), "scene": scene});
     let mut actor = Actor::start_by(program, "disk", &arguments);
     let heard = actor.hear();
     assert_eq!(
         (heard.as_deref(), actor.finish()),
         (Some("played"), true),
-        "the scene failed, as told above; it needs `unshare` and `mount` (Debian's util-linux and mount), \
+        "the scene failed, see above; it needs `unshare` and `mount` (Debian's util-linux and mount), \
          and a kernel that lets users have namespaces"
     );
 }
@@ -203,7 +203,7 @@ fn mounted_file_brings_advice() {
 
 /// A part for another process, with mounts of its own.
 pub(crate) fn play(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     match arguments["scene"].as_str().unwrap() {
         "full" => a_full_disk(&rig),
         "read-only" => a_read_only_disk(&rig),
@@ -227,13 +227,13 @@ fn a_full_disk(rig: &Rig) {
     let before = rig.rules_text();
     let large = || router.add_route("/failed/", "http://h", "x".repeat(150_000));
     let error = large().unwrap_err();
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::Store, &Stored::Nothing), "{error}");
     let path = rig.rules().display().to_string();
-    let told = error.to_string();
+    let reported = error.to_string();
     assert!(
-        told.contains(&path) && told.contains("No space left"),
-        "{told}"
+        reported.contains(&path) && reported.contains("No space left"),
+        "{reported}"
     );
     assert_eq!(rig.rules_text(), before);
     // Not even a byte more.
@@ -304,14 +304,14 @@ fn writing_resumes_with_permission() {
         program.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     }
     program.arg(std::env::current_exe().unwrap());
-    let mut actor = Actor::start_by(program, "nobody", &json!({"rig": rig.tell()}));
-    assert_eq!(actor.hear().as_deref(), Some("played"), "as told above");
+    let mut actor = Actor::start_by(program, "nobody", &json!({"rig": rig.to_json()}));
+    assert_eq!(actor.hear().as_deref(), Some("played"), "see above");
     assert!(actor.finish());
 }
 
 /// A part for another process, of a user whom things are forbidden to.
 pub(crate) fn may_not_touch_it(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let router = rig.builder().offline().unwrap();
     router.add_route("/before/", "http://h", ()).unwrap();
     let path = rig.rules().display().to_string();
@@ -325,7 +325,7 @@ pub(crate) fn may_not_touch_it(arguments: &Value) {
     fails(&router, &[&path, "Permission denied"]);
     assert_eq!(router.get_all_routes().unwrap().len(), 1);
     fs::set_permissions(&rig.folder, fs::Permissions::from_mode(0o700)).unwrap();
-    // Nobody may read the file, and somebody else has replaced it.
+    // Nobody may read the file, and another program has replaced it.
     rig.write_rules(&rig.rules_text());
     modes(0o700, 0o000);
     fails(&router, &[&path, "Permission denied"]);

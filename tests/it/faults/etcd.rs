@@ -38,7 +38,7 @@ struct Count {
     unknown: AtomicUsize,
 }
 
-/// Counts a route's data up until it is told to stop. Returns what the data may be then.
+/// Counts a route's data up until it is reported to stop. Returns what the data may be then.
 fn count_up(router: &Router, spec: &str, stop: &AtomicBool, count: &Count) -> Vec<usize> {
     let mut possible = vec![0];
     for n in 1.. {
@@ -142,7 +142,7 @@ fn cut_networks_lose_no_change() {
     let actor = Actor::start_by(program, "network", &json!(null));
     assert!(
         actor.finish(),
-        "the nodes' part failed, as told above; it needs `unshare`, `ip` (Debian's iproute2), and \
+        "the nodes' part failed, see above; it needs `unshare`, `ip` (Debian's iproute2), and \
          a kernel that lets users have networks"
     );
 }
@@ -189,7 +189,7 @@ fn isolated_node_is_avoided() {
     let cluster = Cluster::with_network(&ETCD.path(), 3, &FAST);
     let mut expected = Vec::new();
     let mut led = 0;
-    // The last one is the leader, whoever that is by then.
+    // The last one is the leader of that moment.
     for turn in 0..4 {
         let leader = cluster.leader();
         let node = if turn == 3 { leader } else { turn };
@@ -209,7 +209,7 @@ fn isolated_node_is_avoided() {
             expected.push(spec);
         }
         assert_eq!(stored(&cluster, &format!("/{turn}/0/")), Some(json!(0)));
-        // What it knows may be old, and it does not tell it.
+        // What it knows may be old, and it does not answer with it.
         let error = alone.get_all_routes().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         let error = alone.add_route("/lost/", "http://h", ()).unwrap_err();
@@ -248,7 +248,7 @@ fn lost_answer_repeats_no_change() {
             assert_eq!(stored(&cluster, "/a/"), Some(json!(n)));
         }
         assert_eq!(revision() - before, CHANGES as i64, "one transaction each");
-        // And where the request does not arrive it is not told as made.
+        // And where the request does not arrive it is not reported as made.
         proxy.swallow_one_request();
         let outcome = router.add_route("/a/", "http://h", json!("swallowed"));
         assert_eq!(
@@ -404,8 +404,12 @@ fn switched_authentication_is_noticed() {
             nobody.get_all_routes().map(drop),
         ] {
             let error = outcome.unwrap_err();
-            let told = (error.kind(), error.stored());
-            assert_eq!(told, (ErrorKind::Unauthorized, &Stored::Nothing), "{error}");
+            let reported = (error.kind(), error.stored());
+            assert_eq!(
+                reported,
+                (ErrorKind::Unauthorized, &Stored::Nothing),
+                "{error}"
+            );
             assert!(error.to_string().contains(url), "{error}");
         }
         let hub = on(Etcd::new([url]).unwrap().user("hub", "pw-hub"));
@@ -417,7 +421,7 @@ fn switched_authentication_is_noticed() {
         raw(url, "/v3/auth/disable", json!({}), token.as_str());
         nobody.add_route("/c/", "http://h", json!(3)).unwrap();
         assert_eq!(nobody.get_all_routes().unwrap().len(), 3);
-        // Who has a password wants it checked, and says so until it is.
+        // A Router with a password needs it checked, and says so until it is.
         let error = hub.add_route("/d/", "http://h", json!(4)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
         assert!(error.to_string().contains("auth enable"), "{error}");
@@ -443,8 +447,8 @@ fn writing_resumes_after_full_etcd() {
             Change::delete("/a/").unwrap(),
         ] {
             let error = router.apply([change]).unwrap_err();
-            let told = (error.kind(), error.stored());
-            assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
+            let reported = (error.kind(), error.stored());
+            assert_eq!(reported, (ErrorKind::Store, &Stored::Nothing), "{error}");
             assert!(error.to_string().contains("quota-backend-bytes"), "{error}");
             assert_eq!(router.get_all_routes().unwrap().len(), 1);
         }

@@ -25,7 +25,7 @@ fn only_durable_commits_are_flushed(kind: Kind) {
         let rig = Rig::new(kind);
         let mut program = Command::new(std::env::current_exe().unwrap());
         program.env("LD_PRELOAD", &library).env("FLUSH_LOG", &log);
-        let arguments = json!({"rig": rig.tell(), "log": log, "durable": durable});
+        let arguments = json!({"rig": rig.to_json(), "log": log, "durable": durable});
         let actor = Actor::start_by(program, "committer", &arguments);
         assert!(actor.finish(), "durable: {durable}");
     }
@@ -33,7 +33,7 @@ fn only_durable_commits_are_flushed(kind: Kind) {
 
 /// A part for another process, whose calls are heard.
 pub(crate) fn commit(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let durable = arguments["durable"].as_bool().unwrap();
     let backend = FileBackend::new(rig.rules()).durable(durable);
     let router = rig.builder_over(backend).offline().unwrap();

@@ -62,14 +62,14 @@ fn table_after(changes: usize) -> Table {
 
 #[test]
 fn random_kills_lose_no_commit() {
-    let mut random = Random::told();
+    let mut random = Random::printed();
     let rig = Rig::new(Kind::Toml);
     rig.backend()
         .open(&Setup::new("http"), &mut |_, _| Vec::new())
         .unwrap();
     let (mut made, mut unacknowledged) = (0, 0);
     for kill in 0..KILLS {
-        let mut churner = Actor::start("churner", &json!({"rig": rig.tell(), "from": made}));
+        let mut churner = Actor::start("churner", &json!({"rig": rig.to_json(), "from": made}));
         let first = churner.hear().unwrap();
         std::thread::sleep(Duration::from_micros(random.below(15_000)));
         churner.process.kill().unwrap();
@@ -90,7 +90,7 @@ fn random_kills_lose_no_commit() {
 
 /// A part for another process: makes changes, and says how many, until it is killed.
 pub(crate) fn churn(arguments: &Value) {
-    let backend = Rig::told(&arguments["rig"]).backend();
+    let backend = Rig::from_json(&arguments["rig"]).backend();
     let from = arguments["from"].as_u64().unwrap() as usize;
     for n in from.. {
         backend.commit(&mut |_, _| vec![change(n)]).unwrap();

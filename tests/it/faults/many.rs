@@ -14,9 +14,9 @@ const PROCESSES: u64 = 4;
 const THREADS: u64 = 4;
 const CHANGES: u64 = 10_000;
 
-/// What one writer was told of one change.
+/// What one writer was reported of one change.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct Reported {
     generation: u64,
     /// Whether the call changed anything.
     changed: bool,
@@ -40,14 +40,14 @@ mod etcd {
 }
 
 fn ten_thousand_changes(kind: Kind) {
-    let mut random = Random::told();
+    let mut random = Random::printed();
     let rig = Rig::new(kind);
     rig.builder().offline().unwrap();
     let echoes = [(); 2].map(|()| Echo::start());
     let mixers: Vec<_> = (0..PROCESSES)
         .map(|process| {
             let arguments = json!({
-                "rig": rig.tell(),
+                "rig": rig.to_json(),
                 "process": process,
                 "seed": random.below(1 << 40),
                 "targets": echoes.each_ref().map(Echo::url),
@@ -55,34 +55,39 @@ fn ten_thousand_changes(kind: Kind) {
             Actor::start("mixer", &arguments)
         })
         .collect();
-    let mut told: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+    let mut reported: BTreeMap<String, Vec<Reported>> = BTreeMap::new();
     let mut writer_of: HashMap<u64, usize> = HashMap::new();
     for (process, mut mixer) in mixers.into_iter().enumerate() {
         for _ in 0..THREADS {
-            let heard: Vec<Told> = serde_json::from_str(&mixer.hear().unwrap()).unwrap();
+            let heard: Vec<Reported> = serde_json::from_str(&mixer.hear().unwrap()).unwrap();
             for change in heard {
                 if change.changed {
                     let writer = writer_of.insert(change.generation, process);
                     assert!(writer.is_none_or(|writer| writer == process));
                 }
-                told.entry(change.spec.clone()).or_default().push(change);
+                reported
+                    .entry(change.spec.clone())
+                    .or_default()
+                    .push(change);
             }
         }
         assert!(mixer.finish());
     }
-    let made: usize = told.values().map(Vec::len).sum();
+    let made: usize = reported.values().map(Vec::len).sum();
     println!("{made} changes in {} commits", writer_of.len());
     assert!(made as u64 >= CHANGES);
 
-    // The last commit counts. Who shares a commit can't tell in which order.
+    // The last commit counts. Callers that share a commit do not know their order.
     let table = rig.backend().read().unwrap();
-    for (spec, told) in &told {
-        let last = told.iter().map(|told| told.generation).max();
-        let possible = told.iter().filter(|told| Some(told.generation) == last);
+    for (spec, reported) in &reported {
+        let last = reported.iter().map(|reported| reported.generation).max();
+        let possible = reported
+            .iter()
+            .filter(|reported| Some(reported.generation) == last);
         let spec = RouteSpec::new(spec).unwrap();
         let found = table.get(&spec);
         let found = found.map(|route| (route.target.to_string(), route.data.clone()));
-        let possible: Vec<_> = possible.map(|told| &told.route).collect();
+        let possible: Vec<_> = possible.map(|reported| &reported.route).collect();
         assert!(
             possible.contains(&&found),
             "{spec}: {found:?}, not {possible:?}"
@@ -91,12 +96,12 @@ fn ten_thousand_changes(kind: Kind) {
     assert!(
         table
             .iter()
-            .all(|route| told.contains_key(route.spec.as_str()))
+            .all(|route| reported.contains_key(route.spec.as_str()))
     );
 
     let _traefik = External::start(&rig);
     let router = rig.builder().attach().unwrap();
-    for spec in told.keys() {
+    for spec in reported.keys() {
         let target = router.get_route(spec).unwrap();
         let target = target.map(|route| route.target.to_string());
         let landed = rig.landed("h", spec);
@@ -117,9 +122,9 @@ fn ten_thousand_changes(kind: Kind) {
     assert_eq!(rig.api().refused_routers().unwrap(), []);
 }
 
-/// A part for another process: makes its share of the changes, and tells what it was told.
+/// A part for another process: makes its share of the changes, and prints what was returned.
 pub(crate) fn mix(arguments: &Value) {
-    let rig = Rig::told(&arguments["rig"]);
+    let rig = Rig::from_json(&arguments["rig"]);
     let router = rig.builder().offline().unwrap();
     let number = |key: &str| arguments[key].as_u64().unwrap();
     let targets: [String; 2] = serde_json::from_value(arguments["targets"].clone()).unwrap();
@@ -129,11 +134,11 @@ pub(crate) fn mix(arguments: &Value) {
             let mut random = Random::new(number("seed") + thread);
             let name = format!("{}-{thread}", number("process"));
             scope.spawn(move || {
-                let mut told = Vec::new();
-                while (told.len() as u64) < CHANGES / PROCESSES / THREADS {
+                let mut reported = Vec::new();
+                while (reported.len() as u64) < CHANGES / PROCESSES / THREADS {
                     let mut changes = BTreeMap::new();
                     for _ in 0..=random.below(4) {
-                        let n = told.len() + changes.len();
+                        let n = reported.len() + changes.len();
                         let (spec, route) = some_change(&mut random, &name, n, targets);
                         changes.insert(spec, route);
                     }
@@ -141,14 +146,14 @@ pub(crate) fn mix(arguments: &Value) {
                     let changed = !(applied.added.is_empty()
                         && applied.changed.is_empty()
                         && applied.deleted.is_empty());
-                    told.extend(changes.into_iter().map(|(spec, route)| Told {
+                    reported.extend(changes.into_iter().map(|(spec, route)| Reported {
                         generation: applied.generation,
                         changed,
                         spec,
                         route,
                     }));
                 }
-                say(serde_json::to_string(&told).unwrap());
+                say(serde_json::to_string(&reported).unwrap());
             });
         }
     });

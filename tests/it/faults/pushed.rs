@@ -163,7 +163,7 @@ pub(crate) fn push(arguments: &Value) {
 fn random_faults_lose_no_change() {
     let seconds = std::env::var(SECONDS).map_or(60, |seconds| seconds.parse().unwrap());
     let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random::told();
+    let mut random = Random::printed();
     let sites = [(); 3].map(|()| Site::new());
     let echoes = [(); 3].map(|()| Echo::start());
     let (still, targets) = (echoes[0].port, [echoes[1].port, echoes[2].port]);

@@ -41,8 +41,8 @@ fn is_not_confirmed(router: &Router, spec: &str, echo: &Echo, says: &[&str]) {
     let error = router.add_route(spec, echo.url(), ()).unwrap_err();
     let took = start.elapsed();
     assert!(took < LONG, "{took:?}: {error}");
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::NotLoaded, &Stored::All), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::NotLoaded, &Stored::All), "{error}");
     for text in says {
         assert!(error.to_string().contains(text), "{text:?} in {error}");
     }
@@ -98,8 +98,12 @@ fn missing_traefik_fails_at_once(kind: Kind) {
     let (echo, start) = (Echo::start(), Instant::now());
     let error = rig.builder().attach().unwrap_err();
     assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::Unavailable, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(
+        reported,
+        (ErrorKind::Unavailable, &Stored::Nothing),
+        "{error}"
+    );
     assert!(error.to_string().contains(&rig.api_url()), "{error}");
     assert_eq!(rig.rules_text(), "");
     let _traefik = External::start(&rig);
@@ -211,7 +215,7 @@ fn moved_api_is_found_again() {
         assert!(!router.status().is_healthy());
         proxy.mood(Mood::Honest);
     };
-    // Somebody else's server has the port now.
+    // Another server has the port now.
     let stranger = Echo::start();
     lead_to(&stranger.url());
     let says = [&*proxy.url, "did not answer as Traefik's API"];
@@ -242,9 +246,9 @@ fn other_versions_are_reported() {
     let start = Instant::now();
     let error = builder().attach().unwrap_err();
     assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
-    let told = (error.kind(), error.stored());
+    let reported = (error.kind(), error.stored());
     assert_eq!(
-        told,
+        reported,
         (ErrorKind::InvalidConfig, &Stored::Nothing),
         "{error}"
     );
@@ -252,11 +256,11 @@ fn other_versions_are_reported() {
         assert!(error.to_string().contains(text), "{error}");
     }
     let findings = builder().diagnose();
-    let told = |finding: &&traefik_router::Finding| {
+    let reported = |finding: &&traefik_router::Finding| {
         finding.level != Level::Ok && finding.message.contains("1.7.34")
     };
     assert!(
-        findings.iter().any(|finding| told(&finding)),
+        findings.iter().any(|finding| reported(&finding)),
         "{findings:?}"
     );
     // Nothing of this keeps the next one from being used.
@@ -330,7 +334,7 @@ fn silent_entrypoint_is_asked_again() {
     router.add_route("/a/", echo.url(), ()).unwrap();
     proxy.mood(Mood::Rubbish(OLD));
     let mut changes = 0..;
-    eventually("an old generation is told", || {
+    eventually("an old generation is reported", || {
         let change = router.add_route("/a/", echo.url(), changes.next());
         change.is_err_and(|error| error.to_string().contains("still meet generation 1"))
     });
@@ -346,8 +350,8 @@ fn entrypoint_alone_confirms_nothing() {
     router.add_route("/a/", echo.url(), ()).unwrap();
     proxy.mood(Mood::Silent);
     let error = router.delete_route("/a/").unwrap_err();
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::NotLoaded, &Stored::All), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::NotLoaded, &Stored::All), "{error}");
     assert_eq!(rig.landed("h", "/a/"), None);
 }
 
@@ -424,8 +428,12 @@ fn wrong_entrypoint_answers_are_reported() {
         proxy.mood(Mood::Rubbish(answer));
         let before = rig.rules_text();
         let error = builder().attach().unwrap_err();
-        let told = (error.kind(), error.stored());
-        assert_eq!(told, (ErrorKind::NotLoaded, &Stored::Nothing), "{error}");
+        let reported = (error.kind(), error.stored());
+        assert_eq!(
+            reported,
+            (ErrorKind::NotLoaded, &Stored::Nothing),
+            "{error}"
+        );
         for text in [says, "public_url", &proxy.url] {
             assert!(error.to_string().contains(text), "{error}");
         }

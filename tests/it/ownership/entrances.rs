@@ -49,7 +49,7 @@ fn routers_supply_missing_tls(kind: Kind) {
         assert_eq!(secure(spec).unwrap(), echo.port);
     }
     assert_eq!(rig.get("h", "/user/n1/").status, 404, "it is for TLS alone");
-    // Whoever comes later, and does not say, keeps it; also what is written with no Traefik asked.
+    // A later Router without the option keeps it; also what is written with no Traefik asked.
     plain(&rig)
         .offline()
         .unwrap()
@@ -99,7 +99,7 @@ fn redirecting_entrypoint_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let to = json!({"redirections": {"entryPoint": {"to": "other", "scheme": "https"}}});
     let _traefik = external(&rig, "redirects", &to);
-    // The API is there, whatever the store holds.
+    // The API is there, with any store.
     let default = plain(&rig)
         .traefik_api_url(rig.api_url())
         .traefik_api_password(PASSWORD);
@@ -154,7 +154,7 @@ fn served_routers_keep_their_scheme(kind: Kind) {
     let echo = Echo::start();
     let _bare = external(&rig, "bare", &json!({}));
     let _tls = external(&second, "tls", &json!({"tls": {}}));
-    // Over HTTP: who asks for HTTPS would take it away.
+    // Over HTTP: a Router that asks for HTTPS would end that.
     let http = rig.builder().attach().unwrap();
     http.add_route("/a/", echo.url(), ()).unwrap();
     let secure = || https(&rig).traefik_entrypoint("http");

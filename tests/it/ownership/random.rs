@@ -66,7 +66,7 @@ fn foreign_configuration_never_changes(kind: Kind) {
         rigs,
         attached: Vec::new(),
         echo: Echo::start(),
-        random: Random::told(),
+        random: Random::printed(),
     };
     let by_hand = json!({"middlewares": {"theirs": {"compress": {"minResponseBodyBytes": 7}}}});
     write_by_hand(&world.rigs[0], &by_hand);
@@ -108,7 +108,7 @@ impl World {
         self.rigs[slot].builder().static_config_file(file)
     }
 
-    /// Somebody's Traefik.
+    /// A Traefik of others.
     fn running(&self) -> Option<usize> {
         self.started.iter().position(Option::is_some)
     }
@@ -137,7 +137,7 @@ impl World {
             Try::StartOnTakenPort if !is_free => {
                 let file = self.rigs[slot].path("taken.toml");
                 let refused = self.builder(slot).static_config_file(file).start();
-                return Err(refused.expect_err("somebody listens there"));
+                return Err(refused.expect_err("the port is in use"));
             }
             Try::Attach { password } => {
                 if let Some(other) = self.running() {

@@ -144,7 +144,10 @@ fn file_stays_while_being_read(kind: Kind) {
     drop(two);
     assert!(rig.rules().exists(), "a Traefik of others may read it");
     drop(attached);
-    assert!(rig.rules().exists(), "who is attached does not remove it");
+    assert!(
+        rig.rules().exists(),
+        "an attached Router does not remove it"
+    );
     assert!(
         !rig.rules_text().contains("api@internal"),
         "it went with the last"
@@ -218,7 +221,7 @@ fn failed_start_harms_no_others(kind: Kind) {
     refused(&rig, ErrorKind::Process, &["ended"], || dies().start());
     let attached = rig.builder().attach().unwrap();
     refused(&rig, ErrorKind::Process, &["ended"], || dies().start());
-    // Somebody writes between the two.
+    // Another program writes between the two.
     let bin = second.path("dies-later");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = version ] && exec {} version\nsleep 2\nexit 1\n",
@@ -248,7 +251,7 @@ fn failed_start_harms_no_others(kind: Kind) {
 fn leftovers_of_kill_are_replaced(kind: Kind) {
     let rig = Rig::new(kind);
     let echo = Echo::start();
-    let arguments = json!({"rig": rig.tell(), "end": "by a kill"});
+    let arguments = json!({"rig": rig.to_json(), "end": "by a kill"});
     let mut program = Actor::start("owner", &arguments);
     assert!(program.hear().is_some(), "it has started a Traefik");
     program.process.kill().unwrap();
@@ -308,7 +311,7 @@ fn served_table_is_not_emptied(kind: Kind) {
     });
     assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
     first.add_route("/b/", echo.url(), ()).unwrap();
-    // Somebody may mean it.
+    // It may be meant.
     let emptied = none().replace_served_routes(true).start().unwrap();
     assert_eq!(emptied.get_all_routes().unwrap().len(), 0);
     drop((first, emptied));

@@ -40,7 +40,7 @@ fn parents_await_traefiks_version(kind: Kind) {
         .unwrap();
     assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
     drop(old);
-    // It was an old one that was asked: the table stays as it is until somebody says otherwise.
+    // It was an old one that was asked: the table stays as it is until an option says otherwise.
     drop(rig.start());
     assert!(!has_parents(&rig));
     let router = rig.builder().nested_routers(Nested::Auto).start().unwrap();

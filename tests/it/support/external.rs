@@ -36,7 +36,7 @@ impl External {
         config_of(rig, "auth_api", &json!({}), providers)
     }
 
-    /// The same with an API that answers without a password, whatever is loaded.
+    /// The same with an API that answers without a password, with any configuration.
     pub(crate) fn open_config(rig: &Rig, providers: &Value) -> Value {
         config_of(rig, "traefik", &json!({"insecure": true}), providers)
     }

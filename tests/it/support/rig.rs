@@ -149,17 +149,17 @@ impl Rig {
             web: ports::free(),
             api: ports::free(),
             memory: self.memory.clone(),
-            ..Self::told(&self.tell())
+            ..Self::from_json(&self.to_json())
         }
     }
 
-    /// What [`Self::told`] makes the same rig of in another process.
-    pub(crate) fn tell(&self) -> Value {
+    /// The rig for [`Self::from_json`] in another process.
+    pub(crate) fn to_json(&self) -> Value {
         let kind = format!("{:?}", self.kind);
         json!({"kind": kind, "folder": self.folder, "ports": [self.web, self.api], "etcd": self.etcd})
     }
 
-    pub(crate) fn told(rig: &Value) -> Self {
+    pub(crate) fn from_json(rig: &Value) -> Self {
         let port = |n: usize| rig["ports"][n].as_u64().unwrap() as u16;
         let kind = match rig["kind"].as_str().unwrap() {
             "Toml" => Kind::Toml,
@@ -299,7 +299,7 @@ impl Rig {
         self.builder().start().unwrap()
     }
 
-    /// The same, with these middlewares. Traefik reads them from a file, whatever the store.
+    /// The same, with these middlewares. Traefik reads them from a file, with any store.
     pub(crate) fn start_with_middlewares(&self, middlewares: &Value) -> Router {
         let extra = json!({"http": {"middlewares": middlewares}});
         self.builder().extra_dynamic_config(extra).start().unwrap()

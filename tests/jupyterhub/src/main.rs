@@ -29,7 +29,7 @@ const CHP: &str = "configurable-http-proxy";
 /// Run JupyterHub's own tests with traefik-router for its proxy and with configurable-http-proxy,
 /// and compare; ask both the same by REST
 struct Options {
-    /// Send both 200 and 1,000 routes, several at a time, instead; tells how many share a commit
+    /// Send both 200 and 1,000 routes, several at a time, instead; prints how many share a commit
     #[arg(long, group = "what")]
     posts: bool,
     /// Start a server for each awkward user name, through both, instead
@@ -175,7 +175,7 @@ impl Side {
     }
 }
 
-/// Ends what JupyterHub's tests leave behind: whatever has this folder on its PATH.
+/// Ends what JupyterHub's tests leave behind: every process with this folder on its PATH.
 struct Leftovers(PathBuf);
 
 impl Drop for Leftovers {

@@ -22,7 +22,7 @@ pub enum Mood {
     Silent,
     /// A request is not passed on, and its connection breaks this much later.
     Drop(Duration),
-    /// Answers are this text, whatever was asked, and end the connection.
+    /// Answers each request with this text, and ends the connection.
     Rubbish(&'static str),
     /// Connections break after this many bytes of an answer.
     Cut(usize),
@@ -42,7 +42,7 @@ struct Shared {
     mood: Mutex<Mood>,
     /// Close the connection in place of passing an answer on. Ends by itself after the first.
     lose_one: AtomicBool,
-    /// The same, until told otherwise.
+    /// The same, until it is changed.
     lose_all: AtomicBool,
     /// Close the connection in place of passing a request on, once.
     swallow_one: AtomicBool,

@@ -10,7 +10,7 @@ pub struct Random(u64);
 impl Random {
     /// Begins with a seed that is printed, so that a failed test can be repeated.
     #[allow(clippy::print_stdout, reason = "this is what its output is for")]
-    pub fn told() -> Self {
+    pub fn printed() -> Self {
         let given = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap());
         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap();
         let seed = given.unwrap_or(since_epoch.subsec_nanos().into());

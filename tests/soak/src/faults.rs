@@ -36,11 +36,11 @@ enum Fault {
     OtherWriter,
     /// One in another process does until it is killed, half of the times after it was stopped.
     KilledWriter,
-    /// Somebody holds the lock for a while.
+    /// Another program holds the lock for a while.
     Lock,
-    /// Somebody adds to the file.
+    /// Another program adds to the file.
     HandEdit,
-    /// Somebody breaks the file and mends it.
+    /// Another program breaks the file and mends it.
     BrokenEdit,
     /// etcd is killed and started again.
     Restart,

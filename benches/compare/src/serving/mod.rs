@@ -214,7 +214,7 @@ struct Place {
 
 impl Reload {
     fn add(&mut self, traefik: &Traefik) -> Result {
-        let (spec, target) = ("/user/somebody-new/", "http://10.255.0.1:8888");
+        let (spec, target) = ("/user/new/", "http://10.255.0.1:8888");
         let process = traefik.process()?;
         let (cpu, start) = (cpu::of_process(process)?, Instant::now());
         traefik.router.add_route(spec, target, json!({}))?;

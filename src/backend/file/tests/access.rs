@@ -217,8 +217,8 @@ fn refused_without_root(rules: &Path, owner: &FileBackend) {
         _ => Ok(()),
     };
     let error = observed(refuse, || commit(owner, "http://c")).unwrap_err();
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::Store, &Stored::Nothing), "{error}");
     assert_eq!(fs::read(rules).unwrap(), text);
     assert_eq!(access(rules), before);
 }
@@ -227,8 +227,8 @@ fn as_another_user(folder: &Path) {
     let rules = folder.join("rules.toml");
     let backend = FileBackend::new(&rules);
     let error = commit(&backend, "http://c").unwrap_err();
-    let told = (error.kind(), error.stored());
-    assert_eq!(told, (ErrorKind::Store, &Stored::Nothing), "{error}");
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::Store, &Stored::Nothing), "{error}");
     let message = error.to_string();
     let (belongs, advice) = match fs::metadata(&rules).unwrap().uid() {
         NOBODY => ("group 0", "chgrp"),

@@ -26,7 +26,7 @@ enum Event {
     Rename(PathBuf, PathBuf),
     SyncFolder,
     Remove(PathBuf),
-    /// The caller was told that this is stored.
+    /// The call returned: this is stored.
     Acknowledged(Table),
 }
 

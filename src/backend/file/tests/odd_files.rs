@@ -13,7 +13,7 @@ use crate::route::{Change, RouteSpec, router_name, service_name};
 struct Fragments {
     heads: &'static [&'static str],
     bodies: &'static [&'static str],
-    /// Those in which a table of ours has to go where the file has an inline or a dotted one: it is
+    /// Those in which our table has to go where the file has an inline or a dotted one: it is
     /// written anew, and so the bytes may differ.
     rewritten: &'static [&'static str],
     /// Those that routes can't be added to.

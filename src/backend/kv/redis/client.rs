@@ -225,7 +225,7 @@ impl Client {
             }
             (Cause::UnexpectedReturnType, _) => what(
                 ErrorKind::Corrupt,
-                &format!("has a value that is not one of ours: {said}"),
+                &format!("has an unexpected value: {said}"),
             ),
             (Cause::Parse, _) => what(ErrorKind::Protocol, &format!("answers oddly: {said}"))
                 .with_stored(Stored::Unknown),

@@ -156,9 +156,9 @@ impl Redis {
         let database = self.client.info().redis_settings().db();
         let mut connection = self.client.connect(Instant::now() + NOTIFICATION)?;
         let mut listener = connection.as_pubsub();
-        let told = self.change_list.as_deref().unwrap_or(key);
+        let event = self.change_list.as_deref().unwrap_or(key);
         listener
-            .subscribe(format!("__keyspace@{database}__:{told}"))
+            .subscribe(format!("__keyspace@{database}__:{event}"))
             .map_err(failed)?;
         let mut there = Transaction::new();
         there.set.insert(key.into(), "1".into());
@@ -339,7 +339,7 @@ impl KvStore for Redis {
     }
 
     /// A script and not `WATCH` with `MULTI`: it is one question instead of two, it compares where the value
-    /// is, and it may leave out what is there already.
+    /// is, and it may leave out keys that exist.
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
         let (expected, version, value) = match &transaction.expect {
             None => (VERSIONS, String::new(), ""),

@@ -120,8 +120,8 @@ impl TableKeys {
     }
 
     /// Our entries in the store: those that are expected, and leftovers without a record. A leftover
-    /// router is ours if it has a name like ours and leads to a service of ours. A service is ours if
-    /// its name is the one that we give to its server, or a key of ours says so.
+    /// router is ours if it has a name like ours and leads to our service. A service is ours if
+    /// its name is the one that we give to its server, or one of our keys says so.
     fn our_entries(
         &self,
         stored: &BTreeMap<String, String>,

@@ -25,7 +25,7 @@ pub(super) fn make(
     drop(progress);
     let now = || Entrance::of(resolved).ok().flatten();
     let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
-    let applied = applied.map_err(|error| moved.told_with(Failure::of_change(&error)))?;
+    let applied = applied.map_err(|error| moved.with_moved(Failure::of_change(&error)))?;
     report(&applied, moved, resolved.json)
 }
 
@@ -92,7 +92,7 @@ impl Moved {
     }
 
     /// A failure of the change, which is not all that has happened.
-    fn told_with(&self, failure: Failure) -> Failure {
+    fn with_moved(&self, failure: Failure) -> Failure {
         let words = self.words();
         match failure.message {
             Some(message) if !words.is_empty() => Failure {
@@ -135,11 +135,11 @@ fn report(applied: &Applied, moved: Moved, json: bool) -> Result<(), Failure> {
     ];
     let count: usize = groups.iter().map(|(_, specs)| specs.len()).sum();
     let groups = groups.iter().filter(|(_, specs)| !specs.is_empty());
-    let told = |(done, specs): &(&str, &Vec<RouteSpec>)| match &specs[..] {
+    let phrase = |(done, specs): &(&str, &Vec<RouteSpec>)| match &specs[..] {
         [spec] if count == 1 => format!("{done} {spec}"),
         specs => format!("{} {done}", specs.len()),
     };
-    let mut done: Vec<_> = groups.map(told).collect();
+    let mut done: Vec<_> = groups.map(phrase).collect();
     done.extend(moved.words());
     if done.is_empty() {
         done.push("nothing to change".into());
@@ -159,7 +159,7 @@ mod tests {
             entrypoint: Some("web".into()),
             tls: None,
         };
-        let failure = moved.told_with(Failure::failed("nothing was changed: it is too large"));
+        let failure = moved.with_moved(Failure::failed("nothing was changed: it is too large"));
         assert_eq!(
             failure.message.as_deref(),
             Some(

@@ -15,7 +15,7 @@ use crate::wording::for_shell;
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print the static configuration that a Traefik which is started from here would get. It suits
-    /// a Traefik that somebody else starts, too.
+    /// a Traefik that others start, too.
     #[command(after_help = "\
 Examples:
   traefik-router config static --backend toml:rules.toml --public-url http://:8000
@@ -34,7 +34,7 @@ Examples:
         #[arg(long)]
         chp: bool,
     },
-    /// Print the dynamic configuration by which a Traefik that somebody else starts takes a table that
+    /// Print the dynamic configuration by which a Traefik that others start takes a table that
     /// is pushed (--backend push): routers for its API and its REST provider, behind the API's password.
     #[command(after_help = "\
 Example:

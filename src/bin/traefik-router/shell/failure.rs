@@ -52,7 +52,7 @@ impl Failure {
         }
         let what = match error.stored() {
             Stored::Nothing => "nothing was changed",
-            _ => "no route was changed, since what is there already is not served",
+            _ => "no route was changed, since the stored routes are not served",
         };
         Self::failed(format!("{what}: {error}"))
     }

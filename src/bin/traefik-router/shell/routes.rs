@@ -312,7 +312,7 @@ fn request(url: &str) -> (&str, &str) {
 fn clear(resolved: &Resolved) -> Result<(), Failure> {
     let stored = stored(resolved)?;
     if stored.commit.is_none() {
-        let message = format!("there are no routes of ours in {}", resolved.store);
+        let message = format!("there is no table of routes in {}", resolved.store);
         return Err(Failure::failed(message));
     }
     let routes = stored.routes;

@@ -23,7 +23,7 @@ type CutOff = Arc<Mutex<Option<(usize, String)>>>;
 /// A connection to a node.
 struct Line {
     to: usize,
-    /// Who has opened it, once that is known.
+    /// The process that has opened it, once that is known.
     from: Mutex<String>,
     cut_off: CutOff,
 }
