@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod doctor;
+mod pages;
 mod pushing;
 mod settings;
 mod setup;
@@ -13,6 +14,25 @@ mod whole_table;
 use serde_json::json;
 
 use support::Place;
+
+/// The commands of the shell.
+const COMMANDS: [&str; 15] = [
+    "routes list",
+    "routes get",
+    "routes add",
+    "routes apply",
+    "routes export",
+    "routes watch",
+    "routes delete",
+    "routes clear",
+    "setup",
+    "routes resolve",
+    "status",
+    "doctor",
+    "config static",
+    "config dynamic",
+    "completions",
+];
 
 const STORE: &str = "--backend toml:rules.toml";
 
@@ -37,23 +57,7 @@ fn help_shows_examples_and_codes() {
         help.contains("Exit codes") && help.contains("Examples:"),
         "{help}"
     );
-    for command in [
-        "routes list",
-        "routes get",
-        "routes add",
-        "routes apply",
-        "routes export",
-        "routes watch",
-        "routes delete",
-        "routes clear",
-        "setup",
-        "routes resolve",
-        "status",
-        "doctor",
-        "config static",
-        "config dynamic",
-        "completions",
-    ] {
+    for command in COMMANDS {
         let help = place.run(&format!("{command} --help")).done();
         assert!(help.contains("Example"), "{command}: {help}");
     }
