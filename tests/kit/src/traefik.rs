@@ -30,6 +30,8 @@ impl Traefik {
         std::fs::write(config, text).unwrap();
         let mut command = Command::new(program.path());
         command.arg(format!("--configFile={}", config.display()));
+        // It starts with half of the CPU time.
+        command.env("GOGC", "400");
         let mut process = Process::start(&mut command, &config.with_extension("log"));
         process.wait_until("Traefik listens", || {
             let listens = |to: &str| TcpStream::connect(to).is_ok();
