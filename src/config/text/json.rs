@@ -12,15 +12,15 @@ use super::pieces::{Entries, Field, LINE, list};
 /// stands unchanged in TOML and YAML literals, and never runs as a template in Traefik's file
 /// provider.
 pub(crate) fn json_line(value: &(impl Serialize + ?Sized)) -> String {
-    let mut line = String::with_capacity(LINE / 2);
     let escape = |char: char| {
         char.encode_utf16(&mut [0; 2])
             .iter()
             .map(|unit| format!("\\u{unit:04x}"))
             .collect()
     };
+    let mut line = Vec::with_capacity(LINE / 2);
     write(value, &mut line, Ascii(escape));
-    line
+    text(line)
 }
 
 /// The same for YAML's double-quoted strings, which have no pairs of surrogates.
@@ -30,31 +30,23 @@ pub(super) fn push_flow_line(value: &(impl Serialize + ?Sized), out: &mut String
         short @ ..=0xffff => format!("\\u{short:04x}"),
         long => format!("\\U{long:08x}"),
     };
-    write(value, out, Ascii(escape));
+    let mut line = Vec::with_capacity(LINE / 2);
+    write(value, &mut line, Ascii(escape));
+    out.push_str(&text(line));
 }
 
-fn write(value: &(impl Serialize + ?Sized), out: &mut String, format: impl Formatter) {
+/// Writing to memory can't fail, and none of our types has keys that are not strings.
+fn write(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>, format: impl Formatter) {
     let begin = out.len();
-    let mut serializer = serde_json::Serializer::with_formatter(Text(out), format);
-    // Writing to memory can't fail, and none of our types has keys that are not strings.
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, format);
     if value.serialize(&mut serializer).is_err() {
         out.truncate(begin);
     }
 }
 
-/// Takes what comes in whole characters.
-struct Text<'a>(&'a mut String);
-
-impl io::Write for Text<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .push_str(std::str::from_utf8(bytes).map_err(io::Error::other)?);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What was written is UTF-8.
+fn text(written: Vec<u8>) -> String {
+    String::from_utf8(written).unwrap_or_default()
 }
 
 struct Ascii(fn(char) -> String);
@@ -91,11 +83,11 @@ impl Entries for Json {
     const HAS_DEFAULTS: bool = false;
 
     fn entry(&self, name: &str, value: &Value) -> String {
-        let mut entry = String::with_capacity(LINE);
+        let mut entry = Vec::with_capacity(LINE);
         push(name, &mut entry);
-        entry.push(':');
+        entry.push(b':');
         push(value, &mut entry);
-        entry
+        text(entry)
     }
 
     fn map_entry<'f>(
@@ -103,34 +95,34 @@ impl Entries for Json {
         name: &str,
         fields: impl Iterator<Item = (&'f str, Field<'f>)>,
     ) -> String {
-        let mut entry = String::with_capacity(LINE);
+        let mut entry = Vec::with_capacity(LINE);
         push(name, &mut entry);
-        let mut mark = ":{";
+        let mut mark: &[u8] = b":{";
         for (key, field) in fields {
-            entry.push_str(mark);
-            mark = ",";
+            entry.extend(mark);
+            mark = b",";
             push(key, &mut entry);
-            entry.push(':');
+            entry.push(b':');
             match field {
                 Field::Text(text) => push(text, &mut entry),
-                Field::Number(number) => entry.push_str(&number.to_string()),
+                Field::Number(number) => push(&number, &mut entry),
                 Field::List(first, others) => push(&list(first, others), &mut entry),
                 Field::Value(value) => push(value, &mut entry),
-                Field::Defaults => entry.push_str("{}"),
+                Field::Defaults => entry.extend(b"{}"),
             }
         }
-        entry.push('}');
-        entry
+        entry.push(b'}');
+        text(entry)
     }
 
     fn record(&self, line: String) -> String {
-        let mut text = String::with_capacity(2 * line.len());
-        push(&line, &mut text);
-        text
+        let mut record = Vec::with_capacity(2 * line.len());
+        push(&line, &mut record);
+        text(record)
     }
 }
 
-fn push(value: &(impl Serialize + ?Sized), out: &mut String) {
+fn push(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     write(value, out, CompactFormatter);
 }
 
