@@ -31,15 +31,15 @@ use crate::traefik::entrypoint::EntrypointProbe;
 
 const DEFAULT_PUBLIC_URL: &str = "http://127.0.0.1:8000";
 
-/// The options of a [`Router`], and three ways to make one of them:
+/// The options of a [`Router`], and three ways to make one:
 ///
 /// - [`start`](Self::start) a Traefik of our own,
 /// - [`attach`](Self::attach) to one that another program runs,
 /// - stay [`offline`](Self::offline) and work on the store alone.
 ///
-/// [`diagnose`](Self::diagnose) reports what would be in the way.
+/// [`diagnose`](Self::diagnose) reports problems beforehand.
 ///
-/// Options bear the names that jupyterhub-traefik-proxy documents.
+/// Options have the names that jupyterhub-traefik-proxy documents.
 #[must_use = "a Router is made by `start`, `attach` or `offline`"]
 pub struct Builder {
     backend: Arc<dyn Backend>,
@@ -129,22 +129,22 @@ impl Builder {
         }
     }
 
-    /// Where Traefik listens for requests. A Traefik that we start listens there; with `https` it uses
-    /// [`ssl`](Self::ssl), or else a certificate that is made up and that no client trusts.
+    /// The URL that requests come in at. A Traefik that we start listens there; with `https` it uses
+    /// [`ssl`](Self::ssl), or else a generated certificate, which no client trusts.
     /// `http://:8000` means all addresses. Defaults to `http://127.0.0.1:8000`.
     ///
-    /// Where it was set, and for a Traefik that we start, a change is served only once requests to
-    /// this URL meet it; [`Applied::verified`](crate::Applied::verified) says whether that could be
-    /// seen. With [`attach`](Self::attach) it also decides whether routers carry `tls`: they do where
-    /// the URL begins with `https` and Traefik's entrypoint has no TLS of its own. Where something in
-    /// front of Traefik ends TLS, give the URL behind it.
+    /// If it is set, and for a Traefik that we start, a change counts as served only once it is served at this URL;
+    /// [`Applied::verified`](crate::Applied::verified) says whether that could be checked. With
+    /// [`attach`](Self::attach) it also decides whether routers carry `tls`: they do if the URL begins with `https`
+    /// and Traefik's entrypoint has no TLS of its own. If a proxy in front of Traefik terminates TLS, give the URL
+    /// that the proxy sends requests to.
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.public_url = Some(url.into());
         self
     }
 
-    /// The name of the entrypoint that routes are served on. All routes of a store are served on
-    /// one: to set another one moves them all. Defaults to the one that is stored; for a new table to
+    /// The name of the entrypoint that routes are served on. All routes of a store are served on one: setting another
+    /// one moves them all. Defaults to the one that is stored; for a new table to
     /// `http` or `https`, as [`public_url`](Self::public_url) begins.
     pub fn traefik_entrypoint(mut self, name: impl Into<String>) -> Self {
         self.entrypoint = Some(name.into());
@@ -163,17 +163,17 @@ impl Builder {
         self.traefik_api_urls([url])
     }
 
-    /// Where the APIs of several Traefiks are that read the same store, or are sent its table. A change is served once
-    /// all of them serve it, or as many as [`traefik_quorum`](Self::traefik_quorum) says. They are
-    /// asked at the same time, each by a thread that lives as long as the call.
+    /// The URLs of the APIs of several Traefiks that read the same store, or get its table. A change is served once
+    /// all of them serve it, or as many as [`traefik_quorum`](Self::traefik_quorum) says. They are asked in parallel,
+    /// each by a thread that ends with the call.
     pub fn traefik_api_urls<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.api_urls = urls.into_iter().map(Into::into).collect();
         self
     }
 
     /// How many of several Traefiks have to serve a change, from 1 to all; the others may lag or be
-    /// down. A call can still last [`traefik_api_timeout`](Self::traefik_api_timeout) if one of
-    /// them takes connections and does not answer. Defaults to all.
+    /// down. A call can still last [`traefik_api_timeout`](Self::traefik_api_timeout) if one of them accepts
+    /// connections but does not answer. Defaults to all.
     pub fn traefik_quorum(mut self, quorum: usize) -> Self {
         self.quorum = Some(quorum);
         self
@@ -188,8 +188,8 @@ impl Builder {
     /// The password for Traefik's API. For a Traefik that we start it defaults to 256 random bits;
     /// for another one to none: then the API must be open to us, and we set up no router for it.
     ///
-    /// Traefik checks it at each request to the API, and we ask at each change; so it is stored as
-    /// a fast hash (`{SHA}`). That loses nothing for a random password. For one that a person
+    /// Traefik checks it at each request to the API, and each change sends such requests. So it is stored as a fast
+    /// hash (`{SHA}`), which is as safe for a random password. For one that a person
     /// chose, see `bcrypt_cost` (with the feature `bcrypt`), or
     /// [`traefik_api_hashed_password`](Self::traefik_api_hashed_password).
     pub fn traefik_api_password(mut self, password: impl Into<String>) -> Self {
@@ -215,7 +215,7 @@ impl Builder {
         self
     }
 
-    /// How TLS is done towards an API whose URL begins with `https`. Defaults to
+    /// The TLS options for an API whose URL begins with `https`. Defaults to
     /// [`Tls::new`](crate::Tls::new): full validation.
     pub fn traefik_api_tls(mut self, tls: Tls) -> Self {
         self.api_tls = tls;
@@ -230,7 +230,7 @@ impl Builder {
 
     /// How long a change may take until every Traefik serves it. Defaults to 30 seconds.
     ///
-    /// This time is for Traefik. The store has bounds of its own, which come first:
+    /// This time begins once the change is stored. Until then the store has bounds of its own:
     /// [`FileBackend::lock_timeout`](crate::FileBackend::lock_timeout), or
     /// [`KvBackend::conflict_timeout`](crate::KvBackend::conflict_timeout) and
     /// [`Etcd::timeout`](crate::Etcd::timeout). A change that comes while this Router makes another
@@ -240,10 +240,10 @@ impl Builder {
         self
     }
 
-    /// Whether [`attach`](Self::attach) may put a router for the API, guarded by
+    /// Whether [`attach`](Self::attach) may store a router for the API, with
     /// [`traefik_api_password`](Self::traefik_api_password), and
-    /// [`extra_dynamic_config`](Self::extra_dynamic_config) into the store. It puts the router there only for
-    /// a Traefik whose API is served by nothing yet, and never into a table that is pushed. Defaults to `true`.
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config). It stores the router only for a Traefik whose API is not
+    /// served yet, and never in a pushed table. Defaults to `true`.
     pub fn enable_setup_dynamic_config(mut self, enable: bool) -> Self {
         self.setup_dynamic_config = enable;
         self
@@ -257,8 +257,8 @@ impl Builder {
         self
     }
 
-    /// Whether a router for Traefik's API that is set up goes with one for its metrics, at `/metrics` on the
-    /// same entrypoint and behind the same password; [`dynamic_config_text`](Self::dynamic_config_text) then has
+    /// Whether to set up, beside the router for Traefik's API, one for its metrics: at `/metrics` on the same
+    /// entrypoint and with the same password; [`dynamic_config_text`](Self::dynamic_config_text) then has
     /// both. Traefik disables that router unless its static configuration has `metrics.prometheus`. Defaults to
     /// `false`.
     pub fn metrics_router(mut self, metrics: bool) -> Self {
@@ -283,9 +283,9 @@ impl Builder {
     }
 
     /// The files, in PEM, of the certificate and the private key for HTTPS, for a Traefik that we
-    /// start. The server's own certificate comes first. Traefik gets a private copy of both; when
-    /// they were renewed it gets the new ones with the next change, and while they do not fit each
-    /// other it keeps the old ones. Defaults to a certificate that is made up.
+    /// start. The server's own certificate comes first. Traefik gets a private copy of both. After a renewal it gets
+    /// the new pair with the next change; while the two do not match, it keeps the old pair. Defaults to a generated
+    /// certificate.
     pub fn ssl(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.ssl = (Some(cert.into()), Some(key.into()));
         self
@@ -304,7 +304,7 @@ impl Builder {
         self
     }
 
-    /// More configuration of every service that a target becomes, as Traefik documents a service's
+    /// More configuration of the services of all routes, as Traefik documents a service's
     /// `loadBalancer`, merged over ours: `serversTransport`, `passHostHeader`, a health check. It
     /// stays in the store until another Router sets it. Defaults to what is in the store.
     pub fn extra_service_config(mut self, config: Value) -> Self {
@@ -317,28 +317,27 @@ impl Builder {
     /// without an `@` is looked up in the store's [provider](crate::Backend::provider). The routers at
     /// the entrypoint have it, and Traefik disables them if there is no such middleware. It stays in the
     /// store until another Router sets it, or replaces the `extra_dynamic_config` that it is in; the empty name
-    /// takes it away. Defaults to what is in the store.
+    /// removes it. Defaults to what is in the store.
     pub fn entrypoint_middleware(mut self, name: impl Into<String>) -> Self {
         self.entrypoint_middleware = Some(name.into());
         self
     }
 
-    /// Whether Traefik's routers stand below others, so that requests are served as fast with
-    /// thousands of routes as with a few. It holds for the whole table, until another Router sets
+    /// Whether Traefik's routers are nested, so that requests are served as fast with thousands of routes as with a
+    /// few. It holds for the whole table, until another Router sets
     /// it. Defaults to what is stored with the table.
     ///
-    /// Needs Traefik 3.6 or later, since an older one would reject the whole table. A new table has
-    /// its routers side by side until the first [`start`](Self::start) or [`attach`](Self::attach)
-    /// has asked its Traefiks for their versions, and has stored [`Nested::Auto`], or
-    /// [`Nested::Never`] for an older one. An older Traefik that comes later has `Never` stored if no
-    /// router stands below others yet, and is refused if some do.
+    /// Needs Traefik 3.6 or later, since an older one would reject the whole table. A new table has no nested routers
+    /// until the first [`start`](Self::start) or [`attach`](Self::attach) has read its Traefiks' versions. It then
+    /// stores [`Nested::Auto`], or [`Nested::Never`] if one of them is older. If an older Traefik is added later,
+    /// `Never` is stored if no router is nested yet; else that Traefik is refused.
     pub fn nested_routers(mut self, nested: Nested) -> Self {
         self.nested = Some(nested);
         self
     }
 
-    /// Confines the table to one host, such as `hub.example.org`, so that several tables share a Traefik: all
-    /// routes are for requests to this host alone. Callers write routespecs without it, `/user/zoe/`, and get
+    /// Limits the table to one host, such as `hub.example.org`, so that several tables can share a Traefik: all
+    /// routes match requests to this host only. Callers write routespecs without it, `/user/zoe/`, and get
     /// them back so. The store holds `hub.example.org/user/zoe/`; messages about a route have that, too,
     /// and a Router without this option reads and writes it.
     ///
@@ -381,9 +380,9 @@ impl Builder {
         self
     }
 
-    /// How long Traefik waits after a change before it takes the next one. Traefik's own default
-    /// of 2 seconds is how long every second user would wait. Defaults to zero: Traefik then loads
-    /// changes as fast as it can, several at once if they come faster. It must be shorter than
+    /// How long Traefik waits after a change before it loads the next one. With Traefik's own default of 2 seconds, a
+    /// change may wait that long. Defaults to zero: Traefik then loads changes as fast as it can, several at once if
+    /// they come faster. It must be shorter than
     /// [`check_route_timeout`](Self::check_route_timeout).
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
         self.throttle = throttle.min(MAX_WAIT);
@@ -391,9 +390,9 @@ impl Builder {
     }
 
     /// How long a change may wait for other changes before it is stored, so that they share one reload of
-    /// Traefik. Only changes that follow each other closely wait, made by several threads or clients: until
-    /// as many callers are there as were when the last commit ended, and no longer than a quarter of the time
-    /// that it took. [`Applied::callers`](crate::Applied::callers) says how many have shared one. Zero turns it off. Defaults to 250
+    /// Traefik. A change waits only if several threads or clients make changes in quick succession: until as many
+    /// callers wait as when the last commit ended, and no longer than a quarter of the time that that commit took.
+    /// [`Applied::callers`](crate::Applied::callers) says how many have shared one. Zero disables it. Defaults to 250
     /// milliseconds.
     pub fn commit_wait(mut self, longest: Duration) -> Self {
         self.commit_wait = longest.min(MAX_WAIT);
@@ -401,9 +400,9 @@ impl Builder {
     }
 
     /// How often a Router whose store is pushed ([`MemoryBackend`](crate::MemoryBackend)) asks its Traefiks
-    /// whether they still have the table. One that was restarted, or was away, is given it then, before
-    /// anyone asks. This takes one thread, which ends with the Router, and one small request to each Traefik
-    /// each time. At least 10 milliseconds. Defaults to 1 second.
+    /// whether they still have the table. A Traefik that was restarted or unreachable gets the table again, without a
+    /// call. This takes one thread, which ends with the Router, and each time one small request to each Traefik.
+    /// At least 10 milliseconds. Defaults to 1 second.
     pub fn keeper_interval(mut self, interval: Duration) -> Self {
         self.keeper_interval = interval.clamp(Duration::from_millis(10), MAX_WAIT);
         self
@@ -429,11 +428,11 @@ impl Builder {
         self
     }
 
-    /// An environment variable for Traefik, beside those of this program. Of these Traefik gets no
-    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, also in small letters: it would send users'
-    /// requests through that proxy, with their cookies and tokens. Where Traefik itself needs one, as for
-    /// certificates by ACME, set `HTTPS_PROXY` here, and a `NO_PROXY` that has the hosts of all targets.
-    /// Nor does it get `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD` and `TRAEFIK_API_PASSWORD`: they hold
+    /// An environment variable for Traefik. Traefik also inherits those of this program, except `HTTP_PROXY`,
+    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capital or small letters: it would send users' requests through
+    /// that proxy, with their cookies and tokens. If Traefik itself needs a proxy, as for certificates by ACME, set
+    /// `HTTPS_PROXY` here, and a `NO_PROXY` that has the hosts of all targets. Traefik does not inherit
+    /// `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD` and `TRAEFIK_API_PASSWORD`: they hold
     /// secrets of the program `traefik-router`.
     ///
     /// Defaults to `GOGC=400`
@@ -446,16 +445,15 @@ impl Builder {
         self
     }
 
-    /// How long Traefik may take to stop: requests that are under way may finish until then.
+    /// How long Traefik may take to stop: running requests may finish until then.
     /// Defaults to 5 seconds.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout.min(MAX_WAIT);
         self
     }
 
-    /// Works on the store alone: changes return when they are stored, whether a Traefik loads
-    /// them or not. Nothing is written before the first change, which also stores what was set here of
-    /// the table's options.
+    /// Works on the store alone: changes return when they are stored, whether a Traefik loads them or not. Nothing is
+    /// written before the first change, which also stores the table's options that were set.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable. With
@@ -481,16 +479,15 @@ impl Builder {
         Ok(router.first_storing(setup))
     }
 
-    /// What [`start`](Self::start) would write to
-    /// [`static_config_file`](Self::static_config_file), but for the comment that marks the file as
-    /// our own, to be removed, and for the private file that it has Traefik read beside it. For a store
-    /// that is pushed it names [`dynamic_config_file`](Self::dynamic_config_file) in place of that one. The
-    /// file is neither written nor looked at: its name only says which syntax. Unless `with_secrets`,
+    /// What [`start`](Self::start) would write to [`static_config_file`](Self::static_config_file), without the
+    /// comment that marks the file as our own and without the reference to the private file. For a store that is
+    /// pushed it names [`dynamic_config_file`](Self::dynamic_config_file) instead. The file is neither written nor
+    /// read: its name only selects the syntax. Unless `with_secrets`,
     /// `REDACTED` stands for the store's password and private key.
     ///
     /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or if Traefik has
-    /// no setting for the store's place.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or if no setting of Traefik can
+    /// name the store.
     pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
         self.check_options()?;
         let syntax = Syntax::of(&self.static_config_file)?;
@@ -515,15 +512,15 @@ impl Builder {
         Ok(syntax.document(&config))
     }
 
-    /// The dynamic configuration by which a Traefik that others start takes a table that is pushed:
-    /// routers for its API and its REST provider, guarded by
-    /// [`traefik_api_password`](Self::traefik_api_password), a default certificate that is made up and that no
-    /// client trusts, and [`extra_dynamic_config`](Self::extra_dynamic_config). It is for the file that
+    /// The dynamic configuration that a Traefik which others start needs for a pushed table: routers for its API and
+    /// its REST provider, with [`traefik_api_password`](Self::traefik_api_password), a generated default certificate,
+    /// which no client trusts, and [`extra_dynamic_config`](Self::extra_dynamic_config). It is for the file that
     /// [`dynamic_config_file`](Self::dynamic_config_file) names. Unless `with_secrets`, `REDACTED` stands
     /// for the password's hash and the certificate.
     ///
-    /// Take `tls.stores` out where another provider of that Traefik sets the default certificate: Traefik
-    /// drops both. Without any, a change takes about 30 ms more, since Traefik makes one up each time.
+    /// Remove `tls.stores` if another provider of that Traefik sets the default certificate: Traefik drops both if
+    /// two set one. Without a default certificate, a change takes some 40 ms more, since Traefik generates one each
+    /// time.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable, if there is no

@@ -41,9 +41,9 @@ pub use watch::{RouteEvent, Watch};
 
 /// Keeps the routes of one or several Traefiks.
 ///
-/// Made by [`Router::builder`]. Its methods block, may be called from many threads at once, and
-/// return when every configured Traefik serves what was asked for. Calls that come while a commit
-/// is under way wait for it and share the next one, so that many threads cost few reloads.
+/// Made by [`Router::builder`]. Its methods block, and may be called from many threads at once. They return when
+/// every configured Traefik serves the change. Calls that come during a commit wait for it and share the next one, so
+/// that many threads cost few reloads.
 ///
 /// Dropping a Router that has [started](Builder::start) a Traefik ends that Traefik.
 #[derive(Debug)]
@@ -126,10 +126,10 @@ impl Router {
     /// Adds a route, or replaces the one that has the same routespec. Returns when requests reach
     /// `target`.
     ///
-    /// `data` is kept with the route for the caller, unchanged; Traefik does not see it.
+    /// `data` is kept with the route for the caller, unchanged; Traefik does not use it.
     ///
-    /// If the table has the same route already, this checks what Traefik reads of it, and its router in
-    /// Traefik's API. What was changed by hand is written again. Otherwise nothing is written.
+    /// If the table already has the same route, this checks its stored entries and its router in Traefik's API.
+    /// Entries that were changed by hand are written again. Otherwise nothing is written.
     ///
     /// # Errors
     /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
@@ -140,13 +140,13 @@ impl Router {
     ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
     /// - [`InUse`](ErrorKind::InUse): not stored; another program has set another entrypoint or
     ///   `extra_service_config` for the table than this Router has.
-    /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the
-    ///   store was put back to an earlier state than this Router has seen, as by a restore from a
-    ///   backup. [`reconcile`](Self::reconcile) and [`repair`](Self::repair) take that over. With a store
-    ///   that is pushed: another program has pushed a table in place of this one, and both push this one again.
-    /// - [`NotLoaded`](ErrorKind::NotLoaded): stored, but a Traefik was not seen to load it within
-    ///   [`check_route_timeout`](Builder::check_route_timeout), or its router is not as it should be.
-    ///   The message names the likely cause.
+    /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the store was
+    ///   restored to an earlier state than this Router has seen, as from a backup. [`reconcile`](Self::reconcile) and
+    ///   [`repair`](Self::repair) accept that state. With a store that is pushed: another program has pushed a table
+    ///   in place of this one; these two methods push this one again.
+    /// - [`NotLoaded`](ErrorKind::NotLoaded): stored, but a Traefik did not load it within
+    ///   [`check_route_timeout`](Builder::check_route_timeout), or its router differs from the table. The message
+    ///   names the likely cause.
     /// - [`Refused`](ErrorKind::Refused): stored and loaded, but Traefik refuses the router; the
     ///   message has Traefik's own words.
     /// - [`Unauthorized`](ErrorKind::Unauthorized), [`Process`](ErrorKind::Process): stored, but
@@ -162,8 +162,7 @@ impl Router {
         self.apply([Route::new(spec, target)?.data(data).into()])
     }
 
-    /// Deletes a route. Returns when requests reach it no longer. If there is none, `deleted` is
-    /// empty.
+    /// Deletes a route. Returns when requests no longer reach it. If there is no such route, `deleted` is empty.
     ///
     /// # Errors
     /// As [`add_route`](Self::add_route).
@@ -188,12 +187,11 @@ impl Router {
         self.submit(Request::Changes(changes))
     }
 
-    /// Makes the table equal to `desired`: adds what lacks, changes what differs, deletes what is
-    /// not in it.
+    /// Makes the table equal to `desired`: adds missing routes, changes those that differ, deletes all others.
     ///
     /// Before that it compares everything that Traefik reads of this table with the table, and writes
-    /// again what differs. Then it checks the router of each route in Traefik's API. A store that was put
-    /// back to an earlier state is taken over. A Traefik on etcd may no longer hear of changes then; the
+    /// again what differs. Then it checks the router of each route in Traefik's API. If the store was restored to an
+    /// earlier state, it accepts that state. A Traefik on etcd may no longer hear of changes then; the
     /// error [`NotLoaded`](ErrorKind::NotLoaded) names those that have to be restarted.
     ///
     /// # Errors
@@ -250,35 +248,33 @@ impl Router {
         Ok(route.map(|route| self.host.shown_route(route)))
     }
 
-    /// What Traefik calls the router of a route, `name@provider`, whether there is such a route or
-    /// not: by this name it is in Traefik's API, its logs and its metrics. Routers that have
-    /// `all-user-n` or the like in their names are the [parents](crate::Nested) of routes whose paths
-    /// begin so.
+    /// The name of a route's router in Traefik, `name@provider`, whether there is such a route or not. Traefik's API,
+    /// logs and metrics use this name. Routers with `all-user-n` or the like in their names are the
+    /// [parents](crate::Nested) of routes whose paths begin so.
     pub fn router_name(&self, spec: &RouteSpec) -> String {
         let stored = self.host.stored(spec);
         let spec = stored.as_deref().unwrap_or(spec);
         self.verifier.router_name(&self.last().namespace, spec)
     }
 
-    /// Starts the Traefik that this Router has started once more if it has ended by itself, with the
-    /// same static configuration, and returns `true` when it serves the routes in the store. While
-    /// Traefik runs and serves, or another program runs it, this returns `false` and costs next to nothing.
+    /// If the Traefik that this Router has started has ended by itself, starts it again with the same static
+    /// configuration, and returns `true` when it serves the routes in the store. If Traefik runs and serves, or
+    /// another program runs it, this returns `false` and costs next to nothing.
     ///
     /// A Traefik can run and serve nothing: its file provider does not start where the system has no
     /// inotify instance left. After an error, the next call tries again: if such a Traefik still does
     /// not serve, it ends it and starts it anew. Meanwhile [`Router::status`] reports
     /// [`NotServing`](ProcessStatus::NotServing). A change that is served in between counts as success.
     ///
-    /// Private files beside the static configuration that others have removed are written again. If the
-    /// folder that Traefik watches was removed and made anew, Traefik hears of no change any more: it is
-    /// ended and started anew.
+    /// Private files beside the static configuration that others have removed are written again. If the folder that
+    /// Traefik watches was removed and created again, Traefik no longer notices changes, so it is restarted.
     ///
     /// If several threads call this, one starts Traefik; the others wait for it.
     ///
     /// Changes that are made meanwhile fail with [`Process`](ErrorKind::Process) or wait; what they
     /// have stored is served afterwards.
     ///
-    /// It tries once: how often to call it, and when to give up, is the caller's to say.
+    /// It tries once: the caller decides how often to call it, and when to give up.
     /// `traefik-router chp` waits longer each time. It gives up after six times within a minute, or
     /// after six errors in a row.
     ///
@@ -300,9 +296,9 @@ impl Router {
     }
 
     /// Gives the Traefik that this Router has started the certificate of [`Builder::ssl`], if its files were
-    /// renewed since Traefik got it. Each change does that, too: this is for a program that may make none for
-    /// days. Call it as often as you like: it looks whether the files were written. While a renewed
-    /// certificate does not fit its key, the one before it stays.
+    /// renewed since Traefik got it. Each change does that, too: this is for a program that may make no change for
+    /// days. Call it as often as you like: it only checks whether the files were written. While a renewed certificate
+    /// does not match its key, the old one stays.
     ///
     /// # Errors
     /// As [`Router::add_route`].
@@ -314,12 +310,12 @@ impl Router {
         }
     }
 
-    /// Ends the Traefik that this Router has started, and removes its files; and from the store what
-    /// only Traefiks that were started need, unless another program has one there. Routes stay in the
-    /// store for the next start. With Traefiks that another program runs, others learn that this Router serves
-    /// the table no more, and the Traefiks serve on.
+    /// Ends the Traefik that this Router has started, and removes its files. From the store it removes what only
+    /// started Traefiks need, unless another program has started one there. Routes stay in the store for the next
+    /// start. If another program runs the Traefiks, the table is no longer marked as served by this Router, and the
+    /// Traefiks keep serving.
     ///
-    /// A Router that has stopped can read routes. One that has started its Traefik can change none.
+    /// A stopped Router can still read routes. It can't change them if it had started its Traefik.
     ///
     /// # Errors
     /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
