@@ -1,8 +1,8 @@
 //! The documentation, page by page.
 //!
 //! In the order in which one needs it: [`routes`]; [`stores`], with [`push`], [`etcd`] and `redis`; JupyterHub
-//! with [`chp`], and [`moving`] there; the [`shell`]; [`reliability`]; [`limitations`]; [`performance`] and
-//! [`scale`].
+//! with [`chp`], and [`moving`] there; the [`shell`]; [`troubleshooting`]; [`reliability`]; [`limitations`];
+//! [`performance`] and [`scale`].
 
 // In docs/ a link to another guide names its file. Here a definition of the same label comes first, since
 // Markdown uses the first one.
@@ -41,6 +41,11 @@ pub mod moving {}
 #[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
+
+#[doc = "[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
+#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = include_str!("../docs/troubleshooting.md")]
+pub mod troubleshooting {}
 
 #[doc = include_str!("../docs/reliability.md")]
 pub mod reliability {}
