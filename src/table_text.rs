@@ -1,8 +1,7 @@
 //! A table of routes as a text that people write and read.
 
-use std::fmt;
+mod json;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use crate::config::text::{Entries as _, Field, Kind, Node, Syntax};
@@ -51,9 +50,7 @@ impl Table {
             TableSyntax::Toml => read(text, Syntax::Toml),
             #[cfg(feature = "yaml")]
             TableSyntax::Yaml => read(text, Syntax::Yaml),
-            TableSyntax::Json => serde_json::from_str::<File>(text)
-                .map(|file| file.routes.0)
-                .map_err(|error| error.to_string()),
+            TableSyntax::Json => json::read(text),
         };
         routes.map_err(|why| Error::new(ErrorKind::InvalidRoute, why))
     }
@@ -143,7 +140,7 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
         (Some(_), Some(_)) => {
             return Err(mistake(Some("data_json"), "there is \"data\" as well"));
         }
-        (None, Some(Value::String(text))) => serde_json::from_str(&text)
+        (None, Some(Value::String(text))) => json::value(&text)
             .map_err(|error| mistake(Some("data_json"), &format!("it is not JSON: {error}")))?,
         (None, Some(_)) => return Err(mistake(Some("data_json"), "it must be JSON in quotes")),
         (data, None) => data.unwrap_or_default(),
@@ -208,38 +205,6 @@ fn read(text: &str, syntax: Syntax) -> Result<Table, String> {
         })?;
     }
     Ok(routes.0)
-}
-
-/// A table in JSON.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    routes: Routes,
-}
-
-impl<'de> Deserialize<'de> for Routes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Routes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of routespecs")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Routes, A::Error> {
-                let mut routes = Routes::default();
-                while let Some((spec, value)) = map.next_entry::<String, Value>()? {
-                    let added = routes.add(&spec, value);
-                    added.map_err(|mistake| A::Error::custom(message(&spec, &mistake)))?;
-                }
-                Ok(routes)
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
 }
 
 #[cfg(test)]
@@ -387,6 +352,31 @@ mod tests {
                 "{\"routes\": 1}",
                 TableSyntax::Json,
                 "a map of routespecs at line 1",
+            ),
+            (
+                "{\"routes\": {\"/a/\": {\n\"target\": \"http://t\",\n\"data\": {\"x\": 1, \"x\": 2}}}}",
+                TableSyntax::Json,
+                "the key \"x\" is there twice at line 3",
+            ),
+            (
+                "{\"routes\": {\"/a/\": {\n\"target\": \"http://t\",\n\"target\": \"http://u\"}}}",
+                TableSyntax::Json,
+                "the key \"target\" is there twice at line 3",
+            ),
+            (
+                "{\"routes\": {\"/a/\": {\"target\": \"http://t\"},\n\"/a/\": {\"target\": \"http://t\"}}}",
+                TableSyntax::Json,
+                "\"/a/\": this routespec is there twice at line 2",
+            ),
+            (
+                "{\"routes\": {},\n\"routes\": {}}",
+                TableSyntax::Json,
+                "duplicate field `routes` at line 2",
+            ),
+            (
+                "[routes.'/a']\ntarget = 'http://t'\ndata_json = '{\"x\": 1, \"x\": 2}'\n",
+                TableSyntax::Toml,
+                "line 3: \"/a\": \"data_json\": it is not JSON: the key \"x\" is there twice",
             ),
             (
                 "{\"routes\": {}, \"x\": {}}",

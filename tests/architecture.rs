@@ -131,6 +131,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/atomic/access.rs",
             "src/traefik/watchdog.rs",
             "src/bin/traefik-router/chp",
+            "src/bin/traefik-router/shell/output.rs",
         ],
     ),
     (

@@ -12,7 +12,7 @@ use super::apply::{self, ApplyOptions};
 use super::change::{how, make, millis, open};
 use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
-use super::output::{Output, Progress, counted, warn};
+use super::output::{Output, Progress, counted, end_with_reader, warn};
 use super::syntax::Syntax;
 use crate::settings::Resolved;
 use crate::url;
@@ -234,6 +234,9 @@ fn list(resolved: &Resolved) -> Result<(), Failure> {
 
 /// Prints changes of the table until the process is ended, or nobody reads them.
 fn watch(resolved: &Resolved) -> Result<(), Failure> {
+    // The Router would wait for a store that is not there.
+    stored(resolved)?;
+    end_with_reader();
     let output = Output::new();
     let router = resolved.builder()?.offline()?;
     let mut watch = router.watch()?;

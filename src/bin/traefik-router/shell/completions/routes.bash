@@ -16,7 +16,7 @@ _traefik-router_routes() {
             arguments+="$word "
         fi
     done
-    if [[ $option || $cur == -* || $arguments != 'routes '* || ' @COMMANDS@ ' != *" ${arguments#routes }"* ]]; then
+    if [[ $option || $cur == -* || $arguments != 'routes '?* || ' @COMMANDS@ ' != *" ${arguments#routes }"* ]]; then
         _traefik__router "$@"
         return
     fi
