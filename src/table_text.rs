@@ -2,8 +2,12 @@
 
 mod json;
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use self::json::Unique;
 use crate::config::text::{Entries as _, Field, Kind, Node, Syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table, Target};
@@ -50,7 +54,9 @@ impl Table {
             TableSyntax::Toml => read(text, Syntax::Toml),
             #[cfg(feature = "yaml")]
             TableSyntax::Yaml => read(text, Syntax::Yaml),
-            TableSyntax::Json => json::read(text),
+            TableSyntax::Json => serde_json::from_str::<File>(text)
+                .map(|file| file.routes.0)
+                .map_err(|error| error.to_string()),
         };
         routes.map_err(|why| Error::new(ErrorKind::InvalidRoute, why))
     }
@@ -140,7 +146,8 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
         (Some(_), Some(_)) => {
             return Err(mistake(Some("data_json"), "there is \"data\" as well"));
         }
-        (None, Some(Value::String(text))) => json::value(&text)
+        (None, Some(Value::String(text))) => serde_json::from_str(&text)
+            .map(|Unique(value)| value)
             .map_err(|error| mistake(Some("data_json"), &format!("it is not JSON: {error}")))?,
         (None, Some(_)) => return Err(mistake(Some("data_json"), "it must be JSON in quotes")),
         (data, None) => data.unwrap_or_default(),
@@ -205,6 +212,38 @@ fn read(text: &str, syntax: Syntax) -> Result<Table, String> {
         })?;
     }
     Ok(routes.0)
+}
+
+/// A table in JSON.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    routes: Routes,
+}
+
+impl<'de> Deserialize<'de> for Routes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Routes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of routespecs")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Routes, A::Error> {
+                let mut routes = Routes::default();
+                while let Some((spec, Unique(value))) = map.next_entry::<String, _>()? {
+                    let added = routes.add(&spec, value);
+                    added.map_err(|mistake| A::Error::custom(message(&spec, &mistake)))?;
+                }
+                Ok(routes)
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
 }
 
 #[cfg(test)]

@@ -1,58 +1,12 @@
-//! A table in JSON, in which no key may stand twice: serde_json would take the last one in silence.
+//! JSON in which no key may stand twice: serde_json would take the last one in silence.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Routes, message};
-use crate::route::Table;
-
-/// The routes of a file.
-pub(super) fn read(text: &str) -> Result<Table, String> {
-    match serde_json::from_str::<File>(text) {
-        Ok(file) => Ok(file.routes.0),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// A single value.
-pub(super) fn value(text: &str) -> serde_json::Result<Value> {
-    serde_json::from_str(text).map(|Unique(value)| value)
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    routes: Routes,
-}
-
-impl<'de> Deserialize<'de> for Routes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Routes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of routespecs")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Routes, A::Error> {
-                let mut routes = Routes::default();
-                while let Some((spec, Unique(value))) = map.next_entry::<String, _>()? {
-                    let added = routes.add(&spec, value);
-                    added.map_err(|mistake| A::Error::custom(message(&spec, &mistake)))?;
-                }
-                Ok(routes)
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
-}
-
-struct Unique(Value);
+/// A value, whose maps have each key once.
+pub(super) struct Unique(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
