@@ -1,10 +1,13 @@
 //! A table of routes as a text that people write and read.
 
+mod json;
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use self::json::Unique;
 use crate::config::text::{Entries as _, Field, Kind, Node, Syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table, Target};
@@ -144,6 +147,7 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
             return Err(mistake(Some("data_json"), "there is \"data\" as well"));
         }
         (None, Some(Value::String(text))) => serde_json::from_str(&text)
+            .map(|Unique(value)| value)
             .map_err(|error| mistake(Some("data_json"), &format!("it is not JSON: {error}")))?,
         (None, Some(_)) => return Err(mistake(Some("data_json"), "it must be JSON in quotes")),
         (data, None) => data.unwrap_or_default(),
@@ -230,7 +234,7 @@ impl<'de> Deserialize<'de> for Routes {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Routes, A::Error> {
                 let mut routes = Routes::default();
-                while let Some((spec, value)) = map.next_entry::<String, Value>()? {
+                while let Some((spec, Unique(value))) = map.next_entry::<String, _>()? {
                     let added = routes.add(&spec, value);
                     added.map_err(|mistake| A::Error::custom(message(&spec, &mistake)))?;
                 }
@@ -387,6 +391,31 @@ mod tests {
                 "{\"routes\": 1}",
                 TableSyntax::Json,
                 "a map of routespecs at line 1",
+            ),
+            (
+                "{\"routes\": {\"/a/\": {\n\"target\": \"http://t\",\n\"data\": {\"x\": 1, \"x\": 2}}}}",
+                TableSyntax::Json,
+                "the key \"x\" is there twice at line 3",
+            ),
+            (
+                "{\"routes\": {\"/a/\": {\n\"target\": \"http://t\",\n\"target\": \"http://u\"}}}",
+                TableSyntax::Json,
+                "the key \"target\" is there twice at line 3",
+            ),
+            (
+                "{\"routes\": {\"/a/\": {\"target\": \"http://t\"},\n\"/a/\": {\"target\": \"http://t\"}}}",
+                TableSyntax::Json,
+                "\"/a/\": this routespec is there twice at line 2",
+            ),
+            (
+                "{\"routes\": {},\n\"routes\": {}}",
+                TableSyntax::Json,
+                "duplicate field `routes` at line 2",
+            ),
+            (
+                "[routes.'/a']\ntarget = 'http://t'\ndata_json = '{\"x\": 1, \"x\": 2}'\n",
+                TableSyntax::Toml,
+                "line 3: \"/a\": \"data_json\": it is not JSON: the key \"x\" is there twice",
             ),
             (
                 "{\"routes\": {}, \"x\": {}}",

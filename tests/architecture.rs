@@ -87,7 +87,11 @@ const CRATES: &[(&str, &[&str])] = &[
         &["src/config/dynamic.rs", "src/router/builder.rs"],
     ),
     ("clap", &["src/bin"]),
-    ("clap_complete", &["src/bin/traefik-router/shell/mod.rs"]),
+    (
+        "clap_complete",
+        &["src/bin/traefik-router/shell/completions.rs"],
+    ),
+    ("clap_mangen", &["src/bin/traefik-router/shell/mod.rs"]),
     (
         "fs2",
         &["src/lock.rs", "src/bin/traefik-router/chp/folder.rs"],
@@ -127,6 +131,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/atomic/access.rs",
             "src/traefik/watchdog.rs",
             "src/bin/traefik-router/chp",
+            "src/bin/traefik-router/shell/output.rs",
         ],
     ),
     (

@@ -114,6 +114,11 @@ fn mistake_in_file_changes_nothing() {
             "\"/a/\": \"target\": it must be a URL in quotes at line 2",
         ),
         (
+            "t.json",
+            "{\"routes\":\n {\"/a/\": {\"target\": \"http://t\",\n \"target\": \"http://u\"}}}",
+            "t.json: the key \"target\" is there twice at line 3",
+        ),
+        (
             "t.toml",
             "[http.routers]\n",
             "t.toml: line 1: unknown key \"http\"",
@@ -226,16 +231,25 @@ fn watch_ends_with_its_reader() {
     let mut watch = piped.spawn().unwrap();
     let _watchdog = Watchdog::over(&mut watch);
     drop(watch.stdout.take());
-    let mut port = 0;
-    eventually("it ends at a change", || {
-        port += 1;
-        place
-            .run(&format!("routes add /a/ http://t:{port} {STORE}"))
-            .done();
+    eventually("it ends without a change", || {
         watch.try_wait().unwrap().is_some()
     });
     let said = Said::of(&watch.wait_with_output().unwrap());
     assert_eq!(said.done(), "");
+}
+
+#[test]
+fn watch_needs_its_table() {
+    let place = Place::new();
+    place
+        .run(&format!("routes watch {STORE}"))
+        .failed(1, "there are no routes in rules.toml");
+    let nobody = place.web;
+    place
+        .run(&format!(
+            "routes watch --backend etcd:http://127.0.0.1:{nobody}"
+        ))
+        .failed(1, "Connection refused");
 }
 
 /// Runs the program in the folder with this on its standard input.

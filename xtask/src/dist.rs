@@ -33,10 +33,11 @@ pub(crate) fn run(options: &Options) -> Result {
     let dist = workspace().join("target/dist");
     let wheel = release_wheel(&dist)?;
     let program = program_in(&wheel, &folder)?;
-    let archive = archive(&program, &dist, &folder)?;
+    let version = version_of(&program)?;
+    let archive = archive(&program, &version, &dist, &folder)?;
     let package = match options.no_crate {
         true => None,
-        false => Some(package(&dist)?),
+        false => Some(package(&dist, &version)?),
     };
     checksums(&dist)?;
 
@@ -99,18 +100,27 @@ fn program_in(wheel: &Path, folder: &Folder) -> Result<PathBuf> {
     Err("the wheel has no program".into())
 }
 
-/// An archive of the program with completions and licences.
-fn archive(program: &Path, dist: &Path, folder: &Folder) -> Result<PathBuf> {
-    let version =
-        output_of(Command::new(program).arg("--version")).ok_or("the program does not run")?;
+/// The version that the program says it has, which is the crate's.
+fn version_of(program: &Path) -> Result<String> {
+    let said = output_of(Command::new(program).arg("--version"));
+    let said = said.ok_or("the program does not run")?;
+    let version = said.strip_prefix("traefik-router ");
+    Ok(version.ok_or("the program has no version")?.into())
+}
+
+/// An archive of the program with its manual pages, completions and licences.
+fn archive(program: &Path, version: &str, dist: &Path, folder: &Folder) -> Result<PathBuf> {
     let system = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-    let name = format!("{}-{system}", version.replace(' ', "-"));
+    let name = format!("traefik-router-{version}-{system}");
     let content = folder.sub("archive")?.join(&name);
     fs::create_dir(&content)?;
     fs::copy(program, content.join("traefik-router"))?;
     for file in ["LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md"] {
         fs::copy(workspace().join(file), content.join(file))?;
     }
+    let manual = content.join("man/man1");
+    fs::create_dir_all(&manual)?;
+    check(Command::new(program).arg("man").arg(manual))?;
     let completions = content.join("completions");
     fs::create_dir(&completions)?;
     for shell in ["bash", "zsh", "fish"] {
@@ -130,8 +140,7 @@ fn archive(program: &Path, dist: &Path, folder: &Folder) -> Result<PathBuf> {
 }
 
 /// The crate as crates.io gets it. It is built when it is tried.
-fn package(dist: &Path) -> Result<PathBuf> {
-    let target = workspace().join("target/package");
+fn package(dist: &Path, version: &str) -> Result<PathBuf> {
     let options = [
         "package",
         "--no-verify",
@@ -140,13 +149,9 @@ fn package(dist: &Path) -> Result<PathBuf> {
         "traefik-router",
     ];
     check(cargo().args(options).current_dir(workspace()))?;
-    let packages = files_in(&target)?.into_iter();
-    let package = packages
-        .filter(|file| file.extension().is_some_and(|ending| ending == "crate"))
-        .max();
-    let package = package.ok_or("cargo has made no package")?;
-    let to = dist.join(package.file_name().unwrap_or_default());
-    fs::copy(package, &to)?;
+    let name = format!("traefik-router-{version}.crate");
+    let to = dist.join(&name);
+    fs::copy(workspace().join("target/package").join(name), &to)?;
     Ok(to)
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    let (traefik, etcd) = (tools::traefik()?, tools::etcd_3_5()?);
+    let (traefik, etcd, redis) = (tools::traefik()?, tools::etcd_3_5()?, tools::redis()?);
     let python = environment(&traefik.path)?;
     println!("types");
     in_package(Command::new(&python).args(["-m", "mypy"]))?;
@@ -41,7 +41,11 @@ pub(crate) fn run(options: &Options) -> Result {
     if let Some(pattern) = &options.only {
         pytest.args(["-k", pattern]);
     }
-    in_package(pytest.env("ETCD_BIN", etcd.path))
+    in_package(
+        pytest
+            .env("ETCD_BIN", etcd.path)
+            .env("REDIS_BIN", redis.path),
+    )
 }
 
 /// Runs a command in the package's folder, and shows what it prints.

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -141,6 +142,44 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
     etcd = Etcd(tmp_path)
     yield etcd
     etcd.server.stop()
+
+
+class Redis:
+    """A server of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        (self.port,) = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.login = ""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        self.server = Server([named("REDIS_BIN", "redis"), *options], folder / "redis.log")
+        wait_for("Redis", self.answers)
+
+    def answers(self) -> bool:
+        try:
+            return self.ask("PING") == ["+PONG"]
+        except OSError:
+            return False
+
+    def ask(self, command: str) -> list[str]:
+        """The lines of the answer to a command in one line."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(f"{self.login}{command}\r\nQUIT\r\n".encode())
+            answer = connection.makefile("rb").read().decode().split("\r\n")
+        # One that is empty, and those to AUTH and QUIT.
+        lines = answer[1 if self.login else 0 : -2]
+        assert not any(line.startswith("-") for line in lines), lines
+        return lines
+
+    def keys(self, prefix: str) -> list[str]:
+        return [line for line in self.ask(f"KEYS {prefix}*") if line.startswith(prefix)]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    redis = Redis(tmp_path)
+    yield redis
+    redis.server.stop()
 
 
 def named(variable: str, tool: str) -> str:

@@ -1,4 +1,4 @@
-"""The examples of jupyterhub-traefik-proxy's documentation, on a real JupyterHub, Traefik and etcd.
+"""The examples of jupyterhub-traefik-proxy's documentation, on a real JupyterHub, Traefik, etcd and Redis.
 
 The lines are those of its pages. Only addresses, ports and names of files differ.
 """
@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Etcd, Running, Server, children, get, open_server
+from conftest import Etcd, Redis, Running, Server, children, get, open_server
 from hub import free_ports, wait_for
 
 
@@ -187,6 +187,69 @@ c.TraefikEtcdProxy.etcd_password = "456"
 """
     with running(lines, http) as hub:
         open_server(hub, "ada")
+
+
+# Using traefik-proxy with Redis
+
+
+def test_redis_managed(running: Running, redis: Redis) -> None:
+    lines = f"""
+c.JupyterHub.proxy_class = "traefik_redis"
+c.TraefikRedisProxy.redis_url = "{redis.url}"
+"""
+    with running(lines) as hub:
+        open_server(hub, "ada")
+        assert redis.keys("traefik/http/routers/")
+        assert redis.keys("jupyterhub/")
+
+
+def test_redis_with_users(running: Running, redis: Redis, tmp_path: Path) -> None:
+    redis.ask("ACL SETUSER def on >456 ~* &* +@all")
+    redis.login = "AUTH def 456\r\n"
+    redis.ask("ACL SETUSER default off")
+    lines = f"""
+from traefik_router import TraefikRedisProxy
+c.JupyterHub.proxy_class = TraefikRedisProxy
+c.TraefikRedisProxy.redis_url = "{redis.url}"
+c.TraefikRedisProxy.kv_traefik_prefix = "some_prefix"
+# redis credentials
+c.TraefikRedisProxy.redis_username = "def"
+c.TraefikRedisProxy.redis_password = "456"
+"""
+    with running(lines) as hub:
+        open_server(hub, "ada")
+        assert redis.keys("some_prefix/http/routers/")
+        assert not redis.keys("traefik")
+        ours = [line for line in children().values() if str(tmp_path) in " ".join(line)]
+        assert ours
+        assert not any("456" in part for line in ours for part in line)
+
+
+def test_redis_external(running: Running, redis: Redis, traefik: Callable[[str], Server]) -> None:
+    http, api = free_ports(2)
+    redis.ask("CONFIG SET requirepass 456")
+    redis.login = "AUTH 456\r\n"
+    redis.ask("SET traefik/http/services/keep/loadBalancer/passHostHeader true")
+    address = redis.url.removeprefix("redis://")
+    provider = f'[providers.redis]\nendpoints = ["{address}"]\nrootKey = "traefik"\npassword = "456"\n'
+    traefik(EXTERNAL.format(http=http, api=api) + provider)
+    lines = f"""
+c.JupyterHub.proxy_class = "traefik_redis"
+# JupyterHub shouldn't start the proxy, it's already running
+c.TraefikRedisProxy.should_start = False
+
+# if not the default:
+c.TraefikRedisProxy.redis_url = "{redis.url}"
+c.TraefikRedisProxy.redis_password = "456"
+c.TraefikRedisProxy.traefik_api_url = "http://127.0.0.1:{api}"
+
+# traefik api credentials
+c.TraefikRedisProxy.traefik_api_username = "abc"
+c.TraefikRedisProxy.traefik_api_password = "123"
+"""
+    with running(lines, http) as hub:
+        open_server(hub, "ada")
+        assert get(f"http://127.0.0.1:{api}", "/api/version", "abc:123")[0] == 200
 
 
 def test_file_external(running: Running, traefik: Callable[[str], Server], tmp_path: Path) -> None:

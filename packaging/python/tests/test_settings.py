@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from conftest import settings_of
 from traitlets.config import Config
-from traefik_router import TraefikEtcdProxy, TraefikFileProviderProxy, TraefikProxy, TraefikTomlProxy
+from traefik_router import (
+    TraefikEtcdProxy,
+    TraefikFileProviderProxy,
+    TraefikProxy,
+    TraefikRedisProxy,
+    TraefikTomlProxy,
+)
 from traefik_router.settings import FILES, TABLE, SettingsFolder, toml, write
 
 # All traits that jupyterhub-traefik-proxy 2.1 lets a user configure for these classes, without those of
@@ -28,6 +34,9 @@ OF_FILE = "dynamic_config_file"
 OF_ETCD = """
     etcd_client_kwargs etcd_password etcd_url etcd_username kv_jupyterhub_prefix kv_password kv_separator
     kv_traefik_prefix kv_url kv_username
+"""
+OF_REDIS = """
+    kv_jupyterhub_prefix kv_separator kv_traefik_prefix redis_client_kwargs redis_password redis_url redis_username
 """
 # Those of its version 1, and the names on an older page "Using traefik-proxy with etcd".
 OF_ETCD_BEFORE = """
@@ -61,13 +70,14 @@ def settings(kind: type[TraefikProxy], **traits: Any) -> dict[str, Any]:
         (TraefikFileProviderProxy, OF_TRAEFIK_PROXY + OF_FILE),
         (TraefikTomlProxy, OF_TRAEFIK_PROXY + OF_FILE + " toml_dynamic_config_file"),
         (TraefikEtcdProxy, OF_TRAEFIK_PROXY + OF_ETCD + OF_ETCD_BEFORE),
+        (TraefikRedisProxy, OF_TRAEFIK_PROXY + OF_REDIS),
     ],
 )
 def test_every_documented_trait_is_known(kind: type[TraefikProxy], names: str) -> None:
     traits = kind.class_traits(config=True)
     for name in names.split():
         assert name in traits
-        assert name == "etcd_client_kwargs" or kind.older_names.get(name, name) in TABLE
+        assert name.endswith("_client_kwargs") or kind.older_names.get(name, name) in TABLE
 
 
 def test_file_is_named_by_its_kind(tmp_path: Path) -> None:
@@ -98,6 +108,34 @@ def test_etcd_traits_become_settings(tmp_path: Path) -> None:
     client = {"ca_cert": "ca.pem", "user": "hub", "password": "hunter2"}
     assert settings(TraefikEtcdProxy, etcd_url="https://e:1", **prefixes, etcd_client_kwargs=client) == expected
     assert Path(expected["etcd-password-file"]).read_text() == "hunter2"
+
+
+def test_redis_traits_become_settings(tmp_path: Path) -> None:
+    assert settings(TraefikRedisProxy) == {"backend": "redis:redis://localhost:6379"}
+    expected = {
+        "backend": "redis:rediss://r:1/2",
+        "redis-user": "hub",
+        "redis-password-file": f"{tmp_path}/jupyterhub-traefik-router/redis-password-file",
+        "redis-ca-file": f"{tmp_path}/ca.pem",
+        "redis-change-list": "a/changed",
+        "traefik-prefix": "a",
+        "jupyterhub-prefix": "b",
+    }
+    rest = {"redis_url": "rediss://r:1/2", "redis_change_list": "a/changed"}
+    rest |= {"kv_traefik_prefix": "a", "kv_jupyterhub_prefix": "b"}
+    login = {"redis_username": "hub", "redis_password": "hunter2", "redis_client_ca_cert": "ca.pem"}
+    assert settings(TraefikRedisProxy, **login, **rest) == expected
+    client = {"username": "hub", "password": "hunter2", "ssl_ca_certs": "ca.pem"}
+    assert settings(TraefikRedisProxy, redis_client_kwargs=client, **rest) == expected
+    assert Path(expected["redis-password-file"]).read_text() == "hunter2"
+    assert settings(TraefikRedisProxy, redis_password="hunter2")["redis-user"] == "default"
+
+
+def test_unknown_client_argument_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("test")
+    config = Config({"TraefikRedisProxy": {"redis_client_kwargs": {"retry": 1}}})
+    TraefikRedisProxy(config=config, auth_token="x", log=log)
+    assert "TraefikRedisProxy.redis_client_kwargs: retry has no effect" in caplog.text
 
 
 def test_more_configuration_is_merged() -> None:
@@ -156,6 +194,26 @@ def test_trait_without_effect_is_reported() -> None:
     assert remarks[1].startswith("TraefikEtcdProxy.static_config_file has no effect: ")
 
 
+def test_api_without_password_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAEFIK_API_PASSWORD", raising=False)
+
+    def remarks(**traits: Any) -> list[str]:
+        made = proxy(**traits)
+        return write(made, SettingsFolder(made.settings_folder))[1]
+
+    names = ["traefik_api_entrypoint", "traefik_api_url", "traefik_api_username"]
+    traits = dict(zip(names, ["api", "http://127.0.0.1:1", "ada"]))
+    why = "has no effect: `traefik_api_password` is not set"
+    assert remarks(**traits) == [f"TraefikProxy.{name} {why}" for name in names]
+    assert remarks(**traits, traefik_api_password="x") == []
+    assert remarks(**traits, traefik_api_hashed_password="x") == []
+    # The API of others is asked without a password, too.
+    user = {"should_start": False, "traefik_api_url": "http://127.0.0.1:1", "traefik_api_username": "ada"}
+    assert remarks(**user) == [f"TraefikProxy.traefik_api_username {why}"]
+    monkeypatch.setenv("TRAEFIK_API_PASSWORD", "x")
+    assert remarks(**user) == []
+
+
 def test_variable_with_newline_is_refused() -> None:
     made = proxy(traefik_env={"A": "x\nB=y"})
     with pytest.raises(ValueError, match="traefik_env: 'A'"):
@@ -182,7 +240,9 @@ def test_documented_names_are_ours() -> None:
         "traefik_router_file": TraefikFileProviderProxy,
         "traefik_router_etcd": TraefikEtcdProxy,
         "traefik_file": TraefikFileProviderProxy,
+        "traefik_router_redis": TraefikRedisProxy,
         "traefik_etcd": TraefikEtcdProxy,
+        "traefik_redis": TraefikRedisProxy,
         "traefik_toml": TraefikTomlProxy,
     }
     assert {name: found[name] for name in ours} == ours

@@ -99,6 +99,11 @@ impl Store {
         matches!(self.place, Place::Memory)
     }
 
+    /// Whether Traefik reads values that are empty.
+    pub(crate) fn has_empty_values(&self) -> bool {
+        !matches!(self.place, Place::Redis(_))
+    }
+
     fn at(place: Place) -> Self {
         Self {
             place,

@@ -8,6 +8,7 @@ from .proxies import (
     TraefikEtcdProxy,
     TraefikFileProviderProxy,
     TraefikProxy,
+    TraefikRedisProxy,
     TraefikTomlProxy,
 )
 
@@ -15,6 +16,7 @@ __all__ = [
     "TraefikEtcdProxy",
     "TraefikFileProviderProxy",
     "TraefikProxy",
+    "TraefikRedisProxy",
     "TraefikTomlProxy",
     "find_program",
 ]

@@ -16,12 +16,21 @@ PEER = "jupyterhub-traefik-proxy"
 
 
 #: The arguments of an etcd client for Python, and our traits.
-CLIENT_ARGUMENTS = {
+ETCD_ARGUMENTS = {
     "ca_cert": "etcd_client_ca_cert",
     "cert_cert": "etcd_client_cert_crt",
     "cert_key": "etcd_client_cert_key",
     "user": "etcd_username",
     "password": "etcd_password",
+}
+
+#: The same for a client for Redis.
+REDIS_ARGUMENTS = {
+    "ssl_ca_certs": "redis_client_ca_cert",
+    "ssl_certfile": "redis_client_cert_crt",
+    "ssl_keyfile": "redis_client_cert_key",
+    "username": "redis_username",
+    "password": "redis_password",
 }
 
 
@@ -139,8 +148,9 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
         except PackageNotFoundError:
             return
         self.log.warning(
-            "%s %s is installed beside traefik-router, and both register the proxies traefik_file and "
-            "traefik_etcd: uninstall it, or name ours traefik_router_file and traefik_router_etcd. "
+            "%s %s is installed beside traefik-router, and both register the proxies traefik_file, "
+            "traefik_etcd and traefik_redis: uninstall it, or name ours traefik_router_file, "
+            "traefik_router_etcd and traefik_router_redis. "
             "This proxy is %s.%s.",
             PEER,
             other,
@@ -163,6 +173,14 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     @default("command")
     def _default_command(self) -> list[str]:
         return [find_program(), "chp"]
+
+    def _set_client_arguments(self, trait: str, arguments: dict[str, t.Any], known: dict[str, str]) -> None:
+        """Sets what the arguments of a client for Python say."""
+        for name, value in arguments.items():
+            if name in known:
+                setattr(self, known[name], value)
+            else:
+                self.log.warning("%s.%s: %s has no effect", type(self).__name__, trait, name)
 
     def _older_name_is_set(self, change: t.Any) -> None:
         name = self.older_names[change.name]
@@ -209,7 +227,19 @@ class TraefikTomlProxy(TraefikFileProviderProxy):
     older_names = {**TraefikFileProviderProxy.older_names, "toml_dynamic_config_file": "dynamic_config_file"}
 
 
-class TraefikEtcdProxy(TraefikProxy):
+class KeyValueProxy(TraefikProxy):
+    """Routes in a key-value store."""
+
+    kv_traefik_prefix = Unicode(
+        "traefik", config=True, help="""Below which keys of the store Traefik looks."""
+    )
+    kv_jupyterhub_prefix = Unicode(
+        "jupyterhub", config=True, help="""Below which keys of the store only we look."""
+    )
+    kv_separator = Unicode("/", config=True, help="Has no effect: it is a slash.")
+
+
+class TraefikEtcdProxy(KeyValueProxy):
     """Routes in etcd."""
 
     etcd_url = Unicode(
@@ -236,9 +266,6 @@ class TraefikEtcdProxy(TraefikProxy):
         False, config=True, help="""Whether etcd's certificate is not checked."""
     )
     grpc_options = List(Any(), None, allow_none=True, config=True, help="Has no effect: etcd is asked by HTTP.")
-    kv_traefik_prefix = Unicode("traefik", config=True, help="""Below which keys of etcd Traefik looks.""")
-    kv_jupyterhub_prefix = Unicode("jupyterhub", config=True, help="""Below which keys of etcd only we look.""")
-    kv_separator = Unicode("/", config=True, help="Has no effect: it is a slash.")
 
     kv_url = Unicode(config=True, help="Older name of etcd_url.")
     kv_username = Unicode(config=True, help="Older name of etcd_username.")
@@ -257,8 +284,49 @@ class TraefikEtcdProxy(TraefikProxy):
 
     @observe("etcd_client_kwargs")
     def _client_arguments_are_set(self, change: t.Any) -> None:
-        for name, value in change.new.items():
-            if name in CLIENT_ARGUMENTS:
-                setattr(self, CLIENT_ARGUMENTS[name], value)
-            else:
-                self.log.warning("%s.etcd_client_kwargs: %s has no effect", type(self).__name__, name)
+        self._set_client_arguments(change.name, change.new, ETCD_ARGUMENTS)
+
+
+class TraefikRedisProxy(KeyValueProxy):
+    """Routes in Redis or Valkey."""
+
+    redis_url = Unicode(
+        "redis://localhost:6379",
+        config=True,
+        help="""The URL of Redis, `redis://HOST:PORT/DATABASE`; `rediss://` is for TLS.""",
+    )
+    redis_username = Unicode(
+        config=True,
+        help="""The user of Redis, for us and for a Traefik that is started.
+
+        Defaults to `default` where a password is set.
+        """,
+    )
+    redis_password = Unicode(config=True, help="""The password of Redis's user.""")
+    redis_client_ca_cert = Unicode(
+        None, allow_none=True, config=True, help="""The file of the CA that Redis's certificate is from."""
+    )
+    redis_client_cert_crt = Unicode(
+        None, allow_none=True, config=True, help="""The file of the certificate to show to Redis."""
+    )
+    redis_client_cert_key = Unicode(
+        None, allow_none=True, config=True, help="""The file of the private key for it."""
+    )
+    redis_change_list = Unicode(
+        config=True,
+        help="""A key below Traefik's for a list that changes with each commit: one notification a commit.""",
+    )
+    redis_client_kwargs = Dict(
+        config=True,
+        help="""Arguments of a Redis client for Python: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `username`,
+        `password`.
+        """,
+    )
+
+    @observe("redis_client_kwargs")
+    def _client_arguments_are_set(self, change: t.Any) -> None:
+        self._set_client_arguments(change.name, change.new, REDIS_ARGUMENTS)
+
+    @observe("redis_password")
+    def _password_is_set(self, change: t.Any) -> None:
+        self.redis_username = self.redis_username or "default"

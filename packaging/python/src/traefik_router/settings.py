@@ -86,6 +86,10 @@ def as_etcd(value: Any, _folder: SettingsFolder, _key: str) -> Value:
     return f"etcd:{value}"
 
 
+def as_redis(value: Any, _folder: SettingsFolder, _key: str) -> Value:
+    return f"redis:{value}"
+
+
 def as_rules_file(value: Any, _folder: SettingsFolder, _key: str) -> Value:
     kind = "yaml" if value.endswith((".yaml", ".yml")) else "toml"
     return f"{kind}:{os.path.abspath(value)}"
@@ -122,8 +126,6 @@ class More:
 
 def api_entrypoint(proxy: Proxy) -> dict[str, Any]:
     """Traefik's API where the user wants it. ``chp`` has one of its own beside it."""
-    if not has_api_password(proxy):
-        return {}
     url = urlparse(proxy.traefik_api_url)
     is_https = url.scheme == "https"
     port = url.port or (443 if is_https else 80)
@@ -134,8 +136,6 @@ def api_entrypoint(proxy: Proxy) -> dict[str, Any]:
 
 
 def api_router(proxy: Proxy) -> dict[str, Any]:
-    if not has_api_password(proxy):
-        return {}
     password = proxy.traefik_api_hashed_password
     if not password:
         digest = hashlib.sha1(proxy.traefik_api_password.encode(), usedforsecurity=False).digest()
@@ -156,10 +156,16 @@ def api_router(proxy: Proxy) -> dict[str, Any]:
 
 
 def has_api_password(proxy: Proxy) -> bool:
+    if proxy.is_external:
+        # The program reads the variable, too.
+        return bool(proxy.traefik_api_password or os.environ.get("TRAEFIK_API_PASSWORD"))
     return bool(proxy.traefik_api_password or proxy.traefik_api_hashed_password)
 
 
+# These have an effect only beside a password.
 API = More(static=api_entrypoint, dynamic=api_router)
+API_USER = Key("api-user")
+NO_PASSWORD = "`traefik_api_password` is not set"
 
 INSECURE = Key("api-insecure", as_opposite)
 THIRTY_SECONDS = "a change may take 30 seconds"
@@ -179,6 +185,13 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
     "etcd_client_ca_cert": (Key("etcd-ca-file", as_path),) * 2,
     "etcd_client_cert_crt": (Key("etcd-cert-file", as_path),) * 2,
     "etcd_client_cert_key": (Key("etcd-key-file", as_path),) * 2,
+    "redis_url": (Key("backend", as_redis, always=True),) * 2,
+    "redis_username": (Key("redis-user"),) * 2,
+    "redis_password": (Key("redis-password-file", in_a_file),) * 2,
+    "redis_client_ca_cert": (Key("redis-ca-file", as_path),) * 2,
+    "redis_client_cert_crt": (Key("redis-cert-file", as_path),) * 2,
+    "redis_client_cert_key": (Key("redis-key-file", as_path),) * 2,
+    "redis_change_list": (Key("redis-change-list"),) * 2,
     "grpc_options": ("etcd is asked through its JSON gateway, not by gRPC",) * 2,
     "kv_traefik_prefix": (Key("traefik-prefix"),) * 2,
     "kv_jupyterhub_prefix": (Key("jupyterhub-prefix"),) * 2,
@@ -188,7 +201,7 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
     "traefik_api_url": (API, Key("api-url", as_list, always=True)),
     "traefik_api_urls": (NOT_OF_OTHERS, Key("api-url", as_list)),
     "traefik_quorum": (NOT_OF_OTHERS, Key("quorum")),
-    "traefik_api_username": (API, Key("api-user")),
+    "traefik_api_username": (API, API_USER),
     "traefik_api_password": (API, Key("api-password-file", in_a_file)),
     "traefik_api_hashed_password": (API, "the hash of traefik_api_password is stored where an API has no router"),
     "traefik_api_validate_cert": ("the API of a Traefik that is started is asked over loopback", INSECURE),
@@ -212,6 +225,7 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
 #: The files beside the settings file.
 FILES = [
     "etcd-password-file",
+    "redis-password-file",
     "api-password-file",
     "traefik-env-file",
     "extra-static-config.yaml",
@@ -238,6 +252,8 @@ def write(proxy: Proxy, folder: SettingsFolder) -> tuple[list[str], list[str]]:
         always = isinstance(outcome, Key) and outcome.always
         if value == traits[name].default(proxy) and not always:
             continue
+        if outcome in (API, API_USER) and not has_api_password(proxy):
+            outcome = NO_PASSWORD
         if isinstance(outcome, str):
             remarks.append(f"{type(proxy).__name__}.{name} has no effect: {outcome}")
         elif isinstance(outcome, Key):

@@ -11,6 +11,7 @@ use super::config::{Attached, HEALTHY, Known, PAGES};
 use super::routes::socket_of;
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
+use crate::store::Store;
 
 /// How often to try while Traefik or the store does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -113,7 +114,7 @@ fn try_attach(
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
     let stored = backend.inspect()?.unwrap_or_default();
-    let known = known(versions, &stored, resolved.store.is_pushed());
+    let known = known(versions, &stored, &resolved.store);
     let config = Attached::new(options, known).map_err(Refusal::Option)?;
     let mut builder = resolved.builder()?;
     if is_shared {
@@ -137,7 +138,7 @@ fn version(api: &Api) -> (String, Option<String>) {
 
 /// What all of these know. While one has not said its version it may be an older one: then nothing is begun
 /// that would harm it, and what is stored already stays.
-fn known(versions: &Versions, stored: &Contents, is_pushed: bool) -> Known {
+fn known(versions: &Versions, stored: &Contents, store: &Store) -> Known {
     let told: Vec<_> = versions
         .iter()
         .filter_map(|(_, version)| version.as_deref())
@@ -149,8 +150,9 @@ fn known(versions: &Versions, stored: &Contents, is_pushed: bool) -> Known {
     let pages = format!("/http/services/{PAGES}");
     Known {
         // An older one passes over it in what is pushed, and would refuse a store with it as a whole.
-        rewrites: all_since(REWRITES) && (all_told || is_pushed || is_stored(&health)),
+        rewrites: all_since(REWRITES) && (all_told || store.is_pushed() || is_stored(&health)),
         withholding: all_since(WITHHOLDING) && (all_told || is_stored(&pages)),
+        empty_values: store.has_empty_values(),
     }
 }
 
@@ -199,24 +201,25 @@ mod tests {
             told.iter().map(version).collect()
         };
         let stored = Contents::default();
+        let file = Store::parse("toml:rules.toml").unwrap();
         for (told, expected) in [
             (&[Some("3.7.0")][..], true),
             (&[Some("3.7.0"), Some("3.5.0")], false),
             (&[Some("3.7.0"), None], false),
             (&[None], false),
         ] {
-            let known = known(&versions(told), &stored, false);
+            let known = known(&versions(told), &stored, &file);
             assert_eq!(known.withholding, expected, "{told:?}");
         }
         let mut stored = Contents::default();
         stored.extra = serde_json::json!({"http": {"routers": {HEALTHY: {}}}});
-        let known = known(&versions(&[Some("3.7.0"), None]), &stored, false);
+        let known = known(&versions(&[Some("3.7.0"), None]), &stored, &file);
         assert!(known.rewrites && !known.withholding);
         // Health is asked for while one is away.
         let pushed = super::known(
             &versions(&[Some("3.7.0"), None]),
             &Contents::default(),
-            true,
+            &Store::pushed(),
         );
         assert!(pushed.rewrites && !pushed.withholding);
     }

@@ -136,6 +136,8 @@ pub(super) struct Known {
     pub(super) rewrites: bool,
     /// That error pages are asked for without a request's cookies and tokens (`errorRequestHeaders`).
     pub(super) withholding: bool,
+    /// That a value is empty: a key-value store may have none of these.
+    pub(super) empty_values: bool,
 }
 
 /// The configuration for Traefiks of others: it is stored with the table, and needs nothing of ours.
@@ -198,9 +200,11 @@ impl Attached {
                 "service": NOOP,
                 "middlewares": [NO_COOKIES, NO_ROUTE],
             });
-            // Traefik would pass on those of the page.
+            // Traefik would pass on those of the page. An empty value removes the header; a blank leaves a header
+            // without a cookie.
+            let cookies = if known.empty_values { "" } else { " " };
             http["middlewares"][NO_COOKIES] =
-                json!({"headers": {"customResponseHeaders": {"Set-Cookie": ""}}});
+                json!({"headers": {"customResponseHeaders": {"Set-Cookie": cookies}}});
             front.push(ERRORS);
         }
         if let Some(headers) = header_middleware(options) {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod change;
+mod completions;
 mod config;
 mod display;
 mod doctor;
@@ -13,6 +14,7 @@ mod setup;
 mod status;
 mod syntax;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Command as Program, Subcommand};
@@ -69,7 +71,13 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  source <(traefik-router completions bash)")]
     Completions {
         /// The shell.
-        shell: clap_complete::Shell,
+        shell: completions::Shell,
+    },
+    /// Write the manual pages into a folder.
+    #[command(after_help = "Example:\n  traefik-router man ~/.local/share/man/man1")]
+    Man {
+        /// A folder that is there.
+        folder: PathBuf,
     },
 }
 
@@ -92,7 +100,7 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
     }
 }
 
-fn execute(command: Command, all: Settings, mut program: Program) -> Result<ExitCode, Failure> {
+fn execute(command: Command, all: Settings, program: Program) -> Result<ExitCode, Failure> {
     // `chp` pushes where no store is named.
     let pushes = match &command {
         Command::Doctor { chp } => *chp,
@@ -124,10 +132,16 @@ fn execute(command: Command, all: Settings, mut program: Program) -> Result<Exit
         Command::Doctor { chp } => doctor::run(&resolve()?, chp),
         Command::Config(command) => config::run(command, &resolve()?),
         Command::Completions { shell } => {
-            // The generator panics where it can't write.
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut program, "traefik-router", &mut script);
-            Output::plain().text(&String::from_utf8_lossy(&script))?;
+            Output::plain().text(&completions::script(shell, program))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => {
+            clap_mangen::generate_to(program, &folder).map_err(|error| {
+                let folder = folder.display();
+                Failure::failed(format!(
+                    "can't write the manual pages into {folder}: {error}"
+                ))
+            })?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -3,9 +3,12 @@
 use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{process, thread};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 
 const BOLD: Style = Style::new().bold();
@@ -120,6 +123,22 @@ impl Output {
         }
         self.text(&text)
     }
+}
+
+/// Ends the process, from a thread, once nobody reads its standard output. A write would show that too, but there
+/// may be nothing to write for hours.
+pub(super) fn end_with_reader() {
+    thread::spawn(|| {
+        let stdout = io::stdout();
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        while poll(&mut polled, None) == Err(Errno::INTR) {}
+        if polled[0]
+            .revents()
+            .intersects(PollFlags::ERR | PollFlags::HUP)
+        {
+            process::exit(0);
+        }
+    });
 }
 
 /// So many of something: `1 route`, `2 routes`.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use serde_json::{Value, json};
 use traefik_router::backend::Contents;
 use traefik_router::{Backend as _, Change, Route, RouteSpec};
@@ -12,7 +12,7 @@ use super::apply::{self, ApplyOptions};
 use super::change::{how, make, millis, open};
 use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
-use super::output::{Output, Progress, counted, warn};
+use super::output::{Output, Progress, counted, end_with_reader, warn};
 use super::syntax::Syntax;
 use crate::settings::Resolved;
 use crate::url;
@@ -37,6 +37,7 @@ Examples:
 Exits with 3 if there is none.")]
     Get {
         /// `[host]/path/`.
+        #[arg(value_hint = ValueHint::Url)]
         routespec: String,
     },
     /// Add a route, or replace the one that has the same routespec. With --api-url it returns when
@@ -51,6 +52,7 @@ Examples:
 Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
     Add {
         /// `[host]/path/`.
+        #[arg(value_hint = ValueHint::Url)]
         routespec: String,
         /// The URL of the server that requests go to.
         target: String,
@@ -69,6 +71,7 @@ Exits with 3 if there is none, and with 4 if it is no longer stored, but Traefik
 stop serving it.")]
     Delete {
         /// `[host]/path/`.
+        #[arg(value_hint = ValueHint::Url)]
         routespec: String,
     },
     /// Delete all routes, and remove all that is ours from the store. With --api-url it returns when Traefik
@@ -89,6 +92,7 @@ Examples:
 Asks the store, not Traefik. Exits with 3 if no route is for it.")]
     Resolve {
         /// A URL, or the path of one.
+        #[arg(value_hint = ValueHint::Url)]
         url: String,
     },
     /// Add and change routes as a file says, all at once, and print the difference. With --api-url it returns
@@ -230,6 +234,9 @@ fn list(resolved: &Resolved) -> Result<(), Failure> {
 
 /// Prints changes of the table until the process is ended, or nobody reads them.
 fn watch(resolved: &Resolved) -> Result<(), Failure> {
+    // The Router would wait for a store that is not there.
+    stored(resolved)?;
+    end_with_reader();
     let output = Output::new();
     let router = resolved.builder()?.offline()?;
     let mut watch = router.watch()?;
