@@ -19,7 +19,7 @@ use crate::route::{
 };
 
 /// The router of Traefik's API that we set up, and the middleware that guards it.
-const API_ROUTER: &str = "traefik-router-api";
+pub(crate) const API_ROUTER: &str = "traefik-router-api";
 const REST_ROUTER: &str = "traefik-router-rest";
 const API_AUTH: &str = "traefik-router-api-auth";
 const METRICS_ROUTER: &str = "traefik-router-api-metrics";
@@ -179,12 +179,15 @@ impl ApiAccess {
         config
     }
 
-    /// Whether a Traefik with this configuration lets us in.
+    /// Whether a Traefik with this configuration lets us in, on the API's entrypoint.
     pub(crate) fn is_let_in_by(&self, config: &Value) -> bool {
-        guarding_users(config).any(|(name, hash)| {
-            name == self.username
-                && (hash == self.password_hash || is_hash_of(hash, &self.password) == Some(true))
-        })
+        let is_there = !api_routers(config, &self.entrypoint).is_empty();
+        is_there
+            && guarding_users(config).any(|(name, hash)| {
+                name == self.username
+                    && (hash == self.password_hash
+                        || is_hash_of(hash, &self.password) == Some(true))
+            })
     }
 }
 
@@ -684,7 +687,11 @@ mod tests {
 
     #[test]
     fn stored_hash_admits_its_password() {
-        let guarded = |user: &str| json!({"http": {"middlewares": {API_AUTH: {"basicAuth": {"users": [user]}}}}});
+        let guarded = |user: &str| {
+            let mut config = api().config("");
+            config["http"]["middlewares"][API_AUTH]["basicAuth"]["users"] = json!([user]);
+            config
+        };
         for (user, expected) in [
             ("jupyterhub:$apr1$x$y", true),
             ("jupyterhub:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", true),
@@ -695,6 +702,11 @@ mod tests {
         }
         assert!(!api().is_let_in_by(&json!({})));
         assert!(api().is_let_in_by(&api().config("")));
+        let elsewhere = ApiAccess {
+            entrypoint: "other".into(),
+            ..api()
+        };
+        assert!(!elsewhere.is_let_in_by(&api().config("")));
     }
 
     #[test]

@@ -234,7 +234,8 @@ impl TableFile {
             if !own.api.is_let_in_by(&stored) {
                 return Err(in_use(
                     "another program serves this file with a Traefik that it has started, and with \
-                     another user name or password of its API (`traefik_api_password`); a file has \
+                     another user name, password or entrypoint of its API (`traefik_api_username`, \
+                     `traefik_api_password`, `traefik_api_entrypoint`); a file has \
                      one for all: keep the routes in etcd, where each has its own, or give both \
                      programs the same"
                         .into(),
