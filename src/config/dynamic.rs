@@ -14,8 +14,8 @@ use super::merge;
 use super::text::Field;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Group, Nested, Parent, Route, Target, fallback_name, parent_name, priority, router_name, rule,
-    service_name,
+    Group, Nested, Parent, Route, Target, fallback_name, parent_name, prefix_pattern, priority,
+    router_name, rule, service_name,
 };
 
 /// The router of Traefik's API that we set up, and the middleware that guards it.
@@ -391,7 +391,7 @@ pub(crate) struct RouterConfig<'a> {
     pub(crate) rule: Cow<'a, str>,
     pub(crate) priority: u64,
     service: Option<Cow<'a, str>>,
-    middlewares: &'a [String],
+    middlewares: Cow<'a, [String]>,
     settings: Option<Cow<'a, BTreeMap<String, Value>>>,
 }
 
@@ -411,9 +411,27 @@ pub(crate) fn router<'a>(
         rule: rule(&route.spec).into(),
         priority: priority(&route.spec),
         service: Some(service.into()),
-        middlewares: route.middlewares(),
+        middlewares: middlewares(namespace, route),
         settings,
     }
+}
+
+/// The middlewares that requests for a route pass.
+fn middlewares<'a>(namespace: &str, route: &'a Route) -> Cow<'a, [String]> {
+    match prefix_stripper(route) {
+        None => Cow::Borrowed(route.middlewares()),
+        Some(_) => {
+            let own = router_name(namespace, &route.spec);
+            Cow::Owned([route.middlewares(), &[own]].concat())
+        }
+    }
+}
+
+/// The middleware that takes the path of a route off its requests, if the route asks for that. It has the name of
+/// the router.
+pub(crate) fn prefix_stripper(route: &Route) -> Option<Value> {
+    let pattern = prefix_pattern(&route.spec).filter(|_| route.strips_prefix())?;
+    Some(json!({"replacePathRegex": {"regex": pattern, "replacement": "/$1"}}))
 }
 
 impl RouterConfig<'_> {
@@ -441,7 +459,7 @@ impl RouterConfig<'_> {
                 .is_some_and(|set| set.contains_key(name))
         };
         // Requests pass the middleware of the place first.
-        let middlewares = match (place.middleware(), self.middlewares) {
+        let middlewares = match (place.middleware(), &*self.middlewares) {
             (None, []) => None,
             (None, [first, others @ ..]) => Some(Field::List(first, others)),
             (Some(first), others) => Some(Field::List(first, others)),
@@ -523,7 +541,7 @@ pub(crate) fn parent<'a>(
         rule: Cow::from(&parent.rule),
         priority: parent.priority,
         service: None,
-        middlewares: &[],
+        middlewares: Cow::Borrowed(&[]),
         settings: None,
     };
     let rest = parent.fallback.as_ref().map(|route| {
@@ -532,7 +550,7 @@ pub(crate) fn parent<'a>(
             rule: "PathPrefix(\"/\")".into(),
             priority: 1,
             service: Some(service_name(namespace, route).into()),
-            middlewares: route.middlewares(),
+            middlewares: middlewares(namespace, route),
             settings: None,
         };
         (rest, Place::Below(this.name.clone()))

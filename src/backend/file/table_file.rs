@@ -391,6 +391,8 @@ impl TableFile {
                     Part::Marker => {
                         let value = marker(self.header.generation);
                         push_line(&syntax.entry(&self.header.marker, &value), *indent, out);
+                        let middlewares = self.table.middlewares().take(limit);
+                        syntax.push_entries(middlewares, *indent, out);
                     }
                     Part::Routers => {
                         if let Some(name) = sample {
@@ -500,7 +502,7 @@ impl TableFile {
         let is_named = |section: &str, name: &str| match section {
             "routers" => routers.contains(name) || name == self.header.marker,
             "services" => self.table.has_service(name),
-            "middlewares" => name == self.header.marker,
+            "middlewares" => routers.contains(name) || name == self.header.marker,
             _ => false,
         };
         let is_merge_of_ours = |section: &str| {

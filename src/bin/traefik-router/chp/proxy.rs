@@ -103,6 +103,7 @@ impl Proxy {
         let rules = Rules {
             host_routing: options.host_routing,
             no_prepend_path: options.no_prepend_path,
+            no_include_prefix: options.no_include_prefix,
             relays: local.as_ref().map(|_| Relays::new(threads.clone())),
         };
         let default = (options.default_target.iter())
