@@ -175,8 +175,8 @@
 //! of them each on a thread of its own. On a key-value store, a Router that is started or
 //! attached runs one that renews the key that marks the table as served. On etcd 3.4 with a user,
 //! [`Etcd::heartbeat`] runs one. All others end with the call, or soon after: those that ask several etcd
-//! endpoints in parallel, one that waits for the end of a Traefik that was stopped, and those on which ureq
-//! resolves host names.
+//! endpoints in parallel, one that waits for the end of a Traefik that was stopped, one that reads the store for
+//! [`Router::lag`] and [`Router::wait_until_served`], and those on which ureq resolves host names.
 //!
 //! Every wait has a bound. The bounds of waits that a caller notices are options:
 //! [`check_route_timeout`](Builder::check_route_timeout), [`commit_wait`](Builder::commit_wait),

@@ -206,6 +206,8 @@ fn settings_come_back_as_they_went_in(handle: &Handle<'_>) {
         Ok(plain().own_service()),
         plain().own_service().server("http://127.0.0.1:2", 1),
         Ok(plain().own_service()),
+        Ok(plain().strip_prefix()),
+        plain().strip_prefix().middleware("theirs@other"),
         Ok(plain()),
     ];
     let (backend, other) = (handle(), handle());

@@ -123,6 +123,7 @@ impl Document {
         json.values(&take(&mut http, "middlewares"));
         json.entry(&Json.entry(&header.marker, &marker(header.generation)));
         json.entry(&Json.entry(READY, &ready));
+        lines.middlewares().for_each(|own| json.entry(own));
         json.records(header, lines);
         json.close();
         json.values(&http);

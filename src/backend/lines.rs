@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use super::record::Header;
 use crate::config::defaults::spell_out_service;
-use crate::config::dynamic::{Place, RouterConfig, parent, router, service};
+use crate::config::dynamic::{Place, RouterConfig, parent, prefix_stripper, router, service};
 use crate::config::text::{Entries, json_line};
-use crate::route::{Change, Effect, Group, Layout, Parent, Route, RouteSpec, Table, service_name};
+use crate::route::{
+    Change, Effect, Group, Layout, Parent, Route, RouteSpec, Table, router_name, service_name,
+};
 
 /// A table and its lines, each as `E` writes it.
 pub(super) struct Lines<E> {
@@ -29,6 +31,8 @@ struct RouteLines {
     route: Arc<Route>,
     /// Empty until it is written.
     router: String,
+    /// Of the middleware of its own, if it has one.
+    middleware: Option<String>,
     record: String,
     service: String,
 }
@@ -71,6 +75,12 @@ impl<E: Entries> Lines<E> {
 
     pub(super) fn services(&self) -> impl Iterator<Item = &str> + Clone {
         self.services.values().map(|(_, line)| &**line)
+    }
+
+    /// The middlewares of routes that have one of their own.
+    pub(super) fn middlewares(&self) -> impl Iterator<Item = &str> + Clone {
+        let lines = self.of_routes.values();
+        lines.filter_map(|lines| lines.middleware.as_deref())
     }
 
     /// What we keep of each route for ourselves.
@@ -220,6 +230,10 @@ impl<E: Entries> Lines<E> {
         RouteLines {
             route: Arc::clone(route),
             router: String::new(),
+            middleware: prefix_stripper(route).map(|stripper| {
+                let name = router_name(&header.namespace, &route.spec);
+                self.entries.entry(&name, &stripper)
+            }),
             record: self.entries.record(json_line(&**route)),
             service: name,
         }

@@ -314,6 +314,13 @@ impl Header {
     }
 }
 
+impl Commit {
+    /// How long ago it was made. A generation is the time of its commit, in milliseconds since 1970.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(now().saturating_sub(self.generation))
+    }
+}
+
 /// Milliseconds since 1970.
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

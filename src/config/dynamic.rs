@@ -14,12 +14,12 @@ use super::merge;
 use super::text::Field;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{
-    Group, Nested, Parent, Route, Target, fallback_name, parent_name, priority, router_name, rule,
-    service_name,
+    Group, Nested, Parent, Route, Target, fallback_name, parent_name, prefix_pattern, priority,
+    router_name, rule, service_name,
 };
 
 /// The router of Traefik's API that we set up, and the middleware that guards it.
-const API_ROUTER: &str = "traefik-router-api";
+pub(crate) const API_ROUTER: &str = "traefik-router-api";
 const REST_ROUTER: &str = "traefik-router-rest";
 const API_AUTH: &str = "traefik-router-api-auth";
 const METRICS_ROUTER: &str = "traefik-router-api-metrics";
@@ -179,12 +179,15 @@ impl ApiAccess {
         config
     }
 
-    /// Whether a Traefik with this configuration lets us in.
+    /// Whether a Traefik with this configuration lets us in, on the API's entrypoint.
     pub(crate) fn is_let_in_by(&self, config: &Value) -> bool {
-        guarding_users(config).any(|(name, hash)| {
-            name == self.username
-                && (hash == self.password_hash || is_hash_of(hash, &self.password) == Some(true))
-        })
+        let is_there = !api_routers(config, &self.entrypoint).is_empty();
+        is_there
+            && guarding_users(config).any(|(name, hash)| {
+                name == self.username
+                    && (hash == self.password_hash
+                        || is_hash_of(hash, &self.password) == Some(true))
+            })
     }
 }
 
@@ -388,7 +391,7 @@ pub(crate) struct RouterConfig<'a> {
     pub(crate) rule: Cow<'a, str>,
     pub(crate) priority: u64,
     service: Option<Cow<'a, str>>,
-    middlewares: &'a [String],
+    middlewares: Cow<'a, [String]>,
     settings: Option<Cow<'a, BTreeMap<String, Value>>>,
 }
 
@@ -408,9 +411,27 @@ pub(crate) fn router<'a>(
         rule: rule(&route.spec).into(),
         priority: priority(&route.spec),
         service: Some(service.into()),
-        middlewares: route.middlewares(),
+        middlewares: middlewares(namespace, route),
         settings,
     }
+}
+
+/// The middlewares that requests for a route pass.
+fn middlewares<'a>(namespace: &str, route: &'a Route) -> Cow<'a, [String]> {
+    match prefix_stripper(route) {
+        None => Cow::Borrowed(route.middlewares()),
+        Some(_) => {
+            let own = router_name(namespace, &route.spec);
+            Cow::Owned([route.middlewares(), &[own]].concat())
+        }
+    }
+}
+
+/// The middleware that takes the path of a route off its requests, if the route asks for that. It has the name of
+/// the router.
+pub(crate) fn prefix_stripper(route: &Route) -> Option<Value> {
+    let pattern = prefix_pattern(&route.spec).filter(|_| route.strips_prefix())?;
+    Some(json!({"replacePathRegex": {"regex": pattern, "replacement": "/$1"}}))
 }
 
 impl RouterConfig<'_> {
@@ -438,7 +459,7 @@ impl RouterConfig<'_> {
                 .is_some_and(|set| set.contains_key(name))
         };
         // Requests pass the middleware of the place first.
-        let middlewares = match (place.middleware(), self.middlewares) {
+        let middlewares = match (place.middleware(), &*self.middlewares) {
             (None, []) => None,
             (None, [first, others @ ..]) => Some(Field::List(first, others)),
             (Some(first), others) => Some(Field::List(first, others)),
@@ -520,7 +541,7 @@ pub(crate) fn parent<'a>(
         rule: Cow::from(&parent.rule),
         priority: parent.priority,
         service: None,
-        middlewares: &[],
+        middlewares: Cow::Borrowed(&[]),
         settings: None,
     };
     let rest = parent.fallback.as_ref().map(|route| {
@@ -529,7 +550,7 @@ pub(crate) fn parent<'a>(
             rule: "PathPrefix(\"/\")".into(),
             priority: 1,
             service: Some(service_name(namespace, route).into()),
-            middlewares: route.middlewares(),
+            middlewares: middlewares(namespace, route),
             settings: None,
         };
         (rest, Place::Below(this.name.clone()))
@@ -684,7 +705,11 @@ mod tests {
 
     #[test]
     fn stored_hash_admits_its_password() {
-        let guarded = |user: &str| json!({"http": {"middlewares": {API_AUTH: {"basicAuth": {"users": [user]}}}}});
+        let guarded = |user: &str| {
+            let mut config = api().config("");
+            config["http"]["middlewares"][API_AUTH]["basicAuth"]["users"] = json!([user]);
+            config
+        };
         for (user, expected) in [
             ("jupyterhub:$apr1$x$y", true),
             ("jupyterhub:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", true),
@@ -695,6 +720,11 @@ mod tests {
         }
         assert!(!api().is_let_in_by(&json!({})));
         assert!(api().is_let_in_by(&api().config("")));
+        let elsewhere = ApiAccess {
+            entrypoint: "other".into(),
+            ..api()
+        };
+        assert!(!elsewhere.is_let_in_by(&api().config("")));
     }
 
     #[test]

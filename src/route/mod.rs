@@ -34,6 +34,7 @@ pub(crate) use names::{
     fallback_name, is_like_a_name, marker_name, parent_name, router_name, service_name, slug,
     target_service_name,
 };
+pub(crate) use rule::prefix_pattern;
 pub(crate) use table::Effect;
 
 #[cfg(test)]
@@ -215,6 +216,12 @@ impl Route {
         self.with(|settings| settings.own_service = true)
     }
 
+    /// Has requests reach the servers without the path of the route: where that is `/app/`, one for `/app/x` as
+    /// `/x`. They pass all middlewares before that. Defaults to the whole path.
+    pub fn strip_prefix(self) -> Self {
+        self.with(|settings| settings.strip_prefix = true)
+    }
+
     /// All servers, beginning with the target.
     pub fn servers(&self) -> Vec<Server> {
         let more = self.settings.as_deref();
@@ -252,6 +259,13 @@ impl Route {
         self.settings
             .as_deref()
             .is_some_and(|more| more.own_service)
+    }
+
+    /// Whether requests reach its servers [without its path](Self::strip_prefix).
+    pub fn strips_prefix(&self) -> bool {
+        self.settings
+            .as_deref()
+            .is_some_and(|more| more.strip_prefix)
     }
 
     /// Whether its service is another one than that of its target alone.

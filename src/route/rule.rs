@@ -5,7 +5,9 @@
 //! ones in upper case. `/a@b` and `/a%40b` are therefore two paths to it, and a rule has to name
 //! both. (Traefik 3.7: "Routing path" in its documentation of rules; checked in `tests/`.)
 
-use super::path::{MAX_EITHER, Piece, canonical, count_either, has_one_form, pieces};
+use super::path::{
+    MAX_EITHER, Piece, canonical, count_either, has_one_form, is_unreserved, pieces,
+};
 use super::spec::RouteSpec;
 
 /// What host routes have on top, so that each of them comes before every route without a host, and before every
@@ -151,6 +153,30 @@ fn regexp(pieces: &[Piece]) -> Vec<u8> {
     (pieces[..pieces.len() - 1].iter()).for_each(|piece| choice(piece, &mut out));
     out.extend_from_slice(b"(?:/|$)");
     out
+}
+
+/// A regular expression (in Go's syntax) for the path of a request, as it was sent, whose first group is what
+/// follows the path of this routespec and slashes, since Traefik refuses a path that begins with two; `None` where
+/// the path is `/`.
+pub(crate) fn prefix_pattern(spec: &RouteSpec) -> Option<String> {
+    let path = spec.path().trim_end_matches('/');
+    let mut out = "^".to_string();
+    for piece in pieces(path) {
+        match piece {
+            Piece::Byte(byte) if byte == b'/' || is_unreserved(byte) => {
+                out.push_str(if byte == b'.' { "\\" } else { "" });
+                out.push(char::from(byte));
+            }
+            Piece::Byte(byte) | Piece::Either(byte) if byte.is_ascii() => {
+                out.push_str(&format!("(?:\\x{byte:02X}|(?i:%{byte:02X}))"));
+            }
+            Piece::Byte(byte) | Piece::Either(byte) | Piece::Triple(byte) => {
+                out.push_str(&format!("(?i:%{byte:02X})"));
+            }
+        }
+    }
+    out.push_str("(?:/+(.*))?$");
+    (!path.is_empty()).then_some(out)
 }
 
 /// An expression for the forms of one piece.

@@ -34,6 +34,9 @@ pub(super) struct Settings {
     /// Whether the service has a name that stays when the servers change.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) own_service: bool,
+    /// Whether requests reach the servers without the path of the route.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) strip_prefix: bool,
     /// Of the service's `loadBalancer`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) service: BTreeMap<String, Value>,
@@ -51,6 +54,7 @@ impl Default for Settings {
             weight: 1,
             servers: Vec::new(),
             own_service: false,
+            strip_prefix: false,
             service: BTreeMap::new(),
             middlewares: Vec::new(),
             router: BTreeMap::new(),
@@ -99,6 +103,7 @@ impl Settings {
         let mut accepted = Self {
             weight: self.weight,
             own_service: self.own_service,
+            strip_prefix: self.strip_prefix,
             ..Self::default()
         };
         for server in self.servers {

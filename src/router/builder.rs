@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -73,6 +74,7 @@ pub struct Builder {
     throttle: Duration,
     dynamic_config_file: PathBuf,
     keeper_interval: Duration,
+    cancelled: Arc<AtomicBool>,
     commit_wait: Duration,
     replace_pushed: bool,
     log_level: String,
@@ -121,6 +123,7 @@ impl Builder {
             throttle: Duration::ZERO,
             dynamic_config_file: "dynamic.toml".into(),
             keeper_interval: Duration::from_secs(1),
+            cancelled: Arc::default(),
             commit_wait: Duration::from_millis(250),
             replace_pushed: false,
             log_level: "ERROR".into(),
@@ -408,14 +411,24 @@ impl Builder {
         self
     }
 
+    /// While this is set, an [`attach`](Self::attach) that waits for Traefiks fails, and takes back what it has
+    /// stored, and so does a change that waits for them, which stays stored. The error is
+    /// [`NotLoaded`](crate::ErrorKind::NotLoaded). A request that is under way is awaited before that. Defaults to
+    /// a flag that nobody sets.
+    pub fn cancelled_by(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancelled = flag;
+        self
+    }
+
     /// Whether [`attach`](Self::attach) may replace what a Traefik's REST provider has: the table of another
     /// [name](crate::MemoryBackend::named), a table of the same name if this program has routes already, or
     /// configuration of a program of another kind. Without it `attach` fails with
     /// [`InUse`](crate::ErrorKind::InUse) then.
     ///
-    /// The Router whose table was replaced finds that out within a
-    /// [`keeper_interval`](Self::keeper_interval). From then on its changes fail with [`Conflict`](crate::ErrorKind::Conflict). Defaults to
-    /// `false`.
+    /// The Router whose table was replaced finds that out at its next change, or within a
+    /// [`keeper_interval`](Self::keeper_interval). Its changes fail with
+    /// [`Conflict`](crate::ErrorKind::Conflict) then. Only a change that is sent in the very moment in which the
+    /// other table is may still replace that one. Defaults to `false`.
     pub fn replace_pushed_table(mut self, replace: bool) -> Self {
         self.replace_pushed = replace;
         self
@@ -771,6 +784,7 @@ impl Builder {
             self.quorum,
             public,
         )
+        .cancelled_by(&self.cancelled)
         .delivering(&self.backend)
     }
 

@@ -206,8 +206,10 @@ impl Delivery {
         }
     }
 
-    /// Fails if another program pushes to one of the Traefiks.
+    /// Fails if another program pushes to one of the Traefiks. Asks those that have answered the keeper: it may not
+    /// have noticed yet.
     pub(super) fn check(&self) -> Result<()> {
+        self.look_after(|one| unpoisoned(one.failure.lock()).is_none());
         self.receivers.iter().try_for_each(Receiver::check)
     }
 
@@ -217,13 +219,14 @@ impl Delivery {
         one.map_or(Ok(()), Receiver::check)
     }
 
-    /// Gives the table to each Traefik that has lost it, or was away.
-    fn look_after(&self) {
+    /// Gives the table to each of these Traefiks that has lost it, or was away.
+    fn look_after(&self, which: impl Fn(&Receiver) -> bool) {
+        let those: Vec<_> = self.receivers.iter().filter(|one| which(one)).collect();
         std::thread::scope(|scope| {
-            for one in &self.receivers {
-                let look_after = || one.tell(self.look_after_one(one));
+            for (n, &one) in those.iter().enumerate() {
+                let look_after = move || one.tell(self.look_after_one(one));
                 let builder = std::thread::Builder::new();
-                let is_last = std::ptr::eq(one, self.receivers.last().unwrap_or(one));
+                let is_last = n + 1 == those.len();
                 if is_last || builder.spawn_scoped(scope, look_after).is_err() {
                     look_after();
                 }
@@ -397,7 +400,7 @@ impl Keeper {
         let (stop, stopped) = channel();
         let keep = move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                delivery.look_after();
+                delivery.look_after(|_| true);
             }
         };
         let thread = std::thread::Builder::new().name("traefik-router-keeper".into());

@@ -14,6 +14,7 @@ mod status;
 mod verify;
 mod watch;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -63,6 +64,8 @@ pub struct Router {
     oldest: Option<Version>,
     /// Looks after the Traefiks that the table is sent to.
     keeper: Mutex<Option<Keeper>>,
+    /// The first generation that a Traefik was seen not to serve, by the URL of its API.
+    unserved: Mutex<HashMap<String, u64>>,
     /// Whether it serves no more what Traefiks of others serve.
     is_stopped: AtomicBool,
 }
@@ -85,6 +88,7 @@ impl Router {
             last: Mutex::new(Commit::new("", 0)),
             oldest: None,
             keeper: Mutex::new(None),
+            unserved: Mutex::default(),
             is_stopped: AtomicBool::new(false),
         }
     }

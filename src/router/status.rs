@@ -1,13 +1,16 @@
 //! How the Traefiks of a Router are.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Router;
 use super::managed::{Managed, ProcessStatus};
+use crate::backend::Commit;
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{in_background, unpoisoned};
 use crate::traefik::{Api, RouterInfo, Version};
 
 /// For how long a Traefik may take to load a commit before we say that it has not. With its own default
@@ -49,14 +52,14 @@ pub struct TraefikAnswer {
     pub refused: Vec<RouterInfo>,
 }
 
-/// How far one Traefik is behind what is stored.
+/// For how long one Traefik has been behind what is stored.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Lag {
     /// The URL of its API.
     pub url: String,
-    /// The time between the commit that it serves and the last one: zero if it serves what is stored, `None` if
-    /// it has loaded no commit. Or why it did not answer.
+    /// The age of the first commit that it does not serve: zero if it serves what is stored, `None` if it has
+    /// loaded no commit. Or why it did not answer.
     pub behind: Result<Option<Duration>>,
 }
 
@@ -96,22 +99,26 @@ impl Router {
         self.managed.as_ref().map(Managed::status)
     }
 
-    /// How far each Traefik is behind what is stored now, by their order. They are asked in parallel, and no
-    /// commit that is under way is waited for. An answer may take up to `patience`.
+    /// For how long each Traefik has been behind what is stored, by their order. They are asked in parallel, and no
+    /// commit that is under way is waited for. The answer comes within `patience`.
     ///
-    /// # Errors
-    /// If the store can't be read.
-    pub fn lag(&self, patience: Duration) -> Result<Vec<Lag>> {
-        let (stored, marker) = self.stored()?;
-        let deadline = Instant::now() + patience.min(MAX_WAIT);
+    /// A commit is known from the first call that finds it stored. So call this in intervals: of the commits
+    /// between two calls only the last one is known. If the store does not answer, its last commit is the one that
+    /// this Router knows.
+    pub fn lag(&self, patience: Duration) -> Vec<Lag> {
+        let (begun, patience) = (Instant::now(), patience.min(MAX_WAIT));
+        let stored = self.stored_by(begun + patience / 2);
+        let (stored, marker) = stored.unwrap_or_else(|_| self.shown(None));
+        let deadline = begun + patience;
         let lag = |api: &Api| Lag {
             url: api.url().to_string(),
-            // A generation is the time of its commit, in milliseconds.
             behind: api.generation_by(&marker, deadline).map(|loaded| {
-                loaded.map(|loaded| Duration::from_millis(stored.saturating_sub(loaded)))
+                let loaded = loaded?;
+                let first = self.first_unserved(api.url(), stored, loaded);
+                Some(first.map_or(Duration::ZERO, |first| Commit::new("", first).age()))
             }),
         };
-        Ok(std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let ask = |api| scope.spawn(move || lag(api));
             let asked: Vec<_> = self.verifier.apis().map(ask).collect();
             let join = |thread: ScopedJoinHandle<'_, _>| {
@@ -119,7 +126,16 @@ impl Router {
                 joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             asked.into_iter().map(join).collect()
-        }))
+        })
+    }
+
+    /// The first generation that this Traefik does not serve, of those that were seen to be stored.
+    fn first_unserved(&self, url: &str, stored: u64, loaded: u64) -> Option<u64> {
+        let mut unserved = unpoisoned(self.unserved.lock());
+        let known = unserved.remove(url).filter(|first| *first > loaded);
+        let first = (stored > loaded).then(|| known.unwrap_or(stored))?;
+        unserved.insert(url.into(), first);
+        Some(first)
     }
 
     /// Waits until all Traefiks, or as many as [`Builder::traefik_quorum`](super::Builder::traefik_quorum) says,
@@ -128,10 +144,10 @@ impl Router {
     ///
     /// # Errors
     /// [`NotLoaded`](ErrorKind::NotLoaded) or [`Unavailable`](ErrorKind::Unavailable) if fewer have within
-    /// `patience`; or if the store can't be read.
+    /// `patience`; or if the store can't be read within it.
     pub fn wait_until_served(&self, patience: Duration) -> Result<()> {
-        let (stored, marker) = self.stored()?;
         let deadline = Instant::now() + patience.min(MAX_WAIT);
+        let (stored, marker) = self.stored_by(deadline)?;
         let ask = |api: &Api, is_certain: &AtomicBool| loop {
             let loaded = api.generation_by(&marker, deadline)?;
             if loaded.is_some_and(|loaded| loaded >= stored) {
@@ -156,10 +172,25 @@ impl Router {
 
     /// The generation that is stored, and what Traefik calls its marker.
     fn stored(&self) -> Result<(u64, String)> {
-        let stored = self.backend.last_commit()?;
-        let stored = stored.unwrap_or_else(|| self.last().clone());
-        let marker = stored.marker_at(self.backend.provider());
-        Ok((stored.generation, marker))
+        Ok(self.shown(self.backend.last_commit()?))
+    }
+
+    /// The same, by a deadline. A thread reads the store.
+    fn stored_by(&self, deadline: Instant) -> Result<(u64, String)> {
+        let backend = Arc::clone(&self.backend);
+        let read = in_background(move || backend.last_commit());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stored = read.recv_timeout(left).unwrap_or_else(|_| {
+            let why = "the store did not say in time what is stored";
+            Err(Error::new(ErrorKind::Unavailable, why))
+        })?;
+        Ok(self.shown(stored))
+    }
+
+    /// What a Traefik shows of this commit; of the last one that this Router knows, if there is none.
+    fn shown(&self, commit: Option<Commit>) -> (u64, String) {
+        let commit = commit.unwrap_or_else(|| self.last().clone());
+        (commit.generation, commit.marker_at(self.backend.provider()))
     }
 
     fn ask(&self, api: &Api) -> Result<TraefikAnswer> {
@@ -204,5 +235,28 @@ impl Router {
             let loaded = self.loaded_by(api, Instant::now());
             loaded.is_ok_and(|(_, is_current)| is_current)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::MemoryBackend;
+
+    #[test]
+    fn lag_begins_with_first_unserved() {
+        let router = Router::builder(MemoryBackend::new()).offline().unwrap();
+        for (stored, loaded, expected) in [
+            (5, 5, None),
+            (7, 5, Some(7)),
+            (9, 5, Some(7)),
+            (9, 7, Some(9)),
+            (9, 9, None),
+            (8, 9, None),
+            (11, 9, Some(11)),
+        ] {
+            let first = router.first_unserved("http://t", stored, loaded);
+            assert_eq!(first, expected, "{stored} {loaded}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! When routes were last used.
 
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use kit::client::get;
 use kit::process::send_signal;
@@ -180,4 +181,29 @@ fn use_through_any_traefik_counts() {
     assert_eq!(idle(), serde_json::json!({}), "nobody is called idle");
     assert_eq!(proxy.through("/user/x").landed(), Some(echo.port));
     eventually("the other one still counts", || shown() > used);
+}
+
+/// What the other one has served counts meanwhile.
+#[test]
+fn hanging_traefik_delays_no_answer() {
+    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let [first, second] = [(); 2].map(|()| External::start(folder.path(), None));
+    let options = ["--quorum", "1", "--api-timeout", "30"];
+    let proxy = Proxy::attach(&[&first, &second], &options);
+    proxy.add("/user/x", &echo.url());
+    let shown = || {
+        let begun = Instant::now();
+        let shown = last_activity(&proxy, "/user/x");
+        assert!(begun.elapsed() < Duration::from_secs(6), "it waits");
+        shown
+    };
+    let added = shown();
+    send_signal(second.id(), "STOP");
+    eventually("what the first one serves is a use", || {
+        assert_eq!(proxy.through("/user/x").landed(), Some(echo.port));
+        shown() > added
+    });
+    let idle = proxy.get("?inactive_since=2100-01-01T00:00:00Z").json();
+    assert_eq!(idle, serde_json::json!({}), "nobody is called idle");
+    send_signal(second.id(), "CONT");
 }

@@ -94,10 +94,6 @@ fn unsupported_options_are_reported() {
             "--protocol-rewrite is not supported",
         ),
         (
-            &["--no-include-prefix"],
-            "--no-include-prefix is not supported",
-        ),
-        (
             &["--storage-backend", "x"],
             "--storage-backend is not supported",
         ),

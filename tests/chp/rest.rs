@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use kit::traefik::External;
 use kit::{Echo, ports};
 use serde_json::{Value, json};
 
@@ -115,6 +116,50 @@ fn answers_equal_configurable_http_proxys() {
     ] {
         let ask = |proxy: &Proxy| seen(proxy.rest_as(as_whom, "GET", path, ""));
         assert_eq!(ask(&ours), ask(&real), "{as_whom:?} {path}");
+    }
+}
+
+/// The path that the target of `/user/zoe` sees of a request.
+fn path_seen(proxy: &Proxy, target: &str, path: &str) -> Value {
+    proxy.add("/user/zoe", target);
+    proxy.through(path).echo()["path"].clone()
+}
+
+const NO_PREFIX: [&str; 1] = ["--no-include-prefix"];
+const BELOW_ZOE: [&str; 5] = ["", "/", "/lab?x=/user/zoe", "/user/zoe/%40b%20c", "///a/b"];
+
+#[test]
+#[ignore = "needs configurable-http-proxy; run by `cargo xtask jupyterhub`"]
+fn paths_equal_configurable_http_proxys() {
+    let echo = Echo::start();
+    let real = Proxy::spawn(real(), &NO_PREFIX);
+    real.wait_until_ready();
+    let ours = Proxy::start(&NO_PREFIX);
+    // Traefik joins the target's path and what is left with one slash in any case.
+    let plain = BELOW_ZOE[..4].iter().map(|below| ("", *below));
+    let based = BELOW_ZOE[1..4].iter().map(|below| ("/base", *below));
+    for (base, below) in plain.chain(based) {
+        let (target, path) = (format!("{}{base}", echo.url()), format!("/user/zoe{below}"));
+        let [expected, found] = [&real, &ours].map(|proxy| path_seen(proxy, &target, &path));
+        assert_eq!(found, expected, "{base} {path}");
+    }
+}
+
+#[test]
+fn prefix_is_left_out() {
+    let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
+    let traefik = External::start(folder.path(), None);
+    for proxy in [
+        Proxy::start(&NO_PREFIX),
+        Proxy::attach(&[&traefik], &NO_PREFIX),
+    ] {
+        let seen =
+            BELOW_ZOE.map(|below| path_seen(&proxy, &echo.url(), &format!("/user/zoe{below}")));
+        assert_eq!(seen, ["/", "/", BELOW_ZOE[2], BELOW_ZOE[3], "/a/b"]);
+        proxy.add("", &echo.url());
+        assert_eq!(proxy.through("/x/y").echo()["path"], "/x/y");
+        let told = proxy.get("/user/zoe").json();
+        assert_eq!(told["target"], echo.url());
     }
 }
 

@@ -288,6 +288,23 @@ fn waiting_call_notices_other_program() {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 }
 
+/// Also before the keeper has looked.
+#[test]
+fn change_notices_other_program() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let slow = |memory| builder(&rig, memory).keeper_interval(Duration::from_secs(60));
+    let first = slow(MemoryBackend::new()).attach().unwrap();
+    first.add_route("/a/", echo.url(), ()).unwrap();
+    let second = slow(MemoryBackend::new()).attach().unwrap();
+    let error = first.add_route("/b/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(*error.stored(), Stored::Nothing, "{error}");
+    second.add_route("/c/", echo.url(), ()).unwrap();
+    let landed = ["/a/", "/b/", "/c/"].map(|path| rig.landed("h", path));
+    assert_eq!(landed, [Some(echo.port), None, Some(echo.port)]);
+}
+
 #[test]
 fn clock_set_back_loses_nothing() {
     let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());

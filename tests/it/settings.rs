@@ -18,6 +18,7 @@ on_each_backend! {
     weights_share_requests,
     special_routes_are_served_nested,
     own_service_outlives_its_target,
+    prefix_is_stripped,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
     settings_outlast_their_router,
@@ -30,6 +31,7 @@ on_push! {
     weights_share_requests,
     special_routes_are_served_nested,
     own_service_outlives_its_target,
+    prefix_is_stripped,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
 }
@@ -356,6 +358,40 @@ fn special_routes_are_served_nested(kind: Kind) {
         let status = rig.get("h", &format!("/user/n{n}/x")).status;
         assert_eq!(status == 200, served, "{n}: {status}");
     }
+}
+
+fn prefix_is_stripped(kind: Kind) {
+    let (rig, echo) = (Rig::new(kind), Echo::start());
+    let router = rig.builder().nested_routers(Nested::Always);
+    let router = router.start().unwrap();
+    let route = |path: &str| Route::new(path, echo.url()).unwrap();
+    let paths = ["/app/", "/user/a%20b@c,d/", "/user/1.5/", "h.x/", "/team/"];
+    let stripped = paths.map(|path| route(path).strip_prefix().into());
+    // Requests for `/team/` alone pass the router for what others leave.
+    let whole = (0..9).map(|n| route(&format!("/team/{n}/")).into());
+    router.apply(whole.chain(stripped)).unwrap();
+    let seen = |host: &str, path: &str| rig.get(host, path).echo()["path"].clone();
+    for (host, path, expected) in [
+        ("h", "/app", "/"),
+        ("h", "/app/", "/"),
+        ("h", "/app/x?y=/app/z", "/x?y=/app/z"),
+        ("h", "/user/a%20b@c,d/x%2Fy", "/x%2Fy"),
+        ("h", "/user/a%20b%40c%2cd/x", "/x"),
+        ("h", "/user/1.5/%C3%A9", "/%C3%A9"),
+        ("h.x", "/app/x", "/app/x"),
+        ("h", "/team/x", "/x"),
+        ("h", "/team/3/x", "/team/3/x"),
+    ] {
+        assert_eq!(seen(host, path), expected, "{path}");
+    }
+    let name = router.router_name(&route("/app/").spec);
+    assert!(rig.api().middleware(&name).unwrap().is_some());
+    router.repair().unwrap();
+    router.apply([route("/app/").into()]).unwrap();
+    assert_eq!(seen("h", "/app/x"), "/app/x");
+    assert!(rig.api().middleware(&name).unwrap().is_none());
+    router.delete_route("/user/1.5/").unwrap();
+    assert_eq!(rig.api().refused_routers().unwrap(), []);
 }
 
 fn own_service_outlives_its_target(kind: Kind) {

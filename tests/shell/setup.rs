@@ -103,9 +103,12 @@ fn setup_needs_an_address() {
         place.run(arguments).failed(2, says);
     }
     assert_eq!(place.files(), [""; 0]);
+    // They have no effect here.
+    let options = "api-url = [\"https://t\"]\napi-insecure = true\n";
+    place.write("traefik-router.toml", options);
     let nothing = place.run("setup --backend toml:r.toml --remove").done();
     assert!(nothing.starts_with("there is no router"), "{nothing}");
-    assert_eq!(place.files(), [""; 0]);
+    assert_eq!(place.files(), ["traefik-router.toml"]);
 }
 
 #[test]
@@ -129,6 +132,26 @@ fn clear_removes_the_table() {
         .run("routes clear --no-wait")
         .failed(1, "there is no table of routes");
     assert_eq!(place.text("rules.toml"), THEIRS);
+}
+
+/// With a throttle Traefik still serves the router that was taken out.
+#[test]
+fn setup_right_after_clear_works() {
+    let (place, echo) = (Place::new(), Echo::start());
+    place.write("rules.toml", THEIRS);
+    place.configure("");
+    let _traefik = place.spawn_traefik(&json!({}), "rules.toml", "2s");
+    let setup = || {
+        let said = place.run("setup --api-entrypoint traefik").done();
+        assert!(said.starts_with("stored a router"), "{said}");
+    };
+    setup();
+    let add = format!("routes add /a/ {}", echo.url());
+    for _ in 0..2 {
+        place.run(&add).done();
+        place.run("routes clear --no-wait").done();
+        setup();
+    }
 }
 
 #[test]

@@ -94,7 +94,10 @@ fn unserved_change_exits_with_4() {
         .failed(4, "generation");
     assert!(place.run("routes list").done().contains("/a/"));
     let status = place.run("status");
-    assert!(status.out.contains("stored before, "), "{status:?}");
+    assert!(
+        status.out.contains("stored before the last change, "),
+        "{status:?}"
+    );
     let lag = &place.run("status --json").json()["traefiks"][0]["lag_ms"];
     assert!(lag.as_u64().unwrap() > 0, "{lag}");
     eventually("it is served all the same", || {

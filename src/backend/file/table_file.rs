@@ -234,7 +234,8 @@ impl TableFile {
             if !own.api.is_let_in_by(&stored) {
                 return Err(in_use(
                     "another program serves this file with a Traefik that it has started, and with \
-                     another user name or password of its API (`traefik_api_password`); a file has \
+                     another user name, password or entrypoint of its API (`traefik_api_username`, \
+                     `traefik_api_password`, `traefik_api_entrypoint`); a file has \
                      one for all: keep the routes in etcd, where each has its own, or give both \
                      programs the same"
                         .into(),
@@ -390,6 +391,8 @@ impl TableFile {
                     Part::Marker => {
                         let value = marker(self.header.generation);
                         push_line(&syntax.entry(&self.header.marker, &value), *indent, out);
+                        let middlewares = self.table.middlewares().take(limit);
+                        syntax.push_entries(middlewares, *indent, out);
                     }
                     Part::Routers => {
                         if let Some(name) = sample {
@@ -499,7 +502,7 @@ impl TableFile {
         let is_named = |section: &str, name: &str| match section {
             "routers" => routers.contains(name) || name == self.header.marker,
             "services" => self.table.has_service(name),
-            "middlewares" => name == self.header.marker,
+            "middlewares" => routers.contains(name) || name == self.header.marker,
             _ => false,
         };
         let is_merge_of_ours = |section: &str| {

@@ -12,7 +12,8 @@ use super::store::{Entry, Transaction};
 use crate::backend::record::{Header, parse_line};
 use crate::backend::{Commit, Contents, Setup};
 use crate::config::dynamic::{
-    Entrance, Place, entries, has_default_certificate, marker, parent, router, service,
+    Entrance, Place, entries, has_default_certificate, marker, parent, prefix_stripper, router,
+    service,
 };
 use crate::config::text::json_line;
 use crate::error::{Error, ErrorKind, Result};
@@ -503,7 +504,7 @@ impl TableKeys {
         }
     }
 
-    /// The keys of a route: its record and its router.
+    /// The keys of a route: its record, its router, and the middleware that it may have of its own.
     fn route_keys(&self, view: View<'_>, spec: &RouteSpec) -> BTreeMap<String, String> {
         let mut keys = BTreeMap::new();
         if let Some(route) = view.table.get(spec) {
@@ -511,6 +512,16 @@ impl TableKeys {
             let place = Place::new(namespace, view.entrance, view.layout.place(spec));
             let name = self.router_keys(route, &place, &mut keys);
             keys.insert(self.keys.route(&name), json_line(&**route));
+            let stripper = prefix_stripper(route).unwrap_or_default();
+            for (field, text) in stripper["replacePathRegex"]
+                .as_object()
+                .into_iter()
+                .flatten()
+            {
+                let key = self.keys.http("middlewares", &name);
+                let text = text.as_str().unwrap_or_default();
+                keys.insert(format!("{key}/replacePathRegex/{field}"), text.into());
+            }
         }
         keys
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Builder, check_routes, probe};
 use crate::backend::{Commit, Contents, Document, Pushed, Setup};
-use crate::config::dynamic::{ApiAccess, api_part};
+use crate::config::dynamic::{API_ROUTER, ApiAccess, api_part};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
@@ -158,6 +158,7 @@ impl Builder {
         let (begun, all) = (Instant::now(), verifier.apis().count());
         let mut has_said = false;
         let found = loop {
+            verifier.check_cancelled()?;
             let found = verifier.ask_quorum("take a table", |traefik, _| {
                 let found = traefik.check_rest().and_then(|()| traefik.rest_content());
                 match found {
@@ -223,10 +224,22 @@ impl Builder {
             (false, true) => SET_UP_AFTER,
             (false, false) => NOT_FOUND_PATIENCE,
         };
+        let patience = patience.min(self.check_route_timeout);
         let replaces = sets_up && self.replace_api && has_api;
+        let ours = format!("{API_ROUTER}@{}", self.backend.provider());
         let refused = AtomicBool::new(false);
         let asked = verifier.ask_quorum("can be asked", |traefik, _| {
-            match ask(traefik, patience.min(self.check_route_timeout)) {
+            let mut asked = ask(verifier, traefik, patience);
+            if sets_up
+                && !has_api
+                && matches!(asked, Ok(Some(_)))
+                && traefik.router(&ours)?.is_some()
+            {
+                // Its router was just taken out of the store, and Traefik's throttle holds that back.
+                wait_until_gone(traefik);
+                asked = ask(verifier, traefik, patience);
+            }
+            match asked {
                 Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => {
                     refused.store(true, Ordering::Relaxed);
                     Ok(Some(None))
@@ -258,7 +271,7 @@ impl Builder {
         let answers = verifier.ask_quorum("can be asked", |traefik, _| {
             let left = || self.check_route_timeout.saturating_sub(begun.elapsed());
             loop {
-                match ask(traefik, left()) {
+                match ask(verifier, traefik, left()) {
                     // The password before it may still be in force.
                     Err(error)
                         if self.replace_api
@@ -398,9 +411,10 @@ fn unseen(url: &str, why: &str) -> Error {
 }
 
 /// What a Traefik says of itself; `None` if its API answers 404 for as long as that is allowed.
-fn ask(api: &Api, patience: Duration) -> Result<Option<Answer>> {
+fn ask(verifier: &Verifier, api: &Api, patience: Duration) -> Result<Option<Answer>> {
     let deadline = Instant::now() + patience;
     loop {
+        verifier.check_cancelled()?;
         let is_over = Instant::now() >= deadline;
         match api.version_if_there() {
             Ok(Some(version)) => {

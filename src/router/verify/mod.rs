@@ -29,7 +29,7 @@ use crate::sync::unpoisoned;
 use crate::traefik::Api;
 
 use self::loading::wait_until_loaded;
-use self::pending::{Pending, full_router_name};
+use self::pending::{Pending, check_cancelled, full_router_name};
 use self::routers::await_routers;
 use self::schedule::{PollSchedule, ReloadEstimate};
 
@@ -58,6 +58,8 @@ pub(super) struct Verifier {
     estimate: Mutex<ReloadEstimate>,
     /// What sends the table to the Traefiks, where they do not read it.
     delivery: Option<Arc<Delivery>>,
+    /// Set to have all waiting end.
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Verifier {
@@ -76,7 +78,19 @@ impl Verifier {
             public_url,
             estimate: Mutex::default(),
             delivery: None,
+            cancelled: Arc::default(),
         }
+    }
+
+    /// This one, whose waiting ends once this is set.
+    pub(super) fn cancelled_by(mut self, flag: &Arc<AtomicBool>) -> Self {
+        self.cancelled = Arc::clone(flag);
+        self
+    }
+
+    /// Fails once the caller has cancelled what it waits for.
+    pub(super) fn check_cancelled(&self) -> Result<()> {
+        check_cancelled(&self.cancelled)
     }
 
     /// This one, for Traefiks that are sent their table.
@@ -130,6 +144,7 @@ impl Verifier {
             provider: &self.provider,
             serving,
             delivery: self.delivery.as_deref(),
+            cancelled: &self.cancelled,
             begun,
             visible: commit.visible.unwrap_or(stored_at),
             stored_at,
@@ -199,6 +214,7 @@ impl Verifier {
             provider: &self.provider,
             serving,
             delivery: self.delivery.as_deref(),
+            cancelled: &self.cancelled,
             begun,
             visible: now,
             stored_at: now,

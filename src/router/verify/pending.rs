@@ -1,9 +1,10 @@
 //! A commit that Traefiks have not confirmed yet.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Commit};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Route, RouteSpec, router_name, service_name};
 use crate::router::commit::Expected;
 use crate::router::delivery::Delivery;
@@ -30,6 +31,8 @@ pub(super) struct Pending<'a> {
     pub(super) serving: Serving<'a>,
     /// What sends the commit, where Traefiks do not read the store.
     pub(super) delivery: Option<&'a Delivery>,
+    /// Set once the caller no longer waits.
+    pub(super) cancelled: &'a AtomicBool,
     /// When the first of it could be in the store: the log of the Traefik that this Router has started is
     /// read from then on.
     pub(super) begun: Instant,
@@ -53,8 +56,9 @@ impl Pending<'_> {
         self.timeout.saturating_sub(self.stored_at.elapsed())
     }
 
-    /// Fails if the Traefik that this Router has started has ended.
+    /// Fails if the Traefik that this Router has started has ended, or the caller no longer waits.
     pub(super) fn check_process(&self) -> Result<()> {
+        check_cancelled(self.cancelled)?;
         self.serving.managed.map_or(Ok(()), Managed::check)
     }
 
@@ -124,6 +128,17 @@ impl Pending<'_> {
     /// How a message begins. A setup is taken back, so that nothing of it is stored.
     pub(super) fn message_start(&self) -> &'static str {
         if self.is_setup { "" } else { "stored, but " }
+    }
+}
+
+/// Fails once this is set.
+pub(super) fn check_cancelled(flag: &AtomicBool) -> Result<()> {
+    match flag.load(Ordering::Relaxed) {
+        true => Err(Error::new(
+            ErrorKind::NotLoaded,
+            "cancelled while Traefik was awaited (`cancelled_by`)",
+        )),
+        false => Ok(()),
     }
 }
 

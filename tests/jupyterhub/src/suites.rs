@@ -20,6 +20,9 @@ enum Kind {
     Subdomains,
 }
 
+/// The module whose proxy listens on Unix sockets.
+const SOCKETS: &str = "jupyterhub.tests.test_unix_socket";
+
 /// A name, the modules, and how JupyterHub runs.
 const SUITES: [(&str, &[&str], Kind); 3] = [
     (
@@ -28,7 +31,7 @@ const SUITES: [(&str, &[&str], Kind); 3] = [
             "jupyterhub.tests.test_proxy",
             "jupyterhub.tests.test_spawner",
             "jupyterhub.tests.test_named_servers",
-            "jupyterhub.tests.test_unix_socket",
+            SOCKETS,
         ],
         Kind::Plain,
     ),
@@ -43,12 +46,21 @@ const SUITES: [(&str, &[&str], Kind); 3] = [
 /// Suite and module, then test: what became of it.
 type Outcomes = BTreeMap<(String, String), String>;
 
-pub(super) fn run(sides: &[Side], only: Option<&str>, folder: &Folder) -> Result {
+/// Which tests are run.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    /// Those that this pattern matches.
+    pub(super) only: Option<&'a str>,
+    /// Those that a Traefik of others can pass.
+    pub(super) attached: bool,
+}
+
+pub(super) fn run(sides: &[Side], chosen: Chosen<'_>, folder: &Folder) -> Result {
     let outcomes = std::thread::scope(|scope| {
         let runs: Vec<_> = sides
             .iter()
             .map(|side| {
-                scope.spawn(move || run_side(side, folder, only).map_err(|e| e.to_string()))
+                scope.spawn(move || run_side(side, folder, chosen).map_err(|e| e.to_string()))
             })
             .collect();
         let runs = runs.into_iter();
@@ -57,16 +69,17 @@ pub(super) fn run(sides: &[Side], only: Option<&str>, folder: &Folder) -> Result
     })?;
     tell(sides, &outcomes);
     match outcomes.as_slice() {
+        [ours, real] if chosen.attached => judge(ours, real),
         [ours, real] => judge(ours, real).and_then(|()| compare_answers()),
         _ => Ok(()),
     }
 }
 
-/// Our own test of the REST API that asks both proxies the same.
+/// Our own tests that ask both proxies the same.
 fn compare_answers() -> Result {
     let status = tools::cargo()
         .args(["test", "--all-features", "--test", "chp"])
-        .args(["--", "--ignored", "answers_equal_configurable_http_proxys"])
+        .args(["--", "--ignored", "equal_configurable_http_proxys"])
         .current_dir(tools::workspace())
         .env("TRAEFIK_BIN", tools::TRAEFIK.find()?)
         .env("CHP_BIN", tools::CONFIGURABLE_HTTP_PROXY.find()?)
@@ -78,13 +91,21 @@ fn compare_answers() -> Result {
     }
 }
 
-fn run_side(side: &Side, folder: &Folder, only: Option<&str>) -> Result<Outcomes> {
+fn run_side(side: &Side, folder: &Folder, chosen: Chosen<'_>) -> Result<Outcomes> {
+    let Chosen { only, attached } = chosen;
     let folder = folder.sub(side.name)?;
     write_scripts(&folder)?;
     let mut outcomes = Outcomes::new();
     // Its tests take ten minutes.
-    let is_whole = |kind| only.is_none() || !matches!(kind, Kind::Subdomains);
-    for (suite, modules, kind) in SUITES.into_iter().filter(|(.., kind)| is_whole(*kind)) {
+    let is_run = |kind| match kind {
+        Kind::Plain => true,
+        Kind::InternalTls => !attached,
+        Kind::Subdomains => only.is_none(),
+    };
+    for (suite, modules, kind) in SUITES.into_iter().filter(|(.., kind)| is_run(*kind)) {
+        let modules = modules
+            .iter()
+            .filter(|module| !attached || **module != SOCKETS);
         let file = folder.join(format!("{suite}.json"));
         let mut pytest = side.command(&side.python);
         pytest

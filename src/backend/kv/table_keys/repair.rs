@@ -151,7 +151,9 @@ impl TableKeys {
             } else if let Some(name) = entry.strip_prefix(&*parents) {
                 ours.extend([(*entry).into(), self.keys.http("routers", name)]);
             } else if let Some(name) = entry.strip_prefix(&*routes) {
-                ours.extend([(*entry).into(), self.keys.http("routers", name)]);
+                let [router, middleware] =
+                    ["routers", "middlewares"].map(|part| self.keys.http(part, name));
+                ours.extend([(*entry).into(), router, middleware]);
             }
         }
         let like_ours = |entry: &&&str| entry.strip_prefix(&*routers).is_some_and(is_like_a_name);

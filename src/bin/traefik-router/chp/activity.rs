@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -12,15 +12,15 @@ use traefik_router::traefik::Api;
 use traefik_router::{ProcessStatus, RouteSpec, Router, Table, Target};
 
 use super::sockets::{self, Connection};
-use crate::sync::unpoisoned;
+use crate::sync::{in_background, unpoisoned};
 use crate::url;
 
 /// The interval between two readings of the counters.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
 /// A reading this recent is used again: one costs Traefik some milliseconds of CPU for each hundred routes.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long Traefik may take to tell its counters.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a reading waits for Traefiks. What one of them answers later counts at the next reading.
+const PATIENCE: Duration = Duration::from_secs(1);
 const COUNTER: &str = "traefik_router_requests_total{";
 /// When Traefik's process was started.
 const STARTED: &str = "process_start_time_seconds ";
@@ -35,14 +35,14 @@ pub(super) struct Counters {
 impl Counters {
     /// At this path of its API's entrypoint.
     pub(super) fn new(api: Api, path: impl Into<String>) -> Self {
-        Self {
-            api: api.timeout(TIMEOUT),
-            path: path.into(),
-        }
+        let path = path.into();
+        Self { api, path }
     }
 
-    fn read(&self) -> traefik_router::Result<Reading> {
-        Ok(Reading::of(&self.api.metrics(&self.path)?))
+    /// Asks for them.
+    fn ask(&self) -> Receiver<traefik_router::Result<Reading>> {
+        let (api, path) = (self.api.clone(), self.path.clone());
+        in_background(move || Ok(Reading::of(&api.metrics(&path)?)))
     }
 }
 
@@ -76,6 +76,8 @@ struct Look {
     has_told: bool,
     /// The last one of each Traefik.
     readings: Vec<Reading>,
+    /// The answer of each Traefik that has been asked and has not answered yet.
+    awaited: Vec<Option<Receiver<traefik_router::Result<Reading>>>>,
     carried: HashMap<Connection, u64>,
     /// Targets that answered a request with a failure since the look before.
     failing: HashSet<Target>,
@@ -97,6 +99,7 @@ impl Activity {
         let (new_name, new_names) = mpsc::sync_channel(1);
         let look = Look {
             readings: counters.iter().map(|_| Reading::default()).collect(),
+            awaited: counters.iter().map(|_| None).collect(),
             ..Look::default()
         };
         let activity = Self {
@@ -130,7 +133,8 @@ impl Activity {
 
     /// Whether all Traefiks have told their counters when they were last asked.
     pub(super) fn is_complete(&self) -> bool {
-        unpoisoned(self.last_look.lock()).silent.is_empty()
+        let last = unpoisoned(self.last_look.lock());
+        last.silent.is_empty() && last.awaited.iter().all(Option::is_none)
     }
 
     /// Finds out what the new host names stand for. This may take long.
@@ -250,20 +254,25 @@ impl Activity {
         grown.map(|(connection, _)| connection.peer).collect()
     }
 
-    /// Reads the counters of all Traefiks in parallel. Returns, for each one that answers, its earlier reading and
-    /// its place in the list. An empty reading stands for one from before a restart.
+    /// Reads the counters of all Traefiks in parallel. Returns, for each one that answers in time, its earlier
+    /// reading and its place in the list. An empty reading stands for one from before a restart.
     fn read_all(&self, last: &mut Look) -> Vec<(Reading, usize)> {
-        let answers: Vec<_> = std::thread::scope(|scope| {
-            let read = |one| scope.spawn(move || Counters::read(one));
-            let threads: Vec<_> = self.counters.iter().map(read).collect();
-            threads.into_iter().map(|thread| thread.join()).collect()
-        });
+        for (one, awaited) in self.counters.iter().zip(&mut last.awaited) {
+            awaited.get_or_insert_with(|| one.ask());
+        }
+        let deadline = Instant::now() + PATIENCE;
         let mut told = Vec::new();
-        for (n, answer) in answers.into_iter().enumerate() {
+        for (n, awaited) in last.awaited.iter_mut().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = awaited.as_ref().map(|answer| answer.recv_timeout(left));
+            if let Some(Err(RecvTimeoutError::Timeout)) = answer {
+                continue;
+            }
+            *awaited = None;
             let url = self.counters[n].api.url();
             // A thread that has panicked has told why.
             match answer {
-                Ok(Ok(now)) => {
+                Some(Ok(Ok(now))) => {
                     last.silent.remove(url);
                     let before = std::mem::replace(&mut last.readings[n], now);
                     let before = match before.started == last.readings[n].started {
@@ -272,7 +281,7 @@ impl Activity {
                     };
                     told.push((before, n));
                 }
-                Ok(Err(error)) if last.silent.insert(url.into()) => {
+                Some(Ok(Err(error))) if last.silent.insert(url.into()) => {
                     log::warn!("last_activity stands still: Traefik tells no metrics: {error}");
                 }
                 _ => {}

@@ -1,10 +1,12 @@
 //! Attaching to Traefiks that others run.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use traefik_router::backend::Contents;
-use traefik_router::traefik::Api;
-use traefik_router::{Backend as _, Error, ErrorKind, Route, Router};
+use traefik_router::traefik::{Api, Version};
+use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router};
 
 use super::activity::Counters;
 use super::config::{Attached, HEALTHY, Known, PAGES};
@@ -22,6 +24,14 @@ const WITHHOLDING: [u32; 3] = [3, 6, 15];
 /// For how long another program that was killed may still seem to serve what is stored.
 const KILLED: Duration = Duration::from_secs(12);
 
+/// What attaching needs to know beside the settings.
+pub(super) struct Attaching<'a> {
+    pub(super) options: &'a ChpOptions,
+    pub(super) resolved: &'a Resolved,
+    /// Set to have it end.
+    pub(super) cancelled: &'a Arc<AtomicBool>,
+}
+
 /// Why attaching has failed.
 enum Refusal {
     /// An option is wrong.
@@ -38,25 +48,56 @@ impl From<Error> for Refusal {
 }
 
 /// A Traefik and its version, if it answers.
-type Versions = [(String, Option<String>)];
+type Versions = [(String, Option<Version>)];
 
-/// Attaches once the Traefiks and the store answer; says where their counters are, too. They keep the routes
-/// that they have.
+/// Attaches once the Traefiks and the store answer, and does what there is to do first; says where their counters
+/// are, too. They keep the routes that they have.
 ///
 /// # Errors
-/// Says which option is wrong, or why the Traefiks do not serve the table.
+/// Says which option is wrong, or why the Traefiks do not serve the table. What was stored for the Traefiks is then
+/// taken back.
 pub(super) fn attach(
-    options: &ChpOptions,
-    resolved: &Resolved,
-    default: Vec<Route>,
+    attaching: &Attaching<'_>,
+    first: impl FnOnce(&Router) -> std::result::Result<(), String>,
 ) -> std::result::Result<(Router, Vec<Counters>), String> {
-    let apis = resolved.apis().map_err(|error| error.to_string())?;
+    let apis = attaching.resolved.apis();
+    let apis = apis.map_err(|error| error.to_string())?;
+    let mut had_api = None;
+    let attached = attach_to(attaching, &apis, &mut had_api).and_then(|router| {
+        first(&router)?;
+        Ok(router)
+    });
+    // A Router that has failed is gone, so that others know that it serves no more.
+    let router = attached.map_err(|error| match had_api {
+        Some(false) => match attaching
+            .resolved
+            .builder()
+            .and_then(Builder::remove_api_router)
+        {
+            Ok(_) => error,
+            Err(second) => format!("{error}; the router for Traefik's API stays: {second}"),
+        },
+        _ => error,
+    })?;
+    let counters = apis.into_iter().map(|api| Counters::new(api, METRICS));
+    Ok((router, counters.collect()))
+}
+
+/// Attaches once the Traefiks and the store answer. Says whether there was a router for Traefik's API before,
+/// once one may be stored.
+fn attach_to(
+    attaching: &Attaching<'_>,
+    apis: &[Api],
+    had_api: &mut Option<bool>,
+) -> std::result::Result<Router, String> {
+    let options = attaching.options;
     let begun = Instant::now();
     let (mut is_waiting, mut has_waited) = (false, false);
     let mut versions: Vec<_> = apis.iter().map(version).collect();
     let router = loop {
-        match try_attach(options, resolved, &versions) {
-            Ok(router) => {
+        match try_attach(attaching, &versions) {
+            Ok((router, stored)) => {
+                had_api.get_or_insert(stored.has_api_router);
                 // An API whose router was just stored says its version now.
                 let silent = |versions: &Versions| {
                     versions.iter().filter(|(_, told)| told.is_none()).count()
@@ -87,6 +128,9 @@ pub(super) fn attach(
             Err(Refusal::Option(error) | Refusal::Differs(error)) => return Err(error),
         }
         std::thread::sleep(TRY_AGAIN);
+        if attaching.cancelled.load(Ordering::Relaxed) {
+            return Err("ended before it had attached".into());
+        }
         versions = apis.iter().map(version).collect();
     };
     warn_of_older(options, &versions);
@@ -100,17 +144,19 @@ pub(super) fn attach(
             "--error-target: Traefiks elsewhere reach no Unix socket here; the pages are their own"
         );
     }
-    let applied = router.apply(default.into_iter().map(Into::into));
-    applied.map_err(|error| error.to_string())?;
-    let counters = apis.into_iter().map(|api| Counters::new(api, METRICS));
-    Ok((router, counters.collect()))
+    Ok(router)
 }
 
+/// Also returns what was stored before.
 fn try_attach(
-    options: &ChpOptions,
-    resolved: &Resolved,
+    attaching: &Attaching<'_>,
     versions: &Versions,
-) -> std::result::Result<Router, Refusal> {
+) -> std::result::Result<(Router, Contents), Refusal> {
+    let Attaching {
+        options,
+        resolved,
+        cancelled,
+    } = attaching;
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
     let stored = backend.inspect()?.unwrap_or_default();
@@ -126,25 +172,22 @@ fn try_attach(
     let builder = builder
         .enable_setup_dynamic_config(true)
         .metrics_router(true)
+        .cancelled_by(Arc::clone(cancelled))
         .extra_dynamic_config(config.dynamic_config)
         .entrypoint_middleware(config.middleware);
-    Ok(builder.attach()?)
+    Ok((builder.attach()?, stored))
 }
 
-fn version(api: &Api) -> (String, Option<String>) {
-    let version = api.version().ok().map(|answer| answer.version);
-    (api.url().into(), version)
+fn version(api: &Api) -> (String, Option<Version>) {
+    (api.url().into(), api.version().ok())
 }
 
 /// What all of these know. While one has not said its version it may be an older one: then nothing is begun
 /// that would harm it, and what is stored already stays.
 fn known(versions: &Versions, stored: &Contents, store: &Store) -> Known {
-    let told: Vec<_> = versions
-        .iter()
-        .filter_map(|(_, version)| version.as_deref())
-        .collect();
+    let told: Vec<_> = versions.iter().flat_map(|(_, version)| version).collect();
     let all_told = told.len() == versions.len();
-    let all_since = |first| told.iter().all(|version| is_since(version, first));
+    let all_since = |first| told.iter().all(|version| version.is_since(first));
     let is_stored = |place: &str| stored.extra.pointer(place).is_some();
     let health = format!("/http/routers/{HEALTHY}");
     let pages = format!("/http/services/{PAGES}");
@@ -168,8 +211,10 @@ fn warn_of_older(options: &ChpOptions, versions: &Versions) {
         let needed = format!("{major}.{minor}.{patch} is needed");
         for (url, version) in versions {
             match version {
-                Some(version) if is_since(version, first) => {}
-                Some(version) => log::warn!("{what}: Traefik at {url} is {version}, and {needed}"),
+                Some(version) if version.is_since(first) => {}
+                Some(Version { version, .. }) => {
+                    log::warn!("{what}: Traefik at {url} is {version}, and {needed}");
+                }
                 None => {
                     log::warn!("{what}: Traefik at {url} does not say its version, and {needed}");
                 }
@@ -178,27 +223,18 @@ fn warn_of_older(options: &ChpOptions, versions: &Versions) {
     }
 }
 
-/// Whether a version is this one or a later one. One that was built by hand may have any.
-fn is_since(version: &str, first: [u32; 3]) -> bool {
-    let numbers = version.trim_start_matches('v').split('.');
-    let numbers: Vec<_> = numbers.map(str::parse::<u32>).collect();
-    match *numbers {
-        [Ok(major), Ok(minor), Ok(patch)] => [major, minor, patch] >= first,
-        // A release candidate.
-        [Ok(major), Ok(minor), Err(_), ..] => [major, minor] > [first[0], first[1]],
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn silent_traefik_may_be_older() {
         let versions = |told: &[Option<&str>]| -> Vec<_> {
-            let version = |version: &Option<&str>| (String::new(), version.map(Into::into));
-            told.iter().map(version).collect()
+            let version = |text: &str| serde_json::from_value(json!({"Version": text})).unwrap();
+            let versions = told.iter().map(|told| (String::new(), told.map(version)));
+            versions.collect()
         };
         let stored = Contents::default();
         let file = Store::parse("toml:rules.toml").unwrap();
@@ -212,7 +248,7 @@ mod tests {
             assert_eq!(known.withholding, expected, "{told:?}");
         }
         let mut stored = Contents::default();
-        stored.extra = serde_json::json!({"http": {"routers": {HEALTHY: {}}}});
+        stored.extra = json!({"http": {"routers": {HEALTHY: {}}}});
         let known = known(&versions(&[Some("3.7.0"), None]), &stored, &file);
         assert!(known.rewrites && !known.withholding);
         // Health is asked for while one is away.
@@ -222,21 +258,5 @@ mod tests {
             &Store::pushed(),
         );
         assert!(pushed.rewrites && !pushed.withholding);
-    }
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        for (version, expected) in [
-            ("3.6.15", true),
-            ("v3.7.0", true),
-            ("3.10.1", true),
-            ("3.6.14", false),
-            ("3.5.20", false),
-            ("3.7.0-rc.3", true),
-            ("3.6.15-rc1", false),
-            ("dev", true),
-        ] {
-            assert_eq!(is_since(version, WITHHOLDING), expected, "{version}");
-        }
     }
 }

@@ -26,6 +26,13 @@ pub(super) struct Metrics {
     restarts: AtomicU64,
 }
 
+/// What was asked of the store and the Traefiks.
+pub(super) struct Site {
+    /// How many routes are stored, if the store has said so.
+    pub(super) routes: Option<usize>,
+    pub(super) traefiks: Vec<Lag>,
+}
+
 #[derive(Debug, Default, Clone)]
 struct Histogram {
     counts: [u64; BUCKETS.len()],
@@ -67,8 +74,8 @@ impl Metrics {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All of it; `routes` is how many routes there are, if that is known, and `lag` how far Traefiks are behind.
-    pub(super) fn render(&self, routes: Option<usize>, lag: &[Lag]) -> String {
+    /// All of it; without a `site` while the program starts.
+    pub(super) fn render(&self, site: Option<&Site>) -> String {
         let mut out = String::new();
         let mut line = |text: &str| {
             out.push_str(text);
@@ -82,7 +89,13 @@ impl Metrics {
                 "traefik_router_chp_api_requests_total{{method=\"{method}\",code=\"{code}\"}} {count}"
             ));
         }
-        if let Some(routes) = routes {
+        if let Some(site) = site {
+            let up = u8::from(site.routes.is_some());
+            line("# HELP traefik_router_chp_store_up Whether the store answers.");
+            line("# TYPE traefik_router_chp_store_up gauge");
+            line(&format!("traefik_router_chp_store_up {up}"));
+        }
+        if let Some(routes) = site.and_then(|site| site.routes) {
             line("# HELP traefik_router_chp_routes Routes in the table.");
             line("# TYPE traefik_router_chp_routes gauge");
             line(&format!("traefik_router_chp_routes {routes}"));
@@ -112,19 +125,20 @@ impl Metrics {
         line(&format!(
             "traefik_router_chp_traefik_restarts_total {restarts}"
         ));
+        let traefiks = site.map(|site| &*site.traefiks).unwrap_or_default();
         line("# HELP traefik_router_chp_traefik_up Whether Traefik's API answers.");
         line("# TYPE traefik_router_chp_traefik_up gauge");
-        for one in lag {
+        for one in traefiks {
             let (url, up) = (&one.url, u8::from(one.behind.is_ok()));
             line(&format!(
                 "traefik_router_chp_traefik_up{{traefik=\"{url}\"}} {up}"
             ));
         }
         line(
-            "# HELP traefik_router_chp_traefik_lag_seconds Age of what Traefik serves at the last commit.",
+            "# HELP traefik_router_chp_traefik_lag_seconds Age of the first commit that Traefik does not serve.",
         );
         line("# TYPE traefik_router_chp_traefik_lag_seconds gauge");
-        for one in lag {
+        for one in traefiks {
             if let (url, Ok(Some(behind))) = (&one.url, &one.behind) {
                 let seconds = behind.as_secs_f64();
                 line(&format!(
@@ -184,10 +198,14 @@ mod tests {
         for _ in 0..3 {
             metrics.applied(&applied);
         }
-        let text = metrics.render(Some(7), &[]);
+        let text = metrics.render(Some(&Site {
+            routes: Some(7),
+            traefiks: Vec::new(),
+        }));
         for line in [
             "traefik_router_chp_api_requests_total{method=\"POST\",code=\"201\"} 2",
             "traefik_router_chp_api_requests_total{method=\"other\",code=\"405\"} 1",
+            "traefik_router_chp_store_up 1",
             "traefik_router_chp_routes 7",
             "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.0025\"} 0",
             "traefik_router_chp_change_seconds_bucket{stage=\"stored\",le=\"0.005\"} 3",

@@ -18,7 +18,10 @@ mod sockets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -28,6 +31,10 @@ use signal_hook::iterator::Signals;
 use self::folder::{Folder, RemovedAtEnd};
 use self::proxy::{Event, Proxy};
 use crate::settings::{ChpOptions, Settings};
+
+/// How long a program that is ended while it attaches takes to take back what it has stored. A request to
+/// Traefik's API takes 5 seconds at most by default.
+const TAKING_BACK: Duration = Duration::from_secs(6);
 
 pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
     let unblocked = unblock_signals();
@@ -72,8 +79,11 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
     let folder = folder.map(|folder| RemovedAtEnd(Arc::new(folder)));
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
     let place = folder.as_ref().map(|folder| Arc::clone(&folder.0));
+    let attaches = settings.attaches();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancelled);
     std::thread::spawn(move || {
-        let event = match Proxy::start(&options, settings, place, tell.clone()) {
+        let event = match Proxy::start(&options, settings, place, &flag, tell.clone()) {
             Ok(proxy) => Event::Started(Box::new(proxy)),
             Err(error) => Event::Failed(error),
         };
@@ -101,7 +111,38 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
                         "Terminated"
                     }
                 );
-                return running.map_or(Ok(()), |proxy| proxy.stop());
+                return match running {
+                    Some(proxy) => proxy.stop(),
+                    None => {
+                        cancelled.store(true, Ordering::Relaxed);
+                        match attaches {
+                            true => taken_back(&events),
+                            false => Ok(()),
+                        }
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// Waits until what was stored to attach is taken back.
+fn taken_back(events: &Receiver<Event>) -> Result<(), String> {
+    let deadline = Instant::now() + TAKING_BACK;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    loop {
+        match events.recv_timeout(left()) {
+            Ok(Event::Started(proxy)) => return proxy.stop(),
+            Ok(Event::Signal(_)) => {}
+            Ok(Event::Failed(why)) => {
+                log::info!("{why}");
+                return Ok(());
+            }
+            Err(_) => {
+                log::warn!(
+                    "what was stored to attach may stay: Traefik or the store does not answer"
+                );
+                return Ok(());
             }
         }
     }

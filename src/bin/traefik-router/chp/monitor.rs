@@ -1,11 +1,12 @@
 //! What those who supervise the program ask: whether it is alive, whether it is ready, and its metrics.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Site};
 use super::routes::Routes;
 use super::server::{Request, Response};
+use crate::sync::in_background;
 
 /// How long Traefik's answers are waited for. Kubernetes gives a probe a second.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -41,9 +42,16 @@ impl Monitor {
     }
 
     fn metrics_text(&self) -> String {
-        let router = self.routes.get().map(|routes| &routes.router);
-        let routes = router.and_then(|router| Some(router.get_all_routes().ok()?.len()));
-        let lag = router.and_then(|router| router.lag(PATIENCE).ok());
-        self.metrics.render(routes, &lag.unwrap_or_default())
+        let Some(routes) = self.routes.get() else {
+            return self.metrics.render(None);
+        };
+        let begun = Instant::now();
+        let shared = Arc::clone(routes);
+        let table = in_background(move || shared.router.get_all_routes());
+        let traefiks = routes.router.lag(PATIENCE);
+        let left = PATIENCE.saturating_sub(begun.elapsed());
+        let table = table.recv_timeout(left).ok().and_then(Result::ok);
+        let routes = table.map(|table| table.len());
+        self.metrics.render(Some(&Site { routes, traefiks }))
     }
 }

@@ -15,7 +15,7 @@ use traefik_router::{Backend as _, ErrorKind, Route, Router, traefik};
 
 use super::activity::{self, Activity, Counters};
 use super::api::{self, Api};
-use super::attached::attach;
+use super::attached::{Attaching, attach};
 use super::config::{Config, Place, metrics_path, shared_service_config, started_transport};
 use super::folder::Folder;
 use super::metrics::Metrics;
@@ -61,7 +61,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Starts everything; returns when Traefik serves and the REST API answers. A Traefik is started where
-    /// there is a private `folder` for it; else we attach to those of others.
+    /// there is a private `folder` for it; else we attach to those of others, unless that is `cancelled`.
     ///
     /// # Errors
     /// Says what can't be started, and why.
@@ -69,6 +69,7 @@ impl Proxy {
         options: &ChpOptions,
         settings: Settings,
         folder: Option<Arc<Folder>>,
+        cancelled: &Arc<AtomicBool>,
         events: Sender<Event>,
     ) -> Result<Self, String> {
         for line in &settings.remarks {
@@ -102,6 +103,7 @@ impl Proxy {
         let rules = Rules {
             host_routing: options.host_routing,
             no_prepend_path: options.no_prepend_path,
+            no_include_prefix: options.no_include_prefix,
             relays: local.as_ref().map(|_| Relays::new(threads.clone())),
         };
         let default = (options.default_target.iter())
@@ -124,10 +126,17 @@ impl Proxy {
                 started
             }
             _ => {
-                let attached = attach(options, &resolved, default)?;
-                // A client that waits for the port finds the API ready.
-                front.listen_for_api(options)?;
-                attached
+                let attaching = Attaching {
+                    options,
+                    resolved: &resolved,
+                    cancelled,
+                };
+                attach(&attaching, |router| {
+                    let applied = router.apply(default.into_iter().map(Into::into));
+                    applied.map_err(|error| error.to_string())?;
+                    // A client that waits for the port finds the API ready.
+                    front.listen_for_api(options)
+                })?
             }
         };
         let repairs = folder.is_some() || !resolved.store.is_pushed();

@@ -34,6 +34,8 @@ pub(super) struct Rules {
     pub(super) host_routing: bool,
     /// Whether a target's path is left away.
     pub(super) no_prepend_path: bool,
+    /// Whether targets see requests without the path of the route.
+    pub(super) no_include_prefix: bool,
     /// To Unix sockets. Traefiks of others have no use for them.
     pub(super) relays: Option<Relays>,
 }
@@ -150,7 +152,11 @@ impl Rules {
         if route.target.as_str() == target {
             data.remove("target");
         }
-        Ok(route.data(data))
+        let route = route.data(data);
+        Ok(match self.no_include_prefix {
+            true => route.strip_prefix(),
+            false => route,
+        })
     }
 
     /// What Traefik is told for a target: it knows no Unix sockets.
@@ -258,6 +264,7 @@ mod tests {
         Rules {
             host_routing: false,
             no_prepend_path: false,
+            no_include_prefix: false,
             relays: Some(Relays::new(threads().unwrap())),
         }
     }

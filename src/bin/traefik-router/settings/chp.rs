@@ -123,7 +123,8 @@ pub(crate) struct Options {
     /// Do not put a target's path in front of the request's.
     #[arg(long)]
     pub(crate) no_prepend_path: bool,
-    #[arg(long, hide = true)]
+    /// Do not pass the path of a route on to its target.
+    #[arg(long)]
     pub(crate) no_include_prefix: bool,
     #[arg(long, hide = true)]
     pub(crate) auto_rewrite: bool,
@@ -202,8 +203,7 @@ const DEPENDENT: [(&str, bool, &str); 12] = [
     ("port", true, "socket"),
 ];
 /// Options that are refused, and why.
-const NOT_SUPPORTED: [(&str, &str); 4] = [
-    ("no-include-prefix", "targets get the whole path"),
+const NOT_SUPPORTED: [(&str, &str); 3] = [
     ("auto-rewrite", NO_REWRITE),
     ("protocol-rewrite", NO_REWRITE),
     (

@@ -16,7 +16,7 @@ use clap::{Arg, ArgMatches, Command, Error, FromArgMatches as _};
 
 pub(crate) use self::chp::Options as ChpOptions;
 use self::file::File;
-pub(crate) use self::options::{Settings, shared_by};
+pub(crate) use self::options::{API, SERVING, Settings, shared_by};
 use self::options::{keys, needed_store, partner, partners};
 pub(crate) use self::resolved::Resolved;
 

@@ -17,8 +17,8 @@ const STARTED: &str = "A Traefik that is started";
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
                      etcd_key_file etcd_insecure redis_user redis_password_file redis_ca_file \
                      redis_cert_file redis_key_file redis_change_list traefik_prefix";
-const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
-const SERVING: &str = "quorum timeout";
+pub(crate) const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
+pub(crate) const SERVING: &str = "quorum timeout";
 const SAID: &str = "quiet verbose";
 /// What `chp` takes only where it attaches.
 const ATTACHED: &str = "quorum public_url api_entrypoint";

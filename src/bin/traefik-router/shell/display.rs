@@ -30,6 +30,7 @@ pub(super) fn settings(route: &Route) -> Map<String, Value> {
             "own_service",
             route.has_own_service().then_some(true.into()),
         ),
+        ("strip_prefix", route.strips_prefix().then_some(true.into())),
     ];
     let set = set.into_iter();
     set.filter_map(|(name, value)| Some((name.into(), value?)))

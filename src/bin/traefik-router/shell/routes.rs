@@ -141,6 +141,9 @@ pub(crate) struct More {
     /// Give the route a service of its own, with the router's name, that stays when the servers change.
     #[arg(long)]
     own_service: bool,
+    /// Have requests reach the servers without the path of the route.
+    #[arg(long)]
+    strip_prefix: bool,
 }
 
 impl More {
@@ -161,8 +164,11 @@ impl More {
         if let Some(text) = self.router {
             route = route.router_config(parse("--router", &text)?)?;
         }
-        Ok(match self.own_service {
-            true => route.own_service(),
+        if self.own_service {
+            route = route.own_service();
+        }
+        Ok(match self.strip_prefix {
+            true => route.strip_prefix(),
             false => route,
         })
     }

@@ -8,7 +8,7 @@ use traefik_router::Backend as _;
 
 use super::failure::Failure;
 use super::output::{Output, Progress};
-use crate::settings::Resolved;
+use crate::settings::{API, Resolved, SERVING};
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -23,11 +23,9 @@ pub(crate) struct SetupOptions {
     #[arg(long, conflicts_with = "remove")]
     chp: bool,
     /// Take the router out of the store again.
-    #[arg(long, conflicts_with_all = [
-        "api_url", "api_user", "api_password_file", "api_ca_file", "api_cert_file", "api_key_file",
-        "api_timeout", "api_entrypoint", "quorum", "timeout", "entrypoint", "public_url",
-        "nested_routers",
-    ])]
+    #[arg(long, conflicts_with_all = API.split(' ').chain(SERVING.split(' ')).chain([
+        "api_entrypoint", "entrypoint", "public_url", "nested_routers",
+    ]))]
     remove: bool,
 }
 

@@ -1,5 +1,6 @@
 //! `traefik-router status`
 
+use std::cmp::Ordering;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ struct Said {
     generation: Option<u64>,
     /// Whether that is the one stored. A later one may be from before the store was put back.
     is_current: bool,
-    /// How long before the stored commit the loaded one was made. `None` if it has loaded none, or a later one.
+    /// The age of the stored commit that it has not loaded; zero if it has. `None` if it has loaded none, or a later
+    /// one.
     lag: Option<Duration>,
     /// The routers of the table that it refuses.
     refused: Vec<RouterInfo>,
@@ -64,7 +66,7 @@ pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
                 version,
                 generation,
                 is_current: generation_of(&stored) <= generation && generation <= newest,
-                lag: lag(generation_of(&stored), generation),
+                lag: lag(&stored, generation),
                 refused,
             })
         }),
@@ -108,9 +110,14 @@ pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(if healthy { 0 } else { FAILED }))
 }
 
-/// The time between two commits: a generation is the time of its commit, in milliseconds.
-fn lag(stored: Option<u64>, loaded: Option<u64>) -> Option<Duration> {
-    Some(Duration::from_millis(stored?.checked_sub(loaded?)?))
+/// The age of the last commit, if it is later than the loaded one.
+fn lag(stored: &Option<Contents>, loaded: Option<u64>) -> Option<Duration> {
+    let commit = stored.as_ref()?.commit.as_ref()?;
+    match commit.generation.cmp(&loaded?) {
+        Ordering::Less => None,
+        Ordering::Equal => Some(Duration::ZERO),
+        Ordering::Greater => Some(commit.age()),
+    }
 }
 
 fn generation_of(stored: &Option<Contents>) -> Option<u64> {
@@ -143,7 +150,7 @@ impl Answer {
                     }
                     (_, Some(_)) => {
                         let lag = said.lag.unwrap_or_default();
-                        format!("serves what was stored before, {lag:?} behind")
+                        format!("serves what was stored before the last change, {lag:?} ago")
                     }
                     (_, None) => "has loaded nothing of this store".into(),
                 },
