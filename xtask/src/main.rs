@@ -9,6 +9,7 @@
 mod deny;
 mod dist;
 mod fuzz;
+mod pictures;
 mod python;
 mod suite;
 mod tools;
@@ -53,6 +54,8 @@ enum Subcommands {
     Soak(ProgramOptions),
     Python(python::Options),
     Dist(dist::Options),
+    /// Draw what the program prints on a terminal: docs/demo.svg, apply.svg and doctor.svg
+    Pictures,
     Tools(tools::Options),
 }
 
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         }
         Subcommands::Soak(program) => run(&["--package", "soak"], &program.options),
         Subcommands::Dist(options) => dist::run(&options),
+        Subcommands::Pictures => pictures::run(),
         Subcommands::Python(options) => python::run(&options),
         Subcommands::Tools(options) => tools::run(&options),
     })

@@ -61,6 +61,9 @@ pub(super) fn run(resolved: &Resolved, chp: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(if problems == 0 { 0 } else { FAILED }))
 }
 
+/// The column where messages begin.
+const MESSAGE: usize = 24;
+
 fn lines(output: &Output, finding: &Finding) -> String {
     let level = format!("{:<7}", finding.level);
     let level = match finding.level {
@@ -69,13 +72,14 @@ fn lines(output: &Output, finding: &Finding) -> String {
         Level::Problem => output.styled(&level, RED),
         _ => level,
     };
+    let wrapped = |text: &str| output.wrapped(&shown(text), MESSAGE);
     let mut lines = format!(
         "{level}  {:<13}  {}\n",
         finding.check,
-        shown(&finding.message)
+        wrapped(&finding.message)
     );
     if let Some(advice) = &finding.advice {
-        lines.push_str(&format!("{:24}{}\n", "", shown(advice)));
+        lines.push_str(&format!("{:MESSAGE$}{}\n", "", wrapped(advice)));
     }
     lines
 }

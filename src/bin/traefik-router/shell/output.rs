@@ -9,6 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 const BOLD: Style = Style::new().bold();
@@ -31,6 +32,8 @@ fn is_quiet() -> bool {
 /// Standard output.
 pub(super) struct Output {
     colour: bool,
+    /// How many characters a line of the terminal takes. A pipe takes any number.
+    width: Option<usize>,
 }
 
 impl Output {
@@ -38,11 +41,15 @@ impl Output {
     pub(super) fn new() -> Self {
         Self {
             colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            width: (tcgetwinsize(io::stdout()).ok()).map(|size| size.ws_col.into()),
         }
     }
 
     pub(super) fn plain() -> Self {
-        Self { colour: false }
+        Self {
+            colour: false,
+            width: None,
+        }
     }
 
     pub(super) fn text(&self, text: &str) -> io::Result<()> {
@@ -91,6 +98,29 @@ impl Output {
             true => format!("{style}{text}{style:#}"),
             false => text.into(),
         }
+    }
+
+    /// A text that begins in this column, broken at words where the terminal's line ends.
+    pub(super) fn wrapped(&self, text: &str, begin: usize) -> String {
+        // On a narrow terminal words are left to it.
+        let Some(width) = self.width.filter(|width| *width >= begin + 30) else {
+            return text.into();
+        };
+        let mut wrapped = String::new();
+        let mut column = begin;
+        for word in text.split(' ') {
+            let length = word.chars().count();
+            if column > begin && column + 1 + length > width {
+                wrapped.push_str(&format!("\n{:begin$}", ""));
+                column = begin;
+            } else if column > begin {
+                wrapped.push(' ');
+                column += 1;
+            }
+            wrapped.push_str(word);
+            column += length;
+        }
+        wrapped
     }
 
     /// Columns that are as wide as their widest cell; the last one is as wide as it likes.
@@ -212,6 +242,21 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_break_at_words() {
+        let output = |width| Output {
+            colour: false,
+            width,
+        };
+        let text = "a route is served once a Traefik has it";
+        assert_eq!(output(None).wrapped(text, 4), text);
+        assert_eq!(output(Some(20)).wrapped(text, 4), text);
+        assert_eq!(
+            output(Some(34)).wrapped(text, 4),
+            "a route is served once a\n    Traefik has it"
+        );
+    }
 
     #[test]
     fn control_characters_are_escaped() {
