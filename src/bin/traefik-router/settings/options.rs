@@ -16,7 +16,7 @@ const STARTED: &str = "A Traefik that is started";
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
                      etcd_key_file etcd_insecure redis_user redis_password_file redis_ca_file \
-                     redis_cert_file redis_key_file redis_change_list traefik_prefix";
+                     redis_cert_file redis_key_file redis_change_list redis_replicas traefik_prefix host";
 const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 const SERVING: &str = "quorum timeout";
 const SAID: &str = "quiet verbose";
@@ -140,8 +140,11 @@ pub(super) fn keys() -> Vec<Arg> {
 pub(super) fn needed_store(option: &Arg, backend: Option<&str>) -> Option<&'static str> {
     let (needed, kinds): (_, &[_]) = match (option.get_id().as_str(), option.get_help_heading()) {
         (_, Some(ETCD)) => ("etcd:URL", &["etcd:"]),
-        (_, Some(REDIS)) => ("redis:URL", &["redis:"]),
-        (_, Some(KEYS)) => ("etcd:URL or redis:URL", &["etcd:", "redis:"]),
+        (_, Some(REDIS)) => ("redis:URL", &["redis:", "redis+sentinel:"]),
+        (_, Some(KEYS)) => (
+            "etcd:URL or redis:URL",
+            &["etcd:", "redis:", "redis+sentinel:"],
+        ),
         ("lock_timeout", _) => ("toml:FILE or yaml:FILE", &["toml:", "yaml:"]),
         _ => return None,
     };
@@ -172,8 +175,8 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…] or redis:URL; or push, for `chp`, `config` and
-    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push, and so do
+    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL or redis+sentinel:MASTER,URL[,URL…];
+    /// or push, for `chp`, `config` and `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push, and so do
     /// these with --chp.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
@@ -217,6 +220,9 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
     /// Below which keys only we look. Defaults to /jupyterhub/.
+    /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
+    #[arg(long, value_name = "COUNT", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_replicas: Option<usize>,
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) jupyterhub_prefix: Option<String>,
 

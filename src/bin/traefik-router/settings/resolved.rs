@@ -115,6 +115,7 @@ impl Settings {
         store.traefik_prefix.clone_from(&self.traefik_prefix);
         store.jupyterhub_prefix.clone_from(&self.jupyterhub_prefix);
         store.redis_change_list.clone_from(&self.redis_change_list);
+        store.redis_replicas = self.redis_replicas;
         store.lock_timeout = self.lock_timeout;
         Ok(store)
     }
