@@ -54,6 +54,8 @@ impl Builder {
                     .and_then(|host| host.check(&contents.routes));
                 let problem = |error: Error| Finding::problem("host", error.to_string());
                 findings.extend(checked.err().map(problem));
+                let problem = |error: Error| Finding::problem("tls-options", error.to_string());
+                findings.extend(contents.routes.clash().map(problem));
             }
             None if self.backend.pushed().is_some() => {}
             None => findings.push(
