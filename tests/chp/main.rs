@@ -9,6 +9,7 @@ mod activity;
 mod attached;
 mod container;
 mod etcd;
+mod hosts;
 mod kubernetes;
 mod life;
 mod names;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod confined;
 mod doctor;
 mod pushing;
 mod settings;

@@ -7,7 +7,7 @@ use traefik_router::traefik::Api;
 use traefik_router::{Backend as _, Error, ErrorKind, Route, Router};
 
 use super::activity::Counters;
-use super::config::{Attached, HEALTHY, Known, PAGES};
+use super::config::{Attached, HEALTHY, Known, PAGES, confined};
 use super::routes::socket_of;
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
@@ -113,8 +113,9 @@ fn try_attach(
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
     let stored = backend.inspect()?.unwrap_or_default();
-    let known = known(versions, &stored, resolved.store.is_pushed());
-    let config = Attached::new(options, known).map_err(Refusal::Option)?;
+    let host = resolved.settings.host.as_deref();
+    let known = known(versions, &stored, resolved.store.is_pushed(), host);
+    let config = Attached::new(options, known, host).map_err(Refusal::Option)?;
     let mut builder = resolved.builder()?;
     if is_shared {
         let checked = config.check_shared(options, &stored);
@@ -137,7 +138,7 @@ fn version(api: &Api) -> (String, Option<String>) {
 
 /// What all of these know. While one has not said its version it may be an older one: then nothing is begun
 /// that would harm it, and what is stored already stays.
-fn known(versions: &Versions, stored: &Contents, is_pushed: bool) -> Known {
+fn known(versions: &Versions, stored: &Contents, is_pushed: bool, host: Option<&str>) -> Known {
     let told: Vec<_> = versions
         .iter()
         .filter_map(|(_, version)| version.as_deref())
@@ -145,8 +146,9 @@ fn known(versions: &Versions, stored: &Contents, is_pushed: bool) -> Known {
     let all_told = told.len() == versions.len();
     let all_since = |first| told.iter().all(|version| is_since(version, first));
     let is_stored = |place: &str| stored.extra.pointer(place).is_some();
-    let health = format!("/http/routers/{HEALTHY}");
-    let pages = format!("/http/services/{PAGES}");
+    let named = |name: &str| host.map_or_else(|| name.into(), |host| confined(name, host));
+    let health = format!("/http/routers/{}", named(HEALTHY));
+    let pages = format!("/http/services/{}", named(PAGES));
     Known {
         // An older one passes over it in what is pushed, and would refuse a store with it as a whole.
         rewrites: all_since(REWRITES) && (all_told || is_pushed || is_stored(&health)),
@@ -205,18 +207,19 @@ mod tests {
             (&[Some("3.7.0"), None], false),
             (&[None], false),
         ] {
-            let known = known(&versions(told), &stored, false);
+            let known = known(&versions(told), &stored, false, None);
             assert_eq!(known.withholding, expected, "{told:?}");
         }
         let mut stored = Contents::default();
         stored.extra = serde_json::json!({"http": {"routers": {HEALTHY: {}}}});
-        let known = known(&versions(&[Some("3.7.0"), None]), &stored, false);
+        let known = known(&versions(&[Some("3.7.0"), None]), &stored, false, None);
         assert!(known.rewrites && !known.withholding);
         // Health is asked for while one is away.
         let pushed = super::known(
             &versions(&[Some("3.7.0"), None]),
             &Contents::default(),
             true,
+            None,
         );
         assert!(pushed.rewrites && !pushed.withholding);
     }

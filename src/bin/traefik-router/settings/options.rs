@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgGroup, Args, Command};
-use traefik_router::Nested;
+use traefik_router::{Nested, RouteSpec};
 
 const ETCD: &str = "etcd";
 const REDIS: &str = "Redis";
@@ -180,6 +180,10 @@ pub(crate) struct Settings {
     /// these with --chp.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
+    /// Confine the table to this host, so that several tables share a Traefik: routes are written and shown without
+    /// it, and are for requests to it alone. Defaults to any host.
+    #[arg(long, value_name = "HOST", value_parser = host, hide_short_help = true)]
+    pub(crate) host: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
     #[arg(long, value_name = "NAME", help_heading = ETCD, hide_short_help = true)]
     pub(crate) etcd_user: Option<String>,
@@ -216,13 +220,13 @@ pub(crate) struct Settings {
     /// A key below Traefik's for a list that changes with each commit; see docs/redis.md. Defaults to none.
     #[arg(long, value_name = "KEY", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_change_list: Option<String>,
+    /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
+    #[arg(long, value_name = "COUNT", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_replicas: Option<usize>,
     /// Below which keys Traefik looks. Defaults to /traefik/.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
     /// Below which keys only we look. Defaults to /jupyterhub/.
-    /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
-    #[arg(long, value_name = "COUNT", help_heading = REDIS, hide_short_help = true)]
-    pub(crate) redis_replicas: Option<usize>,
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) jupyterhub_prefix: Option<String>,
 
@@ -313,6 +317,14 @@ impl Settings {
     /// Whether the Traefiks are those of others. Only `chp` has a choice.
     pub(crate) fn attaches(&self) -> bool {
         !self.api_url.is_empty()
+    }
+}
+
+fn host(name: &str) -> Result<String, String> {
+    let spec = RouteSpec::new(name).map_err(|error| error.to_string())?;
+    match (spec.host(), spec.path()) {
+        (Some(host), "/") if !host.starts_with('*') => Ok(host.into()),
+        _ => Err("give one host's name alone, as in hub.example.org".into()),
     }
 }
 

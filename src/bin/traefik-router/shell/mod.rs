@@ -3,6 +3,7 @@
 mod apply;
 mod change;
 mod config;
+mod confined;
 mod display;
 mod doctor;
 mod failure;
