@@ -86,6 +86,9 @@ impl Place {
             .static_config_file(self.folder.path().join("traefik.toml"))
             .traefik_bin(TRAEFIK.path())
             .check_route_timeout(Duration::from_secs(120))
+            .extra_dynamic_config(json!({"http": {"middlewares": {
+                "strip": {"stripPrefix": {"prefixes": ["/user"]}},
+            }}}))
             .start()
             .unwrap()
     }
@@ -229,5 +232,33 @@ fn served(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, store, reads, served);
+/// Routes with a middleware and two servers each, beside as many without.
+fn settings(criterion: &mut Criterion) {
+    const SIZE: usize = 1_000;
+    let more = |n: usize| {
+        let other = format!("http://10.200.{}.{}:8888", n >> 8 & 255, n & 255);
+        let route = route(n, n).server(other, 1).unwrap();
+        route.middleware("strip@file").unwrap()
+    };
+    for kind in kinds() {
+        let mut group = criterion.benchmark_group(format!("{kind} with Traefik"));
+        let cases: [(&str, &dyn Fn(usize) -> Route); 2] =
+            [("plain", &|n| route(n, n)), ("with settings", &more)];
+        for (name, make) in cases {
+            let place = Place::new(kind);
+            let router = place.started(kind);
+            router.reconcile((0..SIZE).map(make)).unwrap();
+            let mut n = SIZE;
+            group.bench_function(BenchmarkId::new(format!("add {name}"), SIZE), |bench| {
+                bench.iter(|| {
+                    n += 1;
+                    router.apply([Change::from(make(n))]).unwrap();
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, store, reads, served, settings);
 criterion_main!(benches);

@@ -29,7 +29,7 @@ pub mod etcd {}
 pub mod redis {}
 
 #[doc = "[etcd]: crate::guide::etcd\n[moving]: crate::guide::moving\n"]
-#[doc = "[push]: crate::guide::push\n[shell]: crate::guide::shell\n"]
+#[doc = "[push]: crate::guide::push\n[routes]: crate::guide::routes\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
 

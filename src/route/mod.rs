@@ -289,6 +289,31 @@ impl Route {
         self.router_map().is_some()
     }
 
+    /// The TLS options that it asks for, if these are not Traefik's default ones.
+    pub(crate) fn tls_options(&self) -> Option<&str> {
+        let options = self.settings.as_deref()?.tls_options();
+        options.filter(|name| *name != "default")
+    }
+
+    /// Why Traefik would serve neither this route nor another one of its host as they ask.
+    pub(crate) fn clash_with(&self, other: &Self) -> Option<Error> {
+        let [ours, theirs] = [self, other].map(Self::tls_options);
+        if ours == theirs || self.spec.host() != other.spec.host() {
+            return None;
+        }
+        let name = |options: Option<&str>| match options {
+            Some(name) => format!("the TLS options {name:?}"),
+            None => "Traefik's default TLS options".into(),
+        };
+        Some(self.invalid(&format!(
+            "it asks for {}, and the route {} of the same host for {}: Traefik would take its default ones for \
+             both, so give all routes of a host the same, in one change",
+            name(ours),
+            other.spec,
+            name(theirs)
+        )))
+    }
+
     /// The first Traefik that knows all that the route asks for, and for what it needs that one. `None` if any
     /// Traefik 3 will do.
     pub(crate) fn needs(&self) -> Option<(Version, String)> {
@@ -319,7 +344,7 @@ impl Route {
         let Some(settings) = self.settings.as_deref() else {
             return Ok(());
         };
-        if self.spec.host().is_none() && settings.has_tls_options() {
+        if self.spec.host().is_none() && settings.tls_options().is_some() {
             return Err(self.invalid(
                 "Traefik chooses TLS options by the host, so that a route without one can't have any",
             ));

@@ -128,11 +128,9 @@ impl Settings {
             .then_some("all of its servers have the weight 0, so that none would get a request")
     }
 
-    /// Whether its router asks for TLS options.
-    pub(super) fn has_tls_options(&self) -> bool {
-        self.router
-            .get("tls")
-            .is_some_and(|tls| !tls["options"].is_null())
+    /// The TLS options that its router asks for.
+    pub(super) fn tls_options(&self) -> Option<&str> {
+        self.router.get("tls")?["options"].as_str()
     }
 
     /// Whether its service has more than one server and Traefik's defaults.

@@ -1,6 +1,7 @@
 //! The routing table: routes by routespec, and which of them serves a request.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::spec::{canonical_host, canonical_segment};
@@ -93,6 +94,23 @@ impl Table {
             .into_iter()
             .chain(self.0.keys().next_back());
         ends.find(|spec| spec.host() != Some(host))
+    }
+
+    /// The routes of this host.
+    pub(crate) fn of_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<Route>> {
+        let from = format!("{host}/");
+        let from = (Bound::Included(from.as_str()), Bound::Unbounded);
+        let routes = self.0.range::<str, _>(from).map(|(_, route)| route);
+        routes.take_while(move |route| route.spec.host() == Some(host))
+    }
+
+    /// Why Traefik would not serve all routes as they ask.
+    pub(crate) fn clash(&self) -> Option<Error> {
+        let pairs = self.iter().skip(1).zip(self.iter());
+        // The routes of a host are side by side.
+        pairs
+            .filter_map(|(route, before)| route.clash_with(before))
+            .next()
     }
 
     /// Makes one change; says what it did.

@@ -2,6 +2,7 @@
 
 mod attach;
 mod diagnose;
+mod overlap;
 mod remove;
 mod start;
 

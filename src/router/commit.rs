@@ -195,14 +195,18 @@ impl<'a> Leader<'a> {
             Ok((commit, confirmed, loaded_after))
         });
         let served_after = start.elapsed();
-        for (job, applied) in self.jobs.iter().zip(
-            plan.applied
-                .into_iter()
-                .chain(std::iter::repeat_with(Applied::default)),
-        ) {
-            let outcome = match &confirmed {
-                Err(error) => Err(error.clone()),
-                Ok((commit, confirmed, loaded_after)) => {
+        for (n, (job, applied)) in (self.jobs.iter())
+            .zip(
+                plan.applied
+                    .into_iter()
+                    .chain(std::iter::repeat_with(Applied::default)),
+            )
+            .enumerate()
+        {
+            let outcome = match (plan.refused.remove(&n), &confirmed) {
+                (Some(error), _) => Err(error),
+                (None, Err(error)) => Err(error.clone()),
+                (None, Ok((commit, confirmed, loaded_after))) => {
                     job.finish(applied, confirmed).map(|applied| Applied {
                         generation: commit.generation,
                         callers: self.jobs.len(),
@@ -263,6 +267,8 @@ struct Plan {
     expected: Expected,
     /// What each request changes.
     applied: Vec<Applied>,
+    /// The requests that change nothing, since Traefik would not serve the routes as they ask.
+    refused: HashMap<usize, Error>,
 }
 
 impl Plan {
@@ -272,7 +278,12 @@ impl Plan {
             table,
             changed: HashMap::new(),
         };
-        for job in jobs {
+        for (n, job) in jobs.iter().enumerate() {
+            if let Some(error) = overlay.clash(&job.request) {
+                plan.refused.insert(n, error);
+                plan.applied.push(Applied::default());
+                continue;
+            }
             let applied = match &job.request {
                 Request::Changes(changes) => plan.add(changes, &mut overlay),
                 Request::Reconcile(desired) => {
@@ -382,6 +393,48 @@ impl Overlay<'_> {
         };
         self.changed.insert(spec.clone(), new.cloned());
         effect
+    }
+
+    /// Why Traefik would not serve the routes as they ask after this request.
+    fn clash(&self, request: &Request) -> Option<Error> {
+        let changes = match request {
+            Request::Changes(changes) => changes,
+            Request::Reconcile(desired) => return desired.clash(),
+            Request::Repair => return None,
+        };
+        let hosts = changes.iter().filter_map(|change| change.spec().host());
+        let hosts: HashSet<&str> = hosts.collect();
+        if hosts.is_empty() {
+            return None;
+        }
+        let last: HashMap<_, _> = changes
+            .iter()
+            .map(|change| (change.spec(), change))
+            .collect();
+        let mut known: HashMap<&str, &Arc<Route>> = HashMap::new();
+        for host in hosts {
+            // Those that stay agree with each other.
+            let stays = |route: &&Arc<Route>| !last.contains_key(&route.spec);
+            let mut kept = self.table.of_host(host).filter_map(|route| {
+                let changed = self.changed.get(&route.spec);
+                changed.map_or(Some(route), Option::as_ref)
+            });
+            let kept = kept.find(stays);
+            let added = || {
+                let added = self.changed.values().flatten();
+                added
+                    .filter(stays)
+                    .find(|route| route.spec.host() == Some(host))
+            };
+            known.extend(kept.or_else(added).map(|route| (host, route)));
+        }
+        last.into_values().find_map(|change| {
+            let Change::Set(route) = change else {
+                return None;
+            };
+            let first = known.entry(route.spec.host()?).or_insert(route);
+            route.clash_with(first)
+        })
     }
 
     /// Counts routes that are in the table already as set.

@@ -105,6 +105,12 @@ pub struct RouterInfo {
     /// What requests pass on the way there, by their names with the provider.
     #[serde(default)]
     pub middlewares: Vec<String>,
+    /// Its TLS settings; null without any.
+    #[serde(default)]
+    pub tls: Value,
+    /// Its observability settings; null without any.
+    #[serde(default)]
+    pub observability: Value,
     /// Where the router listens; nowhere itself if it stands below others.
     #[serde(default)]
     pub entry_points: Vec<String>,

@@ -10,6 +10,7 @@ mod attached;
 mod container;
 mod ending;
 mod etcd;
+mod hosts;
 mod kubernetes;
 mod life;
 mod monitor;

@@ -3,13 +3,9 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kit::process::Process;
-use kit::tools::{PEBBLE, PEBBLE_NAMES};
-use kit::{Ca, Echo, eventually, ports};
-use serde_json::json;
+use kit::{Ca, Echo, Pebble, eventually, ports};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use crate::support::Proxy;
@@ -200,45 +196,19 @@ fn acme_resolver_makes_it_https() {
     assert!(proxy.log().contains("Proxying https://"), "{}", proxy.log());
 }
 
-/// Pebble is a certificate authority, whose server of names says 127.0.0.1 of every name.
 #[test]
 fn certificate_comes_by_acme() {
-    let (folder, ca) = (tempfile::tempdir().unwrap(), Ca::generate());
-    let [port, acme, management, names, other] = [(); 5].map(|()| ports::free());
-    let address = |port: u16| format!("127.0.0.1:{port}");
-    let [cert, key] = ca.sign_files("pebble");
-    let config = json!({"pebble": {
-        "listenAddress": address(acme),
-        "managementListenAddress": address(management),
-        "certificate": cert,
-        "privateKey": key,
-        "httpPort": other,
-        "tlsPort": port,
-    }});
-    let file = folder.path().join("pebble.json");
-    fs::write(&file, config.to_string()).unwrap();
-    let mut server = Command::new(PEBBLE_NAMES.path());
-    server.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
-    server.args(["-dns01", &address(names), "-management", &address(other)]);
-    server.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
-    let _names = Process::start(&mut server, &folder.path().join("names.log"));
-    let mut authority = Command::new(PEBBLE.path());
-    authority.arg("-config").arg(&file);
-    authority.args(["-dnsserver", &address(names)]);
-    authority.envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0")]);
-    let log = folder.path().join("pebble.log");
-    let mut authority = Process::start(&mut authority, &log);
-    authority.wait_until("Pebble listens", || ports::is_open(management));
-
-    let file = folder.path().join("acme.toml");
+    let port = ports::free();
+    let pebble = Pebble::start(port);
+    let file = pebble.path("acme.toml");
     let text = format!(
         "[certificatesResolvers.acme.acme]\nemail = \"admin@example.org\"\nstorage = {:?}\n\
-         caServer = \"https://{}/dir\"\ncaCertificates = [{:?}]\ntlsChallenge = {{}}\n\
+         caServer = {:?}\ncaCertificates = [{:?}]\ntlsChallenge = {{}}\n\
          [entryPoints.https.http.tls]\ncertResolver = \"acme\"\n\
          domains = [{{ main = \"localhost\" }}]\n",
-        folder.path().join("acme.json"),
-        address(acme),
-        ca.path("ca.pem"),
+        pebble.path("acme.json"),
+        pebble.directory(),
+        pebble.ca.path("ca.pem"),
     );
     fs::write(&file, text).unwrap();
     let arguments = ["--port", &port.to_string(), "--extra-static-config"];
@@ -252,19 +222,21 @@ fn certificate_comes_by_acme() {
     proxy.wait_until_ready();
     let echo = Echo::start();
     proxy.add("/x", &echo.url());
-    let root = format!("https://{}/roots/0", address(management));
-    let root = trusting(&ca, None).get(&root).call().unwrap();
+    let root = trusting(&pebble.ca, None)
+        .get(pebble.root())
+        .call()
+        .unwrap();
     let root = root.into_body().read_to_string().unwrap();
     let client = trusting_pem(&root, None);
     // Traefik makes a key of 4096 bits first.
     let deadline = Instant::now() + Duration::from_secs(120);
     let url = format!("https://localhost:{port}/x");
     while client.get(&url).call().is_err() {
-        let log = fs::read_to_string(&log).unwrap();
+        let log = pebble.log();
         assert!(Instant::now() < deadline, "{}\n{log}", proxy.log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(trusting(&ca, None).get(&url).call().is_err());
+    assert!(trusting(&pebble.ca, None).get(&url).call().is_err());
 }
 
 /// Nobody changes a route meanwhile.

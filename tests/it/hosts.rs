@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use kit::Echo;
-use serde_json::json;
+use serde_json::{Value, json};
 use traefik_router::{
     Backend, Builder, Change, ErrorKind, FileBackend, Nested, Route, RouteEvent, Router,
 };
@@ -17,6 +17,8 @@ on_each_backend! {
     other_routes_are_refused,
     started_table_begins_confined,
     doctor_finds_overlaps,
+    doctor_finds_interleaved_tables,
+    doctor_finds_shared_api,
 }
 
 on_push! {
@@ -31,6 +33,10 @@ struct Shared {
 
 impl Shared {
     fn new(kind: Kind) -> Self {
+        Self::configured(kind, External::open_config)
+    }
+
+    fn configured(kind: Kind, config: fn(&Rig, &Value) -> Value) -> Self {
         let rig = Rig::new(kind);
         let providers = match kind.is_file() {
             true => json!({"file": {"directory": rig.path("dynamic"), "watch": true}}),
@@ -39,7 +45,7 @@ impl Shared {
         if kind.is_file() {
             fs::create_dir(rig.path("dynamic")).unwrap();
         }
-        let config = External::open_config(&rig, &providers);
+        let config = config(&rig, &providers);
         let traefik = External::start_with(&rig, "external", &config);
         Self {
             rig,
@@ -304,4 +310,60 @@ fn doctor_finds_overlaps(kind: Kind) {
     hub2.add_route("/user/b/", echo.url(), ()).unwrap();
     let message = overlap("hub2").unwrap();
     assert!(message.contains("by-hand@"), "{message}");
+}
+
+fn doctor_finds_interleaved_tables(kind: Kind) {
+    let shared = Shared::new(kind);
+    let [one, two] = ["one", "two"].map(|name| shared.table(name).attach().unwrap());
+    let overlap = |name: &str| -> Option<String> {
+        let findings = shared.table(name).diagnose();
+        let mut found = findings.into_iter().filter(|one| one.check == "overlap");
+        found.next().map(|one| one.message)
+    };
+    let add = |router: &Router, spec| drop(router.add_route(spec, "http://t", ()).unwrap());
+    add(&one, "/");
+    add(&one, "h.x/user/zoe/");
+    add(&two, "/user/");
+    assert_eq!(
+        (overlap("one"), overlap("two")),
+        (None, None),
+        "one is within the other"
+    );
+    add(&one, "/user/zoe/");
+    for (name, says) in [
+        (
+            "one",
+            "its /user/ is within /, and /user/zoe/ is within its /user/",
+        ),
+        (
+            "two",
+            "its /user/zoe/ is within /user/, and /user/ is within its /",
+        ),
+    ] {
+        let message = overlap(name).unwrap();
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+fn doctor_finds_shared_api(kind: Kind) {
+    let shared = Shared::configured(kind, External::config_with);
+    let table = |name: &str| shared.table(name).traefik_api_password("made-up");
+    let said = |name: &str| -> Option<String> {
+        let findings = table(name).diagnose();
+        let mut found = findings.into_iter().filter(|one| one.check == "shared-api");
+        found.next().map(|one| one.message)
+    };
+    let _one = table("one").attach().unwrap();
+    assert_eq!(said("one"), None, "it is alone");
+    let _two = table("two").attach().unwrap();
+    let message = said("one").unwrap();
+    assert!(
+        message.contains("this table has the router of the API"),
+        "{message}"
+    );
+    let message = said("two").unwrap();
+    assert!(
+        message.contains("another table has the router of the API"),
+        "{message}"
+    );
 }

@@ -34,3 +34,4 @@ mod routing;
 #[cfg(feature = "tls")]
 mod secrets;
 mod settings;
+mod tls_options;

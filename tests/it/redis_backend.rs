@@ -1,5 +1,7 @@
 //! Routes in Redis: what differs from etcd, and what may go wrong with a server.
 
+mod sentinel;
+mod slow;
 mod speed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -276,7 +278,7 @@ fn user_needs_password_and_commands() {
     let user = |name: &str, commands: &str| {
         let rules = format!("ACL SETUSER {name} on >hunter2 {keys} {commands}");
         server.run(&rules.split(' ').collect::<Vec<_>>());
-        redis(server.url()).user(name, "hunter2").unwrap()
+        redis(server.url()).user(name, "hunter2")
     };
     let add = |store: Redis| offline(store).add_route("/a/", "http://h", json!(1));
     add(user("whole", "+@all -config")).unwrap();
@@ -287,7 +289,7 @@ fn user_needs_password_and_commands() {
         (user("no-eval", "+@all -eval"), "'eval' command"),
         (user("no-scan", "+@all -scan"), "needs EVAL, GET"),
         (
-            redis(server.url()).user("whole", "hunter3").unwrap(),
+            redis(server.url()).user("whole", "hunter3"),
             "check the user and the password",
         ),
     ] {
@@ -296,7 +298,7 @@ fn user_needs_password_and_commands() {
         assert!(!error.to_string().contains("hunter"), "{error}");
         assert_eq!(text(&server), before, "{error}");
     }
-    let store = redis(server.url()).user("whole", "hunter2").unwrap();
+    let store = redis(server.url()).user("whole", "hunter2");
     assert!(!format!("{store:?}").contains("hunter2"));
 }
 
@@ -375,7 +377,7 @@ fn traefik_gets_certificates_and_password() {
     ]);
     let store = |tls: Tls| {
         let store = redis(format!("rediss://127.0.0.1:{port}"));
-        KvBackend::new(store.user("default", "hunter2").unwrap().tls(tls).unwrap())
+        KvBackend::new(store.user("default", "hunter2").tls(tls).unwrap())
     };
     let [cert, key] = ca.sign();
     let trusting = Tls::new().ca_pem(ca.pem.as_str());

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use kit::client::{self, Request, Response};
 use kit::tools::TRAEFIK_3_5;
-use kit::{Echo, eventually};
+use kit::{Connection, Echo, eventually};
 use serde_json::{Value, json};
 use traefik_router::{Change, ErrorKind, Nested, Route, Stored};
 
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push, on_redis};
 
 on_each_backend! {
     middlewares_act_on_their_route,
@@ -34,6 +34,18 @@ on_push! {
     prefix_is_stripped,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
+}
+
+// Switched servers may lose requests there, while Traefik sees a part of a change.
+on_redis! {
+    middlewares_act_on_their_route,
+    missing_middleware_is_refused,
+    every_setting_reaches_traefik,
+    weights_share_requests,
+    special_routes_are_served_nested,
+    own_service_outlives_its_target,
+    older_traefik_refuses_later_settings,
+    settings_outlast_their_router,
 }
 
 fn strip(prefix: &str) -> Value {
@@ -437,35 +449,54 @@ fn own_service_outlives_its_target(kind: Kind) {
 /// Blue and green: requests go on while servers and weights change.
 fn switched_servers_lose_no_request(kind: Kind) {
     let rig = Rig::new(kind);
-    let (router, blue, green) = (rig.start(), Echo::start(), Echo::start());
+    let (router, [blue, green, red]) = (rig.start(), [(); 3].map(|()| Echo::start()));
     let route = |own: bool| {
         let route = Route::new("/app/", blue.url()).unwrap();
         if own { route.own_service() } else { route }
     };
+    let known = [&blue, &green, &red].map(|echo| format!("\"port\":{}", echo.port));
     router.apply([route(false).into()]).unwrap();
-    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (stop, asked) = (
+        AtomicBool::new(false),
+        [(); 2].map(|()| AtomicUsize::new(0)),
+    );
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
+        for thread in 0..8 {
+            let (stop, asked, known, rig) = (&stop, &asked, &known, &rig);
+            scope.spawn(move || {
+                // Some connect anew for each request, the others once.
+                let is_kept = thread % 2 == 0;
+                let mut kept = Connection::new(rig.web, None);
                 while !stop.load(Ordering::Relaxed) {
-                    let landed = client::get(rig.web, "h", "/app/x").landed();
-                    let known = [blue.port, green.port];
-                    assert!(
-                        landed.is_some_and(|port| known.contains(&port)),
-                        "{landed:?}"
-                    );
-                    asked.fetch_add(1, Ordering::Relaxed);
+                    let (status, body) = match is_kept {
+                        true => {
+                            let (status, body) = kept.get("/app/x").unwrap();
+                            (status, String::from_utf8_lossy(body).into_owned())
+                        }
+                        false => {
+                            let answer = client::get(rig.web, "h", "/app/x");
+                            (answer.status, answer.body)
+                        }
+                    };
+                    let is_known = known.iter().any(|port| body.contains(port));
+                    assert!(status == 200 && is_known, "{status} {body}");
+                    asked[usize::from(is_kept)].fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        for n in 0..20 {
-            let both = |weight, other| {
-                let route = route(n % 2 == 1).weight(weight);
-                route.server(green.url(), other).unwrap()
+        for n in 0..40 {
+            let all = |weights: [u32; 3]| {
+                let route = route(n % 2 == 1).weight(weights[0]);
+                let route = route.server(green.url(), weights[1]).unwrap();
+                route.server(red.url(), weights[2]).unwrap()
             };
-            for (weight, other, expected) in [(9, 1, None), (1, 9, None), (0, 1, Some(green.port))]
-            {
-                router.apply([both(weight, other).into()]).unwrap();
+            for (weights, expected) in [
+                ([9, 1, 0], None),
+                ([1, 9, 5], None),
+                ([0, 0, 1], Some(red.port)),
+                ([0, 1, 0], Some(green.port)),
+            ] {
+                router.apply([all(weights).into()]).unwrap();
                 let landed = rig.landed("h", "/app/x");
                 assert!(expected.is_none() || landed == expected, "{landed:?}");
             }
@@ -474,7 +505,9 @@ fn switched_servers_lose_no_request(kind: Kind) {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(asked.into_inner() > 100);
+    for asked in asked {
+        assert!(asked.into_inner() > 100);
+    }
 }
 
 fn older_traefik_refuses_later_settings(kind: Kind) {
@@ -543,7 +576,7 @@ fn settings_outlast_their_router(kind: Kind) {
     // What was changed by hand is written again.
     let text = rig.rules_text();
     let by_hand = match kind {
-        Kind::Etcd => text.replace(
+        _ if !kind.is_file() => text.replace(
             "middlewares/0 \"strip@file\"",
             "middlewares/0 \"nobody@file\"",
         ),

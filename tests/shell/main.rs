@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod completions;
+mod confined;
 mod doctor;
 mod pages;
 mod pushing;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kit::etcd::Cluster;
 use kit::eventually;
-use kit::redis::Server;
+use kit::redis::{Sentinels, Server};
 use kit::tools::ETCD;
 use serde_json::json;
 
@@ -189,6 +189,32 @@ fn redis_keeps_routes_too() {
     assert!(!config.contains("hunter2"), "{config}");
     let list = format!("routes list --backend redis:{}", redis.url());
     place.run(&list).failed(1, "NOAUTH");
+}
+
+#[test]
+fn sentinel_says_where_routes_are() {
+    let sentinels = Sentinels::start(&["--save", ""]);
+    let place = Place::new();
+    let urls = sentinels.urls().join(",");
+    let run = |command: &str| {
+        let store = format!("redis+sentinel:{},{urls}", Sentinels::MASTER);
+        place.run(&format!("{command} --backend {store}"))
+    };
+    run("routes add /a/ http://t --redis-replicas 1").done();
+    assert_eq!(run("routes list --json").json()[0]["routespec"], "/a/");
+    let said = run("routes add /b/ http://t --redis-replicas 9");
+    said.failed(
+        4,
+        "and 9 are needed: see which are connected, or lower --redis-replicas",
+    );
+    let config = run("config static").done();
+    for part in [
+        "[providers.redis]",
+        "masterName = \"themaster\"",
+        "endpoints = [\"127.0.0.1:",
+    ] {
+        assert!(config.contains(part), "{config}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::time::{Duration, Instant};
 
 use crate::Result;
 
@@ -40,6 +41,20 @@ impl Meter {
     pub(super) fn lap(&mut self) -> Result<f64> {
         let now = of_process(self.process)?;
         Ok(now - std::mem::replace(&mut self.last, now))
+    }
+
+    /// Waits until the process has done nothing for a while, at most for two minutes.
+    pub(super) fn until_idle(&self) -> Result {
+        let (start, mut last) = (Instant::now(), f64::NEG_INFINITY);
+        while start.elapsed() < Duration::from_secs(120) {
+            let now = of_process(self.process)?;
+            if now - last <= TICK_MS {
+                break;
+            }
+            last = now;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kit::etcd::Cluster;
 use kit::{Connection, Process, ports};
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Change, MemoryBackend, Router};
@@ -19,6 +18,7 @@ use traefik_router::{Backend as _, Change, MemoryBackend, Router};
 use crate::Result;
 use crate::cpu::Meter;
 use crate::ours::{self, PUSH, other, route};
+use crate::server::{CHANGE_LIST, REDIS_LIST, Server};
 
 const GENERATION: &str = "X-Traefik-Router-Generation";
 /// How many operations etcd takes in a transaction.
@@ -36,9 +36,9 @@ pub(super) struct Plan<'a> {
     pub(super) bulk: &'a [usize],
     pub(super) folder: &'a Path,
     pub(super) traefik: &'a Path,
-    pub(super) etcd: Option<Cluster>,
+    pub(super) server: Option<Server>,
     /// The static configuration that the library wrote: its text, folder and ports (routes, API,
-    /// etcd).
+    /// the server).
     pub(super) theirs: (&'a str, &'a Path, [u16; 3]),
 }
 
@@ -49,7 +49,6 @@ pub(super) struct Floor {
     store: Store,
     pub(super) cpu: Meter,
     _traefik: Process,
-    _etcd: Option<Cluster>,
 }
 
 /// What each command writes.
@@ -58,15 +57,19 @@ enum Store {
         path: PathBuf,
         texts: BTreeMap<String, String>,
     },
-    Etcd {
+    Keys {
+        server: Server,
+        /// To etcd's gateway.
         connection: Box<Connection>,
+        /// What goes before each change in Redis.
+        first: Vec<Vec<String>>,
         steps: BTreeMap<String, Vec<Operation>>,
     },
     /// To the REST provider, behind the API's password.
     Push { bodies: BTreeMap<String, String> },
 }
 
-/// A key and the value to put there, both as etcd's gateway takes them; a key to delete.
+/// A key and the value to put there; a key to delete.
 #[derive(Clone)]
 struct Operation {
     key: String,
@@ -75,15 +78,15 @@ struct Operation {
 
 impl Floor {
     /// Lets the library fill the store and make each change once, to see what it writes.
-    pub(super) fn start(plan: Plan<'_>) -> Result<Self> {
+    pub(super) fn start(mut plan: Plan<'_>) -> Result<Self> {
         let (public, api) = (ports::free(), ports::free());
-        let etcd_url = plan.etcd.as_ref().map(Cluster::url);
+        let url = plan.server.as_ref().map(Server::url);
         let memory = MemoryBackend::new();
         let builder = || -> Result<_> {
             Ok(match plan.backend {
                 PUSH => Router::builder(memory.clone()),
                 backend => {
-                    let store = ours::store(backend, plan.folder, etcd_url)?;
+                    let store = ours::store(backend, plan.folder, url.as_deref())?;
                     Router::builder(store)
                 }
             })
@@ -98,8 +101,8 @@ impl Floor {
 
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut text = moved(text);
-        let etcd_port = plan.etcd.as_ref().map_or(0, Cluster::port);
-        for (theirs, own) in ports.into_iter().zip([public, api, etcd_port]) {
+        let port = plan.server.as_ref().map_or(0, Server::port);
+        for (theirs, own) in ports.into_iter().zip([public, api, port]) {
             text = text.replace(&at(theirs), &at(own));
         }
         let config = plan.folder.join("static.toml");
@@ -116,8 +119,8 @@ impl Floor {
             .check_route_timeout(ours::LONGEST_RELOAD)
             .attach()?;
         let credentials = format!("jupyterhub:{}", ours::PASSWORD);
-        let store = match &plan.etcd {
-            Some(etcd) => record_etcd(&plan, &router, etcd)?,
+        let store = match plan.server.take() {
+            Some(server) => record_keys(&plan, &router, server)?,
             None if plan.backend == PUSH => record_push(&plan, &router, &memory)?,
             None => record_file(&plan, &router)?,
         };
@@ -138,7 +141,6 @@ impl Floor {
             store,
             cpu: Meter::new(traefik.id())?,
             _traefik: traefik,
-            _etcd: plan.etcd,
         })
     }
 
@@ -146,7 +148,14 @@ impl Floor {
     pub(super) fn reload(&mut self, command: &str) -> Result<f64> {
         match self.store {
             Store::File { .. } | Store::Push { .. } => self.sample(command),
-            Store::Etcd { .. } => self.sample(RELOAD),
+            Store::Keys { .. } => self.sample(RELOAD),
+        }
+    }
+
+    /// As `drop_notifications` of its server.
+    pub(super) fn drop_notifications(&self) {
+        if let Store::Keys { server, .. } = &self.store {
+            server.drop_notifications();
         }
     }
 
@@ -189,7 +198,25 @@ impl Floor {
                 }
                 start
             }
-            Store::Etcd { connection, steps } => {
+            Store::Keys {
+                server: Server::Redis(server),
+                first,
+                steps,
+                ..
+            } => {
+                let steps = steps.get(command).ok_or("no such command")?;
+                let commands: Vec<_> = first
+                    .iter()
+                    .cloned()
+                    .chain(commands(steps, &generation))
+                    .collect();
+                let start = Instant::now();
+                server.transact(&commands);
+                start
+            }
+            Store::Keys {
+                connection, steps, ..
+            } => {
                 let steps = steps.get(command).ok_or("no such command")?;
                 let bodies = transactions(steps, &generation);
                 let start = Instant::now();
@@ -251,7 +278,7 @@ fn copy_own(plan: &Plan<'_>, from: &Path, moved: &dyn Fn(&str) -> String) -> Res
             fs::write(plan.folder.join(&file), moved(&text))?;
         }
     }
-    if plan.etcd.is_none() && plan.backend != PUSH {
+    if plan.server.is_none() && plan.backend != PUSH {
         let pem = plan.folder.join(pem);
         let certificate = match plan.backend {
             "yaml" => format!(
@@ -312,11 +339,10 @@ fn record_push(plan: &Plan<'_>, router: &Router, memory: &MemoryBackend) -> Resu
     Ok(Store::Push { bodies })
 }
 
-fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Cluster) -> Result<Store> {
-    let mut connection = Connection::new(etcd.port(), None);
+fn record_keys(plan: &Plan<'_>, router: &Router, server: Server) -> Result<Store> {
     let (mut before, mut steps) = (BTreeMap::<String, String>::new(), BTreeMap::new());
     record(plan, router, &mut |command| {
-        let now = traefik_keys(&mut connection)?;
+        let now = server.traefik_keys()?;
         let put = now
             .iter()
             .filter(|(key, value)| before.get(*key) != Some(*value))
@@ -332,30 +358,35 @@ fn record_etcd(plan: &Plan<'_>, router: &Router, etcd: &Cluster) -> Result<Store
         steps.insert(RELOAD.into(), marker.cloned().collect());
         steps.insert(command.to_string(), step);
         before = now;
+        server.drop_notifications();
         Ok(())
     })?;
-    Ok(Store::Etcd {
-        connection: Box::new(connection),
+    let notify = [
+        ["RPUSH", CHANGE_LIST, "x"].as_slice(),
+        &["LPOP", CHANGE_LIST],
+    ];
+    let notify = notify.map(|command| command.iter().map(ToString::to_string).collect());
+    Ok(Store::Keys {
+        connection: Box::new(Connection::new(server.port(), None)),
+        server,
+        first: match plan.backend {
+            REDIS_LIST => notify.into(),
+            _ => Vec::new(),
+        },
         steps,
     })
 }
 
-/// The keys that Traefik reads, in plain text, with values as the gateway shows them.
-fn traefik_keys(connection: &mut Connection) -> Result<BTreeMap<String, String>> {
-    let (from, to) = (STANDARD.encode("traefik/"), STANDARD.encode("traefik0"));
-    let body = json!({"key": from, "range_end": to}).to_string();
-    let (status, answer) = connection.post("/v3/kv/range", body.as_bytes())?;
-    let answer: Value = serde_json::from_slice(answer)?;
-    if status != 200 {
-        return Err(answer.to_string().into());
-    }
-    let found = answer["kvs"].as_array().map(Vec::as_slice).unwrap_or(&[]);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-    let pair = |pair: &Value| {
-        let key = STANDARD.decode(text(&pair["key"]))?;
-        Ok((String::from_utf8(key)?, text(&pair["value"])))
+/// What Redis is to do, in one transaction.
+fn commands(operations: &[Operation], generation: &str) -> Vec<Vec<String>> {
+    let command = |operation: &Operation| match &operation.value {
+        _ if operation.key.ends_with(GENERATION) => {
+            vec!["SET".into(), operation.key.clone(), generation.into()]
+        }
+        Some(value) => vec!["SET".into(), operation.key.clone(), value.clone()],
+        None => vec!["DEL".into(), operation.key.clone()],
     };
-    found.iter().map(pair).collect()
+    operations.iter().map(command).collect()
 }
 
 /// Services before the routers that use them; when routers go, after them. The marker comes last.
@@ -392,7 +423,9 @@ fn transactions(operations: &[Operation], generation: &str) -> Vec<Vec<u8>> {
                 _ if operation.key.ends_with(GENERATION) => {
                     json!({"request_put": {"key": key, "value": STANDARD.encode(generation)}})
                 }
-                Some(value) => json!({"request_put": {"key": key, "value": value}}),
+                Some(value) => {
+                    json!({"request_put": {"key": key, "value": STANDARD.encode(value)}})
+                }
                 None => json!({"request_delete_range": {"key": key}}),
             }
         });

@@ -16,6 +16,7 @@ mod ours;
 mod peer;
 mod plot;
 mod report;
+mod server;
 mod serving;
 mod sides;
 mod stats;
@@ -161,6 +162,10 @@ struct Amount {
     flushed: bool,
 }
 
+fn is_redis(backend: &str) -> bool {
+    [server::REDIS, server::REDIS_LIST].contains(&backend)
+}
+
 struct Run {
     options: Options,
     programs: Programs,
@@ -174,7 +179,9 @@ impl Run {
     fn sizes(&self, backend: &str) -> Vec<usize> {
         match &self.options.routes {
             Some(routes) => routes.clone(),
-            None if self.options.quick && !["toml", ours::PUSH].contains(&backend) => {
+            None if is_redis(backend)
+                || self.options.quick && !["toml", ours::PUSH].contains(&backend) =>
+            {
                 vec![0, 100, 1_000]
             }
             None => vec![0, 100, 1_000, 10_000],
@@ -186,6 +193,9 @@ impl Run {
         let single = SINGLE.iter().any(|case| self.options.wants(case));
         let large = routes > 1_000;
         let rounds = match (quick, routes) {
+            // Traefik is at work for long after each change.
+            (_, ..=100) if is_redis(backend) => 20,
+            (_, _) if is_redis(backend) => 7,
             (true, ..=100) => 60,
             (true, ..=1_000) => 15,
             (true, _) => 3,
@@ -193,7 +203,8 @@ impl Run {
             (false, ..=1_000) => 40,
             (false, _) => 9,
         };
-        let has_peer = self.programs.peer.is_some() && backend != ours::PUSH;
+        let has_peer =
+            self.programs.peer.is_some() && ![ours::PUSH, server::REDIS_LIST].contains(&backend);
         let peer_rounds = match (quick, routes) {
             _ if !has_peer => 0,
             (true, 100) => 5,
@@ -217,7 +228,11 @@ impl Run {
             rounds: if single { rounds } else { 0 },
             peer_rounds: if single { peer_rounds } else { 0 },
             bulk,
-            bulk_rounds: if quick { 2 } else { 7 },
+            bulk_rounds: match quick || is_redis(backend) {
+                _ if backend == server::REDIS => 1,
+                true => 2,
+                false => 7,
+            },
             reads: self.options.wants("reads") && largest && routes > 0,
             flushed: ["toml", "yaml"].contains(&backend),
         }
@@ -250,12 +265,11 @@ impl Run {
                 if amount.flushed {
                     sides.sample_flushed(row, &case)?;
                 }
-                match &mut sides.peers {
-                    Some([peer, cheap]) if round < amount.peer_rounds => {
-                        row.peer.push(peer.sample(&case)?);
-                        row.cheap.push(cheap.sample(&case)?);
-                    }
-                    _ => {}
+                if round < amount.peer_rounds
+                    && let Some([peer, cheap]) = sides.sample_peers(&case)?
+                {
+                    row.peer.push(peer);
+                    row.cheap.push(cheap);
                 }
             }
         }

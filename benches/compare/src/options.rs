@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::ours;
+use crate::server::{REDIS, REDIS_LIST};
 
 #[derive(Parser)]
 #[command(
@@ -37,7 +38,7 @@ pub(crate) struct Options {
         value_name = "NAMES",
         value_delimiter = ',',
         default_value = "toml,yaml,push,etcd",
-        value_parser = ["toml", "yaml", "etcd", ours::PUSH, ours::UNFLUSHED]
+        value_parser = ["toml", "yaml", "etcd", REDIS, REDIS_LIST, ours::PUSH, ours::UNFLUSHED]
     )]
     pub(crate) backends: Vec<String>,
     /// Leave jupyterhub-traefik-proxy out

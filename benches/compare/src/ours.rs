@@ -15,7 +15,7 @@ use traefik_router::{
     Router,
 };
 
-use crate::{Result, cpu, stats};
+use crate::{Result, cpu, server, stats};
 
 pub(super) const PASSWORD: &str = "compare-password";
 const THREADS: usize = 64;
@@ -54,10 +54,14 @@ pub(super) fn rules(backend: &str, folder: &Path) -> PathBuf {
     folder.join(format!("rules.{ending}"))
 }
 
-/// `etcd` is the URL of the store, if it is one.
-pub(super) fn store(backend: &str, folder: &Path, etcd: Option<&str>) -> Result<Box<dyn Backend>> {
-    Ok(match (etcd, backend) {
-        (Some(url), _) => Box::new(KvBackend::new(Etcd::new([url])?)),
+/// `server` is the URL of the store, if it is a server.
+pub(super) fn store(
+    backend: &str,
+    folder: &Path,
+    server: Option<&str>,
+) -> Result<Box<dyn Backend>> {
+    Ok(match (server, backend) {
+        (Some(url), _) => server::backend(backend, url)?,
         (None, PUSH) => Box::new(MemoryBackend::new()),
         (None, _) => {
             let file = FileBackend::new(rules(backend, folder));
@@ -75,7 +79,7 @@ pub(crate) struct Setup {
     api_port: u16,
     routes: usize,
     traefik: PathBuf,
-    etcd: Option<String>,
+    server: Option<String>,
 }
 
 /// Answers the commands that come by the standard input.
@@ -86,7 +90,7 @@ pub(crate) fn run(setup: &Setup) {
 }
 
 fn serve(setup: &Setup) -> Result {
-    let store = store(&setup.backend, &setup.folder, setup.etcd.as_deref())?;
+    let store = store(&setup.backend, &setup.folder, setup.server.as_deref())?;
     let router = Router::builder(store)
         .public_url(format!("http://127.0.0.1:{}", setup.port))
         .traefik_api_url(format!("http://127.0.0.1:{}", setup.api_port))
@@ -101,7 +105,7 @@ fn serve(setup: &Setup) -> Result {
     };
     let side = Side {
         router,
-        etcd: setup.etcd.clone(),
+        etcd: setup.server.clone().filter(|_| setup.backend == "etcd"),
         routes: setup.routes,
     };
     println!("{}", json!({"traefik": traefik, "ms": side.reset()?}));

@@ -1,6 +1,6 @@
 """Drives jupyterhub-traefik-proxy: a command a line on standard input, an answer a line.
 
-Arguments: JSON with backend, folder, public, api, etcd (a URL or null), routes, cheap, traefik.
+Arguments: JSON with backend, folder, public, api, server (the store's URL or null), routes, cheap.
 """
 
 import asyncio
@@ -51,7 +51,11 @@ def make():
     if options["backend"] == "etcd":
         from jupyterhub_traefik_proxy.etcd import TraefikEtcdProxy
 
-        return TraefikEtcdProxy(etcd_url=options["etcd"], **settings)
+        return TraefikEtcdProxy(etcd_url=options["server"], **settings)
+    if options["backend"] == "redis":
+        from jupyterhub_traefik_proxy.redis import TraefikRedisProxy
+
+        return TraefikRedisProxy(redis_url=options["server"], **settings)
     from jupyterhub_traefik_proxy.fileprovider import TraefikFileProviderProxy
 
     rules = os.path.join(options["folder"], "rules." + options["backend"])
@@ -62,7 +66,7 @@ async def fill(proxy):
     """Routes that are there before Traefik starts, as the proxy itself would have left them."""
     from jupyterhub_traefik_proxy.traefik_utils import deep_merge
 
-    if options["backend"] != "etcd":
+    if options["server"] is None:
         config = proxy.dynamic_config
         for n in range(BASE):
             ours, hub = proxy._dynamic_config_for_route(*route(n))

@@ -4,19 +4,20 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use kit::etcd::Cluster;
 use kit::ports;
 use serde_json::json;
 
 use crate::Result;
 use crate::child::Child;
+use crate::cpu::Meter;
+use crate::server::Server;
 
 const SCRIPT: &str = include_str!("peer.py");
 
 pub(super) struct Peer {
-    /// Before its etcd, so that it ends first.
+    /// Before its server, so that it ends first.
     child: Child,
-    _etcd: Option<Cluster>,
+    server: Option<Server>,
 }
 
 impl Peer {
@@ -25,7 +26,7 @@ impl Peer {
         traefik: &Path,
         folder: &Path,
         (backend, routes): (&str, usize),
-        etcd: Option<Cluster>,
+        server: Option<Server>,
         cheap: bool,
     ) -> Result<Self> {
         let script = folder.join("peer.py");
@@ -37,7 +38,7 @@ impl Peer {
             "folder": folder,
             "public": ports::free(),
             "api": ports::free(),
-            "etcd": etcd.as_ref().map(Cluster::url),
+            "server": server.as_ref().map(Server::url),
             "routes": routes,
             "cheap": cheap,
         });
@@ -48,7 +49,7 @@ impl Peer {
             .current_dir(folder);
         let name = if cheap { "peer (cheap hash)" } else { "peer" };
         let child = Child::start(name, &mut command)?;
-        Ok(Self { child, _etcd: etcd })
+        Ok(Self { child, server })
     }
 
     /// The milliseconds that a command took.
@@ -57,6 +58,13 @@ impl Peer {
         Ok(answer["ms"]
             .as_f64()
             .ok_or("the peer's answer has no time")?)
+    }
+
+    /// Waits until its Traefik has read all of a change.
+    pub(super) fn until_idle(&self) -> Result {
+        let process = self.child.ready["pid"].as_u64().ok_or("no Traefik")?;
+        self.server.iter().for_each(Server::drop_notifications);
+        Meter::new(process.try_into()?)?.until_idle()
     }
 }
 

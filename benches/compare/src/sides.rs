@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use kit::etcd::Cluster;
 use kit::{Folder, ports};
 use serde_json::Value;
 
@@ -14,7 +13,8 @@ use crate::cpu::Meter;
 use crate::floor::{self, Floor};
 use crate::ours::PUSH;
 use crate::peer::Peer;
-use crate::{Amount, Programs, Result, Row};
+use crate::server::Server;
+use crate::{Amount, Programs, Result, Row, SINGLE};
 
 /// All sides for one table, ready to be measured.
 pub(crate) struct Sides {
@@ -26,7 +26,8 @@ pub(crate) struct Sides {
     cpu: Meter,
     /// As it comes, and with a cheap hash.
     pub(crate) peers: Option<[Peer; 2]>,
-    _etcd: Option<Cluster>,
+    server: Option<Server>,
+    has_redis: bool,
 }
 
 impl Sides {
@@ -38,12 +39,9 @@ impl Sides {
         amount: &Amount,
     ) -> Result<Self> {
         let sub = |side: &str| folder.sub(&format!("{backend}-{routes}-{side}"));
-        let etcd = |folder: &Path| {
-            let program = programs.etcd.as_ref().filter(|_| backend == "etcd");
-            program.map(|program| Cluster::durable(program, folder))
-        };
+        let server = |folder: &Path| Server::start(programs, backend, folder);
         let start =
-            |backend: &str, routes: usize, folder: &Path, etcd: Option<&Cluster>| -> Result<_> {
+            |backend: &str, routes: usize, folder: &Path, server: Option<&Server>| -> Result<_> {
                 let (public, api) = (ports::free(), ports::free());
                 let child = Child::start(
                     "ours",
@@ -52,9 +50,9 @@ impl Sides {
                         .arg(folder)
                         .args([public.to_string(), api.to_string(), routes.to_string()])
                         .arg(&programs.traefik)
-                        .args(etcd.map(Cluster::url)),
+                        .args(server.map(Server::url)),
                 )?;
-                let ports = [public, api, etcd.map_or(0, Cluster::port)];
+                let ports = [public, api, server.map_or(0, Server::port)];
                 Ok((child, ports))
             };
         let bulk: Vec<usize> = amount.bulk.iter().map(|(count, _)| *count).collect();
@@ -66,14 +64,14 @@ impl Sides {
                 bulk: &bulk,
                 folder,
                 traefik: &programs.traefik,
-                etcd: etcd(folder),
+                server: Server::start(programs, backend, folder),
                 theirs: (&text, own, ports),
             })
             .map_err(|error| format!("the floor: {error}").into())
         };
         let own = sub("ours")?;
-        let own_etcd = etcd(&own);
-        let (ours, ports) = start(backend, routes, &own, own_etcd.as_ref())?;
+        let own_server = server(&own);
+        let (ours, ports) = start(backend, routes, &own, own_server.as_ref())?;
         let process = ours.ready["traefik"].as_u64().ok_or("no Traefik")?;
         let cpu = Meter::new(process.try_into()?)?;
         let bottom = floor(backend, &sub("floor")?, &own, ports)?;
@@ -91,9 +89,9 @@ impl Sides {
             Some(python) => {
                 let start = |cheap: bool| {
                     let home = sub(if cheap { "cheap" } else { "peer" })?;
-                    let etcd = etcd(&home);
+                    let server = server(&home);
                     let traefik = &programs.traefik;
-                    Peer::start(python, traefik, &home, (backend, routes), etcd, cheap)
+                    Peer::start(python, traefik, &home, (backend, routes), server, cheap)
                 };
                 Some([start(false)?, start(true)?])
             }
@@ -104,7 +102,8 @@ impl Sides {
             ours,
             cpu,
             peers,
-            _etcd: own_etcd,
+            has_redis: matches!(own_server, Some(Server::Redis(_))),
+            server: own_server,
         })
     }
 
@@ -121,12 +120,15 @@ impl Sides {
     /// A sample of each side.
     pub(crate) fn sample(&mut self, row: &mut Row, command: &str) -> Result {
         let ms = self.floor.sample(command)?;
-        settle(ms);
+        if !SINGLE.contains(&command) {
+            self.floor.drop_notifications();
+        }
+        self.settle(ms, &self.floor.cpu)?;
         row.floor.push(ms);
         row.floor_cpu.push(self.floor.cpu.lap()?);
         if let Some(file) = &mut self.file {
             let ms = file.sample(command)?;
-            settle(ms);
+            pause(ms);
             row.file.push(ms);
             row.file_cpu.push(file.cpu.lap()?);
         }
@@ -136,7 +138,7 @@ impl Sides {
     /// A sample of a file that waits for the disk.
     pub(crate) fn sample_flushed(&mut self, row: &mut Row, command: &str) -> Result {
         let ms = self.floor.sample_flushed(command)?;
-        settle(ms);
+        pause(ms);
         row.flushed.push(ms);
         self.floor.cpu.lap()?;
         Ok(())
@@ -145,7 +147,10 @@ impl Sides {
     pub(crate) fn sample_ours(&mut self, row: &mut Row, command: &str) -> Result<Value> {
         let answer = self.ours.ask(command)?;
         let ms = answer["ms"].as_f64().ok_or("no time")?;
-        settle(ms);
+        if !SINGLE.contains(&command) {
+            self.server.iter().for_each(Server::drop_notifications);
+        }
+        self.settle(ms, &self.cpu)?;
         row.ours.push(ms);
         row.stored.extend(answer["stored_ms"].as_f64());
         row.cpu.extend(answer["cpu_ms"].as_f64());
@@ -153,19 +158,56 @@ impl Sides {
         Ok(answer)
     }
 
+    /// A sample of the peer as it comes, and of it with a cheap hash.
+    pub(crate) fn sample_peers(&mut self, command: &str) -> Result<Option<[f64; 2]>> {
+        let Some([peer, cheap]) = &mut self.peers else {
+            return Ok(None);
+        };
+        let sample = |peer: &mut Peer| -> Result<f64> {
+            let ms = peer.sample(command)?;
+            if self.has_redis {
+                peer.until_idle()?;
+            }
+            Ok(ms)
+        };
+        Ok(Some([sample(peer)?, sample(cheap)?]))
+    }
+
     /// Puts all tables back, after a batch.
     pub(crate) fn reset(&mut self) -> Result {
+        self.forget_changes()?;
         self.floor.sample("reset")?;
         if let Some(file) = &mut self.file {
             file.sample("reset")?;
         }
         self.ours.ask("reset")?;
+        self.forget_changes()?;
         self.reset_cpu()
+    }
+
+    /// Lets the Traefiks come to rest after thousands of notifications.
+    fn forget_changes(&self) -> Result {
+        if self.has_redis {
+            self.floor.drop_notifications();
+            self.server.iter().for_each(Server::drop_notifications);
+            self.floor.cpu.until_idle()?;
+            self.cpu.until_idle()?;
+        }
+        Ok(())
+    }
+
+    /// Waits after a sample until Traefik is done with it. What it still does belongs to this sample's CPU, and
+    /// would slow the next side: it collects garbage once it has loaded a table, and reads Redis again for each
+    /// key.
+    fn settle(&self, ms: f64, traefik: &Meter) -> Result {
+        pause(ms);
+        match self.has_redis {
+            true => traefik.until_idle(),
+            false => Ok(()),
+        }
     }
 }
 
-/// Waits after a sample, since Traefik collects garbage once it has loaded a table: that belongs to this
-/// sample's CPU, and would slow the next side.
-fn settle(ms: f64) {
+fn pause(ms: f64) {
     std::thread::sleep(Duration::from_secs_f64(ms / 4e3));
 }

@@ -1,5 +1,5 @@
 //! Where routes are kept, as a command line names it: `toml:FILE`, `yaml:FILE`, `etcd:URL[,URL…]`,
-//! `redis:URL`, or `push`.
+//! `redis:URL`, `redis+sentinel:MASTER,URL[,URL…]`, or `push`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use traefik_router::backend::KvStore;
 use traefik_router::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend, Redis, Result, Tls};
 
 /// What the option `--backend` takes.
-pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL or push";
+pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL, \
+                                 redis+sentinel:MASTER,URL[,URL…] or push";
 
 /// A store of routes that is not opened yet.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(crate) struct Store {
     pub(crate) jupyterhub_prefix: Option<String>,
     /// The list in Redis that changes with each commit.
     pub(crate) redis_change_list: Option<String>,
+    /// How many replicas of Redis must have a change.
+    pub(crate) redis_replicas: Option<usize>,
     /// How long to wait for another writer of the file.
     pub(crate) lock_timeout: Option<Duration>,
 }
@@ -36,6 +39,8 @@ enum Place {
     File(PathBuf),
     Etcd(Vec<String>),
     Redis(String),
+    /// The name of a master, and where Sentinel is.
+    Sentinel(String, Vec<String>),
 }
 
 #[derive(Clone)]
@@ -72,9 +77,21 @@ impl Store {
                 }
                 return Ok(Self::at(Place::Redis(rest.into())));
             }
+            "redis+sentinel" => {
+                if rest.contains('@') {
+                    return refuse("user name and password do not belong into Sentinel's URL");
+                }
+                let mut items = rest.split(',').map(|item| item.trim().to_string());
+                let master = items.next().filter(|name| !name.contains("://"));
+                let urls: Vec<_> = items.collect();
+                return match master.filter(|name| !name.is_empty() && !urls.is_empty()) {
+                    Some(master) => Ok(Self::at(Place::Sentinel(master, urls))),
+                    None => refuse("the name of the master or a URL of Sentinel is missing"),
+                };
+            }
             _ => {
                 return refuse(
-                    "it does not begin with toml:, yaml:, etcd: or redis:, and is not push",
+                    "it does not begin with toml:, yaml:, etcd:, redis: or redis+sentinel:, and is not push",
                 );
             }
         };
@@ -112,6 +129,7 @@ impl Store {
             traefik_prefix: None,
             jupyterhub_prefix: None,
             redis_change_list: None,
+            redis_replicas: None,
             lock_timeout: None,
         }
     }
@@ -134,17 +152,23 @@ impl Store {
                 }
                 Ok(Box::new(self.keys_in(etcd)))
             }
-            Place::Redis(url) => {
-                let mut redis = Redis::new(url)?.tls(self.tls.clone())?;
-                if let Some(user) = &self.user {
-                    redis = redis.user(&user.name, &user.password)?;
-                }
-                if let Some(key) = &self.redis_change_list {
-                    redis = redis.change_list(key);
-                }
-                Ok(Box::new(self.keys_in(redis)))
-            }
+            Place::Redis(url) => self.redis(Redis::new(url)?),
+            Place::Sentinel(master, urls) => self.redis(Redis::sentinel(urls, master)?),
         }
+    }
+
+    fn redis(&self, redis: Redis) -> Result<Box<dyn Backend>> {
+        let mut redis = redis.tls(self.tls.clone())?;
+        if let Some(user) = &self.user {
+            redis = redis.user(&user.name, &user.password);
+        }
+        if let Some(key) = &self.redis_change_list {
+            redis = redis.change_list(key);
+        }
+        if let Some(count) = self.redis_replicas {
+            redis = redis.replicas(count);
+        }
+        Ok(Box::new(self.keys_in(redis)))
     }
 
     fn keys_in<S: KvStore>(&self, store: S) -> KvBackend<S> {
@@ -166,6 +190,9 @@ impl fmt::Display for Store {
             Place::File(path) => write!(f, "{}", path.display()),
             Place::Etcd(urls) => write!(f, "etcd at {}", urls.join(", ")),
             Place::Redis(url) => write!(f, "Redis at {url}"),
+            Place::Sentinel(master, urls) => {
+                write!(f, "Redis {master} of Sentinel at {}", urls.join(", "))
+            }
         }
     }
 }
@@ -192,6 +219,10 @@ mod tests {
                 "etcd at http://a:2379, http://b:2379",
             ),
             ("redis:rediss://a:6380/2", "Redis at rediss://a:6380/2"),
+            (
+                "redis+sentinel:m,redis://a:1, redis://b:2",
+                "Redis m of Sentinel at redis://a:1, redis://b:2",
+            ),
         ] {
             let store = Store::parse(text).unwrap();
             assert_eq!(store.to_string(), shown);
@@ -204,6 +235,12 @@ mod tests {
             ("etcd:", "a URL of etcd is missing"),
             ("etcd:http://u:hunter2@a:1", "do not belong"),
             ("redis:redis://:hunter2@a:1", "do not belong"),
+            ("redis+sentinel:m,redis://:hunter2@a:1", "do not belong"),
+            (
+                "redis+sentinel:redis://a:1,redis://b:1",
+                "the name of the master",
+            ),
+            ("redis+sentinel:m", "a URL of Sentinel is missing"),
         ] {
             let error = Store::parse(text).unwrap_err();
             assert!(error.contains(why), "{error}");

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Builder;
+use super::{Builder, overlap};
 use crate::backend::{Backend, Commit, Contents, Document};
 use crate::config::dynamic::{has_default_certificate, password_hashes};
 use crate::config::static_config::READ_TIMEOUT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finding::{Finding, Level};
-use crate::route::{Group, Layout, RouteSpec, priority, rule};
+use crate::route::{Group, Layout, priority};
 use crate::router::certificate::CertificateFiles;
 use crate::router::status::RELOAD_PATIENCE;
 use crate::router::unknown;
@@ -54,6 +54,8 @@ impl Builder {
                     .and_then(|host| host.check(&contents.routes));
                 let problem = |error: Error| Finding::problem("host", error.to_string());
                 findings.extend(checked.err().map(problem));
+                let problem = |error: Error| Finding::problem("tls-options", error.to_string());
+                findings.extend(contents.routes.clash().map(problem));
             }
             None if self.backend.pushed().is_some() => {}
             None => findings.push(
@@ -181,7 +183,9 @@ impl Builder {
         });
         let theirs: Vec<_> = theirs.collect();
         findings.extend(between(&theirs, contents, &ours));
-        findings.extend(overlapping(&theirs, contents, url));
+        let equal = overlap::overlapping(&theirs, contents, url);
+        findings.extend(equal.or_else(|| overlap::interleaved(&theirs, contents, url)));
+        findings.extend(overlap::shared_api(&routers, contents, provider, url));
         let message = format!("the providersThrottleDuration of {url} can't be seen from outside");
         findings.push(Finding::new(Level::Note, "throttle", message).advice(
             "if changes take about two seconds, set providers.providersThrottleDuration = \"0s\" \
@@ -549,70 +553,6 @@ fn between(theirs: &[&RouterInfo], contents: &Contents, ours: &Ours) -> Option<F
     ))
 }
 
-/// Routers of others that are for the requests of one of our routes, and do not come after it.
-fn overlapping(theirs: &[&RouterInfo], contents: &Contents, url: &str) -> Option<Finding> {
-    let specs = contents.routes.iter().map(|route| &route.spec);
-    let by_rule: HashMap<_, _> = specs.map(|spec| (rule(spec), spec)).collect();
-    let taken = |router: &RouterInfo| {
-        let specs = match by_rule.get(&router.rule) {
-            Some(spec) => vec![(*spec).clone()],
-            // Below others it has only a part of the rule.
-            None if !router.parent_refs.is_empty() => Vec::new(),
-            None => plain_specs(&router.rule),
-        };
-        let mut routes = specs.iter().filter_map(|spec| contents.routes.get(spec));
-        let own = u64::try_from(router.priority).unwrap_or_default();
-        let route = routes.find(|route| priority(&route.spec) <= own)?;
-        Some(format!(
-            "{} (priority {own}, for {})",
-            router.name, route.spec
-        ))
-    };
-    let overlaps: Vec<_> = theirs.iter().filter_map(|router| taken(router)).collect();
-    let first = overlaps.first()?;
-    let message = format!(
-        "{url} has {} for the same host and path as a route: {first}",
-        match overlaps.len() {
-            1 => "a router of others".into(),
-            count => format!("{count} routers of others"),
-        }
-    );
-    Some(Finding::warning("overlap", message).advice(
-        "it takes the requests of that route, or they take each other's: confine each table to a host, \
-         as `Builder::host` does, or take one of the two away",
-    ))
-}
-
-/// The routespecs that a rule is about, if it has no matchers but hosts and paths.
-fn plain_specs(rule: &str) -> Vec<RouteSpec> {
-    let (mut hosts, mut paths) = (Vec::new(), Vec::new());
-    for matcher in rule.split(')').filter(|part| part.contains('(')) {
-        let Some((name, literal)) = matcher.rsplit_once('(') else {
-            continue;
-        };
-        let literal = literal.trim_matches(['`', '"']);
-        let name = name.rsplit([' ', '(', '&', '|']).next();
-        match name {
-            Some("Host") => hosts.push(literal),
-            Some("Path" | "PathPrefix") => paths.push(literal),
-            _ => return Vec::new(),
-        }
-    }
-    if hosts.is_empty() && paths.is_empty() {
-        return Vec::new();
-    }
-    for matched in [&mut hosts, &mut paths] {
-        if matched.is_empty() {
-            matched.push("");
-        }
-    }
-    let specs = hosts.iter().flat_map(|host| {
-        let spec = move |path: &&str| RouteSpec::new(format!("{host}/{}", path.trim_matches('/')));
-        paths.iter().filter_map(move |path| spec(path).ok())
-    });
-    specs.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -633,30 +573,6 @@ mod tests {
             assert_eq!(found.level, level, "{text}");
             assert!(found.message.contains(says), "{}", found.message);
             assert!(!found.message.contains("secret"), "{}", found.message);
-        }
-    }
-
-    #[test]
-    fn plain_rules_are_understood() {
-        for (rule, specs) in [
-            ("Host(`Hub.x`)", &["hub.x/"] as &[_]),
-            ("PathPrefix(`/`)", &["/"]),
-            (
-                "Host(\"a.x\") && (PathPrefix(\"/u/\") || Path(\"/u\"))",
-                &["a.x/u/", "a.x/u/"],
-            ),
-            (
-                "(Host(`a.x`)||Host(`b.x`))&&PathPrefix(`/u`)",
-                &["a.x/u/", "b.x/u/"],
-            ),
-            ("Host(`a.x`) && Method(`GET`)", &[]),
-            ("!Host(`a.x`)", &[]),
-            ("HostRegexp(`.+`) && Path(`/u`)", &[]),
-            ("", &[]),
-        ] {
-            let found = plain_specs(rule);
-            let found: Vec<_> = found.iter().map(RouteSpec::as_str).collect();
-            assert_eq!(found, specs, "{rule}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pending::Pending;
 use crate::config::dynamic::{router, service};
@@ -80,28 +80,43 @@ impl Shown {
         })
     }
 
-    /// Whether Traefik may have read a part alone of a route's router, or of its service.
+    /// Whether Traefik may have read a part alone of a route's router, or of its service. What it shows beyond
+    /// what the route asks for is the table's.
     fn is_part(&self, pending: &Pending<'_>, shown: &RouterInfo, route: &Route) -> bool {
         let Some(services) = &self.services else {
             return false;
         };
         let wanted = router(&pending.commit.namespace, route, "", true);
         let config = service(route, &Value::Null);
-        let servers = config["loadBalancer"]["servers"].as_array();
-        let has_servers = |shown: &Service| {
-            let shown = &shown.load_balancer["servers"];
-            let is_whole = |(n, wanted): (usize, &Value)| {
-                let mut wanted = wanted.as_object().into_iter().flatten();
-                wanted.all(|(key, value)| shown[n][key] == *value)
-            };
-            (servers.into_iter().flatten().enumerate()).all(is_whole)
+        let is_whole = |service: &Service| has_all(&service.load_balancer, &config["loadBalancer"]);
+        let full = |name: &String| match name.contains('@') {
+            true => name.clone(),
+            false => format!("{name}@{}", pending.provider),
         };
+        let middlewares: Vec<_> = route.middlewares().iter().map(full).collect();
+        let settings = json!({"tls": shown.tls, "observability": shown.observability});
         shown.rule != wanted.rule
-            || shown.middlewares.len() < route.middlewares().len()
+            || !shown.middlewares.ends_with(&middlewares)
             || u64::try_from(shown.priority) != Ok(wanted.priority)
+            || !has_all(&settings, &route.router_settings())
             || !services
                 .get(&pending.service_name(route))
-                .is_some_and(has_servers)
+                .is_some_and(is_whole)
+    }
+}
+
+/// Whether all of a configuration is shown. Traefik writes durations in its own way, and leaves out what is false,
+/// zero or empty.
+fn has_all(shown: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Object(map) => map.iter().all(|(key, wanted)| has_all(&shown[key], wanted)),
+        Value::Array(list) => {
+            shown.as_array().map_or(0, Vec::len) == list.len()
+                && (list.iter().enumerate()).all(|(n, wanted)| has_all(&shown[n], wanted))
+        }
+        _ if [json!(false), json!(0), json!("")].contains(wanted) => true,
+        Value::String(_) => shown.is_string(),
+        wanted => shown == wanted,
     }
 }
 
@@ -167,4 +182,39 @@ fn refusal(api: &Api, spec: &RouteSpec, router: &RouterInfo) -> Error {
     let words = router.error.join("; ");
     let message = format!("stored, but Traefik at {url} refuses the route {spec}: {words}");
     Error::new(ErrorKind::Refused, message).with_stored(Stored::All)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lacking_parts_are_seen() {
+        let wanted = json!({
+            "servers": [{"url": "http://a"}, {"url": "http://b", "weight": 2}],
+            "sticky": {"cookie": {"name": "stuck", "secure": false}},
+            "healthCheck": {"path": "/", "interval": "90s"},
+        });
+        let whole = json!({
+            "servers": [{"url": "http://a"}, {"url": "http://b", "weight": 2}],
+            "sticky": {"cookie": {"name": "stuck", "path": "/"}},
+            "healthCheck": {"path": "/", "interval": "1m30s", "mode": "http"},
+        });
+        assert!(has_all(&whole, &wanted));
+        for lacking in [
+            "/servers/1",
+            "/servers/1/weight",
+            "/sticky",
+            "/sticky/cookie/name",
+            "/healthCheck/interval",
+        ] {
+            let mut part = whole.clone();
+            *part.pointer_mut(lacking).unwrap() = Value::Null;
+            assert!(!has_all(&part, &wanted), "{lacking}");
+        }
+        let mut more = whole;
+        let servers = more["servers"].as_array_mut().unwrap();
+        servers.push(json!({"url": "http://c"}));
+        assert!(!has_all(&more, &wanted));
+    }
 }

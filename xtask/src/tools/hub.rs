@@ -16,7 +16,7 @@ pub(crate) fn peer() -> Result<Tool> {
         fetch("jupyterhub-traefik-proxy 2.1.0 from PyPI", |scratch| {
             pip_download("peer.txt", scratch)?;
             let mut wheel = wheel_in(scratch)?.into_os_string();
-            wheel.push("[etcd,yaml]");
+            wheel.push("[etcd,redis,yaml]");
             make_environment(&PEER)?;
             check(
                 quiet_pip(&mut Command::new(python), "install")
@@ -28,9 +28,9 @@ pub(crate) fn peer() -> Result<Tool> {
     })
 }
 
-/// `None` too without an etcd client that works: then its last step is missing.
+/// `None` too without the clients of its stores: then its last step is missing.
 fn peer_version(python: &Path) -> Option<String> {
-    let code = "from importlib.metadata import version as v; import etcd3, ruamel.yaml; \
+    let code = "from importlib.metadata import version as v; import etcd3, redis.asyncio, ruamel.yaml; \
                 print(v('jupyterhub-traefik-proxy'))";
     output_of(Command::new(python).args(["-c", code]))
 }

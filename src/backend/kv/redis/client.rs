@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::{
     Client as Opener, ClientTlsConfig, Cmd, Connection, ConnectionAddr, ConnectionInfo,
-    ErrorKind as Cause, FromRedisValue, IntoConnectionInfo as _, RedisError, ServerErrorKind,
-    TlsCertificates,
+    ErrorKind as Cause, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
+    ServerErrorKind, TlsCertificates, cmd,
 };
 
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -19,27 +19,68 @@ const IDLE_CONNECTIONS: usize = 16;
 /// The crate takes zero for no limit.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// A Redis. Connections are kept and reused.
+/// How often to ask Sentinel for the master, while there is none.
+const FAILOVER_PAUSE: Duration = Duration::from_millis(100);
+
+/// A Redis, or the master that Sentinel names. Connections are kept and reused.
 pub(super) struct Client {
-    opener: Opener,
+    /// How to connect. With Sentinel the address is that of the first one.
+    info: ConnectionInfo,
+    certificates: TlsCertificates,
+    sentinels: Option<Sentinels>,
     timeout: Duration,
     idle: Mutex<Vec<Connection>>,
+}
+
+struct Sentinels {
+    at: Vec<ConnectionInfo>,
+    master: String,
+}
+
+/// What a `redis` or `rediss` URL says.
+fn parse(url: &str) -> Result<ConnectionInfo> {
+    let info = url.into_connection_info().ok();
+    let is_server = |info: &ConnectionInfo| !matches!(info.addr(), ConnectionAddr::Unix(_));
+    info.filter(is_server).ok_or_else(|| {
+        Error::invalid("Redis's URL is not redis://HOST:PORT/DATABASE, or rediss:// for TLS")
+    })
 }
 
 impl Client {
     /// A client for a `redis` or `rediss` URL.
     pub(super) fn new(url: &str) -> Result<Self> {
-        let info = url.into_connection_info().ok();
-        let is_server = |info: &ConnectionInfo| !matches!(info.addr(), ConnectionAddr::Unix(_));
-        let Some(info) = info.filter(is_server) else {
-            return Err(Error::invalid(
-                "Redis's URL is not redis://HOST:PORT/DATABASE, or rediss:// for TLS",
-            ));
-        };
         Ok(Self {
-            opener: Opener::open(info).map_err(invalid_option)?,
+            info: parse(url)?,
+            certificates: TlsCertificates {
+                client_tls: None,
+                root_cert: None,
+            },
+            sentinels: None,
             timeout: Duration::from_secs(10),
             idle: Mutex::default(),
+        })
+    }
+
+    /// A client for the master of this name, which the Sentinels at these URLs know. User, password and database
+    /// of the URLs are the Sentinels' own.
+    pub(super) fn sentinel(urls: &[&str], master: &str) -> Result<Self> {
+        let at = urls
+            .iter()
+            .map(|url| parse(url))
+            .collect::<Result<Vec<_>>>()?;
+        let Some(first) = urls.first().filter(|_| !master.is_empty()) else {
+            return Err(Error::invalid(
+                "Sentinel needs a URL of a Sentinel and the name of a master",
+            ));
+        };
+        let client = Self::new(first)?;
+        Ok(Self {
+            info: client.info.clone().set_redis_settings(Default::default()),
+            sentinels: Some(Sentinels {
+                at,
+                master: master.into(),
+            }),
+            ..client
         })
     }
 
@@ -48,66 +89,86 @@ impl Client {
         self
     }
 
-    pub(super) fn user(self, name: &str, password: &str) -> Result<Self> {
-        let info = self.info().clone();
-        let settings = info.redis_settings().clone();
+    pub(super) fn user(mut self, name: &str, password: &str) -> Self {
+        let settings = self.info.redis_settings().clone();
         let settings = settings.set_username(name).set_password(password);
-        self.with(info.set_redis_settings(settings))
+        self.info = self.info.set_redis_settings(settings);
+        self
     }
 
-    pub(super) fn database(self, number: u32) -> Result<Self> {
-        let info = self.info().clone();
-        let settings = info.redis_settings().clone().set_db(number.into());
-        self.with(info.set_redis_settings(settings))
+    pub(super) fn database(mut self, number: u32) -> Self {
+        let settings = self.info.redis_settings().clone().set_db(number.into());
+        self.info = self.info.set_redis_settings(settings);
+        self
     }
 
-    fn with(self, info: ConnectionInfo) -> Result<Self> {
-        let opener = Opener::open(info).map_err(invalid_option)?;
-        Ok(Self { opener, ..self })
-    }
-
-    pub(super) fn tls(self, tls: &Tls) -> Result<Self> {
-        let mut info = self.info().clone();
-        let ConnectionAddr::TcpTls { host, port, .. } = info.addr().clone() else {
+    pub(super) fn tls(mut self, tls: &Tls) -> Result<Self> {
+        if !self.has_tls() {
             return Ok(self);
-        };
-        info = info.set_addr(ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: tls.skips_validation(),
-            tls_params: None,
-        });
-        let client_tls = tls.client().map(|(cert, key)| ClientTlsConfig {
-            client_cert: cert.into(),
-            client_key: key.into(),
-        });
-        let certificates = TlsCertificates {
-            client_tls,
+        }
+        let sentinels = self.sentinels.iter_mut().flat_map(|all| &mut all.at);
+        for info in sentinels.chain([&mut self.info]) {
+            if let ConnectionAddr::TcpTls { host, port, .. } = info.addr().clone() {
+                *info = info.clone().set_addr(ConnectionAddr::TcpTls {
+                    host,
+                    port,
+                    insecure: tls.skips_validation(),
+                    tls_params: None,
+                });
+            }
+        }
+        self.certificates = TlsCertificates {
+            client_tls: tls.client().map(|(cert, key)| ClientTlsConfig {
+                client_cert: cert.into(),
+                client_key: key.into(),
+            }),
             root_cert: tls.ca().map(Into::into),
         };
-        let opener = Opener::build_with_tls(info, certificates).map_err(invalid_option)?;
-        Ok(Self { opener, ..self })
+        self.opener(self.info.clone())?;
+        Ok(self)
     }
 
-    pub(super) fn info(&self) -> &ConnectionInfo {
-        self.opener.get_connection_info()
-    }
-
-    /// The host and the port.
-    pub(super) fn address(&self) -> String {
-        match self.info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                match host.contains(':') {
-                    true => format!("[{host}]:{port}"),
-                    false => format!("{host}:{port}"),
-                }
+    fn opener(&self, info: ConnectionInfo) -> Result<Opener> {
+        let opener = match info.addr() {
+            ConnectionAddr::TcpTls { .. } => {
+                Opener::build_with_tls(info, self.certificates.clone())
             }
-            _ => String::new(),
+            _ => Opener::open(info),
+        };
+        opener
+            .map_err(|error| Error::invalid(format!("an option for Redis can't be used: {error}")))
+    }
+
+    pub(super) fn settings(&self) -> &RedisConnectionInfo {
+        self.info.redis_settings()
+    }
+
+    /// The host and the port of the server, or of each Sentinel.
+    pub(super) fn endpoints(&self) -> Vec<String> {
+        let all = match &self.sentinels {
+            Some(sentinels) => &*sentinels.at,
+            None => std::slice::from_ref(&self.info),
+        };
+        all.iter().map(|info| endpoint(info.addr())).collect()
+    }
+
+    /// Whom messages are about.
+    pub(super) fn address(&self) -> String {
+        let endpoints = self.endpoints().join(", ");
+        match &self.sentinels {
+            Some(Sentinels { master, .. }) => format!("{master} (Sentinel at {endpoints})"),
+            None => endpoints,
         }
     }
 
+    /// The name of the master, and how to log in to Sentinel.
+    pub(super) fn sentinel_settings(&self) -> Option<(&str, &RedisConnectionInfo)> {
+        let sentinels = self.sentinels.as_ref()?;
+        Some((&sentinels.master, sentinels.at.first()?.redis_settings()))
+    }
+
     pub(super) fn has_tls(&self) -> bool {
-        matches!(self.info().addr(), ConnectionAddr::TcpTls { .. })
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -122,11 +183,32 @@ impl Client {
 
     /// The answer to a command. It may be sent twice, if a connection that was kept turns out to be closed.
     pub(super) fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        self.run_with(|connection| command.query(connection))
+    }
+
+    /// The answer to a command, and how many replicas had it, if `replicas` are to have it within the time that is
+    /// left.
+    pub(super) fn run_replicated(&self, command: &Cmd, replicas: usize) -> Result<(u64, usize)> {
+        let deadline = Instant::now() + self.timeout;
+        self.run_with(|connection| {
+            let made = command.query(connection)?;
+            if made == 0 || replicas == 0 {
+                return Ok((made, replicas));
+            }
+            // Redis has to answer before we stop to listen.
+            let wait = left(deadline) / 2;
+            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            let have = cmd("WAIT").arg(replicas).arg(wait).query(connection)?;
+            Ok((made, have))
+        })
+    }
+
+    fn run_with<T>(&self, job: impl Fn(&mut Connection) -> Result<T, RedisError>) -> Result<T> {
         let deadline = Instant::now() + self.timeout;
         let kept = self.idle().pop();
         let was_kept = kept.is_some();
         if let Some(connection) = kept {
-            match self.send(connection, command, deadline) {
+            match self.send(connection, &job, deadline) {
                 Err(error) if error.is_connection_dropped() => self.idle().clear(),
                 answer => return answer.map_err(|error| self.error(&error, true)),
             }
@@ -136,26 +218,109 @@ impl Client {
             true => error.with_stored(Stored::Unknown),
             false => error,
         })?;
-        self.send(connection, command, deadline)
+        self.send(connection, &job, deadline)
             .map_err(|error| self.error(&error, true))
     }
 
-    /// A new connection, whose steps each have to end by the deadline.
+    /// A new connection, whose steps each have to end by the deadline. Where there is no master at the moment,
+    /// Sentinel is asked until then.
     pub(super) fn connect(&self, deadline: Instant) -> Result<Connection> {
-        self.opener
+        let Some(sentinels) = &self.sentinels else {
+            return self.open(self.info.clone(), deadline);
+        };
+        loop {
+            match self.connect_to_master(sentinels, deadline) {
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable
+                        && Instant::now() + FAILOVER_PAUSE < deadline =>
+                {
+                    std::thread::sleep(FAILOVER_PAUSE);
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    fn open(&self, info: ConnectionInfo, deadline: Instant) -> Result<Connection> {
+        self.opener(info)?
             .get_connection_with_timeout(left(deadline))
             .map_err(|error| self.error(&error, false))
     }
 
-    fn send<T: FromRedisValue>(
+    fn connect_to_master(&self, sentinels: &Sentinels, deadline: Instant) -> Result<Connection> {
+        let failed = |error: RedisError| self.error(&error, false);
+        let name = &sentinels.master;
+        let mut question = cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(name);
+        let mut refused = None;
+        for sentinel in &sentinels.at {
+            // One that hangs leaves time for the others.
+            let begun = Instant::now();
+            let until = begun + left(deadline) / 2;
+            let ask = || {
+                let mut connection = self.open(sentinel.clone(), until)?;
+                connection
+                    .set_read_timeout(Some(left(until)))
+                    .map_err(failed)?;
+                question
+                    .query::<Option<(String, u16)>>(&mut connection)
+                    .map_err(failed)
+            };
+            let (host, port) = match ask() {
+                Ok(Some(master)) => master,
+                Ok(None) => {
+                    let at = endpoint(sentinel.addr());
+                    let why =
+                        format!("the Sentinel at {at} knows no master {name:?}: check its name");
+                    refused = Some(Error::invalid(why));
+                    continue;
+                }
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    continue;
+                }
+            };
+            let address = match sentinel.addr() {
+                ConnectionAddr::TcpTls { insecure, .. } => ConnectionAddr::TcpTls {
+                    host,
+                    port,
+                    insecure: *insecure,
+                    tls_params: None,
+                },
+                _ => ConnectionAddr::Tcp(host, port),
+            };
+            let at = endpoint(&address);
+            let mut connection = self.open(self.info.clone().set_addr(address), deadline)?;
+            connection
+                .set_read_timeout(Some(left(deadline)))
+                .map_err(failed)?;
+            // Sentinel may not know yet that it is none any more.
+            let info: String = cmd("INFO")
+                .arg("replication")
+                .query(&mut connection)
+                .map_err(failed)?;
+            return match info.contains("role:master") {
+                true => Ok(connection),
+                false => Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "Redis at {at} is not the master {name:?} any more, which Sentinel takes it for"
+                    ),
+                )),
+            };
+        }
+        Err(refused.unwrap_or_else(|| Error::invalid("Sentinel needs a URL")))
+    }
+
+    fn send<T>(
         &self,
         mut connection: Connection,
-        command: &Cmd,
+        job: impl Fn(&mut Connection) -> Result<T, RedisError>,
         deadline: Instant,
     ) -> Result<T, RedisError> {
         connection.set_read_timeout(Some(left(deadline)))?;
         connection.set_write_timeout(Some(left(deadline)))?;
-        let answer = command.query(&mut connection);
+        let answer = job(&mut connection);
         let is_whole = |error: &RedisError| !error.is_io_error() && error.kind() != Cause::Parse;
         if answer.as_ref().err().is_none_or(is_whole) {
             let mut idle = self.idle();
@@ -238,9 +403,22 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("address", &self.address())
-            .field("user", &self.info().redis_settings().username())
-            .field("database", &self.info().redis_settings().db())
+            .field("user", &self.settings().username())
+            .field("database", &self.settings().db())
             .finish_non_exhaustive()
+    }
+}
+
+/// The host and the port.
+fn endpoint(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            match host.contains(':') {
+                true => format!("[{host}]:{port}"),
+                false => format!("{host}:{port}"),
+            }
+        }
+        _ => String::new(),
     }
 }
 
@@ -248,8 +426,4 @@ fn left(deadline: Instant) -> Duration {
     deadline
         .saturating_duration_since(Instant::now())
         .max(MIN_TIMEOUT)
-}
-
-fn invalid_option(error: RedisError) -> Error {
-    Error::invalid(format!("an option for Redis can't be used: {error}"))
 }

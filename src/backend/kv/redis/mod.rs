@@ -4,15 +4,16 @@ mod client;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, RedisError, cmd};
+use redis::{Cmd, RedisConnectionInfo, RedisError, cmd};
 use serde_json::{Value, json};
 
 use self::client::Client;
 use super::store::provider_tls;
 use super::{Entry, KvStore, Transaction};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::Finding;
 use crate::http::Tls;
 use crate::sync::unpoisoned;
@@ -42,7 +43,7 @@ const NOTIFICATIONS: &str = "notifications";
 /// use traefik_router::{KvBackend, Redis, Router};
 ///
 /// # fn main() -> traefik_router::Result<()> {
-/// let redis = Redis::new("redis://127.0.0.1:6379")?.user("hub", "secret")?;
+/// let redis = Redis::new("redis://127.0.0.1:6379")?.user("hub", "secret");
 /// let router = Router::builder(KvBackend::new(redis))
 ///     .traefik_api_urls(["http://10.0.0.1:8099", "http://10.0.0.2:8099"])
 ///     .traefik_api_password("another secret")
@@ -58,6 +59,10 @@ pub struct Redis {
     max_bytes: usize,
     /// The list that changes with each commit.
     change_list: Option<String>,
+    /// How many replicas must have a commit.
+    replicas: usize,
+    /// Whether an answer to a transaction was lost, so that perhaps no replica has it.
+    is_unsure: AtomicBool,
     /// Whether Redis notified of a change when it was last checked, and whether Traefik may make it do so.
     notifies: Mutex<Option<Notifies>>,
 }
@@ -76,32 +81,47 @@ impl Redis {
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if it is not such a URL.
     pub fn new(url: impl AsRef<str>) -> Result<Self> {
-        Ok(Self {
-            client: Client::new(url.as_ref())?,
+        Ok(Self::with(Client::new(url.as_ref())?))
+    }
+
+    /// The master of this name that Sentinel watches over: `["redis://a:26379", "redis://b:26379"]`, `"mymaster"`.
+    /// The URLs are those of the Sentinels; what they say of a user is for these. With `rediss` all connections use
+    /// TLS. While there is no master, calls wait for one, for [`timeout`](Self::timeout) at most.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if it is not such a URL, or there is none.
+    pub fn sentinel<S: AsRef<str>>(
+        urls: impl IntoIterator<Item = S>,
+        master: impl AsRef<str>,
+    ) -> Result<Self> {
+        let urls: Vec<_> = urls.into_iter().collect();
+        let urls: Vec<_> = urls.iter().map(AsRef::as_ref).collect();
+        Ok(Self::with(Client::sentinel(&urls, master.as_ref())?))
+    }
+
+    fn with(client: Client) -> Self {
+        Self {
+            client,
             tls: Tls::new(),
             max_bytes: 1 << 20,
             change_list: None,
+            replicas: 0,
+            is_unsure: AtomicBool::new(false),
             notifies: Mutex::default(),
-        })
+        }
     }
 
     /// The user that we, and a Traefik that we start, log in as. A Redis with one password alone has the user
     /// `default`. Defaults to what the URL says.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn user(mut self, name: impl AsRef<str>, password: impl AsRef<str>) -> Result<Self> {
-        self.client = self.client.user(name.as_ref(), password.as_ref())?;
-        Ok(self)
+    pub fn user(mut self, name: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        self.client = self.client.user(name.as_ref(), password.as_ref());
+        self
     }
 
     /// The number of the database, for us and for a Traefik that we start. Defaults to what the URL says.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn database(mut self, number: u32) -> Result<Self> {
-        self.client = self.client.database(number)?;
-        Ok(self)
+    pub fn database(mut self, number: u32) -> Self {
+        self.client = self.client.database(number);
+        self
     }
 
     /// How TLS is done where the URL begins with `rediss`, by us and by a Traefik that we start. Defaults to
@@ -138,6 +158,59 @@ impl Redis {
         self
     }
 
+    /// How many replicas must have a commit before it counts as stored (`WAIT`). Within half of
+    /// [`timeout`](Self::timeout) they have to say so; else the commit fails as
+    /// [`Unavailable`](crate::ErrorKind::Unavailable), and is [stored](crate::Stored::All) nevertheless. A master that
+    /// is cut off, or a replica without the commit that is made the master, can still lose it. Defaults to 0.
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
+        self
+    }
+
+    /// Makes a transaction and waits for the replicas.
+    fn commit(&self, command: &Cmd) -> Result<u64> {
+        let done = self.client.run_replicated(command, self.replicas);
+        if done
+            .as_ref()
+            .is_err_and(|error| *error.stored() == Stored::Unknown)
+        {
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
+        let (made, have) = done?;
+        match made == 0 || have >= self.replicas {
+            true => Ok(made),
+            false => Err(self.too_few(have).with_stored(Stored::All)),
+        }
+    }
+
+    /// After an answer was lost, waits until replicas have all that the server has.
+    fn become_sure(&self) -> Result<()> {
+        if self.replicas == 0 || !self.is_unsure.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // `WAIT` waits for what its own connection has written.
+        let mut touch = cmd("HINCRBY");
+        touch.arg(VERSIONS).arg("").arg(0);
+        let (_, have) = self.client.run_replicated(&touch, self.replicas)?;
+        if have < self.replicas {
+            return Err(self.too_few(have));
+        }
+        self.is_unsure.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn too_few(&self, have: usize) -> Error {
+        Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "{have} replicas of Redis at {} have it, and {} are needed: see which are connected, or lower \
+                 `replicas`",
+                self.client.address(),
+                self.replicas
+            ),
+        )
+    }
+
     /// What to set where Redis notifies nobody.
     fn advice(&self) -> String {
         let classes = match self.change_list {
@@ -153,7 +226,7 @@ impl Redis {
     /// Whether Redis notifies of a change to `key`, which is set and deleted for that.
     fn notifies(&self, key: &str) -> Result<Notifies> {
         let failed = |error: RedisError| self.client.error(&error, false);
-        let database = self.client.info().redis_settings().db();
+        let database = self.client.settings().db();
         let mut connection = self.client.connect(Instant::now() + NOTIFICATION)?;
         let mut listener = connection.as_pubsub();
         let event = self.change_list.as_deref().unwrap_or(key);
@@ -218,15 +291,22 @@ impl KvStore for Redis {
     }
 
     fn static_config(&self, root: &str) -> Result<Value> {
-        let settings = self.client.info().redis_settings();
-        let mut redis = json!({"endpoints": [self.client.address()], "rootKey": root});
-        for (key, value) in [
-            ("username", settings.username()),
-            ("password", settings.password()),
-        ] {
-            if let Some(value) = value {
-                redis[key] = json!(value);
+        let settings = self.client.settings();
+        let mut redis = json!({"endpoints": self.client.endpoints(), "rootKey": root});
+        let log_in = |config: &mut Value, settings: &RedisConnectionInfo| {
+            for (key, value) in [
+                ("username", settings.username()),
+                ("password", settings.password()),
+            ] {
+                if let Some(value) = value {
+                    config[key] = json!(value);
+                }
             }
+        };
+        log_in(&mut redis, settings);
+        if let Some((master, settings)) = self.client.sentinel_settings() {
+            redis["sentinel"] = json!({"masterName": master});
+            log_in(&mut redis["sentinel"], settings);
         }
         if settings.db() != 0 {
             redis["db"] = json!(settings.db());
@@ -325,6 +405,7 @@ impl KvStore for Redis {
     }
 
     fn get(&self, key: &str) -> Result<Option<Entry>> {
+        self.become_sure()?;
         let (value, version): (Option<String>, u64) =
             self.client.ask(&script(GET, &[VERSIONS, key]))?;
         Ok(value.map(|value| Entry::new(value, version)))
@@ -358,7 +439,7 @@ impl KvStore for Redis {
         transaction.delete_trees.iter().for_each(|prefix| {
             command.arg(pattern(prefix));
         });
-        let made: u64 = self.client.run(&command)?;
+        let made = self.commit(&command)?;
         Ok((made != 0).then_some(made))
     }
 

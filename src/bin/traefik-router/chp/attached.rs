@@ -9,7 +9,7 @@ use traefik_router::traefik::{Api, Version};
 use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router};
 
 use super::activity::Counters;
-use super::config::{Attached, HEALTHY, Known, PAGES};
+use super::config::{Attached, HEALTHY, Known, PAGES, confined};
 use super::routes::socket_of;
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
@@ -160,8 +160,9 @@ fn try_attach(
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;
     let stored = backend.inspect()?.unwrap_or_default();
-    let known = known(versions, &stored, &resolved.store);
-    let config = Attached::new(options, known).map_err(Refusal::Option)?;
+    let host = resolved.settings.host.as_deref();
+    let known = known(versions, &stored, &resolved.store, host);
+    let config = Attached::new(options, known, host).map_err(Refusal::Option)?;
     let mut builder = resolved.builder()?;
     if is_shared {
         let checked = config.check_shared(options, &stored);
@@ -184,13 +185,14 @@ fn version(api: &Api) -> (String, Option<Version>) {
 
 /// What all of these know. While one has not said its version it may be an older one: then nothing is begun
 /// that would harm it, and what is stored already stays.
-fn known(versions: &Versions, stored: &Contents, store: &Store) -> Known {
+fn known(versions: &Versions, stored: &Contents, store: &Store, host: Option<&str>) -> Known {
     let told: Vec<_> = versions.iter().flat_map(|(_, version)| version).collect();
     let all_told = told.len() == versions.len();
     let all_since = |first| told.iter().all(|version| version.is_since(first));
     let is_stored = |place: &str| stored.extra.pointer(place).is_some();
-    let health = format!("/http/routers/{HEALTHY}");
-    let pages = format!("/http/services/{PAGES}");
+    let named = |name: &str| host.map_or_else(|| name.into(), |host| confined(name, host));
+    let health = format!("/http/routers/{}", named(HEALTHY));
+    let pages = format!("/http/services/{}", named(PAGES));
     Known {
         // An older one passes over it in what is pushed, and would refuse a store with it as a whole.
         rewrites: all_since(REWRITES) && (all_told || store.is_pushed() || is_stored(&health)),
@@ -244,18 +246,19 @@ mod tests {
             (&[Some("3.7.0"), None], false),
             (&[None], false),
         ] {
-            let known = known(&versions(told), &stored, &file);
+            let known = known(&versions(told), &stored, &file, None);
             assert_eq!(known.withholding, expected, "{told:?}");
         }
         let mut stored = Contents::default();
         stored.extra = json!({"http": {"routers": {HEALTHY: {}}}});
-        let known = known(&versions(&[Some("3.7.0"), None]), &stored, &file);
+        let known = known(&versions(&[Some("3.7.0"), None]), &stored, &file, None);
         assert!(known.rewrites && !known.withholding);
         // Health is asked for while one is away.
         let pushed = super::known(
             &versions(&[Some("3.7.0"), None]),
             &Contents::default(),
             &Store::pushed(),
+            None,
         );
         assert!(pushed.rewrites && !pushed.withholding);
     }

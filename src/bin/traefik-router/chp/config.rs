@@ -145,13 +145,19 @@ pub(super) struct Attached {
     pub(super) dynamic_config: Value,
     pub(super) service_config: Value,
     /// The middleware that requests for all routes go through; an empty name is none.
-    pub(super) middleware: &'static str,
+    pub(super) middleware: String,
+    /// The name of the transport that services have.
+    transport: String,
 }
 
 impl Attached {
     /// # Errors
     /// Says which option is wrong.
-    pub(super) fn new(options: &ChpOptions, known: Known) -> Result<Self, String> {
+    pub(super) fn new(
+        options: &ChpOptions,
+        known: Known,
+        host: Option<&str>,
+    ) -> Result<Self, String> {
         let transport = transport(options, read)?;
         let mut service_config = json!({"passHostHeader": !options.change_origin});
         let mut http = json!({});
@@ -223,13 +229,20 @@ impl Attached {
             true => http,
             false => json!({"http": http}),
         };
+        let mut names = json!([middleware, TRANSPORT]);
+        if let Some(host) = host {
+            for config in [&mut dynamic_config, &mut service_config, &mut names] {
+                confine(config, host);
+            }
+        }
         if let Some(extra) = &options.extra_dynamic_config {
             lay_over(&mut dynamic_config, extra);
         }
         Ok(Self {
             dynamic_config,
             service_config,
-            middleware,
+            middleware: names[0].as_str().unwrap_or_default().into(),
+            transport: names[1].as_str().unwrap_or_default().into(),
         })
     }
 
@@ -243,7 +256,7 @@ impl Attached {
         options: &ChpOptions,
         stored: &Contents,
     ) -> Result<(), String> {
-        shared_service_config(options, &stored.service, TRANSPORT)?;
+        shared_service_config(options, &stored.service, &self.transport)?;
         let service = |config: &Value| {
             let passes_host = config["passHostHeader"] != false;
             (passes_host, config["serversTransport"].clone())
@@ -271,6 +284,39 @@ impl Attached {
              --proxy-timeout and --client-ssl-ca, or end the others first",
             differing.join(", ")
         ))
+    }
+}
+
+/// Has what is ours serve one host alone, by names of its own: the store may have another table with it for another
+/// host.
+fn confine(config: &mut Value, host: &str) {
+    match config {
+        Value::Object(map) => {
+            for (name, mut value) in std::mem::take(map) {
+                confine(&mut value, host);
+                if let ("rule", Value::String(rule)) = (&*name, &mut value) {
+                    let host = host.trim_matches(['[', ']']);
+                    *rule = format!("Host(\"{host}\") && {rule}");
+                }
+                map.insert(confined(&name, host), value);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| confine(value, host)),
+        Value::String(text) => *text = confined(text, host),
+        _ => {}
+    }
+}
+
+/// The name of an entry of ours for one host; other texts stay.
+pub(super) fn confined(name: &str, host: &str) -> String {
+    const OURS: &str = "chp-";
+    match name.starts_with(OURS) {
+        // A name may have no dots or colons in it.
+        true => format!(
+            "{name}-{}",
+            host.replace('-', "--").replace(['.', ':', '[', ']'], "-")
+        ),
+        false => name.into(),
     }
 }
 

@@ -86,6 +86,10 @@ impl Proxy {
                 "--keep-routes and --replace-served-routes need another --backend: {why}"
             ));
         }
+        if options.host_routing && resolved.settings.host.is_some() {
+            let why = "with --host-routing each user has a host, and --host is for one alone";
+            return Err(format!("--host: {why}; give one of the two"));
+        }
         announce(&resolved);
         let mut front = Front::listen(options)?;
         if folder.is_some() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgGroup, Args, Command};
-use traefik_router::Nested;
+use traefik_router::{Nested, RouteSpec};
 
 const ETCD: &str = "etcd";
 const REDIS: &str = "Redis";
@@ -16,7 +16,7 @@ const STARTED: &str = "A Traefik that is started";
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
                      etcd_key_file etcd_insecure redis_user redis_password_file redis_ca_file \
-                     redis_cert_file redis_key_file redis_change_list traefik_prefix";
+                     redis_cert_file redis_key_file redis_change_list redis_replicas traefik_prefix host";
 pub(crate) const API: &str = "api_url api_user api_password_file api_ca_file api_cert_file api_key_file api_insecure api_timeout";
 pub(crate) const SERVING: &str = "quorum timeout";
 const SAID: &str = "quiet verbose";
@@ -140,8 +140,11 @@ pub(super) fn keys() -> Vec<Arg> {
 pub(super) fn needed_store(option: &Arg, backend: Option<&str>) -> Option<&'static str> {
     let (needed, kinds): (_, &[_]) = match (option.get_id().as_str(), option.get_help_heading()) {
         (_, Some(ETCD)) => ("etcd:URL", &["etcd:"]),
-        (_, Some(REDIS)) => ("redis:URL", &["redis:"]),
-        (_, Some(KEYS)) => ("etcd:URL or redis:URL", &["etcd:", "redis:"]),
+        (_, Some(REDIS)) => ("redis:URL", &["redis:", "redis+sentinel:"]),
+        (_, Some(KEYS)) => (
+            "etcd:URL or redis:URL",
+            &["etcd:", "redis:", "redis+sentinel:"],
+        ),
         ("lock_timeout", _) => ("toml:FILE or yaml:FILE", &["toml:", "yaml:"]),
         _ => return None,
     };
@@ -172,11 +175,15 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…] or redis:URL; or push, for `chp`, `config` and
-    /// `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push, and so do
+    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL or redis+sentinel:MASTER,URL[,URL…];
+    /// or push, for `chp`, `config` and `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push, and so do
     /// these with --chp.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
+    /// Confine the table to this host, so that several tables share a Traefik: routes are written and shown without
+    /// it, and are for requests to it alone. Defaults to any host.
+    #[arg(long, value_name = "HOST", value_parser = host, hide_short_help = true)]
+    pub(crate) host: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
     #[arg(long, value_name = "NAME", help_heading = ETCD, hide_short_help = true)]
     pub(crate) etcd_user: Option<String>,
@@ -213,6 +220,9 @@ pub(crate) struct Settings {
     /// A key below Traefik's for a list that changes with each commit; see docs/redis.md. Defaults to none.
     #[arg(long, value_name = "KEY", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_change_list: Option<String>,
+    /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
+    #[arg(long, value_name = "COUNT", help_heading = REDIS, hide_short_help = true)]
+    pub(crate) redis_replicas: Option<usize>,
     /// Below which keys Traefik looks. Defaults to /traefik/.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
@@ -307,6 +317,14 @@ impl Settings {
     /// Whether the Traefiks are those of others. Only `chp` has a choice.
     pub(crate) fn attaches(&self) -> bool {
         !self.api_url.is_empty()
+    }
+}
+
+fn host(name: &str) -> Result<String, String> {
+    let spec = RouteSpec::new(name).map_err(|error| error.to_string())?;
+    match (spec.host(), spec.path()) {
+        (Some(host), "/") if !host.starts_with('*') => Ok(host.into()),
+        _ => Err("give one host's name alone, as in hub.example.org".into()),
     }
 }
 

@@ -115,6 +115,7 @@ impl Settings {
         store.traefik_prefix.clone_from(&self.traefik_prefix);
         store.jupyterhub_prefix.clone_from(&self.jupyterhub_prefix);
         store.redis_change_list.clone_from(&self.redis_change_list);
+        store.redis_replicas = self.redis_replicas;
         store.lock_timeout = self.lock_timeout;
         Ok(store)
     }
@@ -141,6 +142,7 @@ impl Resolved {
     pub(crate) fn router(&self, backend: Box<dyn Backend>) -> Builder {
         let nested = self.settings.nested_routers;
         let to = with(Router::builder(backend), nested, Builder::nested_routers);
+        let to = with(to, self.settings.host.as_ref(), Builder::host);
         let bin = self.settings.traefik_bin.clone().or_else(traefik_beside);
         let to = with(to, bin, Builder::traefik_bin);
         let variables = self.traefik_env.iter();

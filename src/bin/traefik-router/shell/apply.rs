@@ -9,6 +9,7 @@ use clap::Args;
 use traefik_router::{Backend as _, Change, Route, RouteEvent, Table};
 
 use super::change::make;
+use super::confined::shown_table;
 use super::display::{change_json, change_line};
 use super::failure::Failure;
 use super::output::{Output, warn};
@@ -41,9 +42,10 @@ pub(crate) struct ApplyOptions {
 }
 
 pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Failure> {
-    let wanted = options.read()?;
+    let wanted = shown_table(resolved, &options.read()?)?;
     let stored = resolved.store.open()?.inspect()?;
     let stored = stored.map(|stored| stored.routes).unwrap_or_default();
+    let stored = shown_table(resolved, &stored)?;
     let events = difference(&stored, &wanted, options.delete);
     let output = Output::new();
     for event in &events {

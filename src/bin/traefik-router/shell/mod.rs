@@ -4,6 +4,7 @@ mod apply;
 mod change;
 mod completions;
 mod config;
+mod confined;
 mod display;
 mod doctor;
 mod failure;

@@ -10,6 +10,7 @@ use traefik_router::{Backend as _, Change, Route, RouteSpec};
 
 use super::apply::{self, ApplyOptions};
 use super::change::{how, make, millis, open};
+use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
 use super::output::{Output, Progress, counted, end_with_reader, warn};
@@ -178,7 +179,7 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
     match command {
         RoutesCommand::List => list(resolved)?,
         RoutesCommand::Get { routespec } => {
-            let spec = RouteSpec::new(routespec)?;
+            let spec = stored_spec(resolved, RouteSpec::new(routespec)?)?;
             let contents = stored(resolved)?;
             let route = contents.routes.get(&spec);
             show(resolved, route, || format!("there is no route {spec}"))?;
@@ -211,13 +212,13 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
                 Syntax::Toml
             };
             let syntax = format.unwrap_or(default);
-            let text = stored(resolved)?.routes.to_text(syntax.into());
-            Output::plain().text(&text)?;
+            let table = shown_table(resolved, &stored(resolved)?.routes)?;
+            Output::plain().text(&table.to_text(syntax.into()))?;
         }
         RoutesCommand::Watch => watch(resolved)?,
         RoutesCommand::Clear => clear(resolved)?,
         RoutesCommand::Delete { routespec } => {
-            let spec = RouteSpec::new(routespec)?;
+            let spec = stored_spec(resolved, RouteSpec::new(routespec)?)?;
             if stored(resolved)?.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
@@ -228,14 +229,14 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
 }
 
 fn list(resolved: &Resolved) -> Result<(), Failure> {
-    let contents = stored(resolved)?;
+    let routes = shown_table(resolved, &stored(resolved)?.routes)?;
     let output = Output::new();
     if resolved.json {
-        let routes: Vec<_> = contents.routes.iter().map(|route| as_json(route)).collect();
+        let routes: Vec<_> = routes.iter().map(|route| as_json(route)).collect();
         output.json(&routes)?;
         return Ok(());
     }
-    table(&output, contents.routes.iter().map(|route| &**route))
+    table(&output, routes.iter().map(|route| &**route))
 }
 
 /// Prints changes of the table until the process is ended, or nobody reads them.
@@ -259,11 +260,16 @@ fn watch(resolved: &Resolved) -> Result<(), Failure> {
 /// What is stored, without a change to it.
 fn stored(resolved: &Resolved) -> Result<Contents, Failure> {
     let store = &resolved.store;
-    store.open()?.inspect()?.ok_or_else(|| {
+    let contents = store.open()?.inspect()?.ok_or_else(|| {
         Failure::failed(format!(
             "there are no routes in {store}: check --backend; `routes add` begins a new table"
         ))
-    })
+    })?;
+    if resolved.settings.host.is_some() {
+        // Refuses a table with routes of other hosts.
+        resolved.builder()?.offline()?;
+    }
+    Ok(contents)
 }
 
 fn show(
@@ -272,9 +278,10 @@ fn show(
     none: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     let output = Output::new();
+    let route = route.map(|route| shown(resolved, route)).transpose()?;
     match route {
-        Some(route) if resolved.json => output.json(&as_json(route))?,
-        Some(route) => table(&output, std::iter::once(&**route))?,
+        Some(route) if resolved.json => output.json(&as_json(&route))?,
+        Some(route) => table(&output, std::iter::once(&*route))?,
         None => return Err(Failure::no_route(none())),
     }
     Ok(())
