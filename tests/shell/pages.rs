@@ -8,7 +8,7 @@ use crate::COMMANDS;
 use crate::support::Place;
 
 /// Options of other programs that the pages name, and those of configurable-http-proxy that are refused.
-const OTHERS: [&str; 31] = [
+const OTHERS: [&str; 32] = [
     "--all-features",
     "--auth-token-ttl",
     "--auto-rewrite",
@@ -25,6 +25,7 @@ const OTHERS: [&str; 31] = [
     "--no-include-prefix",
     "--no-peer",
     "--no-x-forward",
+    "--now",
     "--nocapture",
     "--open",
     "--path",

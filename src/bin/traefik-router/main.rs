@@ -35,7 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Stand in for configurable-http-proxy.
+    /// Run as JupyterHub's proxy, in place of configurable-http-proxy.
     Chp(Box<ChpOptions>),
     #[command(flatten)]
     Shell(shell::Command),

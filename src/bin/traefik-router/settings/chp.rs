@@ -9,7 +9,7 @@ use log::LevelFilter;
 use serde_json::Value;
 use traefik_router::read_config;
 
-/// Stand in for configurable-http-proxy: JupyterHub's REST API for routes, served by Traefik.
+/// Run as JupyterHub's proxy, in place of configurable-http-proxy: its REST API, with Traefik as the proxy.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(crate) struct Options {
@@ -88,10 +88,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) client_ssl_reject_unauthorized: bool,
 
-    /// Where requests go that no other route is for.
+    /// The target of requests that match no other route.
     #[arg(long, value_name = "URL")]
     pub(crate) default_target: Option<String>,
-    /// Server of error pages: asked for /404?url=… and /503?url=….
+    /// Server of error pages: it gets requests for /404?url=… and /503?url=….
     #[arg(long, value_name = "URL", conflicts_with = "error_path")]
     pub(crate) error_target: Option<String>,
     /// Folder of error pages: 404.html, 503.html, error.html.
@@ -170,7 +170,7 @@ pub(crate) struct Options {
     /// Begin with the routes in the store instead of none.
     #[arg(long, requires = "backend")]
     pub(crate) keep_routes: bool,
-    /// Begin with no routes even where another program serves those in the store.
+    /// Begin with no routes, even if another program serves those in the store.
     #[arg(long, requires = "backend", conflicts_with = "keep_routes")]
     pub(crate) replace_served_routes: bool,
 }

@@ -155,7 +155,7 @@ pub(super) fn needed_store(option: &Arg, backend: Option<&str>) -> Option<&'stat
 /// The options that commands share.
 #[derive(Args, Default)]
 pub(crate) struct Settings {
-    /// Store the change, and ask no Traefik whether it serves it.
+    /// Return once the change is stored, without asking any Traefik whether it serves it.
     #[arg(long, action = ArgAction::SetTrue, conflicts_with_all = API.split(' ').chain(SERVING.split(' ')).chain(["public_url"]))]
     pub(crate) no_wait: Option<bool>,
     /// Print JSON, for programs.
@@ -164,11 +164,11 @@ pub(crate) struct Settings {
     /// Print only what is asked for, and errors: no progress, no warnings, no report of a change.
     #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "verbose")]
     pub(crate) quiet: Option<bool>,
-    /// Log on standard error what is done.
+    /// Log each step on standard error.
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub(crate) verbose: Option<bool>,
-    /// A TOML file with further options. Defaults to $TRAEFIK_ROUTER_CONFIG, then to
-    /// traefik-router.toml if that is there.
+    /// A TOML file with further options. Defaults to $TRAEFIK_ROUTER_CONFIG, then to traefik-router.toml in the
+    /// current folder, if it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// What to say about options that have no effect.
@@ -223,19 +223,19 @@ pub(crate) struct Settings {
     /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
     #[arg(long, value_name = "COUNT", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_replicas: Option<usize>,
-    /// Below which keys Traefik looks. Defaults to /traefik/.
+    /// The prefix of the keys that Traefik reads. Defaults to /traefik/.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
-    /// Below which keys only we look. Defaults to /jupyterhub/.
+    /// The prefix of the keys that only this program reads. Defaults to /jupyterhub/.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) jupyterhub_prefix: Option<String>,
 
-    /// Where Traefik's API is; several times for several Traefiks. Without it changes are stored,
-    /// and no Traefik is asked. With it `chp` starts no Traefik.
+    /// The URL of Traefik's API. Give it several times for several Traefiks. Without it changes are stored, and no
+    /// Traefik is asked. With it `chp` starts no Traefik.
     #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
     pub(crate) api_url: Vec<String>,
-    /// Attach to the Traefiks at --api-url, which others run, and start none. --api-url on the command
-    /// line says so as well; one in the configuration file does not.
+    /// Attach to the Traefiks at --api-url, which others run, and start none. --api-url on the command line implies
+    /// this; one in the configuration file does not.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK)]
     pub(crate) external: Option<bool>,
     /// How many of several Traefiks have to serve a change. Defaults to all.
@@ -259,16 +259,15 @@ pub(crate) struct Settings {
     /// Do not check the certificate of the API.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) api_insecure: Option<bool>,
-    /// The entrypoint that routes are served on. All routes of a store are served on one: another
-    /// name moves them all. Defaults to the stored one, else to http or https as the public URL
-    /// begins.
+    /// The entrypoint that routes are served on. All routes of a store are served on one: another name moves them
+    /// all. Defaults to the stored one, else to http or https, like the scheme of --public-url.
     #[arg(long, value_name = "NAME", help_heading = TRAEFIK)]
     pub(crate) entrypoint: Option<String>,
-    /// Whether routers stand below others: auto, always, or never for Traefik before 3.6. It holds for
-    /// the whole table. Defaults to what is stored.
+    /// Whether routers are nested: auto, always, or never for Traefik before 3.6. It applies to the whole table.
+    /// Defaults to what is stored.
     #[arg(long, value_name = "WHEN", value_parser = nested, help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) nested_routers: Option<Nested>,
-    /// The program. Defaults to $TRAEFIK_BIN, then to traefik beside this program, then to traefik on PATH.
+    /// The program Traefik. Defaults to $TRAEFIK_BIN, then to traefik beside this program, then to traefik on PATH.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) traefik_bin: Option<PathBuf>,
 
@@ -284,9 +283,9 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
     pub(crate) lock_timeout: Option<Duration>,
 
-    /// Where Traefik listens for requests. Where it is given, a change is served only once requests to
-    /// this URL meet it. Defaults to http://127.0.0.1:8000, which is not asked. With several --api-url none is
-    /// asked: it says then only whether requests come by HTTPS.
+    /// The URL that requests come in at. If it is given, a change counts as served only once it is served at this
+    /// URL. With several --api-url this is not checked: the option then only says whether requests come by HTTPS.
+    /// Defaults to http://127.0.0.1:8000, which is not checked.
     #[arg(long, value_name = "URL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) public_url: Option<String>,
     /// The entrypoint that the API is served on. Defaults to auth_api.
@@ -298,7 +297,7 @@ pub(crate) struct Settings {
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
     #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
-    /// A file with environment variables for Traefik, one NAME=VALUE a line. They may be secret.
+    /// A file with environment variables for Traefik, one NAME=VALUE a line. Their values may be secrets.
     #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
     pub(crate) traefik_env_file: Option<PathBuf>,
 }

@@ -22,14 +22,13 @@ Examples:
   traefik-router routes apply table.yaml --delete
   traefik-router routes export --backend toml:rules.toml | traefik-router routes apply - --backend etcd:http://etcd:2379
 
-A file with a mistake changes nothing. Exits with 4 if the routes are stored, but no Traefik was seen to serve
-them.";
+A file with a mistake changes nothing. Exits with 4 if the routes are stored, but not confirmed as served.";
 
 #[derive(Args)]
 pub(crate) struct ApplyOptions {
     /// A file such as `routes export` prints; - for standard input.
     file: PathBuf,
-    /// The syntax. Defaults to what FILE ends in; on standard input to json if it begins with a brace, else to
+    /// The syntax. Defaults to the ending of FILE; on standard input to json if it begins with a brace, else to
     /// toml.
     #[arg(long, value_name = "SYNTAX")]
     format: Option<Syntax>,

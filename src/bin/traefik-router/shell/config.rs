@@ -14,8 +14,8 @@ use crate::wording::for_shell;
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print the static configuration that a Traefik which is started from here would get. It suits
-    /// a Traefik that others start, too.
+    /// Print the static configuration for a Traefik that serves the routes. It is what a Traefik that is started from
+    /// here would get, and suits one that others start, too.
     #[command(after_help = "\
 Examples:
   traefik-router config static --backend toml:rules.toml --public-url http://:8000
@@ -25,17 +25,17 @@ Examples:
     Static {
         #[command(flatten)]
         printed: Printed,
-        /// Where Traefik will find what `config dynamic` prints, for --backend push. Defaults to
+        /// The path at which Traefik will find the output of `config dynamic`, for --backend push. Defaults to
         /// dynamic.toml.
         #[arg(long, value_name = "FILE")]
         dynamic_config_file: Option<PathBuf>,
         /// For a Traefik that `chp` attaches to: requests are then treated as configurable-http-proxy
-        /// treats them. X-Forwarded-… headers of all clients are believed.
+        /// treats them. X-Forwarded-… headers of all clients are trusted.
         #[arg(long)]
         chp: bool,
     },
-    /// Print the dynamic configuration by which a Traefik that others start takes a table that
-    /// is pushed (--backend push): routers for its API and its REST provider, behind the API's password.
+    /// Print the dynamic configuration that a Traefik which others start needs for a pushed table (--backend push):
+    /// routers for its API and its REST provider, with the API's password.
     #[command(after_help = "\
 Example:
   traefik-router config dynamic --backend push --api-url http://:8099 --api-password-file password \
@@ -43,7 +43,7 @@ Example:
     Dynamic {
         #[command(flatten)]
         printed: Printed,
-        /// With a router for Traefik's metrics as well, at /metrics, as `chp` asks for them.
+        /// Include a router for Traefik's metrics, at /metrics, which `chp` reads.
         #[arg(long)]
         chp: bool,
     },
@@ -52,12 +52,12 @@ Example:
 /// A configuration that is printed.
 #[derive(Args)]
 pub(crate) struct Printed {
-    /// The name that the file will have, which says in which syntax to print; it is not written.
+    /// The name that the file will have. It selects the syntax; the file is not written.
     file: Option<PathBuf>,
-    /// The syntax. Defaults to what FILE ends in, else to toml.
+    /// The syntax. Defaults to the ending of FILE, else to toml.
     #[arg(long, value_name = "SYNTAX", conflicts_with = "file")]
     syntax: Option<Syntax>,
-    /// Print passwords, their hashes and private keys as well, and not REDACTED for them.
+    /// Print passwords, their hashes and private keys instead of REDACTED.
     #[arg(long)]
     with_secrets: bool,
 }

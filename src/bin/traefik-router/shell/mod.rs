@@ -35,40 +35,40 @@ Examples:
   traefik-router routes list --json
   traefik-router doctor
 
-What would be repeated stands in a file: --config FILE, else $TRAEFIK_ROUTER_CONFIG, else
+Options may also be in a TOML file: --config FILE, else $TRAEFIK_ROUTER_CONFIG, else
 traefik-router.toml in the current folder. Its keys are the options without their dashes.
 
 Passwords come from files, or from TRAEFIK_API_PASSWORD, ETCD_PASSWORD and REDIS_PASSWORD.
 
 Exit codes of routes, setup, status, doctor and config:
   0  done
-  1  failed, or something is not as it should be
+  1  failed, or a problem was found
   2  bad usage or bad input: nothing was changed
   3  there is no such route
-  4  stored, or perhaps stored, but not seen to be served";
+  4  stored, or possibly stored, but not confirmed as served";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Look at the routes and change them.
+    /// Show and change routes.
     #[command(subcommand)]
     Routes(RoutesCommand),
     /// Store a router for the API of Traefiks that others run, behind a password, if they have none.
     #[command(after_help = setup::HELP)]
     Setup(SetupOptions),
-    /// Which Traefiks answer, and whether they serve what is stored.
+    /// Show which Traefiks answer, and whether they serve what is stored.
     #[command(after_help = status::HELP)]
     Status,
-    /// Check everything that has to be right, and say what to do.
+    /// Check the set-up for problems, and say what to do.
     #[command(after_help = doctor::HELP)]
     Doctor {
-        /// Check also what a Traefik needs that `chp` attaches to.
+        /// Also check what `chp` needs of a Traefik that it attaches to.
         #[arg(long, requires = "api_url")]
         chp: bool,
     },
-    /// The configuration that Traefik is given.
+    /// Print a configuration for Traefik.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Completions for a shell, to be sourced by it.
+    /// Print completions for a shell.
     #[command(after_help = "Example:\n  source <(traefik-router completions bash)")]
     Completions {
         /// The shell.

@@ -23,13 +23,13 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Subcommand)]
 pub(crate) enum RoutesCommand {
-    /// All routes.
+    /// List all routes.
     #[command(after_help = "\
 Examples:
   traefik-router routes list --backend toml:rules.toml
   traefik-router routes list --json | jq -r '.[].target'")]
     List,
-    /// One route, by its routespec.
+    /// Show one route, by its exact routespec.
     #[command(after_help = "\
 Examples:
   traefik-router routes get /user/zoe/
@@ -50,7 +50,7 @@ Examples:
   traefik-router routes add /app/ http://blue:80 --weight 9 --server http://green:80 --middleware strip@file
   traefik-router routes add /app/ http://app:80 --service '{\"sticky\": {\"cookie\": {\"name\": \"app\"}}}'
 
-Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
+Exits with 4 if it is stored, but not confirmed as served.")]
     Add {
         /// `[host]/path/`.
         #[arg(value_hint = ValueHint::Url)]
@@ -68,35 +68,34 @@ Exits with 4 if it is stored, but no Traefik was seen to serve it.")]
 Example:
   traefik-router routes delete /user/zoe/
 
-Exits with 3 if there is none, and with 4 if it is no longer stored, but Traefik was not seen to
-stop serving it.")]
+Exits with 3 if there is no such route, and with 4 if it is no longer stored, but Traefik may still serve it.")]
     Delete {
         /// `[host]/path/`.
         #[arg(value_hint = ValueHint::Url)]
         routespec: String,
     },
-    /// Delete all routes, and remove all that is ours from the store. With --api-url it returns when Traefik
+    /// Delete all routes, and remove everything of ours from the store. With --api-url it returns when Traefik
     /// no longer serves them.
     #[command(after_help = "\
 Example:
   traefik-router routes clear --backend etcd:http://etcd:2379
 
-What others wrote stays. Refused while another program serves the routes. Exits with 4 if the routes are no
-longer stored, but Traefik was not seen to stop serving them: the rest of the table is still there then.")]
+What others wrote stays. Refused while another program serves the routes. Exits with 4 if the routes are no longer
+stored, but Traefik may still serve them. The rest of the table is then still stored.")]
     Clear,
-    /// The route that a request for this URL takes.
+    /// Show the route that a request for this URL takes.
     #[command(after_help = "\
 Examples:
   traefik-router routes resolve https://hub.example.org/user/zoe/lab
   traefik-router routes resolve /user/zoe/lab
 
-Asks the store, not Traefik. Exits with 3 if no route is for it.")]
+Asks the store, not Traefik. Exits with 3 if no route matches.")]
     Resolve {
         /// A URL, or the path of one.
         #[arg(value_hint = ValueHint::Url)]
         url: String,
     },
-    /// Add and change routes as a file says, all at once, and print the difference. With --api-url it returns
+    /// Add and change the routes of a file, all at once, and print the difference. With --api-url it returns
     /// when Traefik serves them.
     #[command(after_help = apply::HELP)]
     Apply(ApplyOptions),
@@ -110,13 +109,13 @@ Examples:
         #[arg(long, value_name = "SYNTAX", conflicts_with = "json")]
         format: Option<Syntax>,
     },
-    /// Follow the table: print each change of it, one line each, until you stop this.
+    /// Print each change of the table, one line each, until you stop it.
     #[command(after_help = "\
 Examples:
   traefik-router routes watch --backend etcd:http://etcd:2379
   traefik-router routes watch --json | jq -r .routespec
 
-Follows the store, not Traefik. Of several changes of a route that come together only the last is seen.")]
+Follows the store, not Traefik. Of several changes of a route at about the same time only the last is printed.")]
     Watch,
 }
 
@@ -129,8 +128,8 @@ pub(crate) struct More {
     /// One more server, and its share of the requests, which defaults to 1. May be given several times.
     #[arg(long = "server", value_name = "URL[,WEIGHT]")]
     servers: Vec<String>,
-    /// A middleware that requests pass, by its name: one of another provider has that in it, `strip@file`.
-    /// May be given several times.
+    /// The name of a middleware that requests pass through. A middleware of another provider needs the provider in
+    /// its name: `strip@file`. May be given several times.
     #[arg(long = "middleware", value_name = "NAME")]
     middlewares: Vec<String>,
     /// Settings of the service, as Traefik documents `loadBalancer`.

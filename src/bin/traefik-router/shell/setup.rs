@@ -15,14 +15,14 @@ Examples:
   traefik-router setup --backend etcd:http://etcd:2379 --api-url http://traefik:8099 --api-password-file password
   traefik-router setup --backend etcd:http://etcd:2379 --remove
 
-Stores nothing for an API that answers already. A router that somebody else wrote is never replaced or removed.";
+Stores nothing if the API already answers. Never replaces or removes a router that somebody else wrote.";
 
 #[derive(Args)]
 pub(crate) struct SetupOptions {
-    /// Store a router for Traefik's metrics as well, at /metrics, as `chp` asks for them.
+    /// Also store a router for Traefik's metrics, at /metrics, which `chp` reads.
     #[arg(long, conflicts_with = "remove")]
     chp: bool,
-    /// Take the router out of the store again.
+    /// Remove the router from the store.
     #[arg(long, conflicts_with_all = API.split(' ').chain(SERVING.split(' ')).chain([
         "api_entrypoint", "entrypoint", "public_url", "nested_routers",
     ]))]
