@@ -16,8 +16,11 @@ use crate::traefik::{Api, RestContent};
 
 /// How long the keeper waits for an answer.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often a push is tried again while Traefik does not take it.
+/// How soon a push is tried again while Traefik does not take it; each pause is twice as long as the one before.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
+const MAX_TRY_AGAIN: Duration = Duration::from_millis(500);
+/// A Traefik that took the table so recently is not asked whether another program has replaced it.
+const RECENT: Duration = Duration::from_millis(100);
 /// How long Traefik may take to load what it has taken, for each megabyte, and at least.
 const LOADING_PER_MEGABYTE: Duration = Duration::from_millis(500);
 const LOADING: Duration = Duration::from_secs(2);
@@ -54,6 +57,13 @@ struct Sent {
     loading: Duration,
     /// Whether it was seen to have loaded it.
     is_loaded: bool,
+}
+
+/// What to do about a Traefik that has not the table.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    Only,
+    AndSend,
 }
 
 impl Delivery {
@@ -108,6 +118,7 @@ impl Delivery {
             }
             let document = self.document()?;
             any_sent.store(true, Ordering::Relaxed);
+            let mut pause = TRY_AGAIN;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let taken = self
@@ -127,7 +138,13 @@ impl Delivery {
                 if !is_coming_up {
                     return Err(one.not_taken(error));
                 }
-                std::thread::sleep(TRY_AGAIN.min(left));
+                // Its answer may have been lost.
+                if one.has_loaded(commit) {
+                    *sent = Some(Sent::loaded(commit));
+                    return Ok(Some(()));
+                }
+                std::thread::sleep(pause.min(left));
+                pause = (2 * pause).min(MAX_TRY_AGAIN);
             }
         };
         let taken = ask_quorum(&self.receivers, self.quorum, "take the table", bring)?;
@@ -185,14 +202,15 @@ impl Delivery {
 
     /// The records of a table that a Traefik has from another program.
     fn table_of_others(&self, one: &Receiver) -> Result<Option<Vec<String>>> {
+        let api = one.api.clone().timeout(LOOK);
         let commit = self.store.last_commit()?;
         let marker = commit.map(|commit| commit.marker_at("rest"));
         if let Some(marker) = marker {
-            if one.api.generation(&marker)?.is_some() {
+            if api.generation(&marker)?.is_some() {
                 return Ok(None);
             }
         }
-        Ok(match one.api.rest_content()? {
+        Ok(match api.rest_content()? {
             RestContent::Table(records) => Some(Document::records(records)),
             RestContent::Nothing | RestContent::Other => None,
         })
@@ -209,7 +227,7 @@ impl Delivery {
     /// Fails if another program pushes to one of the Traefiks. Asks those that have answered the keeper: it may not
     /// have noticed yet.
     pub(super) fn check(&self) -> Result<()> {
-        self.look_after(|one| unpoisoned(one.failure.lock()).is_none());
+        self.look_after(Look::Only, Receiver::may_be_replaced);
         self.receivers.iter().try_for_each(Receiver::check)
     }
 
@@ -219,12 +237,12 @@ impl Delivery {
         one.map_or(Ok(()), Receiver::check)
     }
 
-    /// Gives the table to each of these Traefiks that has lost it, or was away.
-    fn look_after(&self, which: impl Fn(&Receiver) -> bool) {
+    /// Looks for other programs at each of these Traefiks; gives it the table, if it has lost it or was away.
+    fn look_after(&self, look: Look, which: impl Fn(&Receiver) -> bool) {
         let those: Vec<_> = self.receivers.iter().filter(|one| which(one)).collect();
         std::thread::scope(|scope| {
             for (n, &one) in those.iter().enumerate() {
-                let look_after = move || one.tell(self.look_after_one(one));
+                let look_after = move || one.report(self.look_after_one(one, look));
                 let builder = std::thread::Builder::new();
                 let is_last = n + 1 == those.len();
                 if is_last || builder.spawn_scoped(scope, look_after).is_err() {
@@ -234,7 +252,7 @@ impl Delivery {
         });
     }
 
-    fn look_after_one(&self, one: &Receiver) -> Result<()> {
+    fn look_after_one(&self, one: &Receiver, look: Look) -> Result<()> {
         let Some(commit) = self.store.last_commit()? else {
             return Ok(());
         };
@@ -253,6 +271,9 @@ impl Delivery {
             return Ok(());
         }
         let is_ours = shown.is_some() || self.may_be_sent(one, &api)?;
+        if is_ours && look == Look::Only {
+            return Ok(());
+        }
         let Ok(mut sent) = one.sent.try_lock() else {
             // A commit is on its way.
             return Ok(());
@@ -308,6 +329,22 @@ impl Receiver {
         unpoisoned(self.sent.lock())
     }
 
+    /// Whether its API shows this commit, or a later one.
+    fn has_loaded(&self, commit: &Commit) -> bool {
+        let api = self.api.clone().timeout(LOOK);
+        let shown = api.generation(&commit.marker_at("rest"));
+        shown.is_ok_and(|shown| shown >= Some(commit.generation))
+    }
+
+    /// Whether it answered the keeper last, and took no table since just now.
+    fn may_be_replaced(&self) -> bool {
+        let is_recent = |sent: &Sent| sent.at.elapsed() < RECENT;
+        let sent = self.sent.try_lock();
+        // Where the lock is held, a table is on its way.
+        let is_quiet = sent.is_ok_and(|sent| !sent.as_ref().is_some_and(is_recent));
+        is_quiet && unpoisoned(self.failure.lock()).is_none()
+    }
+
     fn replaced(&self) -> MutexGuard<'_, Option<String>> {
         unpoisoned(self.replaced.lock())
     }
@@ -346,7 +383,7 @@ impl Receiver {
     }
 
     /// Logs what the keeper has failed with, once.
-    fn tell(&self, outcome: Result<()>) {
+    fn report(&self, outcome: Result<()>) {
         let failure = outcome.as_ref().err().map(Error::kind);
         let last = std::mem::replace(&mut *unpoisoned(self.failure.lock()), failure);
         match outcome {
@@ -373,6 +410,17 @@ impl Receiver {
 }
 
 impl Sent {
+    /// A commit that Traefik was seen to have loaded.
+    fn loaded(commit: &Commit) -> Self {
+        Self {
+            marker: commit.marker.clone(),
+            generation: commit.generation,
+            at: Instant::now(),
+            loading: LOADING,
+            is_loaded: true,
+        }
+    }
+
     fn is(&self, commit: &Commit) -> bool {
         self.marker == commit.marker && self.generation >= commit.generation
     }
@@ -400,7 +448,7 @@ impl Keeper {
         let (stop, stopped) = channel();
         let keep = move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                delivery.look_after(|_| true);
+                delivery.look_after(Look::AndSend, |_| true);
             }
         };
         let thread = std::thread::Builder::new().name("traefik-router-keeper".into());

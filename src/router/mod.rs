@@ -319,7 +319,8 @@ impl Router {
     /// start. If another program runs the Traefiks, the table is no longer marked as served by this Router, and the
     /// Traefiks keep serving.
     ///
-    /// A stopped Router can still read routes. It can't change them if it had started its Traefik.
+    /// A stopped Router can still read routes. It can't change them if it had started its Traefik, or delivered its
+    /// table.
     ///
     /// # Errors
     /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
@@ -421,6 +422,10 @@ impl Committer for Router {
             ));
         }
         if let Some(delivery) = self.verifier.delivery() {
+            if self.is_stopped.load(Ordering::Relaxed) {
+                let message = "this Router is stopped and delivers no table; attach another one";
+                return Err(Error::new(ErrorKind::Process, message));
+            }
             match scope {
                 Scope::Table => delivery.take_over()?,
                 Scope::Routes => delivery.check()?,

@@ -3,12 +3,15 @@
 use std::mem::take;
 use std::time::{Duration, Instant};
 
+/// After so many commits without a wait, the next leader tries one again.
+const MAX_SKIP: u32 = 32;
+
 /// Callers that wait, of whom one at a time, the leader, commits for all.
 ///
 /// The callers of a commit return together, and those of a loop are back a moment later. A leader that began
 /// at once would leave them to the commit after its own. So it waits until as many callers wait as this
 /// commit left behind: its own, and those who came while it ran. It waits for a quarter of that commit's time
-/// at most, and for one caller never.
+/// at most, and for one caller never. Where a wait brought few callers, the next leaders begin at once.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
     waiting: Vec<J>,
@@ -17,11 +20,17 @@ pub(super) struct Queue<J> {
     /// What the leader waits for before it commits.
     gathering: Option<Gathering>,
     longest: Duration,
+    /// How many leaders do not wait, since the last wait brought too few callers; it doubles each time.
+    pause_after_vain: u32,
+    /// How many of them are left.
+    skip: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Gathering {
     callers: usize,
+    /// Those who waited already when the commit ended.
+    early: usize,
     until: Instant,
 }
 
@@ -33,6 +42,8 @@ impl<J> Queue<J> {
             led: false,
             gathering: None,
             longest,
+            pause_after_vain: 0,
+            skip: 0,
         }
     }
 
@@ -57,6 +68,16 @@ impl<J> Queue<J> {
 
     /// The jobs that the leader commits.
     pub(super) fn take(&mut self) -> Vec<J> {
+        if let Some(gathering) = self.gathering.take() {
+            let came = self.waiting.len().saturating_sub(gathering.early);
+            // To wait for a quarter of a commit's time is worth it for a quarter more callers.
+            let is_vain = self.waiting.len() < gathering.callers && 4 * came < gathering.early;
+            self.pause_after_vain = match is_vain {
+                true => (2 * self.pause_after_vain).clamp(1, MAX_SKIP),
+                false => 0,
+            };
+            self.skip = self.pause_after_vain;
+        }
         take(&mut self.waiting)
     }
 
@@ -64,8 +85,11 @@ impl<J> Queue<J> {
     pub(super) fn end(&mut self, callers: usize, took: Duration, now: Instant) {
         self.led = false;
         let callers = callers + self.waiting.len();
-        self.gathering = (callers > 1).then(|| Gathering {
+        let waits = callers > 1 && self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        self.gathering = waits.then(|| Gathering {
             callers,
+            early: self.waiting.len(),
             until: now + self.longest.min(took / 4),
         });
     }
@@ -270,6 +294,20 @@ mod tests {
         let runs = commits(&loops(10, 20, 1_000), &[100_000]);
         for run in &runs[..runs.len() - 1] {
             assert!(run.began - run.free <= Duration::from_micros(1_000));
+        }
+    }
+
+    /// They return too late to be waited for.
+    #[test]
+    fn late_callers_cost_little() {
+        for (callers, turn) in [(2, 6_000), (2, 15_000), (10, 8_000), (64, 19_000)] {
+            let runs = commits(&loops(callers, 100, turn), &[20_000]);
+            let waited: Duration = runs.iter().map(|run| run.began - run.free).sum();
+            let ran: Duration = runs.iter().map(|run| run.ended - run.began).sum();
+            assert!(
+                waited * 20 <= ran,
+                "{callers} {turn}: {waited:?} of {ran:?}"
+            );
         }
     }
 }

@@ -297,6 +297,8 @@ fn change_notices_other_program() {
     let first = slow(MemoryBackend::new()).attach().unwrap();
     first.add_route("/a/", echo.url(), ()).unwrap();
     let second = slow(MemoryBackend::new()).attach().unwrap();
+    // It does not ask right after a change of its own.
+    std::thread::sleep(Duration::from_millis(200));
     let error = first.add_route("/b/", echo.url(), ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert_eq!(*error.stored(), Stored::Nothing, "{error}");
@@ -685,4 +687,69 @@ fn lost_messages_are_made_up_for() {
         });
         assert_eq!(rig.landed("h", "/c/x"), Some(echo.port), "{mood:?}");
     }
+}
+
+#[test]
+fn lost_push_answers_are_made_up_for() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let proxy = Proxy::new(&rig.api_url());
+    let router = builder(&rig, MemoryBackend::new())
+        .traefik_api_url(&proxy.url)
+        .keeper_interval(Duration::from_secs(60))
+        .attach()
+        .unwrap();
+    proxy.lose_answers_to("PUT /api/providers/rest");
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+}
+
+/// It was restarted, and so says nothing of what was acknowledged.
+#[test]
+fn empty_traefik_completes_no_quorum() {
+    let rigs = [(); 3].map(|()| Rig::new(Kind::Toml));
+    let [first, second, third] = &rigs;
+    let echo = Echo::start();
+    let (_a, b, _c) = (
+        external(first, "a"),
+        external(second, "a"),
+        external(third, "a"),
+    );
+    let proxies = rigs.each_ref().map(|rig| Proxy::new(&rig.api_url()));
+    let attach = || {
+        builder(first, MemoryBackend::new())
+            .traefik_api_urls(proxies.iter().map(|proxy| proxy.url.clone()))
+            .traefik_api_timeout(Duration::from_secs(1))
+            .traefik_quorum(2)
+            .attach()
+            .unwrap()
+    };
+    let router = attach();
+    proxies[2].mood(Mood::Drop(Duration::ZERO));
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    drop(router);
+    drop(b);
+    let _b = external(second, "a");
+    proxies[0].mood(Mood::Drop(Duration::ZERO));
+    proxies[2].mood(Mood::Honest);
+    let router = std::thread::scope(|scope| {
+        let attached = scope.spawn(attach);
+        std::thread::sleep(Duration::from_secs(2));
+        proxies[0].mood(Mood::Honest);
+        attached.join().unwrap()
+    });
+    assert!(router.get_route("/a/").unwrap().is_some());
+}
+
+#[test]
+fn stopped_router_delivers_nothing() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = external(&rig, "a");
+    let memory = MemoryBackend::new();
+    let first = builder(&rig, memory.clone()).attach().unwrap();
+    first.stop().unwrap();
+    let _second = builder(&rig, memory).attach().unwrap();
+    let error = first.add_route("/a/", echo.url(), ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Process, "{error}");
+    assert_eq!(rig.landed("h", "/a/x"), None);
 }

@@ -168,16 +168,18 @@ impl Builder {
                 }
             })?;
             let has_table = |found: &Result<_>| !matches!(found, Ok(RestContent::Nothing));
+            let tables = found.iter().filter(|(_, found)| has_table(found)).count();
+            // One that has restarted is empty, and says nothing about what was acknowledged.
             if found.len() == all
-                || found.iter().any(|(_, found)| has_table(found))
+                || self.quorum.is_some_and(|quorum| tables >= quorum)
                 || begun.elapsed() >= self.check_route_timeout
             {
                 break found;
             }
             if !has_said {
                 log::warn!(
-                    "{} of {all} Traefiks answer, and none of them has a table; one that does not may have \
-                     it, and is awaited for {:?}",
+                    "{} of {all} Traefiks answer, and {tables} of them have a table; one that does not answer may \
+                     have a later one, and is awaited for {:?}",
                     found.len(),
                     self.check_route_timeout
                 );

@@ -36,7 +36,7 @@ impl PublicUrl {
         }
         // The other half of the time is for the API.
         let bound = (pending.timeout / 2).min(polls.entrypoint_patience());
-        let left = || bound.saturating_sub(pending.stored_at.elapsed());
+        let left = || bound.saturating_sub(pending.visible.elapsed());
         while !left().is_zero() && !pending.is_rejected() {
             // A shorter time would cut off an entrypoint that is far away, again and again.
             let timeout = pending.time_left().min(FIRST_TIMEOUT);

@@ -46,6 +46,8 @@ struct Shared {
     lose_all: AtomicBool,
     /// Close the connection in place of passing a request on, once.
     swallow_one: AtomicBool,
+    /// Lose the answers to requests that begin so.
+    lose_these: Mutex<Option<String>>,
     /// Change the path of the next request that begins so, once.
     mislead_one: Mutex<Option<String>>,
     sent: Mutex<Vec<u8>>,
@@ -62,6 +64,7 @@ impl Proxy {
             lose_one: AtomicBool::new(false),
             lose_all: AtomicBool::new(false),
             swallow_one: AtomicBool::new(false),
+            lose_these: Mutex::default(),
             mislead_one: Mutex::default(),
             sent: Mutex::default(),
         });
@@ -120,6 +123,11 @@ impl Proxy {
         self.shared.lose_all.store(lose, SeqCst);
     }
 
+    /// Loses the answers to all requests that begin so.
+    pub fn lose_answers_to(&self, begin: &str) {
+        *self.shared.lose_these.lock().unwrap() = Some(begin.into());
+    }
+
     /// How often the clients sent this text.
     pub fn count(&self, text: &str) -> usize {
         String::from_utf8_lossy(&self.shared.sent.lock().unwrap())
@@ -167,6 +175,11 @@ impl Shared {
         if let Mood::Drop(later) = self.mood() {
             thread::sleep(later);
             return false;
+        }
+        if let Some(begin) = &*self.lose_these.lock().unwrap() {
+            if bytes.starts_with(begin.as_bytes()) {
+                self.lose_one.store(true, SeqCst);
+            }
         }
         let start = self
             .mislead_one
