@@ -10,19 +10,16 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from pathlib import Path
 
 from hub import CONFIG, TOKEN, Hub, answers, free_ports, wait_for
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
+from programs import PASSWORD, Kernel, Program, Traefik
 
 MORE = """
 c.ConfigurableHTTPProxy.should_start = False
@@ -33,53 +30,7 @@ c.JupyterHub.load_roles[0]["scopes"] += ["access:servers"]
 """
 # JupyterHub compares the routes with what it wants this often, in seconds.
 CHECK = 5
-PASSWORD = "made-up-password-of-the-api-of-32-letters"
 PROXY_TOKEN = "of-the-proxy"
-
-
-class Program:
-    """A program that can be killed, and started again with the same arguments."""
-
-    def __init__(self, name, command, **env):
-        self.name, self.command, self.env = name, command, os.environ | env
-        self.start()
-
-    def start(self):
-        with open(f"{self.name}.log", "a") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=self.env)
-
-    def is_running(self):
-        return self.process.poll() is None
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-
-class Traefik(Program):
-    """As `traefik-router config` prints it."""
-
-    def __init__(self, name, store):
-        self.web, self.api = free_ports(2)
-        self.url = f"http://127.0.0.1:{self.web}"
-        self.api_url = f"http://127.0.0.1:{self.api}"
-        printed = ["--chp", "--backend", store, "--api-url", self.api_url]
-        named = ["--dynamic-config-file", str(Path(f"{name}.dynamic.toml").resolve())]
-        if store == "push":
-            config("dynamic", f"{name}.dynamic.toml", *printed, "--with-secrets")
-        else:
-            named = []
-        public = ["--public-url", self.url]
-        config("static", f"{name}.toml", *printed, *public, *named, "--with-secrets")
-        super().__init__(name, [os.environ["TRAEFIK_BIN"], f"--configFile={name}.toml"])
-
-
-def config(kind, file, *arguments):
-    command = ["traefik-router", "config", kind, *arguments]
-    env = os.environ | {"TRAEFIK_API_PASSWORD": PASSWORD}
-    if kind == "static":
-        del env["TRAEFIK_API_PASSWORD"]
-    Path(file).write_text(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
 
 
 def get(url, headers={}):
@@ -143,34 +94,6 @@ def open_server(hub, traefik, user):
     assert "kernels" in json.loads(answer.read()), f"{user} is not signed in at the server"
 
 
-class Kernel:
-    """A kernel's WebSocket, which stays open."""
-
-    def __init__(self, traefik, user):
-        self.headers = {"Authorization": f"token {TOKEN}"}
-        request = urllib.request.Request(
-            f"{traefik.url}/user/{user}/api/kernels", data=b"{}", headers=self.headers
-        )
-        kernel = json.loads(urllib.request.urlopen(request, timeout=60).read())["id"]
-        self.url = f"ws://127.0.0.1:{traefik.web}/user/{user}/api/kernels/{kernel}/channels"
-
-    async def connect(self):
-        self.socket = await websocket_connect(HTTPRequest(self.url, headers=self.headers))
-
-    async def compute(self, code):
-        header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3"}
-        header |= {"session": "s", "username": "u", "date": "2026-01-01T00:00:00Z"}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell"}
-        message["content"] = {"code": code, "silent": False, "store_history": True}
-        await self.socket.write_message(json.dumps(message))
-        while True:
-            text = await asyncio.wait_for(self.socket.read_message(), 60)
-            assert text is not None, "the kernel's WebSocket was closed"
-            said = json.loads(text)
-            if said["msg_type"] == "execute_result" and said["parent_header"]["msg_id"] == header["msg_id"]:
-                return said["content"]["data"]["text/plain"]
-
-
 async def main(store):
     seed = random.randrange(1 << 32)
     kind = store.split(":")[0]
@@ -201,7 +124,7 @@ async def main(store):
         users = ["ada", "bob"]
         for traefik, user in zip(traefiks, users):
             open_server(hub, traefik, user)
-        kernel = Kernel(traefiks[0], "ada")
+        kernel = Kernel(traefiks[0].url, "ada")
         await kernel.connect()
         assert await kernel.compute("x = 6; x * 7") == "42"
         watch = Watch(traefiks, users)

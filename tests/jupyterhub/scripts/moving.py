@@ -3,6 +3,7 @@
 Each step is one of docs/moving.md. The open server is asked 50 times a second meanwhile.
 """
 
+import asyncio
 import os
 import re
 import signal
@@ -17,12 +18,14 @@ from hashlib import sha1
 from pathlib import Path
 
 from hub import CONFIG, TOKEN, Hub, answers, free_ports, wait_for
+from programs import PASSWORD, Kernel
 
 CHP = sys.argv[2]
 PAGE = Path(sys.argv[3])
 TRAEFIK = os.environ["TRAEFIK_BIN"]
-PASSWORD = "made-up-password-of-the-api-of-32-letters"
 PROXY_TOKEN = "of-the-proxy"
+# For so many seconds the servers may be away while the Hub starts.
+HUB = 60
 SECRETS = {"CONFIGPROXY_AUTH_TOKEN": PROXY_TOKEN, "TRAEFIK_API_PASSWORD": PASSWORD}
 # The hashes that the other program makes of a password take a quarter of a second each.
 HASH = "{SHA}" + b64encode(sha1(PASSWORD.encode()).digest()).decode()
@@ -86,12 +89,14 @@ class Set:
         self.name, self.programs = name, {}
         self.public, self.hub_port, self.api, self.traefik_api, self.spare, self.spare_api = free_ports(6)
         self.hub = Hub(self.public)
+        self.loop, self.kernel, self.said = asyncio.new_event_loop(), None, 0
 
     def configure(self, more):
         text = CONFIG.format(
             public=self.public, hub=self.hub_port, api=self.api, folder=Path.cwd(), token=TOKEN
         )
         text += "c.JupyterHub.cleanup_servers = False\n"
+        text += 'c.JupyterHub.load_roles[0]["scopes"] += ["access:servers"]\n'
         Path("jupyterhub_config.py").write_text(text + more)
 
     def start(self, name, command):
@@ -144,8 +149,24 @@ class Set:
         except OSError:
             return False
 
+    def open_kernel(self, user):
+        """A kernel of the user's server, with a WebSocket that stays open."""
+        self.kernel = Kernel(self.hub.url, user)
+        self.loop.run_until_complete(self.kernel.connect())
+
+    def count(self):
+        """Has the kernel count by one more, over the WebSocket that is open."""
+        self.said += 1
+        code = "n = globals().get('n', 0) + 1; n"
+        counted = self.loop.run_until_complete(self.kernel.compute(code))
+        assert counted == str(self.said), counted
+
     def move(self, what, steps, allowed):
-        """Takes the steps while the server is asked; it may be away for so many seconds."""
+        """Takes the steps while the server is asked; it may be away for so many seconds. Where that is none, a
+        WebSocket stays open."""
+        if not self.kernel:
+            self.open_kernel("ada")
+        self.count()
         probe = Probe(f"http://127.0.0.1:{self.public}/user/ada/api")
         time.sleep(1)
         try:
@@ -154,7 +175,10 @@ class Set:
         finally:
             asked, failed, gap = probe.end()
         print(f"    {what}: {failed} of {asked} failed, {gap:.1f} s without an answer", flush=True)
-        assert gap <= allowed, what
+        assert gap <= allowed and (allowed or not failed), what
+        if allowed:
+            self.loop.run_until_complete(self.kernel.connect())
+        self.count()
 
     def __enter__(self):
         return self
@@ -229,8 +253,8 @@ def chp_apart():
             listens(one.api)
             by_page("write", one.api)
 
-        one.move("from configurable-http-proxy, a service", there, 10)
-        one.move("back to it", back, 10)
+        one.move("from configurable-http-proxy, a service", there, 2)
+        one.move("back to it", back, 6)
         one.close_server("ada")
 
 
@@ -251,8 +275,8 @@ def chp_by_hub():
         one.configure(command.format([CHP]))
         one.start_hub()
         one.open_server("ada")
-        one.move("from configurable-http-proxy, by the Hub", restart(["traefik-router", "chp"]), 60)
-        one.move("back to it", restart([CHP]), 60)
+        one.move("from configurable-http-proxy, by the Hub", restart(["traefik-router", "chp"]), HUB)
+        one.move("back to it", restart([CHP]), HUB)
         one.close_server("ada")
 
 
@@ -272,20 +296,29 @@ def peer(one, kind, starts, more):
     )
 
 
-def external(kind, etcd):
-    """A Traefik runs apart, and goes on."""
-    with Set(kind) as one:
+def settings_of(kind, etcd, name):
+    """What jupyterhub-traefik-proxy keeps its routes in, below or beside this name."""
+    if kind == "traefik_file":
+        return f'c.TraefikFileProviderProxy.dynamic_config_file = "{Path.cwd()}/rules/{name}.toml"\n'
+    return f'c.TraefikEtcdProxy.etcd_url = "{etcd}"\nc.TraefikEtcdProxy.kv_jupyterhub_prefix = "{name}"\n'
+
+
+def external(kind, etcd, is_single=False):
+    """A Traefik runs apart, and goes on. It watches a folder, a single file or etcd."""
+    with Set(f"single-{kind}" if is_single else kind) as one:
         folder = Path.cwd() / "rules"
         folder.mkdir()
-        settings = 'c.TraefikFileProviderProxy.dynamic_config_file = "{}"\n'
-        if kind == "traefik_file":
-            provider, store = f'[providers.file]\ndirectory = "{folder}"\n', f"toml:{folder}/rules.toml"
-            more, other = settings.format(folder / "rules.toml"), settings.format(folder / "back.toml")
+        first, second = ("rules", "back") if kind == "traefik_file" else ("jupyterhub", "jupyterhub-back")
+        rules = folder / f"{first}.toml"
+        store = f"toml:{rules}"
+        if is_single:
+            rules.touch()
+            provider = f'[providers.file]\nfilename = "{rules}"\n'
+        elif kind == "traefik_file":
+            provider = f'[providers.file]\ndirectory = "{folder}"\n'
         else:
-            address = re.sub("^http://", "", etcd)
-            provider, store = f'[providers.etcd]\nendpoints = ["{address}"]\nrootKey = "traefik"\n', f"etcd:{etcd}"
-            more = f'c.TraefikEtcdProxy.etcd_url = "{etcd}"\n'
-            other = more + 'c.TraefikEtcdProxy.kv_jupyterhub_prefix = "jupyterhub-back"\n'
+            address, store = re.sub("^http://", "", etcd), f"etcd:{etcd}"
+            provider = f'[providers.etcd]\nendpoints = ["{address}"]\nrootKey = "traefik"\n'
         Path("traefik.toml").write_text(
             f'[api]\n[entryPoints.http]\naddress = "127.0.0.1:{one.public}"\n'
             f'[entryPoints.auth_api]\naddress = "127.0.0.1:{one.traefik_api}"\n'
@@ -293,7 +326,7 @@ def external(kind, etcd):
         )
         one.start("traefik", [TRAEFIK, "--configFile=traefik.toml"])
         listens(one.public)
-        peer(one, kind, False, more)
+        peer(one, kind, False, settings_of(kind, etcd, first))
         one.start_hub()
         one.open_server("ada")
         api_url = f"http://127.0.0.1:{one.traefik_api}"
@@ -306,26 +339,37 @@ def external(kind, etcd):
             one.configure(APART)
             one.start_hub()
 
+        def clear():
+            one.stop("chp")
+            command = ["traefik-router", "routes", "clear", "--no-wait", "--backend", store]
+            # In etcd a program counts for some seconds more.
+            wait_for("the table is removed", lambda: subprocess.run(command, capture_output=True).returncode == 0)
+
         def back():
             one.stop("hub")
-            peer(one, kind, False, other)
+            if is_single:
+                clear()
+            peer(one, kind, False, settings_of(kind, etcd, first if is_single else second))
             one.start_hub()
-            one.stop("chp")
-            clear = ["traefik-router", "routes", "clear", "--no-wait", "--backend", store]
-            # In etcd a program counts for some seconds more.
-            wait_for("the table is removed", lambda: subprocess.run(clear, capture_output=True).returncode == 0)
+            if not is_single:
+                clear()
+            wait_for("ada's route", lambda: one.serves("ada"))
 
-        one.move(f"from jupyterhub-traefik-proxy, {kind}", there, 0)
-        one.move("back to it", back, 0)
+        one.move(f"from jupyterhub-traefik-proxy, {one.name}", there, 0)
+        one.move("back to it", back, HUB if is_single else 0)
         one.close_server("ada")
 
 
-def peer_by_hub():
+def peer_by_hub(kind, etcd):
     """The Hub starts the Traefik of the other program."""
-    with Set("peer-by-hub") as one:
+    with Set(f"by-hub-{kind}") as one:
         Path("bin").mkdir()
         Path("bin/traefik").symlink_to(TRAEFIK)
         os.environ["PATH"] = f"{Path.cwd()}/bin:{os.environ['PATH']}"
+        Path("rules").mkdir()
+        settings = settings_of(kind, etcd, "by-hub")
+        if kind == "traefik_etcd":
+            settings += 'c.TraefikEtcdProxy.kv_traefik_prefix = "traefik-by-hub"\n'
 
         def restart():
             one.stop("hub")
@@ -337,21 +381,27 @@ def peer_by_hub():
             restart()
 
         def back():
-            peer(one, "traefik_file", True, "")
+            peer(one, kind, True, settings)
             restart()
 
-        peer(one, "traefik_file", True, "")
+        peer(one, kind, True, settings)
         one.start_hub()
         one.open_server("ada")
-        one.move("from jupyterhub-traefik-proxy, by the Hub", there, 60)
-        one.move("back to it", back, 60)
+        one.move(f"from jupyterhub-traefik-proxy, {one.name}", there, HUB)
+        one.move("back to it", back, HUB)
         one.close_server("ada")
 
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-chosen = sys.argv[4:] or ["chp_apart", "chp_by_hub", "peer_by_hub", "traefik_file", "traefik_etcd"]
-for name in chosen:
-    if name.startswith("traefik"):
-        external(name, sys.argv[1])
-    else:
-        globals()[name]()
+ETCD = sys.argv[1]
+WAYS = {
+    "chp_apart": chp_apart,
+    "chp_by_hub": chp_by_hub,
+    "peer_by_hub_file": lambda: peer_by_hub("traefik_file", ETCD),
+    "peer_by_hub_etcd": lambda: peer_by_hub("traefik_etcd", ETCD),
+    "folder": lambda: external("traefik_file", ETCD),
+    "single_file": lambda: external("traefik_file", ETCD, is_single=True),
+    "etcd": lambda: external("traefik_etcd", ETCD),
+}
+for name in sys.argv[4:] or WAYS:
+    WAYS[name]()

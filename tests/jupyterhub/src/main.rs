@@ -11,6 +11,7 @@ mod suites;
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -52,6 +53,10 @@ struct Options {
     /// Run the tests with configurable-http-proxy alone
     #[arg(long, conflicts_with_all = ["ours", "what"])]
     real: bool,
+    /// Run the tests with traefik-router attached to a Traefik that runs beside it, but for those with internal TLS
+    /// and Unix sockets, which need a Traefik that it starts
+    #[arg(long, conflicts_with_all = ["ours", "real", "class", "what"])]
+    suite_attached: bool,
     /// Run the tests with the proxy class of the Python package for JupyterHub's own
     #[arg(long, conflicts_with_all = ["real", "what"])]
     class: bool,
@@ -89,10 +94,15 @@ fn run(options: &Options) -> Result {
     let mut sides: Vec<Side> = match (options.ours, options.real) {
         (true, _) => vec![Side::ours("dev", &folder)?],
         (_, true) => vec![Side::real(&folder)?],
+        _ if options.suite_attached => vec![Side::attached(&folder)?, Side::real(&folder)?],
         _ => Side::both("dev", &folder)?.into(),
     };
     sides[0].has_class = options.class;
-    suites::run(&sides, options.only.as_deref(), &folder)
+    let chosen = suites::Chosen {
+        only: options.only.as_deref(),
+        attached: options.suite_attached,
+    };
+    suites::run(&sides, chosen, &folder)
 }
 
 /// On Traefiks that take a table, and on others that read an etcd.
@@ -136,6 +146,28 @@ impl Side {
     fn ours(profile: &str, folder: &Folder) -> Result<Self> {
         let binary = build(profile)?;
         Self::new("traefik-router", &[CHP, "traefik-router"], &binary, folder)
+    }
+
+    /// Our binary, attached to a Traefik that runs beside it.
+    fn attached(folder: &Folder) -> Result<Self> {
+        let side = Self::new(
+            "traefik-router attached",
+            &["traefik-router"],
+            &build("dev")?,
+            folder,
+        )?;
+        write_scripts(&folder.sub(side.name)?)?;
+        let script = folder.sub(side.name)?.join("beside.py");
+        let quoted = |path: &Path| format!("'{}'", path.display());
+        let stub = format!(
+            "#!/bin/sh\nexec {} {} \"$@\"\n",
+            quoted(&side.python),
+            quoted(&script)
+        );
+        let program = folder.sub("bin")?.join(side.name).join(CHP);
+        fs::write(&program, stub)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        Ok(side)
     }
 
     fn real(folder: &Folder) -> Result<Self> {
@@ -239,6 +271,8 @@ fn write_scripts(folder: &Path) -> Result {
     for (name, text) in [
         ("hub.py", include_str!("../scripts/hub.py")),
         ("attached.py", include_str!("../scripts/attached.py")),
+        ("beside.py", include_str!("../scripts/beside.py")),
+        ("programs.py", include_str!("../scripts/programs.py")),
         ("moving.py", include_str!("../scripts/moving.py")),
         ("names.py", include_str!("../scripts/names.py")),
         ("server.py", include_str!("../scripts/server.py")),
