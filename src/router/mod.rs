@@ -138,8 +138,8 @@ impl Router {
     /// # Errors
     /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
     ///   [`Target::new`](crate::Target::new), and if `data` is nested more than 100 levels deep. With
-    ///   [`apply`](Self::apply) also if all servers of a route have the weight 0, or a Traefik is too old for
-    ///   what it asks for.
+    ///   [`apply`](Self::apply) also if all servers of a route have the weight 0, if routes of one host would
+    ///   differ in their TLS options, or if a Traefik is too old for what a route asks for.
     /// - [`Store`](ErrorKind::Store), [`Locked`](ErrorKind::Locked),
     ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
     /// - [`InUse`](ErrorKind::InUse): not stored; another program has set another entrypoint or

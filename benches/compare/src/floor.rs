@@ -2,9 +2,10 @@
 //!
 //! A Traefik set up as the library sets it up, with the very text or keys that the library writes
 //! for the same table. A sample is one bare rename, bare transactions or a bare PUT, and then the
-//! tightest polling. Nothing here uses the library while the clock runs.
+//! tightest polling. In Redis the marker does not prove the rest, so that the routers are polled for, too. Nothing here
+//! uses the library while the clock runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -230,9 +231,14 @@ impl Floor {
             }
         };
         let wanted = format!("\"{generation}\"");
+        let routers = self.routers_of(command);
+        let mut is_loaded = false;
         loop {
-            let (status, body) = self.api.get(&self.marker)?;
-            if status == 200 && contains(body, wanted.as_bytes()) {
+            if !is_loaded {
+                let (status, body) = self.api.get(&self.marker)?;
+                is_loaded = status == 200 && contains(body, wanted.as_bytes());
+            }
+            if is_loaded && self.serves(&routers)? {
                 return Ok(start.elapsed().as_secs_f64() * 1e3);
             }
             let elapsed = start.elapsed();
@@ -242,6 +248,52 @@ impl Floor {
             // Each poll takes CPU from the reload that it waits for.
             std::thread::sleep((elapsed / 100).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         }
+    }
+}
+
+impl Floor {
+    /// The routers that a command sets in Redis: the marker does not prove that Traefik has read them.
+    fn routers_of(&self, command: &str) -> BTreeSet<String> {
+        let Store::Keys {
+            server: Server::Redis(_),
+            steps,
+            ..
+        } = &self.store
+        else {
+            return BTreeSet::new();
+        };
+        let set = steps.get(command).into_iter().flatten();
+        let set = set.filter(|operation| operation.value.is_some());
+        let name = |operation: &Operation| {
+            let name = operation.key.strip_prefix("traefik/http/routers/")?;
+            Some(format!("{}@redis", name.split('/').next()?))
+        };
+        set.filter_map(name).collect()
+    }
+
+    fn serves(&mut self, routers: &BTreeSet<String>) -> Result<bool> {
+        if routers.is_empty() {
+            return Ok(true);
+        }
+        let enabled = "/api/http/routers?status=enabled&per_page=1000000";
+        let path = match routers.first().filter(|_| routers.len() == 1) {
+            Some(one) => format!("/api/http/routers/{}", one.replace('@', "%40")),
+            None => enabled.into(),
+        };
+        let (status, body) = self.api.get(&path)?;
+        if status != 200 {
+            return Ok(false);
+        }
+        let shown: Value = serde_json::from_slice(body)?;
+        let shown = match &shown {
+            Value::Array(all) => all.iter().collect(),
+            one => vec![one],
+        };
+        let shown = shown
+            .into_iter()
+            .filter(|router| router["status"] == "enabled");
+        let names: BTreeSet<_> = shown.filter_map(|router| router["name"].as_str()).collect();
+        Ok(routers.iter().all(|name| names.contains(&**name)))
     }
 }
 

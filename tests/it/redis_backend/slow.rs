@@ -33,6 +33,7 @@ fn slow_redis_is_waited_for() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 pause(&server, Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(150));
             }
         });
         for writer in writers {

@@ -352,8 +352,11 @@ impl Client {
             (Cause::AuthenticationFailed, _) | (_, "NOAUTH" | "WRONGPASS") => {
                 refused("check the user and the password")
             }
-            // Of a command in a script only the text says so.
-            _ if said.starts_with("NOPERM") || said.contains("user executing the script can't") => {
+            // Of a command in a script only the text says so, Redis's and Valkey's.
+            _ if said.starts_with("NOPERM")
+                || said.contains("user executing the script can't")
+                || said.contains("ACL failure in script") =>
+            {
                 refused(
                     "the user needs EVAL, GET, SET, DEL, SCAN, HGET, HSET, HDEL, HINCRBY, SUBSCRIBE and for a \
                      `change_list` RPUSH and LPOP on the keys below both prefixes and on `router-versions`",

@@ -61,7 +61,7 @@ pub struct Redis {
     change_list: Option<String>,
     /// How many replicas must have a commit.
     replicas: usize,
-    /// Whether an answer to a transaction was lost, so that perhaps no replica has it.
+    /// Whether a transaction may have been made that no replica has yet.
     is_unsure: AtomicBool,
     /// Whether Redis notified of a change when it was last checked, and whether Traefik may make it do so.
     notifies: Mutex<Option<Notifies>>,
@@ -170,10 +170,12 @@ impl Redis {
     /// Makes a transaction and waits for the replicas.
     fn commit(&self, command: &Cmd) -> Result<u64> {
         let done = self.client.run_replicated(command, self.replicas);
-        if done
-            .as_ref()
-            .is_err_and(|error| *error.stored() == Stored::Unknown)
-        {
+        // It may be its own change, made over a connection that broke, that a second try stumbles on.
+        let is_unsure = match &done {
+            Ok((made, _)) => *made == 0,
+            Err(error) => *error.stored() == Stored::Unknown,
+        };
+        if is_unsure {
             self.is_unsure.store(true, Ordering::Relaxed);
         }
         let (made, have) = done?;
@@ -183,7 +185,7 @@ impl Redis {
         }
     }
 
-    /// After an answer was lost, waits until replicas have all that the server has.
+    /// After a transaction of which that is not known, waits until replicas have all that the server has.
     fn become_sure(&self) -> Result<()> {
         if self.replicas == 0 || !self.is_unsure.load(Ordering::Relaxed) {
             return Ok(());
