@@ -35,7 +35,7 @@ impl<'a> Witness<'a> {
         Self { proxy, _echo: echo }
     }
 
-    /// Returns when whatever happened before this call has been counted.
+    /// Returns when all that happened before this call has been counted.
     #[track_caller]
     fn wait(&self) {
         let before = last_activity(self.proxy, "/witness");

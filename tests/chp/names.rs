@@ -29,7 +29,7 @@ fn every_character_keeps_users_apart() {
     let mut servers = BTreeMap::new();
     for name in names {
         let echo = Echo::start();
-        // JupyterHub quotes the name, and then tells the path as it is.
+        // JupyterHub quotes the name, and then sends the path unchanged.
         proxy.add(&format!("/user/{}", quoted(&name, "@~-_.")), &echo.url());
         servers.insert(name, echo);
     }

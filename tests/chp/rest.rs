@@ -158,8 +158,8 @@ fn prefix_is_left_out() {
         assert_eq!(seen, ["/", "/", BELOW_ZOE[2], BELOW_ZOE[3], "/a/b"]);
         proxy.add("", &echo.url());
         assert_eq!(proxy.through("/x/y").echo()["path"], "/x/y");
-        let told = proxy.get("/user/zoe").json();
-        assert_eq!(told["target"], echo.url());
+        let listed = proxy.get("/user/zoe").json();
+        assert_eq!(listed["target"], echo.url());
     }
 }
 

@@ -133,7 +133,7 @@ fn output_holds_no_secret() {
         }
         overhear(as_whom, "GET", &rest, "", 404);
     }
-    // Whoever takes the port for one without TLS.
+    // A client that speaks HTTP to a port with TLS.
     let mut plain = TcpStream::connect(("127.0.0.1", proxy.api)).unwrap();
     // In one piece: the program may close the connection after the first.
     let request = format!("GET /api/routes HTTP/1.1\r\nAuthorization: token {TOKEN}\r\n\r\n");

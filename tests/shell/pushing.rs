@@ -222,7 +222,7 @@ fn doctor_finds_what_chp_needs() {
         let found = on(&place.run("doctor --json --chp"), "chp");
         found
             .iter()
-            .any(|(_, message)| message.contains("does not tell its metrics"))
+            .any(|(_, message)| message.contains("does not send its metrics"))
     });
     drop(plain);
 

@@ -167,7 +167,7 @@ fn uncounted(api: &Api) -> Result<Option<Finding>> {
                 "`traefik-router setup --chp` stores one, and `config dynamic --chp` prints one",
             ),
             Err(error) => {
-                odd = format!("does not tell its metrics ({error})");
+                odd = format!("does not send its metrics ({error})");
                 (
                     &*odd,
                     "give them a router on the API's entrypoint, behind the API's password",
@@ -176,7 +176,7 @@ fn uncounted(api: &Api) -> Result<Option<Finding>> {
         }
     };
     let message =
-        format!("{url} {why}, so that `chp` can't tell JupyterHub when a route was last used");
+        format!("{url} {why}, so `chp` can't report to JupyterHub when a route was last used");
     Ok(Some(
         Finding::new(Level::Warning, CHECK, message).advice(advice),
     ))

@@ -63,16 +63,16 @@ pub(super) struct Activity {
     last_look: Mutex<Look>,
     /// What host names of targets stand for.
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
-    /// Told when there is a host name to look up.
+    /// Notified when there is a host name to look up.
     new_name: SyncSender<()>,
 }
 
 /// What was seen at one time.
 #[derive(Debug, Default)]
 struct Look {
-    /// When it ended, whether Traefik has told its counters or not.
+    /// When it ended, whether or not Traefik sent its counters.
     at: Option<Instant>,
-    /// Whether Traefik has ever told them.
+    /// Whether Traefik has ever sent them.
     has_told: bool,
     /// The last one of each Traefik.
     readings: Vec<Reading>,
@@ -81,7 +81,7 @@ struct Look {
     carried: HashMap<Connection, u64>,
     /// Targets that answered a request with a failure since the look before.
     failing: HashSet<Target>,
-    /// Those of the Traefiks that did not tell their counters.
+    /// Those of the Traefiks that did not send their counters.
     silent: HashSet<String>,
 }
 
@@ -122,7 +122,7 @@ impl Activity {
         }
     }
 
-    /// When these routes were last used, as far as that is known: not until Traefik has told its
+    /// When these routes were last used, as far as that is known: not until Traefik has sent its
     /// counters once.
     pub(super) fn of(&self, router: &Router, table: &Table) -> HashMap<RouteSpec, Timestamp> {
         if !self.look(router, table) {
@@ -131,7 +131,7 @@ impl Activity {
         unpoisoned(self.last_used.lock()).clone()
     }
 
-    /// Whether all Traefiks have told their counters when they were last asked.
+    /// Whether all Traefiks sent their counters at the last poll.
     pub(super) fn is_complete(&self) -> bool {
         let last = unpoisoned(self.last_look.lock());
         last.silent.is_empty() && last.awaited.iter().all(Option::is_none)
@@ -189,7 +189,7 @@ impl Activity {
         true
     }
 
-    /// The routes that were used since the last look; `None` if no Traefik tells that.
+    /// The routes that were used since the last poll; `None` if no Traefik sent its counters.
     fn used(
         &self,
         last: &mut Look,
@@ -197,15 +197,15 @@ impl Activity {
         table: &Table,
         busy: &HashSet<SocketAddr>,
     ) -> Option<Vec<RouteSpec>> {
-        let told = self.read_all(last);
-        if told.is_empty() {
+        let answered = self.read_all(last);
+        if answered.is_empty() {
             return None;
         }
         let (mut used, mut failing) = (Vec::new(), HashSet::new());
         let mut quiet = Vec::new();
         for route in table {
             let name = router.router_name(&route.spec);
-            let counted = told.iter().map(|(before, n)| {
+            let counted = answered.iter().map(|(before, n)| {
                 let of = |all: &Reading| all.requests.get(&name).copied().unwrap_or_default();
                 (of(before), of(&last.readings[*n]))
             });
@@ -222,7 +222,7 @@ impl Activity {
                 quiet.push(route);
             }
         }
-        // Somebody who is refused again and again does not use a server, yet moves bytes.
+        // A client that is refused again and again does not use a server, yet moves bytes.
         let refused = std::mem::replace(&mut last.failing, failing);
         let is_refused = |target| refused.contains(target) || last.failing.contains(target);
         let names = unpoisoned(self.addresses.lock());
@@ -261,7 +261,7 @@ impl Activity {
             awaited.get_or_insert_with(|| one.ask());
         }
         let deadline = Instant::now() + PATIENCE;
-        let mut told = Vec::new();
+        let mut answered = Vec::new();
         for (n, awaited) in last.awaited.iter_mut().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = awaited.as_ref().map(|answer| answer.recv_timeout(left));
@@ -270,7 +270,7 @@ impl Activity {
             }
             *awaited = None;
             let url = self.counters[n].api.url();
-            // A thread that has panicked has told why.
+            // A thread that panicked has logged why.
             match answer {
                 Some(Ok(Ok(now))) => {
                     last.silent.remove(url);
@@ -279,20 +279,20 @@ impl Activity {
                         true => before,
                         false => Reading::default(),
                     };
-                    told.push((before, n));
+                    answered.push((before, n));
                 }
                 Some(Ok(Err(error))) if last.silent.insert(url.into()) => {
-                    log::warn!("last_activity stands still: Traefik tells no metrics: {error}");
+                    log::warn!("last_activity is not updated: Traefik sends no metrics: {error}");
                 }
                 _ => {}
             }
         }
-        told
+        answered
     }
 }
 
 impl Reading {
-    /// What Traefik tells in Prometheus' text format.
+    /// What Traefik sends in Prometheus' text format.
     fn of(metrics: &str) -> Self {
         let mut reading = Self::default();
         for line in metrics.lines() {

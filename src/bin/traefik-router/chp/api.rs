@@ -90,8 +90,8 @@ impl Api {
             Some((_, time)) => {
                 let time = decode(time);
                 let Ok(since) = timestamp(&time) else {
-                    let told = format!("Invalid datestamp '{time}' must be ISO8601.");
-                    return Ok(Response::text(400, told));
+                    let why = format!("Invalid datestamp '{time}' must be ISO8601.");
+                    return Ok(Response::text(400, why));
                 };
                 self.routes.all(Some(since))?
             }

@@ -100,7 +100,7 @@ fn attach_to(
                 had_api.get_or_insert(stored.has_api_router);
                 // An API whose router was just stored says its version now.
                 let silent = |versions: &Versions| {
-                    versions.iter().filter(|(_, told)| told.is_none()).count()
+                    versions.iter().filter(|(_, given)| given.is_none()).count()
                 };
                 let before = silent(&versions);
                 if before == 0 {
@@ -186,17 +186,17 @@ fn version(api: &Api) -> (String, Option<Version>) {
 /// What all of these know. While one has not said its version it may be an older one: then nothing is begun
 /// that would harm it, and what is stored already stays.
 fn known(versions: &Versions, stored: &Contents, store: &Store, host: Option<&str>) -> Known {
-    let told: Vec<_> = versions.iter().flat_map(|(_, version)| version).collect();
-    let all_told = told.len() == versions.len();
-    let all_since = |first| told.iter().all(|version| version.is_since(first));
+    let given: Vec<_> = versions.iter().flat_map(|(_, version)| version).collect();
+    let all_answered = given.len() == versions.len();
+    let all_since = |first| given.iter().all(|version| version.is_since(first));
     let is_stored = |place: &str| stored.extra.pointer(place).is_some();
     let named = |name: &str| host.map_or_else(|| name.into(), |host| confined(name, host));
     let health = format!("/http/routers/{}", named(HEALTHY));
     let pages = format!("/http/services/{}", named(PAGES));
     Known {
         // An older one passes over it in what is pushed, and would refuse a store with it as a whole.
-        rewrites: all_since(REWRITES) && (all_told || store.is_pushed() || is_stored(&health)),
-        withholding: all_since(WITHHOLDING) && (all_told || is_stored(&pages)),
+        rewrites: all_since(REWRITES) && (all_answered || store.is_pushed() || is_stored(&health)),
+        withholding: all_since(WITHHOLDING) && (all_answered || is_stored(&pages)),
         empty_values: store.has_empty_values(),
     }
 }
@@ -233,21 +233,23 @@ mod tests {
 
     #[test]
     fn silent_traefik_may_be_older() {
-        let versions = |told: &[Option<&str>]| -> Vec<_> {
+        let versions = |given: &[Option<&str>]| -> Vec<_> {
             let version = |text: &str| serde_json::from_value(json!({"Version": text})).unwrap();
-            let versions = told.iter().map(|told| (String::new(), told.map(version)));
+            let versions = given
+                .iter()
+                .map(|given| (String::new(), given.map(version)));
             versions.collect()
         };
         let stored = Contents::default();
         let file = Store::parse("toml:rules.toml").unwrap();
-        for (told, expected) in [
+        for (given, expected) in [
             (&[Some("3.7.0")][..], true),
             (&[Some("3.7.0"), Some("3.5.0")], false),
             (&[Some("3.7.0"), None], false),
             (&[None], false),
         ] {
-            let known = known(&versions(told), &stored, &file, None);
-            assert_eq!(known.withholding, expected, "{told:?}");
+            let known = known(&versions(given), &stored, &file, None);
+            assert_eq!(known.withholding, expected, "{given:?}");
         }
         let mut stored = Contents::default();
         stored.extra = json!({"http": {"routers": {HEALTHY: {}}}});

@@ -140,7 +140,7 @@ pub(super) struct Known {
     pub(super) empty_values: bool,
 }
 
-/// The configuration for Traefiks of others: it is stored with the table, and needs nothing of ours.
+/// The configuration for Traefiks that others run: it is stored with the table, and needs no process of ours.
 pub(super) struct Attached {
     pub(super) dynamic_config: Value,
     pub(super) service_config: Value,

@@ -56,7 +56,7 @@ pub(super) fn flush() {
 }
 
 impl Log for Logger {
-    /// Of the libraries below only what is wrong, and of Traefik's own lines none that tell its
+    /// Of the libraries below only what is wrong, and of Traefik's own lines none that show its
     /// configuration.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Warn
@@ -156,7 +156,7 @@ impl Queue {
             line("ConfigProxy", Level::Warn, &message)
         });
         for line in lines.into_iter().chain(count) {
-            // Whoever reads the log may be gone.
+            // The reader of the log may be gone.
             out.write_all(line.as_bytes()).ok();
         }
         self.waiting().is_writing = false;
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn message_is_one_record() {
-        let told = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
-        assert_eq!(told, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
+        let written = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
+        assert_eq!(written, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
     }
 
     #[test]

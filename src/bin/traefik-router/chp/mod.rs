@@ -67,11 +67,11 @@ pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
 fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
     let (tell, events) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| error.to_string())?;
-    let told = tell.clone();
+    let sender = tell.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
             // Nobody listens any more where the program ends already.
-            told.send(Event::Signal(signal)).ok();
+            sender.send(Event::Signal(signal)).ok();
         }
     });
     let folder = (!settings.attaches()).then(Folder::new).transpose();

@@ -30,7 +30,7 @@ use crate::settings::{ChpOptions, Resolved, Settings};
 const API_CONNECTIONS: usize = 512;
 const PAGE_CONNECTIONS: usize = 256;
 const METRICS_CONNECTIONS: usize = 32;
-/// How long requests that are under way may go on once we are told to end.
+/// How long requests that are under way may go on once we are done to end.
 const GRACE: Duration = Duration::from_millis(200);
 /// How long the store may take to tell others that this program has ended.
 const WITHDRAWAL: Duration = Duration::from_millis(500);
@@ -198,7 +198,7 @@ impl Proxy {
         if self.routes.folder.is_some() {
             return self.routes.router.stop().map_err(|error| error.to_string());
         }
-        let (tell, told) = mpsc::channel();
+        let (tell, done) = mpsc::channel();
         let routes = Arc::clone(&self.routes);
         std::thread::spawn(move || {
             if let Err(error) = routes.router.stop() {
@@ -207,7 +207,7 @@ impl Proxy {
             tell.send(()).ok();
         });
         // A store that is away is not waited for: others then learn it later.
-        told.recv_timeout(WITHDRAWAL).ok();
+        done.recv_timeout(WITHDRAWAL).ok();
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ impl Routes {
     pub(super) fn all(&self, unused_since: Option<Timestamp>) -> Result<Value> {
         let table = self.or_repaired(Router::get_all_routes)?;
         let used = self.activity.of(&self.router, &table);
-        // A Traefik that does not tell its counters may have any of them in use.
+        // A Traefik that does not send its counters may have any of them in use.
         let is_complete = self.activity.is_complete();
         let wanted = table.iter().filter_map(|route| {
             let last = used.get(&route.spec).copied();
@@ -159,7 +159,7 @@ impl Rules {
         })
     }
 
-    /// What Traefik is told for a target: it knows no Unix sockets.
+    /// The target for Traefik, which knows no Unix sockets.
     fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
         let target = match (socket_of(target), &self.relays) {
             (None, _) | (_, None) => Cow::from(target),
@@ -233,7 +233,7 @@ pub(super) fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// What is told of a route.
+/// What is answer of a route.
 fn shown(route: &Route, last_used: Option<Timestamp>) -> Value {
     let mut data = match &route.data {
         Value::Object(data) => data.clone(),
@@ -349,8 +349,8 @@ mod tests {
             assert_eq!(route.data.get("target").is_some(), kept, "{given}");
             assert_eq!(shown(&route, None)["target"], given);
             let time = "2026-03-01T10:20:30.45678Z".parse().unwrap();
-            let told = shown(&route, Some(time));
-            assert_eq!(told["last_activity"], "2026-03-01T10:20:30.456Z");
+            let answer = shown(&route, Some(time));
+            assert_eq!(answer["last_activity"], "2026-03-01T10:20:30.456Z");
         }
         assert_eq!(
             socket_of("http+unix://%2Frun%2Fhub.sock/hub"),

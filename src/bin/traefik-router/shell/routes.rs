@@ -74,7 +74,7 @@ Exits with 3 if there is no such route, and with 4 if it is no longer stored, bu
         #[arg(value_hint = ValueHint::Url)]
         routespec: String,
     },
-    /// Delete all routes, and remove everything of ours from the store. With --api-url it returns when Traefik
+    /// Delete all routes, and remove all of our entries from the store. With --api-url it returns when Traefik
     /// no longer serves them.
     #[command(after_help = "\
 Example:
