@@ -395,7 +395,8 @@ impl Builder {
 
     /// How long a change may wait for other changes before it is stored, so that they share one reload of
     /// Traefik. A change waits only if several threads or clients make changes in quick succession: until as many
-    /// callers wait as when the last commit ended, and no longer than a quarter of the time that that commit took.
+    /// callers wait as the last commit had, with those that came meanwhile. It waits no longer than a quarter of the
+    /// time that that commit took. Where waiting brought few callers, the next changes do not wait.
     /// [`Applied::callers`](crate::Applied::callers) says how many have shared one. Zero disables it. Defaults to 250
     /// milliseconds.
     pub fn commit_wait(mut self, longest: Duration) -> Self {
