@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from conftest import Etcd, Redis, Running, Server, children, get, open_server
@@ -331,15 +333,20 @@ c.TraefikProxy.extra_dynamic_config = {{
 
 def test_killed_program_is_started_again(running: Running, tmp_path: Path) -> None:
     """JupyterHub starts ``chp`` again, with its settings, and sends it the routes."""
-    with running('c.JupyterHub.proxy_class = "traefik_router"\nc.ConfigurableHTTPProxy.check_running_interval = 1\n') as hub:
-        open_server(hub, "ada")
-        os.kill(int((tmp_path / "jupyterhub-proxy.pid").read_text()), 9)
+    try:
+        with running('c.JupyterHub.proxy_class = "traefik_router"\nc.ConfigurableHTTPProxy.check_running_interval = 1\n') as hub:
+            open_server(hub, "ada")
+            os.kill(int((tmp_path / "jupyterhub-proxy.pid").read_text()), 9)
 
-        def serves_again() -> bool:
-            try:
-                return get(hub.url, "/user/ada/lab") == (200, "/user/ada/")
-            except OSError:
-                return False
+            def serves_again() -> bool:
+                try:
+                    return get(hub.url, "/user/ada/lab") == (200, "/user/ada/")
+                except OSError:
+                    return False
 
-        wait_for("the proxy to end", lambda: not serves_again())
-        wait_for("the proxy", serves_again)
+            wait_for("the proxy to end", lambda: not serves_again())
+            wait_for("the proxy", serves_again)
+    finally:
+        # JupyterHub may start it once more while it ends itself.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int((tmp_path / "jupyterhub-proxy.pid").read_text()), signal.SIGTERM)
