@@ -1,6 +1,6 @@
 //! The documentation, page by page.
 //!
-//! In the order in which one needs it: [`routes`]; [`stores`], with [`push`], [`etcd`] and `redis`; JupyterHub
+//! In the order in which one needs it: [`routes`]; [`stores`], with [`push`], [`etcd`] and `redis`; [`jupyterhub`]
 //! with [`chp`], and [`moving`] there; the [`shell`]; [`troubleshooting`]; [`reliability`]; [`limitations`];
 //! [`performance`] and [`scale`].
 
@@ -28,8 +28,12 @@ pub mod etcd {}
 #[doc = include_str!("../docs/redis.md")]
 pub mod redis {}
 
-#[doc = "[etcd]: crate::guide::etcd\n[moving]: crate::guide::moving\n"]
-#[doc = "[push]: crate::guide::push\n[routes]: crate::guide::routes\n[shell]: crate::guide::shell\n"]
+#[doc = "[chp]: crate::guide::chp\n[moving]: crate::guide::moving\n[push]: crate::guide::push\n"]
+#[doc = include_str!("../docs/jupyterhub.md")]
+pub mod jupyterhub {}
+
+#[doc = "[etcd]: crate::guide::etcd\n[jupyterhub]: crate::guide::jupyterhub\n[push]: crate::guide::push\n"]
+#[doc = "[routes]: crate::guide::routes\n[shell]: crate::guide::shell\n"]
 #[doc = include_str!("../docs/chp.md")]
 pub mod chp {}
 

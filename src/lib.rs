@@ -209,7 +209,7 @@
 //! - `idn`: host names in scripts other than Latin, converted to punycode.
 //! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
 //! - `cli`: the program `traefik-router`, which takes configurable-http-proxy's place for JupyterHub
-//!   ([`guide::chp`]) and changes and checks routes from a shell ([`guide::shell`]).
+//!   ([`guide::jupyterhub`]) and changes and checks routes from a shell ([`guide::shell`]).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
