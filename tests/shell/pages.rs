@@ -8,12 +8,13 @@ use crate::COMMANDS;
 use crate::support::Place;
 
 /// Options of other programs that the pages name, and those of configurable-http-proxy that are refused.
-const OTHERS: [&str; 32] = [
+const OTHERS: [&str; 33] = [
     "--all-features",
     "--auth-token-ttl",
     "--auto-rewrite",
     "--etcd",
     "--example",
+    "--fail",
     "--features",
     "--from-literal",
     "--ignored",

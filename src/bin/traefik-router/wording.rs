@@ -97,8 +97,9 @@ mod tests {
     use super::*;
 
     /// Settings that only programs choose.
-    const OF_PROGRAMS: [&str; 7] = [
+    const OF_PROGRAMS: [&str; 8] = [
         "bcrypt_cost",
+        "cancelled_by",
         "extra_service_config",
         "initial_routes",
         "replace_api_router",
