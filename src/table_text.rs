@@ -58,7 +58,11 @@ impl Table {
                 .map(|file| file.routes.0)
                 .map_err(|error| error.to_string()),
         };
-        routes.map_err(|why| Error::new(ErrorKind::InvalidRoute, why))
+        let routes = routes.map_err(|why| Error::new(ErrorKind::InvalidRoute, why))?;
+        match routes.clash() {
+            Some(error) => Err(error),
+            None => Ok(routes),
+        }
     }
 
     /// The table as a text that [`from_text`](Self::from_text) reads, with comments where the syntax has them.

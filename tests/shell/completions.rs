@@ -89,5 +89,12 @@ fn man_writes_a_page_a_command() {
         "{page}"
     );
     assert!(place.files().contains(&"traefik-router.1".into()));
+    for file in place.files() {
+        let page = fs::read_to_string(place.path(&file)).unwrap();
+        let options = page.split(".TP\n").skip(1);
+        for option in options.filter(|option| option.starts_with("\\fB")) {
+            assert!(option.trim_end().lines().count() > 1, "{file}: {option}");
+        }
+    }
     place.run("man none").failed(1, "into none: ");
 }

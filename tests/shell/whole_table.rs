@@ -252,6 +252,46 @@ fn watch_needs_its_table() {
         .failed(1, "Connection refused");
 }
 
+#[test]
+fn apply_outlives_its_reader() {
+    let place = Place::new();
+    place.write(
+        "table.json",
+        r#"{"routes": {"/a/": {"target": "http://a"}}}"#,
+    );
+    let arguments = format!("routes apply table.json {STORE} --no-wait");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = place.command(&arguments.split(' ').collect::<Vec<_>>());
+    let output = command.stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let listed = place.run(&format!("routes list {STORE}")).done();
+    assert!(listed.contains("/a/"), "{listed}");
+}
+
+#[test]
+fn refused_files_change_nothing() {
+    let place = Place::new();
+    let tls = |name: &str| json!({"target": "http://a", "settings": {"router": {"tls": {"options": name}}}});
+    let clash = json!({"routes": {"h.x/a/": tls("one@file"), "h.x/b/": tls("two@file")}});
+    let twice =
+        json!({"routes": {"/a/": {"target": "http://a"}, "h.x/a/": {"target": "http://b"}}});
+    let other = json!({"routes": {"o.x/a/": {"target": "http://a"}}});
+    for (table, options, says) in [
+        (&clash, "", "the TLS options"),
+        (&twice, "--host h.x", "stands there twice"),
+        (&other, "--host h.x", "--host allows routes for h.x alone"),
+    ] {
+        place.write("table.json", &format!("\u{feff}{table}"));
+        let command = format!("routes apply table.json {STORE} {options}");
+        place.run(command.trim_end()).failed(2, says);
+        place
+            .run(&format!("{} --dry-run", command.trim_end()))
+            .failed(2, says);
+        assert!(!place.path("rules.toml").exists());
+    }
+}
+
 /// Runs the program in the folder with this on its standard input.
 fn from_input(place: &Place, arguments: &str, text: &str) -> Said {
     let arguments: Vec<_> = arguments.split(' ').collect();

@@ -41,12 +41,24 @@ pub(crate) struct ApplyOptions {
 }
 
 pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Failure> {
-    let wanted = shown_table(resolved, &options.read()?)?;
+    let read = options.read()?;
+    let wanted = shown_table(resolved, &read)?;
+    if let Some(host) = &resolved.settings.host {
+        if wanted.len() < read.len() {
+            let message = format!("a route stands there twice: with the host {host} and without");
+            return Err(Failure::usage(message));
+        }
+        if let Some(other) = wanted.iter().find(|route| route.spec.host().is_some()) {
+            let message = format!("{}: --host allows routes for {host} alone", other.spec);
+            return Err(Failure::usage(message));
+        }
+    }
     let stored = resolved.store.open()?.inspect()?;
     let stored = stored.map(|stored| stored.routes).unwrap_or_default();
     let stored = shown_table(resolved, &stored)?;
     let events = difference(&stored, &wanted, options.delete);
     let output = Output::new();
+    let mut printed = Ok(());
     for event in &events {
         if let RouteEvent::Added(route) | RouteEvent::Changed { to: route, .. } = event {
             if let Some(mistake) = route.spec.likely_mistake() {
@@ -57,7 +69,8 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
         match (resolved.json, options.dry_run) {
             (true, _) => {}
             (false, true) => output.line(&line())?,
-            (false, false) => output.report(&line())?,
+            // Nobody may read it any more; the change is made all the same.
+            (false, false) => printed = printed.and_then(|()| output.report(&line())),
         }
     }
     if options.dry_run {
@@ -71,10 +84,12 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
     if options.delete {
         // Also routes that others have added since.
         let wanted = wanted.iter().map(|route| Route::clone(route));
-        return make(resolved, |router| router.reconcile(wanted));
+        make(resolved, |router| router.reconcile(wanted))?;
+    } else {
+        let set = wanted.iter().map(|route| Change::Set(Arc::clone(route)));
+        make(resolved, |router| router.apply(set))?;
     }
-    let set = wanted.iter().map(|route| Change::Set(Arc::clone(route)));
-    make(resolved, |router| router.apply(set))
+    Ok(printed?)
 }
 
 impl ApplyOptions {
@@ -87,6 +102,8 @@ impl ApplyOptions {
             ),
         };
         let text = text.map_err(|error| Failure::usage(format!("can't read {name}: {error}")))?;
+        // An editor may have put a byte order mark at the beginning.
+        let text = text.trim_start_matches('\u{feff}');
         let syntax = match (self.format, self.file == Path::new("-")) {
             (Some(syntax), _) => syntax,
             (None, true) if text.trim_start().starts_with('{') => Syntax::Json,
@@ -97,7 +114,7 @@ impl ApplyOptions {
                 ))
             })?,
         };
-        Table::from_text(&text, syntax.into())
+        Table::from_text(text, syntax.into())
             .map_err(|error| Failure::usage(format!("{name}: {error}")))
     }
 }

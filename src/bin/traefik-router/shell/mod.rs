@@ -101,6 +101,12 @@ pub(crate) fn run(command: Command, settings: Settings, program: Program) -> Exi
     }
 }
 
+/// The program with the help of all options, also of those that are left out of `-h`.
+fn with_all_help(program: Program) -> Program {
+    let program = program.mut_args(|arg| arg.hide_short_help(false));
+    program.mut_subcommands(with_all_help)
+}
+
 fn execute(command: Command, all: Settings, program: Program) -> Result<ExitCode, Failure> {
     // `chp` pushes where no store is named.
     let pushes = match &command {
@@ -137,7 +143,7 @@ fn execute(command: Command, all: Settings, program: Program) -> Result<ExitCode
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { folder } => {
-            clap_mangen::generate_to(program, &folder).map_err(|error| {
+            clap_mangen::generate_to(with_all_help(program), &folder).map_err(|error| {
                 let folder = folder.display();
                 Failure::failed(format!(
                     "can't write the manual pages into {folder}: {error}"

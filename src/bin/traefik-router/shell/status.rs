@@ -40,6 +40,28 @@ struct Said {
     refused: Vec<RouterInfo>,
 }
 
+impl Said {
+    fn words(&self, stored: Option<u64>) -> String {
+        let serves = match self.generation {
+            _ if stored.is_none() => return "answers".into(),
+            _ if self.is_current => "serves what is stored".into(),
+            None => "has loaded nothing of this store".into(),
+            loaded if loaded > stored => "shows a later generation than the one stored".into(),
+            Some(_) => {
+                let lag = self.lag.unwrap_or_default();
+                format!("serves what was stored before the last change, {lag:?} ago")
+            }
+        };
+        match self.refused.len() {
+            0 => serves,
+            refused => format!(
+                "{serves}, and refuses {} of the table",
+                counted(refused, "router")
+            ),
+        }
+    }
+}
+
 pub(super) fn run(resolved: &Resolved) -> Result<ExitCode, Failure> {
     let backend = resolved.store.open()?;
     let stored = backend.inspect()?;
@@ -138,22 +160,7 @@ impl Answer {
                 self.url.clone(),
                 said.version.version.clone(),
                 said.version.start_date.clone(),
-                match (&*said.refused, said.generation) {
-                    _ if stored.is_none() => "answers".into(),
-                    ([_, ..], _) => {
-                        let routers = counted(said.refused.len(), "router");
-                        format!("refuses {routers} of the table")
-                    }
-                    _ if said.is_current => "serves what is stored".into(),
-                    (_, loaded) if loaded > stored => {
-                        "shows a later generation than the one stored".into()
-                    }
-                    (_, Some(_)) => {
-                        let lag = said.lag.unwrap_or_default();
-                        format!("serves what was stored before the last change, {lag:?} ago")
-                    }
-                    (_, None) => "has loaded nothing of this store".into(),
-                },
+                said.words(stored),
             ],
             Err(error) => {
                 let dash = || "-".to_string();
