@@ -360,7 +360,7 @@ impl Receiver {
     fn replaced_by(&self) -> String {
         format!(
             "another program has pushed a table to Traefik at {} in place of this Router's; changes are \
-             refused until `reconcile` or `repair` pushes this one again",
+             refused until this Router attaches again, or `reconcile` or `repair` pushes its table",
             self.api.url()
         )
     }

@@ -351,6 +351,27 @@ fn extra_configuration_is_merged() {
     }
 }
 
+#[test]
+fn static_configuration_opens_no_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("static.toml");
+    for (text, says) in [
+        (
+            "[entrypoints.https.http.tls]",
+            "write \"entryPoints\" for \"entrypoints\"",
+        ),
+        ("[entryPoints.more]", "\"more\" needs an address"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let mut command = ours();
+        command.arg("chp");
+        let options = ["--extra-static-config", file.to_str().unwrap()];
+        let mut proxy = Proxy::spawn(command, &options);
+        assert!(!proxy.wait_for_end().success());
+        eventually(says, || proxy.log().contains(says));
+    }
+}
+
 /// configurable-http-proxy's own tests wait for this line.
 #[test]
 fn default_target_is_logged() {

@@ -225,6 +225,8 @@ fn refused_option_hides_its_secret() {
         (&["--backend", &url][..], "--backend"),
         (&["--backend", &format!("etcd:{url}")], "URL"),
         (&["--default-target", &url], "--default-target"),
+        (&["--api-url", &url], "URL"),
+        (&["--api-url", &url, "--api-url", &url], "--api-url"),
         (&["--custom-header", IN_AN_OPTION], "--custom-header"),
         (
             &[

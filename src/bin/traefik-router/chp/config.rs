@@ -103,13 +103,14 @@ impl Config {
                 "clientAuthType": "RequireAndVerifyClientCert",
             }});
         }
-        for (ours, extra) in [
-            (&mut static_config, &options.extra_static_config),
-            (&mut dynamic_config, &options.extra_dynamic_config),
-        ] {
-            if let Some(extra) = extra {
-                lay_over(ours, extra);
-            }
+        if let Some(extra) = &options.extra_static_config {
+            let extra = for_entrypoint(extra, name);
+            check_spelling(&static_config, &extra)?;
+            check_addresses(&static_config, &extra, place.api_entrypoint)?;
+            lay_over(&mut static_config, &extra);
+        }
+        if let Some(extra) = &options.extra_dynamic_config {
+            lay_over(&mut dynamic_config, extra);
         }
         let store = dynamic_config.pointer_mut("/tls/stores/default");
         let generated = |store: &&mut Value| store["defaultGeneratedCert"].is_object();
@@ -484,6 +485,58 @@ fn lay_over(base: &mut Value, extra: &Value) {
     }
 }
 
+/// What is set for the entrypoint `https` belongs to the one that users reach, which may have another name.
+fn for_entrypoint(extra: &Value, name: &str) -> Value {
+    let mut extra = extra.clone();
+    let entrypoints = extra.get_mut("entryPoints").and_then(Value::as_object_mut);
+    if let Some(entrypoints) = entrypoints.filter(|_| name != "https") {
+        let is_users = |https: &Value| https["address"].is_null();
+        if let Some(https) = entrypoints
+            .get("https")
+            .filter(|https| is_users(https))
+            .cloned()
+        {
+            entrypoints.remove("https");
+            lay_over(entrypoints.entry(name).or_insert(Value::Null), &https);
+        }
+    }
+    extra
+}
+
+/// Traefik would take a key in other case for ours, and one of the two would be lost.
+fn check_spelling(ours: &Value, extra: &Value) -> Result<(), String> {
+    let (Value::Object(ours), Value::Object(extra)) = (ours, extra) else {
+        return Ok(());
+    };
+    for (key, value) in extra {
+        match ours.get(key) {
+            Some(ours) => check_spelling(ours, value)?,
+            None => {
+                if let Some(known) = ours.keys().find(|known| known.eq_ignore_ascii_case(key)) {
+                    return Err(format!(
+                        "--extra-static-config: write {known:?} for {key:?}"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Traefik listens at a random port, on all addresses, for an entrypoint without an address.
+fn check_addresses(ours: &Value, extra: &Value, api_entrypoint: &str) -> Result<(), String> {
+    let entrypoints = extra["entryPoints"].as_object().into_iter().flatten();
+    for (name, entrypoint) in entrypoints {
+        let is_known = name == api_entrypoint || ours["entryPoints"].get(name).is_some();
+        if !is_known && entrypoint["address"].is_null() {
+            return Err(format!(
+                "--extra-static-config: the entrypoint {name:?} needs an address"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The middleware that adds headers to requests, if there is any to add.
 fn header_middleware(options: &ChpOptions) -> Option<Value> {
     let headers = options.headers();
@@ -511,4 +564,22 @@ fn absolute(path: &Path) -> Result<String, String> {
         std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let text = found.into_os_string().into_string();
     text.map_err(|path| format!("{}: its name is not UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_means_the_users_entrypoint() {
+        let tls = json!({"http": {"tls": {"certResolver": "acme"}}});
+        let extra = json!({"entryPoints": {"https": tls}});
+        assert_eq!(
+            for_entrypoint(&extra, "web"),
+            json!({"entryPoints": {"web": tls}})
+        );
+        assert_eq!(for_entrypoint(&extra, "https"), extra);
+        let own = json!({"entryPoints": {"https": {"address": ":8443"}}});
+        assert_eq!(for_entrypoint(&own, "web"), own);
+    }
 }

@@ -90,6 +90,8 @@ impl Proxy {
             let why = "with --host-routing each user has a host, and --host is for one alone";
             return Err(format!("--host: {why}; give one of the two"));
         }
+        // A URL with a password in it is refused before it is logged.
+        resolved.apis().map_err(|error| error.to_string())?;
         announce(&resolved);
         let mut front = Front::listen(options)?;
         if folder.is_some() {
