@@ -185,7 +185,9 @@ fn entries(keys: &[Key], value: Value) -> Result<Value, String> {
 fn headers(map: Map<String, Value>) -> Result<Value, String> {
     let is_name = |name: &str| {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        !name.is_empty() && name.bytes().all(is_token)
+        // In a key-value store, Traefik takes a key of digits for the place in a list.
+        let is_place = name.bytes().all(|byte| byte.is_ascii_digit());
+        !is_place && name.bytes().all(is_token)
     };
     let entry = |(name, value): (String, Value)| match value {
         Value::String(text) if is_name(&name) => {
@@ -297,6 +299,12 @@ mod tests {
                 &SERVICE,
                 "healthCheck",
                 json!({"headers": {"a/b": "x"}}),
+                "no header's name",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"headers": {"123": "x"}}),
                 "no header's name",
             ),
             (

@@ -332,6 +332,9 @@ fn doctor_knows_what_redis_lacks() {
         "{found}"
     );
     assert!(!found.contains("disk"), "{found}");
+    let server = Server::start(&["--rename-command", "CONFIG", ""]);
+    let found = findings(&server);
+    assert!(found.contains("may not ask whether it saves"), "{found}");
     let server = Server::start(&["--notify-keyspace-events", "K$g"]);
     let found = findings(&server);
     assert!(found.contains("Redis notifies of changes"), "{found}");

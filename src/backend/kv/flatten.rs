@@ -48,7 +48,9 @@ fn problem(value: &Value) -> Option<(String, String)> {
             items.find_map(|(n, item)| within((&n, item)))
         }
         Value::Object(map) => {
-            let is_odd = |key: &&String| key.is_empty() || key.contains('/');
+            // Traefik takes a key of digits for the place in a list, and then loads nothing.
+            let is_place = |key: &str| key.bytes().all(|byte| byte.is_ascii_digit());
+            let is_odd = |key: &&String| is_place(key) || key.contains('/');
             if let Some(key) = map.keys().find(is_odd) {
                 return Some((String::new(), format!("the key {key:?}")));
             }
@@ -202,7 +204,12 @@ mod tests {
 
     #[test]
     fn ambiguous_values_are_refused() {
-        for value in [json!({"a/b": 1}), json!({"": 1}), json!({"l": ["a,b"]})] {
+        for value in [
+            json!({"a/b": 1}),
+            json!({"": 1}),
+            json!({"l": ["a,b"]}),
+            json!({"m": {"12": "a"}}),
+        ] {
             let error = flatten("p", &value, &mut BTreeMap::new()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }

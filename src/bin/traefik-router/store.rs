@@ -118,7 +118,7 @@ impl Store {
 
     /// Whether Traefik reads values that are empty.
     pub(crate) fn has_empty_values(&self) -> bool {
-        !matches!(self.place, Place::Redis(_))
+        !matches!(self.place, Place::Redis(_) | Place::Sentinel(..))
     }
 
     fn at(place: Place) -> Self {

@@ -131,7 +131,12 @@ fn wrong_sentinels_are_refused() {
     // One that is away is passed over.
     let some = vec![nobody, urls[1].clone()];
     assert_eq!(read(some, Sentinels::MASTER).unwrap(), 0);
-    for (urls, name) in [(vec!["redis://h:1"], ""), (vec![], "m"), (vec!["h:1"], "m")] {
+    for (urls, name) in [
+        (vec!["redis://h:1"], ""),
+        (vec![], "m"),
+        (vec!["h:1"], "m"),
+        (vec!["redis://h:1/2"], "m"),
+    ] {
         let error = Redis::sentinel(urls, name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
     }

@@ -73,6 +73,11 @@ impl Client {
                 "Sentinel needs a URL of a Sentinel and the name of a master",
             ));
         };
+        if at.iter().any(|info| info.redis_settings().db() != 0) {
+            return Err(Error::invalid(
+                "a Sentinel has no databases: leave the number out of its URL",
+            ));
+        }
         let client = Self::new(first)?;
         Ok(Self {
             info: client.info.clone().set_redis_settings(Default::default()),

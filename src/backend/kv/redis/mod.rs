@@ -14,7 +14,7 @@ use self::client::Client;
 use super::store::provider_tls;
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result, Stored};
-use crate::finding::Finding;
+use crate::finding::{Finding, Level};
 use crate::http::Tls;
 use crate::sync::unpoisoned;
 
@@ -135,8 +135,9 @@ impl Redis {
         Ok(self)
     }
 
-    /// How long one call to Redis may take. To connect, to send and to receive are each bounded by it; how
-    /// long a name takes to resolve is up to the system. Defaults to 10 seconds.
+    /// How long one answer of Redis may take. To connect, to send and to receive are each bounded by it. A new
+    /// connection needs up to four answers, so a call to a Redis that hangs may take four times as long. How long a
+    /// name takes to resolve is up to the system. Defaults to 10 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.client = self.client.timeout(timeout);
         self
@@ -371,16 +372,21 @@ impl KvStore for Redis {
         let mut save = cmd("CONFIG");
         save.arg("GET").arg("save");
         let save: Result<(String, String)> = self.client.ask(&save);
-        let saves_never = save.is_ok_and(|(_, points)| points.is_empty());
-        if saves_never && self.info("persistence", "aof_enabled").as_deref() == Some("0") {
-            findings.push(
-                Finding::warning(
-                    "persistence",
-                    "Redis writes nothing to a disk: a restart loses all routes",
-                )
-                .advice("set `appendonly yes`"),
-            );
-        }
+        let appends = self.info("persistence", "aof_enabled").as_deref() != Some("0");
+        let lost = match save {
+            _ if appends => None,
+            Ok((_, points)) if points.is_empty() => Some(Finding::warning(
+                "persistence",
+                "Redis writes nothing to a disk: a restart loses all routes",
+            )),
+            Ok(_) => None,
+            Err(_) => Some(Finding::new(
+                Level::Note,
+                "persistence",
+                "Redis appends no changes to a disk, and our user may not ask whether it saves them",
+            )),
+        };
+        findings.extend(lost.map(|finding| finding.advice("set `appendonly yes`")));
         let policy = self.info("memory", "maxmemory_policy").unwrap_or_default();
         let limit = self.info("memory", "maxmemory").unwrap_or_default();
         if policy.starts_with("allkeys-") && limit != "0" {
