@@ -40,6 +40,8 @@ fn comes_back(ours: impl Backend, theirs: impl Backend, change: &Change) {
         let Change::Set(sent) = change else { return };
         assert_eq!(route.as_ref(), Some(sent));
     }
-    theirs.delete_route(change.spec()).expect("a readable store");
+    theirs
+        .delete_route(change.spec())
+        .expect("a readable store");
     assert!(ours.get_all_routes().expect("a readable store").is_empty());
 }
