@@ -59,10 +59,8 @@ impl Table {
                 .map_err(|error| error.to_string()),
         };
         let routes = routes.map_err(|why| Error::new(ErrorKind::InvalidRoute, why))?;
-        match routes.clash() {
-            Some(error) => Err(error),
-            None => Ok(routes),
-        }
+        routes.check()?;
+        Ok(routes)
     }
 
     /// The table as a text that [`from_text`](Self::from_text) reads, with comments where the syntax has them.
@@ -126,11 +124,13 @@ fn holds(syntax: Syntax, data: &Value) -> bool {
     tree.is_ok_and(|tree| tree.to_value()["x"]["data"] == *data)
 }
 
-/// What is wrong with a route, and under which of its keys.
-struct Mistake(Option<String>, String);
+/// The keys that lead to what is wrong with a route, and why it is.
+struct Mistake(Vec<String>, String);
 
 fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
-    let mistake = |key: Option<&str>, why: &str| Mistake(key.map(Into::into), why.into());
+    let mistake = |key: Option<&str>, why: &str| {
+        Mistake(key.map(Into::into).into_iter().collect(), why.into())
+    };
     RouteSpec::new(spec).map_err(|error| mistake(None, &error.to_string()))?;
     let Value::Object(mut entry) = value else {
         return Err(mistake(None, "it must be a map with a \"target\""));
@@ -157,6 +157,16 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
         (data, None) => data.unwrap_or_default(),
     };
     entry.insert("spec".into(), spec.into());
+    if let Some(Value::Object(settings)) = entry.get("settings") {
+        for (key, value) in settings {
+            let alone = json!({
+                "spec": spec, "target": entry["target"], "data": null, "settings": {key: value},
+            });
+            serde_json::from_value::<Route>(alone).map_err(|error| {
+                Mistake(vec!["settings".into(), key.clone()], error.to_string())
+            })?;
+        }
+    }
     entry.insert("data".into(), data);
     // What else may be wrong is in the settings, or how deep the data is.
     let route: Route = serde_json::from_value(entry.into())
@@ -175,17 +185,17 @@ impl Routes {
     fn add(&mut self, spec: &str, value: Value) -> Result<(), Mistake> {
         let change = Change::from(route_of(spec, value)?);
         if self.0.get(change.spec()).is_some() {
-            return Err(Mistake(None, "this routespec is there twice".into()));
+            return Err(Mistake(Vec::new(), "this routespec is there twice".into()));
         }
         self.0.apply(&change);
         Ok(())
     }
 }
 
-fn message(spec: &str, Mistake(key, why): &Mistake) -> String {
-    match key {
-        Some(key) => format!("{spec:?}: {key:?}: {why}"),
-        None => format!("{spec:?}: {why}"),
+fn message(spec: &str, Mistake(path, why): &Mistake) -> String {
+    match path.is_empty() {
+        true => format!("{spec:?}: {why}"),
+        false => format!("{spec:?}: {:?}: {why}", path.join(".")),
     }
 }
 
@@ -210,8 +220,8 @@ fn read(text: &str, syntax: Syntax) -> Result<Table, String> {
     let mut routes = Routes::default();
     for (spec, route) in node.entries() {
         routes.add(spec, route.to_value()).map_err(|mistake| {
-            let part = mistake.0.as_ref().and_then(|key| route.get(&[key]));
-            let line = line(&[part, Some(route), Some(node)]);
+            let path: Vec<_> = mistake.0.iter().map(String::as_str).collect();
+            let line = line(&[route.get(&path), Some(route), Some(node)]);
             format!("{line}{}", message(spec, &mistake))
         })?;
     }
@@ -316,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    fn mistakes_in_settings_name_their_line() {
+        let text = "[routes.'/a/']\ntarget = 'http://t'\n[routes.'/a/'.settings]\nweight = 2\nweigth = 2\n";
+        let error = Table::from_text(text, TableSyntax::Toml).unwrap_err();
+        let says = "line 5: \"/a/\": \"settings.weigth\": unknown field";
+        assert!(error.to_string().contains(says), "{error}");
+    }
+
+    #[test]
     fn mistakes_name_line_and_key() {
         let cases = [
             ("target = 1", "\"target\": it must be a URL"),
@@ -335,7 +353,7 @@ mod tests {
             ),
             (
                 "target = 'http://t', settings = {weight = -1}",
-                "\"settings\": ",
+                "\"settings.weight\": ",
             ),
             (
                 "target = 'http://t', settings = {service = {x = 1}}",
@@ -355,10 +373,10 @@ mod tests {
                 (&json, TableSyntax::Json),
             ] {
                 let error = Table::from_text(text, syntax).unwrap_err().to_string();
-                let is_told = ["\"/b/\": ", why, "line "]
+                let says_all = ["\"/b/\": ", why, "line "]
                     .iter()
                     .all(|part| error.contains(part));
-                assert!(is_told, "{syntax:?}: {error}");
+                assert!(says_all, "{syntax:?}: {error}");
             }
             let error = Table::from_text(&toml, TableSyntax::Toml).unwrap_err();
             assert!(error.to_string().starts_with("line 3: "), "{error}");

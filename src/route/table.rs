@@ -104,13 +104,16 @@ impl Table {
         routes.take_while(move |route| route.spec.host() == Some(host))
     }
 
-    /// Why Traefik would not serve all routes as they ask.
-    pub(crate) fn clash(&self) -> Option<Error> {
-        let pairs = self.iter().skip(1).zip(self.iter());
+    /// Whether Traefik would serve each route as it asks, beside the others: the routes of one host must not differ in
+    /// their TLS options. A change after which some do is refused.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute), which names two routes.
+    pub fn check(&self) -> Result<()> {
+        let mut pairs = self.iter().skip(1).zip(self.iter());
         // The routes of a host are side by side.
-        pairs
-            .filter_map(|(route, before)| route.clash_with(before))
-            .next()
+        let clash = pairs.find_map(|(route, before)| route.clash_with(before));
+        clash.map_or(Ok(()), Err)
     }
 
     /// Makes one change; says what it did.

@@ -399,7 +399,7 @@ impl Overlay<'_> {
     fn clash(&self, request: &Request) -> Option<Error> {
         let changes = match request {
             Request::Changes(changes) => changes,
-            Request::Reconcile(desired) => return desired.clash(),
+            Request::Reconcile(desired) => return desired.check().err(),
             Request::Repair => return None,
         };
         let hosts = changes.iter().filter_map(|change| change.spec().host());

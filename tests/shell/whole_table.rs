@@ -290,6 +290,19 @@ fn refused_files_change_nothing() {
             .failed(2, says);
         assert!(!place.path("rules.toml").exists());
     }
+    let first = json!({"routes": {"h.x/a/": tls("one@file")}});
+    place.write("table.json", &first.to_string());
+    let command = format!("routes apply table.json {STORE} --no-wait");
+    place.run(&command).done();
+    let stored = place.text("rules.toml");
+    let second = json!({"routes": {"h.x/b/": tls("two@file")}});
+    place.write("table.json", &second.to_string());
+    for options in ["", " --dry-run", " --entrypoint web"] {
+        place
+            .run(&format!("{command}{options}"))
+            .failed(2, "the TLS options");
+        assert_eq!(place.text("rules.toml"), stored);
+    }
 }
 
 /// Runs the program in the folder with this on its standard input.

@@ -55,7 +55,7 @@ impl Builder {
                 let problem = |error: Error| Finding::problem("host", error.to_string());
                 findings.extend(checked.err().map(problem));
                 let problem = |error: Error| Finding::problem("tls-options", error.to_string());
-                findings.extend(contents.routes.clash().map(problem));
+                findings.extend(contents.routes.check().err().map(problem));
             }
             None if self.backend.pushed().is_some() => {}
             None => findings.push(

@@ -56,6 +56,10 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
     let stored = resolved.store.open()?.inspect()?;
     let stored = stored.map(|stored| stored.routes).unwrap_or_default();
     let stored = shown_table(resolved, &stored)?;
+    let is_kept = |route: &&Arc<Route>| !options.delete && wanted.get(&route.spec).is_none();
+    let kept = stored.iter().filter(is_kept);
+    let after: Table = wanted.iter().chain(kept).cloned().collect();
+    after.check()?;
     let events = difference(&stored, &wanted, options.delete);
     let output = Output::new();
     let mut printed = Ok(());
