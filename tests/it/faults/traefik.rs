@@ -312,6 +312,8 @@ fn stale_entrypoint_is_reported() {
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.web_url()), Echo::start());
     let builder = short(&rig).public_url(&proxy.url);
+    // The API has to load it in half of this time.
+    let builder = builder.check_route_timeout(Duration::from_secs(4));
     let router = attach(&rig, builder);
     proxy.mood(Mood::Rubbish(OLD));
     is_not_confirmed(
