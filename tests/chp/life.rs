@@ -49,7 +49,7 @@ fn blocked_signal_ends_program() {
     eventually("Traefik has ended", || !is_alive(traefik));
 }
 
-/// Traefik can't be shown of such a file.
+/// Traefik takes no such path.
 #[test]
 fn non_unicode_path_is_refused() {
     use std::os::unix::ffi::OsStringExt as _;

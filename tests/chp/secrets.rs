@@ -115,7 +115,7 @@ fn output_holds_no_secret() {
         let (status, reply) = ask(&friend, "POST", &route, body).unwrap();
         assert_eq!(status, 400, "{reply}");
     }
-    // What those are reply who have no token.
+    // The answers to clients without a token.
     let mut shown = String::new();
     let mut overhear = |as_whom: &str, method: &str, url: &str, body: &str, expected: u16| {
         let (status, reply) = ask(as_whom, method, url, body).unwrap();

@@ -97,7 +97,7 @@ fn no_file_more(rig: &Rig, files: &[String]) {
 
 type Outcome = traefik_router::Result<Router>;
 
-/// A Router over the rig's store that was reported of nothing but the ports.
+/// A Router over the rig's store, with no options but the ports.
 pub(crate) fn plain(rig: &Rig) -> Builder {
     Router::builder(rig.backend())
 }

@@ -38,7 +38,7 @@ struct Count {
     unknown: AtomicUsize,
 }
 
-/// Counts a route's data up until it is reported to stop. Returns what the data may be then.
+/// Counts a route's data up until `stop` is set. Returns what the data may be then.
 fn count_up(router: &Router, spec: &str, stop: &AtomicBool, count: &Count) -> Vec<usize> {
     let mut possible = vec![0];
     for n in 1.. {

@@ -14,7 +14,7 @@ const PROCESSES: u64 = 4;
 const THREADS: u64 = 4;
 const CHANGES: u64 = 10_000;
 
-/// What one writer was reported of one change.
+/// One change, as its writer got it back.
 #[derive(Serialize, Deserialize)]
 struct Reported {
     generation: u64,

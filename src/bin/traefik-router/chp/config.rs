@@ -141,7 +141,7 @@ pub(super) struct Known {
     pub(super) empty_values: bool,
 }
 
-/// The configuration for Traefiks that others run: it is stored with the table, and needs no process of ours.
+/// The configuration for Traefiks that others run: it is stored with the table, and needs no process beside Traefik.
 pub(super) struct Attached {
     pub(super) dynamic_config: Value,
     pub(super) service_config: Value,
@@ -308,7 +308,7 @@ fn confine(config: &mut Value, host: &str) {
     }
 }
 
-/// The name of an entry of ours for one host; other texts stay.
+/// The name of one of our entries for one host; other texts stay.
 pub(super) fn confined(name: &str, host: &str) -> String {
     const OURS: &str = "chp-";
     match name.starts_with(OURS) {

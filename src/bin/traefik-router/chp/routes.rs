@@ -233,7 +233,7 @@ pub(super) fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// What is answer of a route.
+/// A route as the REST API shows it.
 fn shown(route: &Route, last_used: Option<Timestamp>) -> Value {
     let mut data = match &route.data {
         Value::Object(data) => data.clone(),
