@@ -7,13 +7,13 @@ use kit::client::{self, Request, Response};
 use kit::etcd::Cluster;
 use kit::process::send_signal;
 use kit::tools::{ETCD, TRAEFIK_3_5};
-use kit::traefik::{External, static_config, touch};
-use kit::{Echo, Traefik, eventually, ports};
+use kit::traefik::External;
+use kit::{Echo, eventually, ports};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Proxy;
-use crate::support::proxy::ours;
+use crate::support::proxy::{ours, reading};
 
 /// Traefiks that take a table, or read this etcd.
 fn traefiks<const N: usize>(etcd: Option<&Cluster>) -> ([External; N], TempDir) {
@@ -217,13 +217,9 @@ fn traefik_that_comes_later_is_awaited() {
     let echo = Echo::start();
     traefik.kill();
     let url = traefik.api_url();
-    let mut command = ours();
-    command.args(["chp", "--api-url", &url]);
-    command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
-    let mut proxy = Proxy::spawn(command, &[]);
+    let proxy = Proxy::attach_unready(&[&traefik], &[]);
     eventually("it says what it waits for", || proxy.log().contains(&url));
     traefik.restart();
-    proxy.port = traefik.web;
     proxy.wait_until_ready();
     proxy.add("/a", &echo.url());
     assert_eq!(proxy.through("/a").landed(), Some(echo.port));
@@ -405,21 +401,13 @@ fn files_hold_the_apis_router() {
     for kind in ["toml", "yaml"] {
         let (folder, echo) = (tempfile::tempdir().unwrap(), Echo::start());
         let rules = folder.path().join(format!("rules.{kind}"));
-        touch(&rules);
-        let [web, api] = [(); 2].map(|()| ports::free());
-        let providers = json!({"file": {"filename": rules}, "providersThrottleDuration": "0s"});
-        let entrypoints = [("http", web), ("auth_api", api)];
-        let config = static_config(entrypoints, &json!({}), &providers);
-        let _traefik = Traefik::start_json(&folder.path().join("static.yml"), &config);
+        let (_traefik, [web, api]) = reading(&rules);
         let (store, url) = (
             format!("{kind}:{}", rules.display()),
             format!("http://127.0.0.1:{api}"),
         );
         let attach = || {
-            let mut command = ours();
-            command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
-            command.args(["chp", "--backend", &store, "--api-url", &url]);
-            let mut proxy = Proxy::spawn(command, &[]);
+            let mut proxy = Proxy::attach_at(&[&url], &["--backend", &store]);
             proxy.port = web;
             proxy.wait_until_ready();
             proxy

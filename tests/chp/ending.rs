@@ -6,19 +6,11 @@ use std::net::TcpListener;
 use kit::etcd::{Cluster, raw};
 use kit::server::response;
 use kit::tools::ETCD;
-use kit::traefik::{External, static_config, touch};
-use kit::{Server, Traefik, eventually, ports};
+use kit::{Server, eventually};
 use serde_json::json;
 
 use crate::support::Proxy;
-use crate::support::proxy::ours;
-
-fn attach(store: &str, api: &str, more: &[&str]) -> Proxy {
-    let mut command = ours();
-    command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
-    command.args(["chp", "--backend", store, "--api-url", api]);
-    Proxy::spawn(command, more)
-}
+use crate::support::proxy::reading;
 
 /// It has stored a router for the API, and waits for Traefik to load it.
 #[test]
@@ -29,7 +21,10 @@ fn ended_program_takes_its_router_back() {
         let all = json!({"key": "AA==", "range_end": "AA==", "keys_only": true});
         raw(etcd.url(), "/v3/kv/range", all, None)["count"].clone()
     };
-    let mut proxy = attach(&format!("etcd:{}", etcd.url()), &api.url(), &[]);
+    let mut proxy = Proxy::attach_at(
+        &[&api.url()],
+        &["--backend", &format!("etcd:{}", etcd.url())],
+    );
     eventually("it is stored", || !keys().is_null());
     proxy.signal("TERM");
     assert!(proxy.wait_for_end().success());
@@ -40,19 +35,14 @@ fn ended_program_takes_its_router_back() {
 fn program_without_port_takes_its_router_back() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.toml");
-    touch(&rules);
-    let [web, api] = [(); 2].map(|()| ports::free());
-    let providers = json!({"file": {"filename": rules}, "providersThrottleDuration": "0s"});
-    let entrypoints = [("http", web), ("auth_api", api)];
-    let config = static_config(entrypoints, &json!({}), &providers);
-    let _traefik = Traefik::start_json(&folder.path().join("static.yml"), &config);
+    let (_traefik, [_, api]) = reading(&rules);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let (store, url) = (
         format!("toml:{}", rules.display()),
         format!("http://127.0.0.1:{api}"),
     );
-    let mut proxy = attach(&store, &url, &["--api-port", &port]);
+    let mut proxy = Proxy::attach_at(&[&url], &["--backend", &store, "--api-port", &port]);
     assert!(!proxy.wait_for_end().success());
     eventually("it says why", || proxy.log().contains("--api-port"));
     let text = fs::read_to_string(&rules).unwrap();

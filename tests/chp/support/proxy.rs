@@ -1,6 +1,7 @@
 //! A proxy in a process of its own, ours or the real configurable-http-proxy.
 
 use std::io::{BufRead as _, BufReader, PipeReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use kit::client::{self, Response};
 use kit::process::{Watchdog, send_signal};
 use kit::tools::{CONFIGURABLE_HTTP_PROXY, TRAEFIK};
-use kit::traefik::External;
-use kit::{eventually, ports};
+use kit::traefik::{External, static_config, touch};
+use kit::{Traefik, eventually, ports};
 use serde_json::{Value, json};
 
 pub(crate) const TOKEN: &str = "made-up-for-tests";
@@ -22,6 +23,17 @@ pub(crate) struct Proxy {
     pub(crate) api: u16,
     log: Arc<Mutex<String>>,
     agent: ureq::Agent,
+}
+
+/// A Traefik of others that reads this file, with the ports of its entrypoint and of its API.
+pub(crate) fn reading(rules: &Path) -> (Traefik, [u16; 2]) {
+    touch(rules);
+    let [web, api] = [(); 2].map(|()| ports::free());
+    let providers = json!({"file": {"filename": rules}, "providersThrottleDuration": "0s"});
+    let entrypoints = [("http", web), ("auth_api", api)];
+    let config = static_config(entrypoints, &json!({}), &providers);
+    let traefik = Traefik::start_json(&rules.with_file_name("static.yml"), &config);
+    (traefik, [web, api])
 }
 
 /// An answer of the REST API.
@@ -64,14 +76,19 @@ impl Proxy {
     /// The same, not ready yet.
     pub(crate) fn attach_unready(to: &[&External], arguments: &[&str]) -> Self {
         let urls: Vec<_> = to.iter().map(|one| one.api_url()).collect();
-        let urls = urls.iter().flat_map(|url| ["--api-url", url]);
-        let arguments: Vec<_> = urls.chain(arguments.iter().copied()).collect();
+        let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+        let mut proxy = Self::attach_at(&urls, arguments);
+        proxy.port = to[0].web;
+        proxy
+    }
+
+    /// The same with the APIs at these URLs.
+    pub(crate) fn attach_at(urls: &[&str], arguments: &[&str]) -> Self {
         let mut command = ours();
         command.arg("chp");
         command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
-        let mut proxy = Self::spawn(command, &arguments);
-        proxy.port = to[0].web;
-        proxy
+        command.args(urls.iter().flat_map(|url| ["--api-url", url]));
+        Self::spawn(command, arguments)
     }
 
     /// A program that takes configurable-http-proxy's options; it may not be ready yet.
