@@ -157,24 +157,31 @@ fn route_of(spec: &str, value: Value) -> Result<Route, Mistake> {
         (data, None) => data.unwrap_or_default(),
     };
     entry.insert("spec".into(), spec.into());
-    if let Some(Value::Object(settings)) = entry.get("settings") {
-        for (key, value) in settings {
-            let alone = json!({
-                "spec": spec, "target": entry["target"], "data": null, "settings": {key: value},
-            });
-            serde_json::from_value::<Route>(alone).map_err(|error| {
-                Mistake(vec!["settings".into(), key.clone()], error.to_string())
-            })?;
-        }
-    }
     entry.insert("data".into(), data);
     // What else may be wrong is in the settings, or how deep the data is.
-    let route: Route = serde_json::from_value(entry.into())
-        .map_err(|error| mistake(Some("settings"), &error.to_string()))?;
+    let route = Route::deserialize(&Value::Object(entry.clone())).map_err(|error| {
+        let in_settings = mistake_in_settings(spec, &entry);
+        in_settings.unwrap_or_else(|| mistake(Some("settings"), &error.to_string()))
+    })?;
     route
         .check()
         .map_err(|error| mistake(None, &error.to_string()))?;
     Ok(route)
+}
+
+/// The first of a route's settings that is wrong by itself.
+fn mistake_in_settings(spec: &str, entry: &Map<String, Value>) -> Option<Mistake> {
+    let settings = entry.get("settings")?.as_object()?;
+    settings.iter().find_map(|(key, value)| {
+        let alone = json!({
+            "spec": spec, "target": entry["target"], "data": null, "settings": {key: value},
+        });
+        let error = serde_json::from_value::<Route>(alone).err()?;
+        Some(Mistake(
+            vec!["settings".into(), key.clone()],
+            error.to_string(),
+        ))
+    })
 }
 
 /// A table that is put together route by route.
