@@ -1,5 +1,6 @@
 //! Calls that arrive during a commit share the next one.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -411,22 +412,21 @@ impl Overlay<'_> {
             .iter()
             .map(|change| (change.spec(), change))
             .collect();
+        // Those that stay agree with each other.
+        let stays = |route: &&Arc<Route>| !last.contains_key(&route.spec);
+        let added = LazyCell::new(|| {
+            let added = self.changed.values().flatten().filter(stays);
+            let added = added.filter_map(|route| Some((route.spec.host()?, route)));
+            added.collect::<HashMap<_, _>>()
+        });
         let mut known: HashMap<&str, &Arc<Route>> = HashMap::new();
         for host in hosts {
-            // Those that stay agree with each other.
-            let stays = |route: &&Arc<Route>| !last.contains_key(&route.spec);
             let mut kept = self.table.of_host(host).filter_map(|route| {
                 let changed = self.changed.get(&route.spec);
                 changed.map_or(Some(route), Option::as_ref)
             });
-            let kept = kept.find(stays);
-            let added = || {
-                let added = self.changed.values().flatten();
-                added
-                    .filter(stays)
-                    .find(|route| route.spec.host() == Some(host))
-            };
-            known.extend(kept.or_else(added).map(|route| (host, route)));
+            let first = kept.find(stays).or_else(|| added.get(host).copied());
+            known.extend(first.map(|route| (host, route)));
         }
         last.into_values().find_map(|change| {
             let Change::Set(route) = change else {
