@@ -140,7 +140,10 @@ impl Delivery {
                 }
                 // Its answer may have been lost.
                 if one.has_loaded(commit) {
-                    *sent = Some(Sent::loaded(commit));
+                    *sent = Some(Sent {
+                        is_loaded: true,
+                        ..Sent::now(commit)
+                    });
                     return Ok(Some(()));
                 }
                 std::thread::sleep(pause.min(left));
@@ -373,11 +376,8 @@ impl Receiver {
         self.api.push(&document.body, more, left)?;
         self.may_replace.store(false, Ordering::Relaxed);
         *sent = Some(Sent {
-            marker: document.commit.marker.clone(),
-            generation: document.commit.generation,
-            at: Instant::now(),
             loading: LOADING + more,
-            is_loaded: false,
+            ..Sent::now(&document.commit)
         });
         Ok(())
     }
@@ -410,14 +410,13 @@ impl Receiver {
 }
 
 impl Sent {
-    /// A commit that Traefik was seen to have loaded.
-    fn loaded(commit: &Commit) -> Self {
+    fn now(commit: &Commit) -> Self {
         Self {
             marker: commit.marker.clone(),
             generation: commit.generation,
             at: Instant::now(),
             loading: LOADING,
-            is_loaded: true,
+            is_loaded: false,
         }
     }
 
