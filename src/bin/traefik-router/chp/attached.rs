@@ -28,6 +28,8 @@ const KILLED: Duration = Duration::from_secs(12);
 pub(super) struct Attaching<'a> {
     pub(super) options: &'a ChpOptions,
     pub(super) resolved: &'a Resolved,
+    /// The APIs of the Traefiks.
+    pub(super) apis: Vec<Api>,
     /// Set to have it end.
     pub(super) cancelled: &'a Arc<AtomicBool>,
 }
@@ -57,13 +59,11 @@ type Versions = [(String, Option<Version>)];
 /// Says which option is wrong, or why the Traefiks do not serve the table. What was stored for the Traefiks is then
 /// taken back.
 pub(super) fn attach(
-    attaching: &Attaching<'_>,
+    attaching: Attaching<'_>,
     first: impl FnOnce(&Router) -> std::result::Result<(), String>,
 ) -> std::result::Result<(Router, Vec<Counters>), String> {
-    let apis = attaching.resolved.apis();
-    let apis = apis.map_err(|error| error.to_string())?;
     let mut had_api = None;
-    let attached = attach_to(attaching, &apis, &mut had_api).and_then(|router| {
+    let attached = attach_to(&attaching, &mut had_api).and_then(|router| {
         first(&router)?;
         Ok(router)
     });
@@ -79,7 +79,10 @@ pub(super) fn attach(
         },
         _ => error,
     })?;
-    let counters = apis.into_iter().map(|api| Counters::new(api, METRICS));
+    let counters = attaching
+        .apis
+        .into_iter()
+        .map(|api| Counters::new(api, METRICS));
     Ok((router, counters.collect()))
 }
 
@@ -87,13 +90,12 @@ pub(super) fn attach(
 /// once one may be stored.
 fn attach_to(
     attaching: &Attaching<'_>,
-    apis: &[Api],
     had_api: &mut Option<bool>,
 ) -> std::result::Result<Router, String> {
     let options = attaching.options;
     let begun = Instant::now();
     let (mut is_waiting, mut has_waited) = (false, false);
-    let mut versions: Vec<_> = apis.iter().map(version).collect();
+    let mut versions: Vec<_> = attaching.apis.iter().map(version).collect();
     let router = loop {
         match try_attach(attaching, &versions) {
             Ok((router, stored)) => {
@@ -106,7 +108,7 @@ fn attach_to(
                 if before == 0 {
                     break router;
                 }
-                versions = apis.iter().map(version).collect();
+                versions = attaching.apis.iter().map(version).collect();
                 if silent(&versions) >= before {
                     break router;
                 }
@@ -131,7 +133,7 @@ fn attach_to(
         if attaching.cancelled.load(Ordering::Relaxed) {
             return Err("ended before it had attached".into());
         }
-        versions = apis.iter().map(version).collect();
+        versions = attaching.apis.iter().map(version).collect();
     };
     warn_of_older(options, &versions);
     if options
@@ -156,6 +158,7 @@ fn try_attach(
         options,
         resolved,
         cancelled,
+        ..
     } = attaching;
     let backend = resolved.store.open()?;
     let is_shared = backend.is_served()?;

@@ -30,7 +30,7 @@ use crate::settings::{ChpOptions, Resolved, Settings};
 const API_CONNECTIONS: usize = 512;
 const PAGE_CONNECTIONS: usize = 256;
 const METRICS_CONNECTIONS: usize = 32;
-/// How long requests that are under way may go on once we are done to end.
+/// How long running requests may go on once the program is to end.
 const GRACE: Duration = Duration::from_millis(200);
 /// How long the store may take to tell others that this program has ended.
 const WITHDRAWAL: Duration = Duration::from_millis(500);
@@ -91,7 +91,7 @@ impl Proxy {
             return Err(format!("--host: {why}; give one of the two"));
         }
         // A URL with a password in it is refused before it is logged.
-        resolved.apis().map_err(|error| error.to_string())?;
+        let apis = resolved.apis().map_err(|error| error.to_string())?;
         announce(&resolved);
         let mut front = Front::listen(options)?;
         if folder.is_some() {
@@ -135,9 +135,10 @@ impl Proxy {
                 let attaching = Attaching {
                     options,
                     resolved: &resolved,
+                    apis,
                     cancelled,
                 };
-                attach(&attaching, |router| {
+                attach(attaching, |router| {
                     let applied = router.apply(default.into_iter().map(Into::into));
                     applied.map_err(|error| error.to_string())?;
                     // A client that waits for the port finds the API ready.
