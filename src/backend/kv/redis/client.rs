@@ -49,8 +49,12 @@ fn parse(url: &str) -> Result<ConnectionInfo> {
 impl Client {
     /// A client for a `redis` or `rediss` URL.
     pub(super) fn new(url: &str) -> Result<Self> {
-        Ok(Self {
-            info: parse(url)?,
+        parse(url).map(Self::of)
+    }
+
+    fn of(info: ConnectionInfo) -> Self {
+        Self {
+            info,
             certificates: TlsCertificates {
                 client_tls: None,
                 root_cert: None,
@@ -58,7 +62,7 @@ impl Client {
             sentinels: None,
             timeout: Duration::from_secs(10),
             idle: Mutex::default(),
-        })
+        }
     }
 
     /// A client for the master of this name, which the Sentinels at these URLs know. User, password and database
@@ -68,7 +72,7 @@ impl Client {
             .iter()
             .map(|url| parse(url))
             .collect::<Result<Vec<_>>>()?;
-        let Some(first) = urls.first().filter(|_| !master.is_empty()) else {
+        let Some(first) = at.first().filter(|_| !master.is_empty()) else {
             return Err(Error::invalid(
                 "Sentinel needs a URL of a Sentinel and the name of a master",
             ));
@@ -78,14 +82,13 @@ impl Client {
                 "a Sentinel has no databases: leave the number out of its URL",
             ));
         }
-        let client = Self::new(first)?;
+        let info = first.clone().set_redis_settings(Default::default());
         Ok(Self {
-            info: client.info.clone().set_redis_settings(Default::default()),
             sentinels: Some(Sentinels {
                 at,
                 master: master.into(),
             }),
-            ..client
+            ..Self::of(info)
         })
     }
 
@@ -260,8 +263,7 @@ impl Client {
         let mut refused = None;
         for sentinel in &sentinels.at {
             // One that hangs leaves time for the others.
-            let begun = Instant::now();
-            let until = begun + left(deadline) / 2;
+            let until = Instant::now() + left(deadline) / 2;
             let ask = || {
                 let mut connection = self.open(sentinel.clone(), until)?;
                 connection
