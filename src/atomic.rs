@@ -170,16 +170,19 @@ pub(crate) fn replace_if(
 ) -> Result<Option<(Known, Instant)>> {
     let temp = temp_path(path);
     let replaced = open_folder(path, durable).and_then(|folder| {
-        let file = write_temp(&temp, path, text, durable)?;
-        if !is_wanted() {
-            remove(&temp)?;
-            return Ok(None);
-        }
-        match Step::Rename(&temp, path).run(|| fs::rename(&temp, path)) {
+        let created = Step::Create(&temp).run(|| create_private(&temp))?;
+        let filled = fill(created, &temp, path, text, durable).and_then(|file| {
+            if !is_wanted() {
+                remove(&temp)?;
+                return Ok(None);
+            }
+            Step::Rename(&temp, path).run(|| fs::rename(&temp, path))?;
+            Ok(Some((folder, file, Instant::now())))
+        });
+        match filled {
             // Another writer has opened the file meanwhile, and took ours for one that a killed writer left.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !temp.exists() => Ok(None),
-            Err(error) => Err(error),
-            Ok(()) => Ok(Some((folder, file, Instant::now()))),
+            filled => filled,
         }
     });
     let replaced = replaced.map_err(|error| {
@@ -208,8 +211,8 @@ fn open_folder(path: &Path, durable: bool) -> io::Result<Option<File>> {
     folder.transpose()
 }
 
-fn write_temp(temp: &Path, path: &Path, text: &str, durable: bool) -> io::Result<File> {
-    let mut file = Step::Create(temp).run(|| create_private(temp))?;
+/// Gives a new file this text, and the permissions of the one at `path`. Returns it open for reading.
+fn fill(mut file: File, temp: &Path, path: &Path, text: &str, durable: bool) -> io::Result<File> {
     match Access::of(path) {
         Ok(old) => Step::SetMode.run(|| old.give(&file))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -241,6 +244,8 @@ pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
     let linked = shared.and_then(|()| fs::hard_link(&temp, beside));
     fs::remove_file(&temp).ok();
     match linked {
+        // Taken for what a killed writer left.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create_beside(path, beside),
         // Not every file system has links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => create_private(beside),
         linked => linked.map(|()| file),

@@ -267,6 +267,36 @@ fn failed_step_is_reported() {
     }
 }
 
+/// Where the lock's file was removed, two may write at once, and each takes the other's files for those of a
+/// killed writer.
+#[test]
+fn removed_temporary_file_loses_nothing() {
+    let mut removed = 0;
+    for step in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("rules.toml");
+        let backend = FileBackend::new(&rules);
+        backend
+            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .unwrap();
+        let (mut left, place) = (step, folder.path().to_path_buf());
+        let remove = move |_: Step<'_>| {
+            left -= 1;
+            let temps = names_in(&place)
+                .into_iter()
+                .filter(|name| left == 0 && name.ends_with(".tmp"));
+            temps.for_each(|name| fs::remove_file(place.join(name)).unwrap());
+            Ok(())
+        };
+        let outcome = observed(remove, || commit(&backend, 0));
+        outcome.unwrap_or_else(|error| panic!("step {step}: {error}"));
+        assert_eq!(backend.read().unwrap().len(), 1, "step {step}");
+        if step > 12 {
+            break;
+        }
+    }
+}
+
 /// A file that was replaced twice within a tick of the clock, or after the clock was set back, may
 /// have the number and the times of one from before.
 #[cfg(unix)]
