@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kit::tools;
+use kit::{provenance, tools};
 use serde_json::{Value, json};
 
 use crate::ours::PUSH;
@@ -154,7 +154,7 @@ pub(super) fn markdown(rows: &[Row]) -> String {
          routes of `apply` and `concurrent` are added 10 at a time. The floor of `concurrent` is \
          one reload with all routes.\n",
     );
-    text
+    text + &provenance() + "\n"
 }
 
 /// Three digits that count.

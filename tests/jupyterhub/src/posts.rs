@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use kit::terminal::{bold, green, println};
-use kit::{Connection, Folder, Process, Server, ports};
+use kit::{Connection, Folder, Process, Server, ports, provenance};
 
 use crate::{CHP, Result, Side};
 
@@ -28,7 +28,8 @@ pub(super) fn run([ours, real]: &[Side; 2], folder: &Folder) -> Result {
             compare(&mut proxies, &targets, together, rounds)?;
         }
     }
-    println!("\n{}", green("every route reached its own target"));
+    println!("\n{}", provenance());
+    println!("{}", green("every route reached its own target"));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kit::tools;
+use kit::{provenance, tools};
 use serde_json::{Value, json};
 
 use super::load::Sample;
@@ -145,7 +145,7 @@ pub(super) fn markdown(rows: &[Row], reloads: &[Reload]) -> String {
             figure(reload.cpu_ms()),
         ));
     }
-    text
+    text + "\n" + &provenance() + "\n"
 }
 
 /// What kept the figures from being larger.
