@@ -176,8 +176,8 @@ impl Builder {
     }
 
     /// How many of several Traefiks have to serve a change, from 1 to all; the others may lag or be
-    /// down. A call can still last [`traefik_api_timeout`](Self::traefik_api_timeout) if one of them accepts
-    /// connections but does not answer. Defaults to all.
+    /// down. One that accepts connections but does not answer delays a call by a quarter of a second, and a push by
+    /// half a second more for each megabyte of the table. Defaults to all.
     pub fn traefik_quorum(mut self, quorum: usize) -> Self {
         self.quorum = Some(quorum);
         self

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::verify::{Asked, ask_quorum};
+use super::verify::{Asked, Others, ask_quorum};
 use crate::backend::{Backend, Commit, Document};
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
@@ -111,24 +111,26 @@ impl Delivery {
         check: impl Fn() -> Result<()> + Sync,
     ) -> Result<(Vec<Api>, bool)> {
         let any_sent = AtomicBool::new(false);
-        let bring = |one: &Receiver, is_certain: &AtomicBool| {
+        let bring = |one: &Receiver, others: &Others| {
             let sent = &mut *one.sent();
             if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
                 return Ok(Some(()));
             }
             let document = self.document()?;
             any_sent.store(true, Ordering::Relaxed);
-            let mut pause = TRY_AGAIN;
+            let (begun, mut pause) = (Instant::now(), TRY_AGAIN);
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
+                let patience = left.min(others.patience(begun.elapsed()));
+                let brief = one.api.at_most(patience);
                 let taken = self
-                    .examine(one, &one.api)
-                    .and_then(|()| one.send(sent, &document, left));
+                    .examine(one, &brief)
+                    .and_then(|()| one.send(&brief, sent, &document, left));
                 let Err(error) = taken else {
                     return Ok(Some(()));
                 };
                 check()?;
-                if is_certain.load(Ordering::Relaxed) {
+                if others.are_certain() {
                     return Ok(None);
                 }
                 let is_coming_up = match error.kind() {
@@ -139,7 +141,7 @@ impl Delivery {
                     return Err(one.not_taken(error));
                 }
                 // Its answer may have been lost.
-                if one.has_loaded(commit) {
+                if has_loaded(&brief, commit) {
                     *sent = Some(Sent {
                         is_loaded: true,
                         ..Sent::now(commit)
@@ -189,7 +191,7 @@ impl Delivery {
     /// Has the table sent again in place of what other programs have pushed, with a generation that is later
     /// than theirs: otherwise they would take it for an earlier state of their own, and send that again.
     pub(super) fn take_over(&self) -> Result<()> {
-        let ask = |one: &Receiver, _: &AtomicBool| {
+        let ask = |one: &Receiver, _: &Others| {
             // One that does not answer may be given the table later.
             Ok(Some(self.table_of_others(one).unwrap_or_default()))
         };
@@ -205,7 +207,7 @@ impl Delivery {
 
     /// The records of a table that a Traefik has from another program.
     fn table_of_others(&self, one: &Receiver) -> Result<Option<Vec<String>>> {
-        let api = one.api.clone().timeout(LOOK);
+        let api = one.api.at_most(LOOK);
         let commit = self.store.last_commit()?;
         let marker = commit.map(|commit| commit.marker_at("rest"));
         if let Some(marker) = marker {
@@ -260,7 +262,7 @@ impl Delivery {
             return Ok(());
         };
         // The end of the Router waits for this.
-        let api = one.api.clone().timeout(LOOK);
+        let api = one.api.at_most(LOOK);
         let marker = commit.marker_at("rest");
         let has_loaded = |shown: Option<u64>| {
             let has_loaded = shown.is_some_and(|generation| generation >= commit.generation);
@@ -295,7 +297,7 @@ impl Delivery {
         if is_ours {
             self.examine(one, &api)?;
             *one.replaced() = None;
-            one.send(&mut sent, &document, MAX_WAIT)?;
+            one.send(&one.api, &mut sent, &document, MAX_WAIT)?;
             let url = api.url();
             log::warn!("Traefik at {url} did not have the table, and was sent it again");
         } else if one.replaced().is_none() {
@@ -332,13 +334,6 @@ impl Receiver {
         unpoisoned(self.sent.lock())
     }
 
-    /// Whether its API shows this commit, or a later one.
-    fn has_loaded(&self, commit: &Commit) -> bool {
-        let api = self.api.clone().timeout(LOOK);
-        let shown = api.generation(&commit.marker_at("rest"));
-        shown.is_ok_and(|shown| shown >= Some(commit.generation))
-    }
-
     /// Whether it answered the keeper last, and took no table since just now.
     fn may_be_replaced(&self) -> bool {
         let is_recent = |sent: &Sent| sent.at.elapsed() < RECENT;
@@ -369,11 +364,17 @@ impl Receiver {
     }
 
     /// Sends a document, and notes that it was sent.
-    fn send(&self, sent: &mut Option<Sent>, document: &Document, left: Duration) -> Result<()> {
+    fn send(
+        &self,
+        api: &Api,
+        sent: &mut Option<Sent>,
+        document: &Document,
+        left: Duration,
+    ) -> Result<()> {
         let megabytes = (document.body.len() >> 20) as u32;
         let more = LOADING_PER_MEGABYTE * megabytes;
         *sent = None;
-        self.api.push(&document.body, more, left)?;
+        api.push(&document.body, more, left)?;
         self.may_replace.store(false, Ordering::Relaxed);
         *sent = Some(Sent {
             loading: LOADING + more,
@@ -407,6 +408,12 @@ impl Receiver {
             _ => error,
         }
     }
+}
+
+/// Whether an API shows this commit, or a later one.
+fn has_loaded(api: &Api, commit: &Commit) -> bool {
+    let shown = api.at_most(LOOK).generation(&commit.marker_at("rest"));
+    shown.is_ok_and(|shown| shown >= Some(commit.generation))
 }
 
 impl Sent {

@@ -1,12 +1,12 @@
 //! How the Traefiks of a Router are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Router;
 use super::managed::{Managed, ProcessStatus};
+use super::verify::Others;
 use crate::backend::Commit;
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
@@ -148,12 +148,15 @@ impl Router {
     pub fn wait_until_served(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience.min(MAX_WAIT);
         let (stored, marker) = self.stored_by(deadline)?;
-        let ask = |api: &Api, is_certain: &AtomicBool| loop {
-            let loaded = api.generation_by(&marker, deadline)?;
+        let ask = |api: &Api, others: &Others| loop {
+            let asked = others.ask(api, |api| api.generation_by(&marker, deadline))?;
+            let Some(loaded) = asked else {
+                return Ok(None);
+            };
             if loaded.is_some_and(|loaded| loaded >= stored) {
                 return Ok(Some(()));
             }
-            if is_certain.load(Ordering::Relaxed) {
+            if others.are_certain() {
                 return Ok(None);
             }
             let left = deadline.saturating_duration_since(Instant::now());

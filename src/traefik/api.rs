@@ -201,6 +201,11 @@ impl Api {
         self
     }
 
+    /// This one, whose requests take at most so long.
+    pub(crate) fn at_most(&self, limit: Duration) -> Self {
+        self.clone().timeout(self.timeout.min(limit))
+    }
+
     /// The URL that was given.
     pub fn url(&self) -> &str {
         self.http.base()

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kit::{Echo, eventually};
+use kit::{Echo, Mood, Proxy, eventually};
 use serde_json::{Value, json};
 use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router, Stored, Tls};
 
@@ -291,6 +291,31 @@ fn several_traefiks_must_all_serve(kind: Kind) {
         .map(|traefik| (&*traefik.url, traefik.answer.is_ok()))
         .collect();
     assert_eq!(well, [(&*second.api_url(), false), (&*rig.api_url(), true)]);
+}
+
+#[test]
+fn silent_api_delays_no_quorum() {
+    let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
+    let _traefik = External::start(&rig);
+    let silent = Proxy::new(&rig.api_url());
+    let attach = || {
+        rig.builder()
+            .traefik_api_urls([silent.url.clone(), rig.api_url()])
+            .traefik_quorum(1)
+            .traefik_api_timeout(Duration::from_secs(60))
+            .check_route_timeout(Duration::from_secs(60))
+            .attach()
+            .unwrap()
+    };
+    drop(attach());
+    silent.mood(Mood::Silent);
+    let begun = Instant::now();
+    let router = attach();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+    router.delete_route("/a/").unwrap();
+    router.wait_until_served(Duration::from_secs(60)).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tables that are pushed: from memory to Traefiks that read no store.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kit::server::response;
 use kit::{Connection, Echo, Mood, Proxy, Server, Traefik, eventually};
@@ -412,6 +412,38 @@ fn quorum_needs_no_other_api() {
         .unwrap();
     router.add_route("/a/", echo.url(), ()).unwrap();
     assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
+}
+
+/// It accepts connections and never answers, as one that is frozen does.
+#[test]
+fn silent_traefik_delays_no_quorum() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let (_first, _second) = (external(&one, "a"), external(&two, "a"));
+    let proxy = Proxy::new(&two.api_url());
+    let both = || {
+        builder(&one, MemoryBackend::new())
+            .traefik_api_urls([one.api_url(), proxy.url.clone()])
+            .traefik_quorum(1)
+            .traefik_api_timeout(Duration::from_secs(60))
+            .check_route_timeout(Duration::from_secs(60))
+    };
+    let begun = Instant::now();
+    let router = both().attach().unwrap();
+    router.add_route("/a/", echo.url(), ()).unwrap();
+    proxy.mood(Mood::Silent);
+    router.add_route("/b/", echo.url(), ()).unwrap();
+    router.delete_route("/a/").unwrap();
+    router.wait_until_served(Duration::from_secs(60)).unwrap();
+    router.stop().unwrap();
+    let router = both().attach().unwrap();
+    router.add_route("/c/", echo.url(), ()).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(one.landed("h", "/c/"), Some(echo.port));
+    proxy.mood(Mood::Honest);
+    eventually("the other one has it", || {
+        two.landed("h", "/c/") == Some(echo.port)
+    });
+    assert_eq!(two.landed("h", "/a/"), None);
 }
 
 #[test]

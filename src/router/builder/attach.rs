@@ -9,7 +9,7 @@ use crate::config::dynamic::{API_ROUTER, ApiAccess, api_part};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
-use crate::router::verify::{PublicUrl, Serving, Verifier};
+use crate::router::verify::{Others, PublicUrl, Serving, Verifier};
 use crate::router::{NotAsked, Router, Verified};
 use crate::traefik::version::{check_version, has_parents, numbers};
 use crate::traefik::{Api, EntryPoint, RestContent};
@@ -159,14 +159,13 @@ impl Builder {
         let mut has_said = false;
         let found = loop {
             verifier.check_cancelled()?;
-            let found = verifier.ask_quorum("take a table", |traefik, _| {
-                let found = traefik.check_rest().and_then(|()| traefik.rest_content());
-                match found {
-                    Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
-                    // It is there, and would be sent the table.
-                    found => Ok(Some(found)),
-                }
-            })?;
+            let ask = |api: &Api| match api.check_rest().and_then(|()| api.rest_content()) {
+                Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+                // It is there, and would be sent the table.
+                found => Ok(found),
+            };
+            let found =
+                verifier.ask_quorum("take a table", |traefik, others| others.ask(traefik, ask))?;
             let has_table = |found: &Result<_>| !matches!(found, Ok(RestContent::Nothing));
             let tables = found.iter().filter(|(_, found)| has_table(found)).count();
             // One that has restarted is empty, and says nothing about what was acknowledged.
@@ -230,8 +229,8 @@ impl Builder {
         let replaces = sets_up && self.replace_api && has_api;
         let ours = format!("{API_ROUTER}@{}", self.backend.provider());
         let refused = AtomicBool::new(false);
-        let asked = verifier.ask_quorum("can be asked", |traefik, _| {
-            let mut asked = ask(verifier, traefik, patience);
+        let asked = verifier.ask_quorum("can be asked", |traefik, others| {
+            let mut asked = ask(verifier, traefik, others, patience);
             if sets_up
                 && !has_api
                 && matches!(asked, Ok(Some(_)))
@@ -239,7 +238,7 @@ impl Builder {
             {
                 // Its router was just taken out of the store, and Traefik's throttle holds that back.
                 wait_until_gone(traefik);
-                asked = ask(verifier, traefik, patience);
+                asked = ask(verifier, traefik, others, patience);
             }
             match asked {
                 Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => {
@@ -270,10 +269,10 @@ impl Builder {
         };
         self.backend.open(&setup, &mut |_, _| Vec::new())?;
         let begun = Instant::now();
-        let answers = verifier.ask_quorum("can be asked", |traefik, _| {
+        let answers = verifier.ask_quorum("can be asked", |traefik, others| {
             let left = || self.check_route_timeout.saturating_sub(begun.elapsed());
             loop {
-                match ask(verifier, traefik, left()) {
+                match ask(verifier, traefik, others, left()) {
                     // The password before it may still be in force.
                     Err(error)
                         if self.replace_api
@@ -413,11 +412,17 @@ fn unseen(url: &str, why: &str) -> Error {
 }
 
 /// What a Traefik says of itself; `None` if its API answers 404 for as long as that is allowed.
-fn ask(verifier: &Verifier, api: &Api, patience: Duration) -> Result<Option<Answer>> {
-    let deadline = Instant::now() + patience;
+fn ask(
+    verifier: &Verifier,
+    api: &Api,
+    others: &Others,
+    patience: Duration,
+) -> Result<Option<Answer>> {
+    let begun = Instant::now();
     loop {
         verifier.check_cancelled()?;
-        let is_over = Instant::now() >= deadline;
+        let is_over = begun.elapsed() >= patience;
+        let api = api.at_most(others.patience(begun.elapsed()));
         match api.version_if_there() {
             Ok(Some(version)) => {
                 check_version(&version.version)
@@ -431,9 +436,12 @@ fn ask(verifier: &Verifier, api: &Api, patience: Duration) -> Result<Option<Answ
             Ok(None) if is_over => return Ok(None),
             // One that was just started may not speak TLS yet.
             Err(error)
-                if is_over || error.kind() != ErrorKind::Unavailable || is_refused(&error) =>
+                if is_over
+                    || others.are_certain()
+                    || error.kind() != ErrorKind::Unavailable
+                    || is_refused(&error) =>
             {
-                return Err(unasked(api, error));
+                return Err(unasked(&api, error));
             }
             _ => std::thread::sleep(ASK_AGAIN),
         }

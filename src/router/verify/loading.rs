@@ -1,9 +1,9 @@
 //! Whether one Traefik has loaded a commit: its API shows the generation that it has loaded.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::pending::Pending;
+use super::quorum::Others;
 use super::schedule::PollSchedule;
 use crate::error::{Error, ErrorKind, Result};
 use crate::traefik::Api;
@@ -16,20 +16,22 @@ enum LastAnswer {
     Failure(Error),
 }
 
-/// Waits until this Traefik has loaded the commit. Returns `false` if it has not once `is_certain` is set. The
-/// schedule begins at `since`.
+/// Waits until this Traefik has loaded the commit. Returns `false` if it has not once the others are
+/// certain. The schedule begins at `since`.
 pub(super) fn wait_until_loaded(
     api: &Api,
     pending: &Pending<'_>,
     polls: &mut PollSchedule,
     since: Instant,
-    is_certain: &AtomicBool,
+    others: &Others,
 ) -> Result<bool> {
     let marker = pending.commit.marker_at(pending.provider);
     let mut unauthorized_since = None;
     let mut before = None;
+    let begun = Instant::now();
     loop {
-        let seen = match poll_once(api, pending, &marker) {
+        let brief = api.at_most(others.patience(begun.elapsed()));
+        let seen = match poll_once(&brief, pending, &marker) {
             Ok(()) => return Ok(true),
             Err(seen) => seen,
         };
@@ -43,7 +45,7 @@ pub(super) fn wait_until_loaded(
             }
             _ => unauthorized_since = None,
         }
-        if is_certain.load(Ordering::Relaxed) {
+        if others.are_certain() {
             return Ok(false);
         }
         let left = pending.time_left();
@@ -146,7 +148,7 @@ pub(in crate::router) fn unheard(provider: &str) -> &'static str {
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.
 pub(in crate::router) fn providers(api: &Api) -> Result<Vec<String>> {
-    let overview = api.clone().timeout(Duration::from_secs(1)).overview()?;
+    let overview = api.at_most(Duration::from_secs(1)).overview()?;
     let names = overview["providers"].as_array();
     let names = names.map(Vec::as_slice).unwrap_or_default();
     Ok(names

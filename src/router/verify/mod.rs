@@ -36,7 +36,7 @@ use self::schedule::{PollSchedule, ReloadEstimate};
 pub(super) use self::loading::{providers, unheard, unread};
 pub(super) use self::pending::{Serving, has_loaded};
 pub(super) use self::public_url::PublicUrl;
-pub(super) use self::quorum::{Asked, ask_quorum};
+pub(super) use self::quorum::{Asked, Others, ask_quorum};
 
 /// An API that refuses the password is asked again for so long.
 const UNAUTHORIZED_GRACE: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Verifier {
     pub(super) fn ask_quorum<T: Send>(
         &self,
         do_what: &str,
-        ask: impl Fn(&Api, &AtomicBool) -> Result<Option<T>> + Sync,
+        ask: impl Fn(&Api, &Others) -> Result<Option<T>> + Sync,
     ) -> Result<Vec<(&Api, T)>> {
         ask_quorum(&self.apis, self.quorum, do_what, ask)
     }
@@ -238,12 +238,9 @@ impl Verifier {
             self.learn(&polls, pending);
         }
         let loading = AtomicU64::new(0);
-        let answers = ask_quorum(
-            traefiks,
-            self.quorum,
-            "serve the change",
-            |api, is_certain| self.confirm_at(api, pending, polls, met_after, &loading, is_certain),
-        )?;
+        let answers = ask_quorum(traefiks, self.quorum, "serve the change", |api, others| {
+            self.confirm_at(api, pending, polls, met_after, &loading, others)
+        })?;
         for (api, _) in &answers {
             if let Some(delivery) = &self.delivery {
                 delivery.set_loaded(api.url(), pending.commit);
@@ -290,7 +287,7 @@ impl Verifier {
     }
 
     /// Waits until one Traefik serves the commit. Returns the routes that it refuses, or `None` once
-    /// `is_certain` is set. `loading` is the longest time in microseconds that a Traefik took to load it.
+    /// the others are certain. `loading` is the longest time in microseconds that a Traefik took to load it.
     fn confirm_at(
         &self,
         api: &Api,
@@ -298,7 +295,7 @@ impl Verifier {
         mut polls: PollSchedule,
         met_after: Option<Duration>,
         loading: &AtomicU64,
-        is_certain: &AtomicBool,
+        others: &Others,
     ) -> Result<Option<HashMap<RouteSpec, Error>>> {
         let mut since = pending.visible;
         if met_after.is_some() {
@@ -307,7 +304,7 @@ impl Verifier {
         }
         // What this Router has sent to one Traefik, no other one can show.
         let is_proven = met_after.is_some() && self.delivery.is_some();
-        if !is_proven && !wait_until_loaded(api, pending, &mut polls, since, is_certain)? {
+        if !is_proven && !wait_until_loaded(api, pending, &mut polls, since, others)? {
             return Ok(None);
         }
         if met_after.is_none() {

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::traefik::Api;
 
 /// A Traefik that is asked.
@@ -18,9 +19,57 @@ impl Asked for Api {
     }
 }
 
+/// How long a first request to a Traefik may take that the others can do without.
+const BRIEFLY: Duration = Duration::from_millis(250);
+
+/// What is known of the others where one Traefik of several is asked.
+pub(in crate::router) struct Others {
+    can_do_without: bool,
+    is_certain: AtomicBool,
+}
+
+impl Others {
+    /// Whether they have made the outcome certain.
+    pub(in crate::router) fn are_certain(&self) -> bool {
+        self.is_certain.load(Ordering::Relaxed)
+    }
+
+    /// How long a request may take, so long after the first one. A Traefik that accepts connections and never
+    /// answers must hold up nobody if the others can do without it.
+    pub(in crate::router) fn patience(&self, elapsed: Duration) -> Duration {
+        match self.can_do_without {
+            true => elapsed.max(BRIEFLY),
+            false => Duration::MAX,
+        }
+    }
+
+    /// Asks a Traefik again where it does not answer in time, with more time. `None` if it has not once the
+    /// outcome is certain.
+    pub(in crate::router) fn ask<T>(
+        &self,
+        api: &Api,
+        ask: impl Fn(&Api) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let begun = Instant::now();
+        loop {
+            let (asked_at, patience) = (Instant::now(), self.patience(begun.elapsed()));
+            match ask(&api.at_most(patience)) {
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable && asked_at.elapsed() >= patience =>
+                {
+                    if self.are_certain() {
+                        return Ok(None);
+                    }
+                }
+                asked => return asked.map(Some),
+            }
+        }
+    }
+}
+
 /// Asks all Traefiks in parallel; returns the answers of a quorum. With `quorum` `None` all have to answer.
 ///
-/// `ask` gets a flag that is set once the outcome is certain; it may then return `None` at once.
+/// `ask` may return `None` once the [`Others`] are certain.
 ///
 /// # Errors
 /// If fewer than a quorum `do_what`: the first error, with how many do it and how many have to, the other errors,
@@ -29,7 +78,7 @@ pub(in crate::router) fn ask_quorum<'a, I: Asked, T: Send>(
     traefiks: &'a [I],
     quorum: Option<usize>,
     do_what: &str,
-    ask: impl Fn(&'a I, &AtomicBool) -> Result<Option<T>> + Sync,
+    ask: impl Fn(&'a I, &Others) -> Result<Option<T>> + Sync,
 ) -> Result<Vec<(&'a I, T)>> {
     let all = traefiks.len();
     let needed = quorum.unwrap_or(all).min(all);
@@ -64,21 +113,24 @@ pub(in crate::router) fn ask_quorum<'a, I: Asked, T: Send>(
 fn ask_all<'a, I: Asked, T: Send>(
     traefiks: &'a [I],
     needed: usize,
-    ask: impl Fn(&'a I, &AtomicBool) -> Result<Option<T>> + Sync,
+    ask: impl Fn(&'a I, &Others) -> Result<Option<T>> + Sync,
 ) -> Vec<(&'a I, Result<Option<T>>)> {
-    let is_certain = AtomicBool::new(false);
+    let others = Others {
+        can_do_without: needed < traefiks.len(),
+        is_certain: AtomicBool::new(false),
+    };
     if let [traefik] = traefiks {
-        return vec![(traefik, ask(traefik, &is_certain))];
+        return vec![(traefik, ask(traefik, &others))];
     }
     let (answered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let ask_one = |traefik: &'a I| {
-        let outcome = ask(traefik, &is_certain);
+        let outcome = ask(traefik, &others);
         let (count, limit) = match &outcome {
             Ok(_) => (&answered, needed),
             Err(_) => (&failed, traefiks.len() - needed + 1),
         };
         if count.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
-            is_certain.store(true, Ordering::Relaxed);
+            others.is_certain.store(true, Ordering::Relaxed);
         }
         (traefik, outcome)
     };
@@ -141,8 +193,8 @@ mod tests {
 
     #[test]
     fn error_names_those_cut_off() {
-        let asked = ask_quorum(&["a", "b", "c"], Some(3), "answer", |name, is_certain| {
-            while *name == "c" && !is_certain.load(Ordering::Relaxed) {
+        let asked = ask_quorum(&["a", "b", "c"], Some(3), "answer", |name, others| {
+            while *name == "c" && !others.are_certain() {
                 std::thread::yield_now();
             }
             match *name {
@@ -159,8 +211,8 @@ mod tests {
 
     #[test]
     fn certain_outcome_reaches_slow_threads() {
-        let answers = ask_quorum(&["fast", "slow"], Some(1), "answer", |name, is_certain| {
-            while *name == "slow" && !is_certain.load(Ordering::Relaxed) {
+        let answers = ask_quorum(&["fast", "slow"], Some(1), "answer", |name, others| {
+            while *name == "slow" && !others.are_certain() {
                 std::thread::yield_now();
             }
             Ok((*name == "fast").then_some(()))
