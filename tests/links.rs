@@ -93,7 +93,8 @@ fn guide_links_work_in_rustdoc() {
         let module = module.unwrap_or_else(|| panic!("src/guide.rs leaves out docs/{name}"));
         for Link { label, target } in links(&document) {
             // Pictures are for those who read the repository; rustdoc shows what they say.
-            if target.starts_with('#') || target.ends_with(".svg") {
+            let is_picture = target.ends_with(".svg") || target.ends_with(".png");
+            if target.starts_with('#') || is_picture {
                 continue;
             }
             let label = label.unwrap_or_else(|| {

@@ -44,7 +44,8 @@ struct Options {
     /// asked 50 times a second, instead
     #[arg(long, group = "what")]
     moving: bool,
-    /// Sign in and run a notebook in Chromium instead; writes docs/jupyterhub.png
+    /// Sign in and run a notebook in Chromium instead, on two Traefiks; writes docs/jupyterhub.png and
+    /// docs/two-traefiks.png
     #[arg(long, group = "what")]
     show: bool,
     /// Run the tests with traefik-router alone
@@ -87,9 +88,14 @@ fn run(options: &Options) -> Result {
         return moving(&folder);
     }
     if options.show {
-        let picture = tools::workspace().join("docs/jupyterhub.png");
-        let ours = [Side::ours("dev", &folder)?];
-        return script("show.py", &ours, &folder, &[picture.into_os_string()]);
+        let docs = tools::workspace().join("docs");
+        let pictures = ["jupyterhub.png", "two-traefiks.png"].map(|name| docs.join(name).into());
+        return script(
+            "show.py",
+            &[Side::ours("dev", &folder)?],
+            &folder,
+            &pictures,
+        );
     }
     let mut sides: Vec<Side> = match (options.ours, options.real) {
         (true, _) => vec![Side::ours("dev", &folder)?],
