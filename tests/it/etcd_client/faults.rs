@@ -167,6 +167,7 @@ fn killed_node_fails_no_read() {
                 let reader = scope.spawn(|| {
                     while Instant::now() < stop {
                         assert!(etcd.get(&key).unwrap().is_some());
+                        thread::sleep(Duration::from_millis(1));
                     }
                 });
                 thread::sleep(SECOND);
