@@ -807,7 +807,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
         let serving = &mut *self.serving();
         serving.before = None;
         self.write(&mut |state, stored| {
-            let changes = edit(state.table(), stored);
+            let changes = edit(state.table(), stored)?;
             if !changes.is_empty() {
                 serving.explicit.check(state.head())?;
             }
@@ -942,7 +942,7 @@ impl<S: KvStore> KvBackend<S> {
             let adopted: Vec<_> = unknown.map(|route| Change::from(route.clone())).collect();
             steps.extend(state.apply(&adopted)?);
             steps.extend(legacy.into_iter().map(|(_, gone)| Step::of(gone)));
-            let changes = edit(state.table(), stored);
+            let changes = edit(state.table(), stored)?;
             routes |= !changes.is_empty();
             steps.extend(self.apply(state, &changes)?);
             // What is stored of a batch in parts was not there before.
