@@ -8,7 +8,7 @@ mod values;
 use serde_json::{Map, Value};
 
 use self::values::{is_cookie_domain, is_cookie_path, is_duration, is_path, is_text, is_token};
-pub(crate) use self::values::{is_item, is_list_index};
+pub(crate) use self::values::{is_item, is_list_index, is_zero_duration};
 
 /// A version of Traefik, major and minor.
 pub(crate) type Version = (u32, u32);

@@ -77,6 +77,11 @@ pub(super) fn is_duration(text: &str) -> bool {
     }
 }
 
+/// Whether this is a duration of no length. Traefik's API leaves it out.
+pub(crate) fn is_zero_duration(text: &str) -> bool {
+    is_duration(text) && !text.contains(|c: char| ('1'..='9').contains(&c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +104,14 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_duration(text), expected, "{text:?}");
+        }
+        for (text, expected) in [
+            ("0s", true),
+            ("0h0.0s", true),
+            ("0h1s", false),
+            ("0", false),
+        ] {
+            assert_eq!(is_zero_duration(text), expected, "{text:?}");
         }
     }
 
