@@ -1,6 +1,6 @@
 //! The adapter over stores that are small, slow to agree, or lose answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
@@ -9,7 +9,8 @@ use serde_json::json;
 use super::*;
 use crate::Router;
 use crate::config::dynamic::{ApiAccess, certificate, fast_hash};
-use crate::route::{Nested, Route, asking, matches};
+use crate::error::{Error, ErrorKind, Stored};
+use crate::route::{Change, Nested, Route, RouteSpec, asking, matches};
 
 /// A store in memory that fails as it is told to.
 #[derive(Debug, Default)]
