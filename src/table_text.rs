@@ -383,7 +383,7 @@ mod tests {
 
     #[cfg(feature = "yaml")]
     #[test]
-    fn yaml_numbers_unlike_json_are_refused() {
+    fn odd_yaml_numbers_are_refused() {
         let read = |value: &str| {
             let text =
                 format!("routes:\n  /a/:\n    target: http://t\n    data:\n      x: {value}\n");

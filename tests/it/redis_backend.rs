@@ -49,7 +49,7 @@ fn check(error: &Error, kind: ErrorKind, stored: &Stored, says: &str) {
 
 /// Traefik would hear nothing of it.
 #[test]
-fn change_list_stands_below_the_prefix() {
+fn change_list_is_below_prefix() {
     let server = Server::start(&["--save", ""]);
     for key in ["changed", "traefik", "traefikx/changed", "traefik/"] {
         let router = offline(redis(server.url()).change_list(key));

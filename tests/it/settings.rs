@@ -19,6 +19,7 @@ on_each_backend! {
     special_routes_are_served_nested,
     own_service_outlives_its_target,
     prefix_is_stripped,
+    zeros_are_served,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
     settings_outlast_their_router,
@@ -32,6 +33,7 @@ on_push! {
     special_routes_are_served_nested,
     own_service_outlives_its_target,
     prefix_is_stripped,
+    zeros_are_served,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
 }

@@ -205,7 +205,9 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
-            refuse_clash(resolved, &route)?;
+            if !resolved.settings.api_url.is_empty() {
+                refuse_clash(resolved, &route)?;
+            }
             make(resolved, |router| router.apply([route.into()]))?;
         }
         RoutesCommand::Apply(options) => apply::run(&options, resolved)?,
@@ -301,7 +303,8 @@ impl Followed {
     }
 }
 
-/// Refuses a route that Traefik would not serve beside those that are stored, before an option moves these.
+/// Refuses a route that Traefik would not serve beside those that are stored. A Router that attaches would first store
+/// the table's options.
 fn refuse_clash(resolved: &Resolved, route: &Route) -> Result<(), Failure> {
     let stored = resolved.store.open()?.inspect()?.unwrap_or_default().routes;
     let others = stored
