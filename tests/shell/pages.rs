@@ -8,7 +8,7 @@ use crate::COMMANDS;
 use crate::support::Place;
 
 /// Options of other programs that the pages name, and those of configurable-http-proxy that are refused.
-const OTHERS: [&str; 33] = [
+const OTHERS: [&str; 34] = [
     "--all-features",
     "--auth-token-ttl",
     "--auto-rewrite",
@@ -36,6 +36,7 @@ const OTHERS: [&str; 33] = [
     "--release",
     "--routes",
     "--serving",
+    "--show",
     "--ssl-allow-rc4",
     "--ssl-ciphers",
     "--ssl-dhparam",
