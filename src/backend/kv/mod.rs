@@ -122,7 +122,7 @@ impl<S: KvStore> KvBackend<S> {
         }
     }
 
-    /// Below which keys Traefik looks; with or without slashes around it. Defaults to `/traefik/`.
+    /// Below which keys Traefik looks; with or without slashes around it. Defaults to `traefik`.
     pub fn traefik_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(prefix.as_ref(), self.keys.private());
         self
@@ -130,7 +130,7 @@ impl<S: KvStore> KvBackend<S> {
 
     /// Below which keys we keep what only we read; with or without slashes around it. It must not
     /// begin as the other prefix does, or each commit would make Traefik reload twice. Tables with
-    /// different prefixes do not touch each other. Defaults to `/jupyterhub/`.
+    /// different prefixes do not touch each other. Defaults to `jupyterhub`.
     pub fn jupyterhub_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(self.keys.traefik(), prefix.as_ref());
         self
