@@ -140,7 +140,7 @@ impl<S: KvStore> KvBackend<S> {
     ///
     /// No attempt begins later. An attempt ends at the first request to the store that gets no answer.
     /// If the answer to a transaction is lost before this time, the store is asked once whether it was
-    /// made; later the error says [`Stored::Unknown`]. So on an etcd that stops answering, a change is
+    /// made; later the error says [`Stored::Unknown`](crate::Stored::Unknown). So on an etcd that stops answering, a change is
     /// stored or fails within the longer of `conflict_timeout` and [`Etcd::timeout`], and one
     /// `Etcd::timeout` more.
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
