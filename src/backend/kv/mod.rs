@@ -122,7 +122,7 @@ impl<S: KvStore> KvBackend<S> {
         }
     }
 
-    /// Below which keys Traefik looks; with or without slashes around it. Defaults to `/traefik/`.
+    /// Below which keys Traefik looks; with or without slashes around it. Defaults to `traefik`.
     pub fn traefik_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(prefix.as_ref(), self.keys.private());
         self
@@ -130,7 +130,7 @@ impl<S: KvStore> KvBackend<S> {
 
     /// Below which keys we keep what only we read; with or without slashes around it. It must not
     /// begin as the other prefix does, or each commit would make Traefik reload twice. Tables with
-    /// different prefixes do not touch each other. Defaults to `/jupyterhub/`.
+    /// different prefixes do not touch each other. Defaults to `jupyterhub`.
     pub fn jupyterhub_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(self.keys.traefik(), prefix.as_ref());
         self
@@ -140,7 +140,7 @@ impl<S: KvStore> KvBackend<S> {
     ///
     /// No attempt begins later. An attempt ends at the first request to the store that gets no answer.
     /// If the answer to a transaction is lost before this time, the store is asked once whether it was
-    /// made; later the error says [`Stored::Unknown`]. So on an etcd that stops answering, a change is
+    /// made; later the error says [`Stored::Unknown`](crate::Stored::Unknown). So on an etcd that stops answering, a change is
     /// stored or fails within the longer of `conflict_timeout` and [`Etcd::timeout`], and one
     /// `Etcd::timeout` more.
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {

@@ -34,7 +34,7 @@ struct Answer {
 
 impl Builder {
     /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which others
-    /// else runs, and returns when they serve the routes in the store.
+    /// run, and returns when they serve the routes in the store.
     ///
     /// They are asked before anything is stored: for their versions, their entrypoints, and whether
     /// they accept the password. Only where an API answers 404 and the store has no router for it,
