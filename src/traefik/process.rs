@@ -18,9 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
 /// Secrets of the program `traefik-router`, which Traefik has no use for.
-const SECRETS: [&str; 3] = [
+const SECRETS: [&str; 4] = [
     "CONFIGPROXY_AUTH_TOKEN",
     "ETCD_PASSWORD",
+    "REDIS_PASSWORD",
     "TRAEFIK_API_PASSWORD",
 ];
 
