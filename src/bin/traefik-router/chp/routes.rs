@@ -36,7 +36,7 @@ pub(super) struct Rules {
     pub(super) no_prepend_path: bool,
     /// Whether targets see requests without the path of the route.
     pub(super) no_include_prefix: bool,
-    /// To Unix sockets. Traefiks of others have no use for them.
+    /// To Unix sockets. External Traefiks have no use for them.
     pub(super) relays: Option<Relays>,
 }
 
