@@ -174,12 +174,12 @@
 //! | threads | for | until |
 //! |---|---|---|
 //! | two | the output of a Traefik that this Router has started | Traefik ends |
-//! | one, `traefik-router-keeper` | a pushed table: every [`keeper_interval`](Builder::keeper_interval) it sends the table to Traefiks that have lost it | the Router is stopped or dropped |
+//! | one, `traefik-router-keeper` | a started or attached Router with a pushed table: every [`keeper_interval`](Builder::keeper_interval) it sends the table to Traefiks that have lost it | the Router is stopped or dropped |
 //! | one for each Traefik | requests to several Traefiks in parallel | the call ends |
-//! | one | a [`KvBackend`]: it renews the key that marks the table as served | the Router is stopped or dropped |
+//! | one | a started or attached Router on a [`KvBackend`]: it renews the key that marks the table as served | the Router is stopped or dropped |
 //! | one | [`Etcd::heartbeat`], on etcd 3.4 with a user | as there |
 //! | one for each endpoint | requests to several etcd endpoints in parallel | the call ends, or soon after |
-//! | one | the end of a Traefik that was stopped; the read of the store for [`Router::lag`] and [`Router::wait_until_served`]; a host name that ureq resolves | the call ends, or soon after |
+//! | one for each | the end of a Traefik that was stopped; the read of the store for [`Router::lag`] and [`Router::wait_until_served`]; a host name that ureq resolves | the call ends, or soon after |
 //!
 //! Every wait has a bound. The bounds of waits that a caller notices are options:
 //! [`check_route_timeout`](Builder::check_route_timeout), [`commit_wait`](Builder::commit_wait),

@@ -32,7 +32,7 @@ pub enum Nested {
     /// not nested.
     #[default]
     Auto,
-    /// Also with few routes: more routers than any table needs. For tests.
+    /// Also with few routes. This makes more routers than any table needs.
     Always,
     /// Not at all.
     Never,

@@ -117,8 +117,8 @@ impl Route {
     /// middleware does not exist. Defaults to none.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the name is empty, or has a space, a comma, a control character,
-    /// `║` (U+2551) or a second `@`.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the name or a part of it beside the `@` is empty, or if the name has
+    /// a space, a comma, a control character, `║` (U+2551) or a second `@`.
     pub fn middleware(mut self, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         self.try_with(|settings| settings.add_middleware(name))?;

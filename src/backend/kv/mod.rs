@@ -59,7 +59,8 @@ pub use store::{Entry, KvStore, Transaction};
 ///
 /// While a Router is [started](crate::Builder::start) or [attached](crate::Builder::attach), a
 /// thread keeps a key alive which says that the table is served. [`Router::stop`](crate::Router::stop) removes the key.
-/// After a kill the store removes it within 8 seconds.
+/// After a kill the store removes it, and other programs know after about 8 seconds, at most 11, that the table is no
+/// longer served.
 pub struct KvBackend<S> {
     store: Arc<S>,
     keys: Keys,
