@@ -620,7 +620,7 @@ impl Builder {
         Listen::parse("public_url", url)
     }
 
-    /// Where a Traefik that we start listens: for requests, and with its API.
+    /// Where a started Traefik listens: for requests, and with its API.
     fn listens(&self) -> Result<(Listen, Listen)> {
         let [api_url] = &*self.api_urls else {
             return Err(Error::invalid(

@@ -1,4 +1,4 @@
-//! A Traefik that we have started, with the files that only it reads.
+//! A started Traefik, with the files that only it reads.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

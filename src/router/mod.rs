@@ -56,7 +56,7 @@ pub struct Router {
     managed: Option<Managed>,
     /// What the first change is to store, where nothing was stored when this Router was made.
     first: Mutex<Option<Setup>>,
-    /// What was stored for the Traefik that we have started.
+    /// What was stored for the started Traefik.
     own: Option<Own>,
     /// The last commit: its marker and namespace are what to ask Traefik for.
     last: Mutex<Commit>,

@@ -31,7 +31,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait, after Traefik has ended, for what it has written to its log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// A Traefik that we have started. It ends when this is dropped.
+/// A started Traefik. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     program: Watched,

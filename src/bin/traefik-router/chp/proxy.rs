@@ -225,7 +225,7 @@ struct Front {
     metrics: Vec<Listener>,
 }
 
-/// Where the Traefik that we start listens for requests, and where we listen for that Traefik.
+/// Where the started Traefik listens for requests, and where we listen for that Traefik.
 struct Local {
     pages: TcpListener,
     pages_at: SocketAddr,
