@@ -33,8 +33,7 @@ pub enum ErrorKind {
     InvalidRoute,
     /// An option or a combination of options is not acceptable. The store is as it was.
     InvalidConfig,
-    /// Another program uses the store, or a file, in a way that does not go together with what was
-    /// asked for. The store is as it was.
+    /// Another program uses the store, or a file, in a way that conflicts with the call. The store is as it was.
     InUse,
     /// Another program held the store's lock beyond `lock_timeout`.
     Locked,
@@ -44,28 +43,30 @@ pub enum ErrorKind {
     Corrupt,
     /// A change is larger than the store takes in one transaction. Nothing was written.
     TooLarge,
-    /// The store no longer keeps the revision that was asked for.
+    /// etcd no longer keeps the requested revision. Only the module [`etcd`](crate::etcd) returns this.
     Compacted,
-    /// Other writers kept changing the store, and our change found no gap between theirs; or the store
-    /// was put back to an earlier state than this program has seen.
+    /// Other writers kept changing the store before this change could be stored; or the store was restored to an
+    /// earlier state than this program has seen, as from a backup; or another program has pushed a table in place of
+    /// this one.
     Conflict,
     /// User name, password or certificate was refused.
     Unauthorized,
     /// No answer came, or not in time.
     Unavailable,
-    /// An answer was not what the protocol says.
+    /// Traefik, etcd or Redis gave an answer that this crate can't read, such as if something else listens at the
+    /// URL.
     Protocol,
-    /// Traefik was not seen to load what was stored within the time allowed, or requests to
-    /// `public_url` were not seen to meet it. A change stays stored; a Router that could not be set up
-    /// has put the store back.
+    /// Traefik did not load in time what was stored, or does not serve it at `public_url`. A change stays stored. A
+    /// `start` or `attach` restores the store, unless another program has written to it meanwhile;
+    /// [`Error::stored`] says so.
     NotLoaded,
-    /// Stored and loaded, but Traefik refuses the router, in its own words.
+    /// Stored and loaded, but Traefik refuses the router. The message has Traefik's reason.
     Refused,
     /// Traefik's process could not be started, or has ended.
     Process,
     /// This program or the operating system failed in a way that is no fault of the caller, the store
-    /// or Traefik: a thread that committed changes for others has panicked, there are no random bytes, or
-    /// no certificate can be made.
+    /// or Traefik: another thread was committing this change, together with its own, and panicked; there are no
+    /// random bytes; or no certificate can be made.
     Internal,
 }
 
@@ -75,10 +76,9 @@ pub enum ErrorKind {
 pub enum Stored {
     /// Nothing: the store is as it was.
     Nothing,
-    /// All of it: Traefik may serve it at any moment, though we did not see it do so.
+    /// All of it. Traefik may serve it at any moment, but this was not confirmed.
     All,
-    /// The routes of these routespecs, of a change that was too large for one transaction; the others are
-    /// as they were.
+    /// A part: the change needed several transactions, and only the routes with these routespecs are stored.
     Some(Vec<String>),
     /// Not known: the connection broke after the request was sent and before the answer came.
     Unknown,
@@ -155,15 +155,12 @@ impl Error {
         )
     }
 
-    /// Whether trying the same again later may help: the store or Traefik was not reached or not seen
-    /// to be ready in time ([`Unavailable`](ErrorKind::Unavailable),
-    /// [`NotLoaded`](ErrorKind::NotLoaded)), or others were writing
-    /// ([`Locked`](ErrorKind::Locked), [`Conflict`](ErrorKind::Conflict)).
+    /// Whether the same call may succeed later: `true` for [`Unavailable`](ErrorKind::Unavailable),
+    /// [`NotLoaded`](ErrorKind::NotLoaded), [`Locked`](ErrorKind::Locked) and [`Conflict`](ErrorKind::Conflict).
     ///
-    /// Not always: a redirect at `public_url`, say, is `NotLoaded` until it is gone. A store that was put back
-    /// to an earlier state stays a `Conflict` until
-    /// [`Router::reconcile`](crate::Router::reconcile) or [`Router::repair`](crate::Router::repair)
-    /// takes it over.
+    /// It does not promise success. A redirect at `public_url` stays an error until you remove it. If the store was
+    /// restored to an earlier state, or another program has pushed its table, calls fail with `Conflict` until you
+    /// call [`Router::reconcile`](crate::Router::reconcile) or [`Router::repair`](crate::Router::repair).
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind(),

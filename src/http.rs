@@ -28,7 +28,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The default: certificates are validated against the usual roots.
+    /// The default: certificates are validated against the public CAs that are compiled in. The system's own list is
+    /// not read.
     pub fn new() -> Self {
         Self::default()
     }
@@ -413,7 +414,7 @@ fn is_closed(error: &ureq::Error) -> bool {
 }
 
 const BY_ANOTHER_CA: &str =
-    " (its certificate is not signed by a CA we trust: `ca_pem` has the CA to trust)";
+    " (its certificate is not signed by a trusted CA: `ca_pem` has the CA to trust)";
 
 /// What rustls says, what kind of failure that is, and what to do about it. The first hit counts.
 const KNOWN: &[(&str, ErrorKind, &str)] = &[
@@ -445,7 +446,7 @@ const KNOWN: &[(&str, ErrorKind, &str)] = &[
     (
         "fatal alert",
         ErrorKind::Unauthorized,
-        " (it refused our TLS certificate, or wants one: `client_pem` has the one to show)",
+        " (it refused the given TLS certificate, or wants one: `client_pem` has the one to show)",
     ),
     (
         "corrupt message",

@@ -59,56 +59,57 @@
 //!
 //! # Which Traefik
 //!
-//! - [`start`](Builder::start) runs a Traefik of our own. It writes the static configuration and waits until Traefik
-//!   serves. Traefik ends with [`Router::stop`], when the Router is dropped, or when
-//!   this program ends, even by SIGKILL (on Unix).
-//! - [`attach`](Builder::attach) works with Traefiks that others run, one or several that get the
-//!   same table. Each needs the [entrypoint](Builder::traefik_entrypoint) that routes are served on,
+//! - [`start`](Builder::start) starts a Traefik for this Router. It writes the static configuration and waits until
+//!   Traefik serves. Traefik ends with [`Router::stop`], when the Router is dropped, or when
+//!   your program ends, even by SIGKILL (on Unix).
+//! - [`attach`](Builder::attach) uses *external* Traefiks, which this Router does not start: one, or several that get
+//!   the same table. Each needs the [entrypoint](Builder::traefik_entrypoint) that routes are served on,
 //!   the [one for the API](Builder::traefik_api_entrypoint), and the provider of the store
-//!   ([`Backend::static_config`] says which). A store that Traefik watches has to be there before that
-//!   Traefik starts: [`offline`](Builder::offline) and an [`apply`](Router::apply) of no changes make it
-//!   ready. For a pushed table Traefik needs a file,
+//!   ([`Backend::static_config`] says which). A file must exist before Traefik starts: `offline()?.apply([])?` creates
+//!   it. etcd and Redis must run before Traefik starts. For a pushed table Traefik needs a file,
 //!   [`dynamic_config_text`](Builder::dynamic_config_text).
 //! - [`offline`](Builder::offline) works on the store alone, and waits for no Traefik. It writes and
 //!   creates nothing before the first change.
 //!
-//! A Router that opens a table keeps its entrypoint, whether its routers carry `tls`, its layout and the
-//! [defaults](Builder::extra_service_config) of its services: only an option that is set explicitly changes them. If
-//! nothing changes, nothing is written.
+//! A Router that opens an existing table does not change these: its entrypoint, `tls` of its routers, whether they are
+//! [nested](Nested), and the [defaults](Builder::extra_service_config) of its services. Only an option that you set
+//! changes them. If nothing changes, nothing is written.
 //!
-//! What one Traefik needs beside the table is its API router, its password, its certificate and its
-//! [`extra_dynamic_config`](Builder::extra_dynamic_config). A Traefik that we start reads it from
-//! private files beside its [static configuration](Builder::static_config_file). With a [`FileBackend`] it is in the
-//! rules file, since Traefik has one file provider.
+//! A started Traefik also needs a router for its API, a password, a certificate and
+//! [`extra_dynamic_config`](Builder::extra_dynamic_config). They are in private files beside its
+//! [static configuration](Builder::static_config_file). With a [`FileBackend`] they are in the file of the routes,
+//! since Traefik has only one file provider.
 //!
 //! `attach` checks before it writes. It stores an API router only if the API answers 404 and the store has none, and
 //! never for a pushed table. It never stores a certificate. A `start` or `attach` that fails restores the store,
-//! unless others have written to it meanwhile; [`Error::stored`] says so.
+//! unless another program has written to it meanwhile; [`Error::stored`] says so.
 //!
-//! [`Builder::diagnose`] reports what is wrong with a set-up, without changing anything.
+//! [`Builder::diagnose`] reports what is wrong with a set-up, and changes no routes.
 //!
-//! A new rules file can be read by its owner only. If you `attach` to a Traefik that reads the file as another user,
-//! create the file beforehand: as the user of this program, with a group, mode or POSIX ACL that lets Traefik read
-//! it. They are kept.
+//! A new file of routes can be read by its owner only. If you `attach` to a Traefik that reads the file as another
+//! user, create the file beforehand: as the user of your program, with a group, mode or POSIX ACL that lets Traefik
+//! read it. They are kept.
 //!
 //! # What a change promises
 //!
 //! [`add_route`](Router::add_route), [`delete_route`](Router::delete_route),
 //! [`apply`](Router::apply) and [`reconcile`](Router::reconcile) return when every Traefik at
 //! [`traefik_api_urls`](Builder::traefik_api_urls) serves the change, or as many as
-//! [`traefik_quorum`](Builder::traefik_quorum) says. This holds for a new route, a new target and a deletion. For
-//! this each commit carries a generation number, in a middleware. Traefik applies a configuration as a whole, so once
-//! its API shows the generation, all routes of the commit are loaded.
+//! [`traefik_quorum`](Builder::traefik_quorum) says. This holds for a new route, a new target and a deletion.
+//!
+//! A *commit* is one write of the table. Each commit has a number, its *generation*, which is stored in a middleware.
+//! Traefik loads a configuration as a whole. So once its API shows the generation, it has loaded all routes of the
+//! commit. (A Traefik on Redis may miss some keys, so there each changed router is checked, too.)
 //!
 //! With `start`, and with `attach` where [`public_url`](Builder::public_url) was set and there is one
-//! Traefik, the generation must also be served at that URL.
-//! [`Applied::verified`] is [`Seen`](Verified::Seen) then, or
+//! Traefik, the generation must also be served at that URL. Then
+//! [`Applied::verified`] is [`Seen`](Verified::Seen). Otherwise it is
 //! [`NotAsked`](Verified::NotAsked) with the reason: the Router is offline, there are several Traefiks,
 //! the URL was not set, or it is out of reach. A redirect, another status or an older generation there
 //! is an error, [`NotLoaded`](ErrorKind::NotLoaded).
 //!
 //! All changes of one call are stored at once and loaded at once, so prefer one `apply` to many
-//! calls of `add_route`. Calls from many threads share commits by themselves.
+//! calls of `add_route`. Calls from many threads at the same time share commits.
 //!
 //! ```
 //! use traefik_router::{Change, MemoryBackend, Route, Router};
@@ -154,12 +155,13 @@
 //! |---|---|---|
 //! | `InvalidRoute`, `InvalidConfig` | nothing | the call was wrong |
 //! | `InUse` | nothing | another program uses the store in a way that conflicts with the call |
-//! | `Locked`, `Store`, `Corrupt`, `TooLarge`, `Compacted`, `Conflict` | see `stored` | the store could not be read or written; `Conflict` also if another program has pushed a table in place of this Router's |
+//! | `Locked`, `Store`, `Corrupt`, `TooLarge`, `Conflict` | see `stored` | the store could not be read or written; `Conflict` also if another program has pushed a table in place of this Router's |
 //! | `NotLoaded` | all; see `stored` after `start` and `attach` | a Traefik did not load it in time, or does not serve it at `public_url`: the likely cause is in the message |
-//! | `Refused` | all | Traefik loaded it and refuses the router, in its own words |
-//! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API refuses us, does not answer, or gives an invalid answer |
+//! | `Refused` | all | Traefik loaded it and refuses the router; the message has Traefik's reason |
+//! | `Unauthorized`, `Unavailable`, `Protocol` | see `stored` | Traefik's API, etcd or Redis refuses the password or certificate, does not answer, or gives an answer that this crate can't read |
 //! | `Process` | see `stored` | Traefik could not be started, or has ended |
-//! | `Internal` | see `stored` | this program or the operating system failed: the thread that committed a change for others has panicked, there are no random bytes, or no certificate can be made |
+//! | `Internal` | see `stored` | this program or the operating system failed: another thread was committing this change, together with its own, and panicked; there are no random bytes; or no certificate can be made |
+//! | `Compacted` | nothing | only from the module [`etcd`]: etcd no longer keeps the requested revision |
 //!
 //! [`is_transient`](Error::is_transient) says whether trying again later may help. An error prints its
 //! causes itself, `a: b: c`, and has no [`source`](std::error::Error::source).
@@ -167,16 +169,17 @@
 //! # Threads
 //!
 //! Everything blocks, and everything may be called from many threads: a [`Router`] is `Send` and
-//! `Sync`, and `&Router` is all that a thread needs. A Router that has started a Traefik runs two
-//! threads that read its output; a change that several Traefiks have to serve asks each of them on a
-//! thread of its own, which ends with the call. With a store that is pushed, a Router that is started or
-//! attached runs one more, `traefik-router-keeper`, until it is dropped or has stopped its Traefik: every
-//! [`keeper_interval`](Builder::keeper_interval) it sends the table to Traefiks that have lost it, to several
-//! of them each on a thread of its own. On a key-value store, a Router that is started or
-//! attached runs one that renews the key that marks the table as served. On etcd 3.4 with a user,
-//! [`Etcd::heartbeat`] runs one. All others end with the call, or soon after: those that ask several etcd
-//! endpoints in parallel, one that waits for the end of a Traefik that was stopped, one that reads the store for
-//! [`Router::lag`] and [`Router::wait_until_served`], and those on which ureq resolves host names.
+//! `Sync`, and `&Router` is all that a thread needs. These threads are started:
+//!
+//! | threads | for | until |
+//! |---|---|---|
+//! | two | the output of a Traefik that this Router has started | Traefik ends |
+//! | one, `traefik-router-keeper` | a started or attached Router with a pushed table: every [`keeper_interval`](Builder::keeper_interval) it sends the table to Traefiks that have lost it | the Router is stopped or dropped |
+//! | one for each Traefik | requests to several Traefiks in parallel | the call ends |
+//! | one | a started or attached Router on a [`KvBackend`]: it renews the key that marks the table as served | the Router is stopped or dropped |
+//! | one | [`Etcd::heartbeat`], on etcd 3.4 with a user | as there |
+//! | one for each endpoint | requests to several etcd endpoints in parallel | the call ends, or soon after |
+//! | one for each | the end of a Traefik that was stopped; the read of the store for [`Router::lag`] and [`Router::wait_until_served`]; a host name that ureq resolves | the call ends, or soon after |
 //!
 //! Every wait has a bound. The bounds of waits that a caller notices are options:
 //! [`check_route_timeout`](Builder::check_route_timeout), [`commit_wait`](Builder::commit_wait),
@@ -189,11 +192,11 @@
 //!
 //! This crate logs by the [`log`] crate: little, and no secrets.
 //!
-//! - `ERROR`, `WARN`: errors that no caller could get, as in a `Drop`; that a Traefik had lost
-//!   a pushed table; that Traefik seems to have a throttle.
-//! - `INFO`: Traefik was started; what a killed writer left behind was removed.
-//! - With the target `traefik`, at the levels that it has there: what a Traefik that we have started
-//!   logs. [`traefik_log_level`](Builder::traefik_log_level) says how much that is. At `DEBUG` Traefik
+//! - `ERROR`, `WARN`: an error that no call can return, such as one in a `Drop`; a Traefik that has lost
+//!   a pushed table; a Traefik that seems to have a throttle; a routespec that is probably a mistake.
+//! - `INFO`: Traefik was started; temporary files of a killed writer were removed.
+//! - The target `traefik` has the log of a Traefik that this Router has started, at Traefik's own levels.
+//!   [`traefik_log_level`](Builder::traefik_log_level) says how much that is. At `DEBUG` Traefik
 //!   logs its configuration, with the *hash* of the API's password.
 //!
 //! The HTTP client of this crate, [ureq](https://docs.rs/ureq), logs requests at `DEBUG`, without their headers. **At
@@ -208,8 +211,8 @@
 //! - `redis`: the store `Redis`, for Redis and Valkey.
 //! - `idn`: host names in scripts other than Latin, converted to punycode.
 //! - `bcrypt`: `Builder::bcrypt_cost`, for an API password that a person chose.
-//! - `cli`: the program `traefik-router`, which takes configurable-http-proxy's place for JupyterHub
-//!   ([`guide::jupyterhub`]) and changes and checks routes from a shell ([`guide::shell`]).
+//! - `cli`: the program `traefik-router`. It replaces configurable-http-proxy for JupyterHub
+//!   ([`guide::jupyterhub`]), and changes and checks routes from a shell ([`guide::shell`]).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -27,17 +27,16 @@ pub struct Contents {
     pub service: Value,
     /// The middleware of the routers at the entrypoint; empty where there is none.
     pub middleware: String,
-    /// What was set as [`extra_dynamic_config`](crate::Builder::extra_dynamic_config) for Traefiks that
-    /// others run, without a default certificate. It may hold secrets.
+    /// What an [`attach`](crate::Builder::attach) has stored as
+    /// [`extra_dynamic_config`](crate::Builder::extra_dynamic_config), without a default certificate. It may hold
+    /// secrets.
     pub extra: Value,
-    /// Whether the routers of the routes stand below others.
+    /// Whether the routers of the routes are nested.
     pub nested: Nested,
-    /// Dynamic configuration that is stored beside the routes, ours and what others wrote, as far
-    /// as it says how Traefik's API is guarded and which certificate is the default one. It may
-    /// hold a password's hash and a private key.
+    /// The part of the stored dynamic configuration that says how Traefik's API is guarded and which certificate is
+    /// the default one, whoever wrote it. It may hold a password's hash and a private key.
     pub config: Value,
-    /// Whether an [`attach`](crate::Builder::attach) has stored a router for the API of Traefiks that others
-    /// run.
+    /// Whether an [`attach`](crate::Builder::attach) has stored a router for Traefik's API.
     pub has_api_router: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::error::Result;
 /// The record that is not a route's.
 const HEADER: &str = "header";
 
-/// A store that Traefik does not read. A Router sends what it holds to Traefik's REST provider.
+/// A store that Traefik does not read. A Router sends its table to Traefik's REST provider.
 pub trait Pushed {
     /// What to send, as the last commit left it.
     ///
@@ -25,8 +25,8 @@ pub trait Pushed {
     /// If the store can't be read.
     fn document(&self) -> Result<Document>;
 
-    /// Begins another generation of the same table, so that Traefiks load it once more. It is later than those
-    /// of the `others`, which Traefiks show: of each the records. Records that can't be read are passed over.
+    /// Begins a new generation of the same table, so that Traefiks load it once more. It is later than the generations
+    /// that Traefiks show: `others` has the records of each Traefik. Records that can't be read are ignored.
     ///
     /// # Errors
     /// If the store can't be written.
@@ -40,13 +40,13 @@ pub trait Pushed {
     fn is_later_than(&self, records: &[String]) -> Result<bool>;
 
     /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`], the
-    /// header first. The latest of these tables counts; if this store holds a later state of it, it keeps
-    /// that. With `replace`, tables of other names, those that can't be read, and one that stands against routes
-    /// of this store's own are passed over. The store's next generation is later than all that were found.
+    /// header first. The latest of these tables is used. If this store has a later state of it, it keeps
+    /// that. With `replace` it ignores tables of other names, tables that can't be read, and a table of its own name if
+    /// it has routes already. The store's next generation is later than all that were found.
     ///
     /// # Errors
     /// - [`InUse`](crate::ErrorKind::InUse) if one is another table than this store is for, or if this
-    ///   store has routes already; and if another Router delivers this store.
+    ///   store has routes already; and if another Router pushes this store.
     /// - [`Corrupt`](crate::ErrorKind::Corrupt) if records can't be read, without `replace`.
     fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()>;
 }

@@ -18,17 +18,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Table, marker_name};
 use crate::sync::unpoisoned;
 
-/// A [`Backend`] that keeps its routes in this program's memory, and has the Router send them to
+/// A [`Backend`] that keeps its routes in the memory of your program. The Router sends (*pushes*) them to
 /// Traefik's REST provider: nothing is written to a disk, and no database is needed to serve several
 /// Traefiks. It takes about half the time and the CPU of a file.
 ///
-/// The routes end with this program, but a Traefik that others run serves on.
-/// [`Builder::attach`](crate::Builder::attach) takes the table back from the Traefiks that have it. If they
-/// have ended, too, the routes are gone.
+/// The routes in memory end with your program, but external Traefiks keep serving them.
+/// [`Builder::attach`](crate::Builder::attach) gets the table back from the Traefiks that have it. If they
+/// have ended, too, the routes are lost.
 ///
 /// The data of all routes can be read through Traefik's API.
 ///
-/// Clones share one table. One Router at a time delivers it; another one is refused with
+/// Clones share one table. Only one Router at a time pushes it; another one is refused with
 /// [`InUse`](ErrorKind::InUse). [`guide::push`](crate::guide::push) has more.
 pub struct MemoryBackend {
     shared: Arc<Mutex<Shared>>,

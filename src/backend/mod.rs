@@ -1,9 +1,8 @@
-//! Where the dynamic configuration is kept.
+//! Where routes are kept.
 //!
-//! A [`Backend`] stores a table of routes in a form that Traefik reads, and tells Traefik where.
-//! [`FileBackend`] keeps it in a TOML or YAML file, [`KvBackend`] in a key-value store such as
-//! etcd. [`MemoryBackend`] keeps it in memory, and a Router sends it to Traefik.
-//! Whoever writes another one runs [`conformance::check`] on it.
+//! A [`Backend`] keeps a table of routes. Traefik reads it from a [`FileBackend`], a TOML or YAML file, or from a
+//! [`KvBackend`], a key-value store such as etcd. A Router sends the table of a [`MemoryBackend`] to Traefik.
+//! If you write another backend, test it by [`conformance::check`].
 
 pub mod conformance;
 mod contents;
@@ -33,16 +32,16 @@ use crate::error::Result;
 use crate::finding::Finding;
 use crate::route::{Change, RouteSpec, Table};
 
-/// Says what to change: given the table as it is stored, and those of the routes in its earlier
-/// answers that are stored already (only where a batch needs several transactions). A change that
-/// leaves the table as it is asks the backend to check what Traefik reads of that route. An error
-/// refuses the commit: then nothing is written.
+/// A function that returns the changes to make. Its first argument is the stored table. Its second one has the
+/// routespecs that an earlier transaction of the same call has stored; it is empty unless the changes need several
+/// transactions. A change to a route that is stored already makes the backend check the entries that Traefik reads of
+/// that route. An error refuses the commit: then nothing is written.
 pub type Edit<'a> = dyn FnMut(&Table, &BTreeSet<RouteSpec>) -> Result<Vec<Change>> + 'a;
 
 /// A store of routes that Traefik watches, or whose content a Router sends to Traefik.
 ///
 /// All methods may be called from many threads at once, and other processes may write to the same
-/// store at any time. What others wrote there stays.
+/// store at any time. A backend keeps the entries of others: hand-written ones and those of other programs.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What Traefik calls the provider that reads this store: the part of a name behind the `@`.
     fn provider(&self) -> &str;
@@ -51,11 +50,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// `{"providers": {"file": {"filename": …}}}`.
     ///
     /// # Errors
-    /// If Traefik has no way to name the store's place.
+    /// If Traefik has no setting that can name the store.
     fn static_config(&self) -> Result<Value>;
 
-    /// How to get what a Router has to send to its Traefiks. `None` where Traefik reads the store by
-    /// itself, which is the default.
+    /// How to get what a Router has to send to its Traefiks. `None`, the default, if Traefik reads the store by
+    /// itself.
     fn pushed(&self) -> Option<&dyn Pushed> {
         None
     }
@@ -68,19 +67,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Makes the store ready for Traefik to read, stores what `setup` sets, takes over the routes that
     /// jupyterhub-traefik-proxy left, and makes the changes of `edit`, all in one
-    /// [commit](Self::commit). What `setup` leaves open stays as it is stored, and where nothing is
-    /// to be changed nothing is written. To be called before the first commit, and before Traefik
-    /// starts; it may be called again.
+    /// [commit](Self::commit). Options that `setup` does not set stay as they are stored. If there is nothing to
+    /// change, nothing is written. A Router calls it before the first commit, and before Traefik starts. It may be
+    /// called again.
     ///
     /// # Errors
     /// As [`commit`](Self::commit); and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if the
-    /// setup would take something from others who use the store, and whatever `edit` returns. Then the store is
-    /// as it was.
+    /// setup would remove something that another program needs, and whatever `edit` returns. Then the store is as it
+    /// was.
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit>;
 
-    /// Puts the store back to what it was before this handle has [opened](Self::open) it, if it has
-    /// committed nothing since. Says whether it did: where others have written meanwhile the store
-    /// stays as it is. Defaults to `false`.
+    /// Restores the store to what it was before this handle [opened](Self::open) it, if this handle has committed
+    /// nothing since. Returns `false`, and changes nothing, if another program has written meanwhile. Defaults to
+    /// `false`.
     ///
     /// # Errors
     /// If the store can't be read or written.
@@ -91,7 +90,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// All routes, as they are stored now.
     ///
     /// # Errors
-    /// If the store can't be read, or holds what we can't understand.
+    /// If the store can't be read, or has damaged entries.
     fn read(&self) -> Result<Table>;
 
     /// What the store holds, for programs that only look: unlike [`open`](Self::open) this writes nothing
@@ -105,20 +104,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Findings about the store itself: what keeps a Router or Traefik from working with it, and what
-    /// shows secrets to others. Writes nothing. Defaults to no findings.
+    /// shows secrets to others. It changes no routes. Defaults to no findings.
     fn diagnose(&self) -> Vec<Finding> {
         Vec::new()
     }
 
-    /// Changes the routes: `edit` sees the table as it is stored and answers with the changes to
-    /// make. They are stored together, with a new generation: a reader of the store sees all of
-    /// them or none. `edit` is called again if another program wrote in between; then its last
-    /// answer counts.
+    /// Changes the routes: `edit` gets the stored table and returns the changes to make. They are stored together,
+    /// with a new generation: a reader of the store sees all of them or none. `edit` is called again if another
+    /// program wrote in between; then its last result counts.
     ///
-    /// For a change to what the table says already, the backend compares what Traefik reads of that
-    /// route with the table. What differs, as after an edit by hand, is written again. If nothing
-    /// differs, and there are no other changes, nothing is written and the generation is the stored
-    /// one.
+    /// If a change sets a route that is stored already, the backend compares the entries that Traefik reads of that
+    /// route with the table. Entries that differ, as after an edit by hand, are written again. If none
+    /// differs, and there are no other changes, nothing is written and the generation is the stored one.
     ///
     /// # Errors
     /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store. An error of `edit` is
@@ -126,7 +123,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit>;
 
     /// Compares everything that Traefik reads of this table with the table, and writes again what
-    /// differs. Takes over a store that was put back to an earlier state. Until then reads and changes
+    /// differs. Accepts a store that was restored to an earlier state. Until then reads and changes
     /// fail with [`Conflict`](crate::ErrorKind::Conflict) on a handle that has seen a later state.
     /// Defaults to nothing.
     ///
@@ -136,8 +133,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The last commit, as it is stored now. `None` means that the store does not say; then a Traefik
-    /// that shows a later generation than a commit's has loaded that commit. Defaults to what
+    /// The last commit, as it is stored now. `None` if the store does not have it; then a Traefik
+    /// that shows a later generation than a commit's counts as having loaded that commit. Defaults to what
     /// [`inspect`](Self::inspect) finds.
     ///
     /// # Errors
@@ -146,8 +143,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(self.inspect()?.and_then(|contents| contents.commit))
     }
 
-    /// Waits until the table may be another one than this handle has last read or written, at most
-    /// for `timeout`. Defaults to a short sleep.
+    /// Waits for a change by another writer, at most for `timeout`. It may return early without a change. Defaults to
+    /// a short sleep.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -164,9 +161,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Ends what this handle has [opened](Self::open). The last one removes what only Traefiks that
-    /// were started need, and if there are no routes, the table, and the store itself where nothing
-    /// else is left in it. Routes stay.
+    /// Ends what this handle has [opened](Self::open). It removes two things:
+    ///
+    /// - what only started Traefiks need, unless another handle still serves with such a Traefik;
+    /// - a table that a [`start`](crate::Builder::start) has created, if it has no routes and no other handle serves
+    ///   from the store; with it a file that was created for it, if nothing else is in the file.
+    ///
+    /// It never removes routes.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -241,16 +242,16 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 pub struct Commit {
     /// The name of the middleware that carries the generation, without its provider.
     pub marker: String,
-    /// The generation. A Traefik that shows this or a greater one has loaded the commit.
+    /// The generation. A Traefik that shows it has loaded the commit. A greater one proves that only if the store has
+    /// reached it ([`Backend::last_commit`]); otherwise Traefik shows a state from before the store was restored.
     pub generation: u64,
-    /// What keeps the names of this table's routers and services apart from those of other tables
+    /// A part of the names of this table's routers and services, which distinguishes them from those of other tables
     /// that the same Traefik reads. May be empty.
     pub namespace: String,
-    /// The entrypoint that the table's routes are served on; empty if the store does not say.
+    /// The entrypoint that the table's routes are served on; empty if the store does not have it.
     pub entrypoint: String,
-    /// Since when readers of the store can see it. Traefik begins to load it then, and is first asked
-    /// shortly before it has probably loaded it. `None` if nothing was written, or if the time is not
-    /// known: then Traefik is asked at once.
+    /// When readers of the store could first see the commit. The Router uses this time to decide when to ask Traefik
+    /// first. `None` if nothing was written, or if the time is not known: then it asks at once.
     pub visible: Option<Instant>,
 }
 

@@ -62,13 +62,13 @@ pub struct Setup {
     pub(crate) remove_api: bool,
     /// Whether the table goes when the store is closed, if nobody serves it and it has no routes.
     pub(crate) remove_table: bool,
-    /// What a Traefik that we start reads from this store, because it can't read it elsewhere.
+    /// What a started Traefik reads from this store, because it can't read it elsewhere.
     pub(crate) own: Option<Own>,
-    /// Whether the Traefik that we start has a given default certificate from elsewhere.
+    /// Whether the started Traefik has a given default certificate from elsewhere.
     pub(crate) certificate_elsewhere: bool,
     /// Whether a Traefik serves what is stored for as long as this handle is open.
     pub(crate) serves: bool,
-    /// Whether that is a Traefik that we start.
+    /// Whether that is a started Traefik.
     pub(crate) started: bool,
     /// Whether to refuse a store from which another program serves.
     pub(crate) alone: bool,
@@ -137,7 +137,7 @@ impl Setup {
 }
 
 impl ApiAccess {
-    /// The router of the API and the middleware that guards it, for a Traefik that we start. Their names
+    /// The router of the API and the middleware that guards it, for a started Traefik. Their names
     /// end in `ending`.
     pub(crate) fn config(&self, ending: &str) -> Value {
         self.config_at(API_PRIORITY, ending)

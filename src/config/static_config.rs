@@ -1,4 +1,4 @@
-//! The static configuration of a Traefik that we start.
+//! The static configuration of a started Traefik.
 
 use std::time::Duration;
 

@@ -18,25 +18,23 @@ use super::path::{Piece, UNKNOWN, canonical, is_unreserved, pieces};
 use super::rule::{prefix_rule, priority, union_rule};
 use super::{Route, RouteSpec, Table};
 
-/// Whether routers stand below others in Traefik (its `parentRefs`, since Traefik 3.6).
+/// Whether routers are nested: whether a parent router stands for a group of routes (`parentRefs`, since Traefik 3.6).
+/// Routes are in one group if they have the same host, the same directory, and names that begin alike.
 ///
-/// What requests reach is the same in either layout, also beside routers that were written by
-/// hand, as long as these come before all routes of a group that they meet or after all of them:
-/// one whose priority lies between those of two routes of the group is tried before all of
-/// the group. Routes are in one group if they have the same host, the same directory, and names
-/// that begin alike.
+/// Requests reach the same servers either way, with one exception: if the priority of a hand-written router is between
+/// the priorities of two routes of a group, Traefik tries that router before the whole group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Nested {
-    /// Where one host, or the routes without a host, are 200 or more: below that it gains nothing
-    /// that can be measured. Many hosts with few routes each stay side by side, and so do routes
-    /// whose names begin with a reserved character such as `@`.
+    /// If a host has 200 routes or more, or if there are 200 routes or more without a host. With fewer routes
+    /// nesting gains nothing that can be measured. Routes whose names begin with a reserved character such as `@` are
+    /// not nested.
     #[default]
     Auto,
-    /// Wherever two routes differ: more routers than any table needs.
+    /// Also with few routes. This makes more routers than any table needs.
     Always,
-    /// Never.
+    /// Not at all.
     Never,
 }
 

@@ -62,11 +62,12 @@ use crate::error::{Error, ErrorKind, Result};
 #[serde(try_from = "Stored")]
 #[non_exhaustive]
 pub struct Route {
-    /// Which requests.
+    /// Says which requests match.
     pub spec: RouteSpec,
     /// Where they go; of several [servers](Self::server) the first.
     pub target: Target,
-    /// Any JSON that the caller wants back with the route; Traefik never sees it.
+    /// Any JSON that you want back with the route. Traefik does not use it. It is not secret: with a
+    /// [`MemoryBackend`](crate::MemoryBackend) it can be read through Traefik's API.
     pub data: Value,
     /// `None` if it asks for nothing else.
     settings: Option<Box<Settings>>,
@@ -86,14 +87,14 @@ impl Route {
         })
     }
 
-    /// What the caller wants back with the route. Defaults to `null`.
+    /// Any JSON that you want back with the route. Defaults to `null`.
     pub fn data(mut self, data: impl Into<Value>) -> Self {
         self.data = data.into();
         self
     }
 
-    /// The target's share of the requests, where there are further [servers](Self::server). One of weight 0 gets
-    /// none. Defaults to 1.
+    /// The target's share of the requests if there are further [servers](Self::server). With weight 0 it gets none.
+    /// Defaults to 1.
     pub fn weight(self, weight: u32) -> Self {
         self.with(|settings| settings.weight = weight)
     }
@@ -110,45 +111,46 @@ impl Route {
         Ok(self)
     }
 
-    /// One more middleware that requests pass, after those before it: the name of one that others have
-    /// configured, as in [`extra_dynamic_config`](crate::Builder::extra_dynamic_config). A middleware of
-    /// another provider than this table's has that in its name, `strip@docker`. Traefik refuses a route whose
-    /// middleware is not there. Defaults to none.
+    /// One more middleware that requests pass, after those that were added before. This is only its name: configure
+    /// it elsewhere, as in [`extra_dynamic_config`](crate::Builder::extra_dynamic_config). If another provider than
+    /// the table's has it, add the provider to the name, `strip@docker`. Traefik refuses a route whose
+    /// middleware does not exist. Defaults to none.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) for what is no such name.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the name or a part of it beside the `@` is empty, or if the name has
+    /// a space, a comma, a control character, `║` (U+2551) or a second `@`.
     pub fn middleware(mut self, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         self.try_with(|settings| settings.add_middleware(name))?;
         Ok(self)
     }
 
-    /// Has requests of a client go to the same server each time, by a cookie of this name. For more of it, such
+    /// Sends all requests of a client to the same server, by a cookie of this name. For more settings, such
     /// as `secure`, use [`service_config`](Self::service_config). Defaults to any server.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) for what is no such name.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the name is empty or has a control character.
     pub fn sticky_cookie(self, name: impl Into<String>) -> Result<Self> {
         let name: String = name.into();
         self.service_config(json!({"sticky": {"cookie": {"name": name}}}))
     }
 
-    /// Has Traefik ask each server for this path so often, and send no requests to one that does not answer with
-    /// a status from 200 to 399. For more of it, such as `timeout`, use
-    /// [`service_config`](Self::service_config). Defaults to never.
+    /// Traefik requests `path` from each server every `interval`. It sends no requests to a server that does not answer
+    /// with a status from 200 to 399. For more settings, such as `timeout`, use
+    /// [`service_config`](Self::service_config). Defaults to no health check.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) for an empty path.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the path is empty or has a control character.
     pub fn health_check(self, path: impl Into<String>, interval: Duration) -> Result<Self> {
         let (path, interval): (String, _) = (path.into(), format!("{}ms", interval.as_millis()));
         self.service_config(json!({"healthCheck": {"path": path, "interval": interval}}))
     }
 
-    /// How Traefik connects to the servers: the name of a `serversTransport` that others have configured.
-    /// Defaults to Traefik's own.
+    /// How Traefik connects to the servers: the name of a `serversTransport`. Configure it elsewhere, as in
+    /// [`extra_dynamic_config`](crate::Builder::extra_dynamic_config). Defaults to Traefik's own.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) for what is no such name.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the name is empty or has a control character.
     pub fn servers_transport(self, name: impl Into<String>) -> Result<Self> {
         let name: String = name.into();
         self.service_config(json!({"serversTransport": name}))
@@ -163,19 +165,20 @@ impl Route {
         })
     }
 
-    /// Serves the route over HTTPS, with certificates of this resolver of Traefik's static configuration. The
-    /// router has `tls` then, so that it is served over HTTPS alone. Where there is no such resolver, Traefik
-    /// logs that, and serves its default certificate. Defaults to what the table has.
+    /// Serves the route over HTTPS only, with certificates of this resolver of Traefik's static configuration. If
+    /// Traefik has no such resolver, it logs that, and serves its default certificate. Without this the route is
+    /// served over HTTPS if the table is.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) for what is no such name.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the name is empty or has a control character.
     pub fn cert_resolver(self, name: impl Into<String>) -> Result<Self> {
         let name: String = name.into();
         self.router_config(json!({"tls": {"certResolver": name}}))
     }
 
-    /// Whether Traefik writes access logs for this route, counts its requests in metrics, and traces them, where
-    /// it does so at all. Needs Traefik 3.3. Defaults to what its entrypoint has.
+    /// Whether Traefik writes access logs for this route, counts its requests in metrics, and traces them, if its
+    /// static configuration has access logs, metrics and tracing. Needs Traefik 3.3. Defaults to what the entrypoint
+    /// has.
     pub fn observability(self, access_logs: bool, metrics: bool, tracing: bool) -> Self {
         let all = json!({"accessLogs": access_logs, "metrics": metrics, "tracing": tracing});
         self.with(|settings| {
@@ -184,24 +187,24 @@ impl Route {
     }
 
     /// Settings of the service, as Traefik documents `loadBalancer`: `healthCheck`, `passHostHeader`,
-    /// `passiveHealthCheck`, `responseForwarding`, `serversTransport`, `sticky`, `strategy`. Each replaces what
-    /// was set of it. They come over those of
-    /// [`extra_service_config`](crate::Builder::extra_service_config). Defaults to none.
+    /// `passiveHealthCheck`, `responseForwarding`, `serversTransport`, `sticky`, `strategy`. A key replaces the earlier
+    /// value of this key, and the one in [`extra_service_config`](crate::Builder::extra_service_config). Defaults to
+    /// none.
     ///
     /// Routes whose servers and settings are equal share one service.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) with the key's name, if this crate knows no Traefik that has it,
-    /// or its value is of another kind: Traefik would reject the whole table.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) with the key's name, if this crate does not know the key, or if its
+    /// value has the wrong type: Traefik would reject the whole table.
     pub fn service_config(self, config: Value) -> Result<Self> {
         self.configure(config, Settings::set_service)
     }
 
-    /// Settings of the router, as Traefik documents them: `tls` and `observability`. Each replaces what was set
-    /// of it. Defaults to none.
+    /// Settings of the router, as Traefik documents them: `tls` and `observability`. A key replaces the earlier value
+    /// of this key. Defaults to none.
     ///
-    /// A router that has some stands at the top of a [nested](Nested) layout. The `options` of `tls` are for a
-    /// route with a host, and the same for all routes of that host: Traefik chooses them by the host.
+    /// A router with such settings has no parent, even if routers are [nested](Nested). `tls.options` needs a route
+    /// with a host. All routes of this host must have the same `tls.options`, since Traefik chooses them by the host.
     ///
     /// # Errors
     /// [`InvalidRoute`](ErrorKind::InvalidRoute) as [`service_config`](Self::service_config).
@@ -209,15 +212,16 @@ impl Route {
         self.configure(config, Settings::set_router)
     }
 
-    /// Gives the route a service of its own, whose name stays when the servers change:
-    /// [`Router::router_name`](crate::Router::router_name) of the route. Routers by hand can
-    /// lead to it. Without this a service is named after its servers, and routes with the same ones share it.
+    /// Gives the route a service of its own, with the name of its router, see
+    /// [`Router::router_name`](crate::Router::router_name). The name stays the same when the servers change, so
+    /// hand-written routers can use it. Without this, routes with the same servers and settings share one service,
+    /// whose name changes with the servers.
     pub fn own_service(self) -> Self {
         self.with(|settings| settings.own_service = true)
     }
 
-    /// Has requests reach the servers without the path of the route: where that is `/app/`, one for `/app/x` as
-    /// `/x`. They pass all middlewares before that. Defaults to the whole path.
+    /// Removes the path of the route from requests to the servers: on the route `/app/`, a server gets `/x` for
+    /// `/app/x`. The route's other middlewares see the whole path. Defaults to the whole path.
     pub fn strip_prefix(self) -> Self {
         self.with(|settings| settings.strip_prefix = true)
     }

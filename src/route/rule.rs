@@ -40,8 +40,8 @@ pub fn rule(spec: &RouteSpec) -> String {
 /// The priority of a routespec's router: every route for one host comes before every route for a wildcard, which
 /// comes before every route without a host. Then the longer of two paths comes first.
 ///
-/// A route without a host gets what Traefik itself would give `PathPrefix` with its path, so that
-/// routers written by hand keep their place among ours.
+/// A route without a host gets the priority that Traefik itself would give `PathPrefix` with its path, so that
+/// hand-written routers keep their place among the routers of routes.
 pub fn priority(spec: &RouteSpec) -> u64 {
     rank(spec.host(), spec.path().len())
 }

@@ -48,7 +48,7 @@ pub enum NotAsked {
     Offline,
     /// There are several Traefiks, and a request reaches one of them.
     SeveralTraefiks,
-    /// `public_url` was not set, and another program runs the Traefik.
+    /// `public_url` was not set, and the Traefik is an external one.
     DefaultUrl,
     /// It can't be reached from here. After half a second without an answer it is not asked again for 5
     /// seconds, and for longer each time.

@@ -35,13 +35,13 @@ const DEFAULT_PUBLIC_URL: &str = "http://127.0.0.1:8000";
 
 /// The options of a [`Router`], and three ways to make one:
 ///
-/// - [`start`](Self::start) a Traefik of our own,
-/// - [`attach`](Self::attach) to one that another program runs,
+/// - [`start`](Self::start) a Traefik for this Router,
+/// - [`attach`](Self::attach) to *external* Traefiks, which this Router does not start,
 /// - stay [`offline`](Self::offline) and work on the store alone.
 ///
 /// [`diagnose`](Self::diagnose) reports problems beforehand.
 ///
-/// Options have the names that jupyterhub-traefik-proxy documents.
+/// Options that jupyterhub-traefik-proxy has, too, have the same names here.
 #[must_use = "a Router is made by `start`, `attach` or `offline`"]
 pub struct Builder {
     backend: Arc<dyn Backend>,
@@ -133,11 +133,11 @@ impl Builder {
         }
     }
 
-    /// The URL that requests come in at. A Traefik that we start listens there; with `https` it uses
+    /// The URL that requests come in at. A started Traefik listens there; with `https` it uses
     /// [`ssl`](Self::ssl), or else a generated certificate, which no client trusts.
     /// `http://:8000` means all addresses. Defaults to `http://127.0.0.1:8000`.
     ///
-    /// If it is set, and for a Traefik that we start, a change counts as served only once it is served at this URL;
+    /// With [`start`](Self::start), or if it is set, a change counts as served only once it is served at this URL;
     /// [`Applied::verified`](crate::Applied::verified) says whether that could be checked. With
     /// [`attach`](Self::attach) it also decides whether routers carry `tls`: they do if the URL begins with `https`
     /// and Traefik's entrypoint has no TLS of its own. If a proxy in front of Traefik terminates TLS, give the URL
@@ -147,8 +147,8 @@ impl Builder {
         self
     }
 
-    /// The name of the entrypoint that routes are served on. All routes of a store are served on one: setting another
-    /// one moves them all. Defaults to the one that is stored; for a new table to
+    /// The name of the entrypoint that routes are served on. All routes of a table use the same entrypoint: another
+    /// name moves all of them. Defaults to the one that is stored; for a new table to
     /// `http` or `https`, as [`public_url`](Self::public_url) begins.
     pub fn traefik_entrypoint(mut self, name: impl Into<String>) -> Self {
         self.entrypoint = Some(name.into());
@@ -161,15 +161,14 @@ impl Builder {
         self
     }
 
-    /// Where Traefik's API is. A Traefik that we start listens there. Defaults to
-    /// `http://127.0.0.1:8099`.
+    /// The URL of Traefik's API. A started Traefik listens there. Defaults to `http://127.0.0.1:8099`.
     pub fn traefik_api_url(self, url: impl Into<String>) -> Self {
         self.traefik_api_urls([url])
     }
 
     /// The URLs of the APIs of several Traefiks that read the same store, or get its table. A change is served once
     /// all of them serve it, or as many as [`traefik_quorum`](Self::traefik_quorum) says. They are asked in parallel,
-    /// each by a thread that ends with the call.
+    /// each by a thread that ends with the call. [`start`](Self::start) takes exactly one URL.
     pub fn traefik_api_urls<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.api_urls = urls.into_iter().map(Into::into).collect();
         self
@@ -189,8 +188,9 @@ impl Builder {
         self
     }
 
-    /// The password for Traefik's API. For a Traefik that we start it defaults to 256 random bits;
-    /// for another one to none: then the API must be open to us, and we set up no router for it.
+    /// The password for Traefik's API. With [`start`](Self::start) it defaults to 256 random bits. With
+    /// [`attach`](Self::attach) it defaults to none: then the API must need no password, and no router is stored for
+    /// it.
     ///
     /// Traefik checks it at each request to the API, and each change sends such requests. So it is stored as a fast
     /// hash (`{SHA}`), which is as safe for a random password. For one that a person
@@ -202,9 +202,9 @@ impl Builder {
     }
 
     /// The hash to store for Traefik's API, as its basicAuth takes it: `{SHA}…`, `$apr1$…` or
-    /// bcrypt. It must be the hash of [`traefik_api_password`](Self::traefik_api_password); `$apr1$`,
-    /// and bcrypt without the feature `bcrypt`, are not checked.
-    /// Defaults to a hash that we make.
+    /// bcrypt. It must be the hash of [`traefik_api_password`](Self::traefik_api_password). This is checked for
+    /// `{SHA}`, and for bcrypt with the feature `bcrypt`.
+    /// Defaults to a hash that the Router makes.
     pub fn traefik_api_hashed_password(mut self, hash: impl Into<String>) -> Self {
         self.api_hashed_password = Some(hash.into());
         self
@@ -238,16 +238,16 @@ impl Builder {
     /// [`FileBackend::lock_timeout`](crate::FileBackend::lock_timeout), or
     /// [`KvBackend::conflict_timeout`](crate::KvBackend::conflict_timeout) and
     /// [`Etcd::timeout`](crate::Etcd::timeout). A change that comes while this Router makes another
-    /// one waits for that one first, so it may take twice the sum. Changes that wait share one commit.
+    /// one waits for that one first, so it may take twice as long. Changes that wait share one commit.
     pub fn check_route_timeout(mut self, timeout: Duration) -> Self {
         self.check_route_timeout = timeout.min(MAX_WAIT);
         self
     }
 
-    /// Whether [`attach`](Self::attach) may store a router for the API, with
+    /// Whether [`attach`](Self::attach) may store two things: a router for Traefik's API, guarded by
     /// [`traefik_api_password`](Self::traefik_api_password), and
-    /// [`extra_dynamic_config`](Self::extra_dynamic_config). It stores the router only for a Traefik whose API is not
-    /// served yet, and never in a pushed table. Defaults to `true`.
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config). It stores the router only if Traefik does not serve its
+    /// API yet, and never in a pushed table. Defaults to `true`.
     pub fn enable_setup_dynamic_config(mut self, enable: bool) -> Self {
         self.setup_dynamic_config = enable;
         self
@@ -255,7 +255,7 @@ impl Builder {
 
     /// Whether [`attach`](Self::attach) may replace the API's router and password that another Router
     /// has stored, such as to change the password. With [`start`](Self::start) it replaces those that
-    /// an `attach` has left in a file. A router by hand is never replaced. Defaults to `false`.
+    /// an `attach` has left in a file. A hand-written router is never replaced. Defaults to `false`.
     pub fn replace_api_router(mut self, replace: bool) -> Self {
         self.replace_api = replace;
         self
@@ -271,7 +271,7 @@ impl Builder {
     }
 
     /// The routes to begin with: [`start`](Self::start) makes the table equal to them before Traefik
-    /// serves any. It is refused where another program serves routes from the same store, unless
+    /// serves any. It is refused if another program serves routes from the same store, unless
     /// [`replace_served_routes`](Self::replace_served_routes) is set. Defaults to the routes that are
     /// stored.
     pub fn initial_routes(mut self, routes: impl IntoIterator<Item = Route>) -> Self {
@@ -286,31 +286,31 @@ impl Builder {
         self
     }
 
-    /// The files, in PEM, of the certificate and the private key for HTTPS, for a Traefik that we
-    /// start. The server's own certificate comes first. Traefik gets a private copy of both. After a renewal it gets
-    /// the new pair with the next change; while the two do not match, it keeps the old pair. Defaults to a generated
-    /// certificate.
+    /// The files, in PEM, of the certificate and the private key for HTTPS, for a started Traefik. The server's own
+    /// certificate comes first. Traefik gets a private copy of both. If you renew the files, it gets the new pair with
+    /// the next change, or by [`Router::renew_certificate`]. While the two do not match, it keeps the old pair.
+    /// Defaults to a generated certificate.
     pub fn ssl(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.ssl = (Some(cert.into()), Some(key.into()));
         self
     }
 
-    /// More dynamic configuration, as Traefik documents it, merged over ours: middlewares, other
-    /// routers, TLS options. A `null` removes the key.
+    /// More dynamic configuration, as Traefik documents it: middlewares, other routers, TLS options. It is merged
+    /// over the configuration that the Router writes. A `null` removes the key.
     ///
-    /// A Traefik that we start reads it from a file, with any store: its names end in `@file`.
+    /// A started Traefik reads it from a file, with any store: its names end in `@file`.
     /// With [`attach`](Self::attach) it is stored with the table, until another Router sets it, and its names
     /// end in the store's [provider](crate::Backend::provider). A router in it that names no `entryPoints` is
-    /// served where the routes are, with TLS if they have it. Defaults to none, or with `attach` to what is
-    /// stored.
+    /// served on the entrypoint of the routes, with TLS if they have it. Defaults to none, or with `attach` to what
+    /// is stored.
     pub fn extra_dynamic_config(mut self, config: Value) -> Self {
         self.extra_dynamic_config = Some(config);
         self
     }
 
     /// More configuration of the services of all routes, as Traefik documents a service's
-    /// `loadBalancer`, merged over ours: `serversTransport`, `passHostHeader`, a health check. It
-    /// stays in the store until another Router sets it. Defaults to what is in the store.
+    /// `loadBalancer`: `serversTransport`, `passHostHeader`, a health check. It is merged over the configuration that
+    /// the Router writes. It stays in the store until another Router sets it. Defaults to what is in the store.
     pub fn extra_service_config(mut self, config: Value) -> Self {
         self.extra_service_config = Some(config);
         self
@@ -341,64 +341,65 @@ impl Builder {
     }
 
     /// Limits the table to one host, such as `hub.example.org`, so that several tables can share a Traefik: all
-    /// routes match requests to this host only. Callers write routespecs without it, `/user/zoe/`, and get
-    /// them back so. The store holds `hub.example.org/user/zoe/`; messages about a route have that, too,
-    /// and a Router without this option reads and writes it.
+    /// routes match requests to this host only. You write and get routespecs without the host, `/user/zoe/`. The
+    /// store and messages have the full routespec, `hub.example.org/user/zoe/`. So does a Router without this option.
     ///
-    /// A routespec with another host is refused as [`InvalidRoute`](crate::ErrorKind::InvalidRoute), and a
-    /// table that holds other routes as [`Conflict`](crate::ErrorKind::Conflict): by [`start`](Self::start),
-    /// [`attach`](Self::attach) and [`offline`](Self::offline), which reads the store for that, by each
-    /// change and by each read. Nothing is written then. Routers of
+    /// A routespec with another host is refused ([`InvalidRoute`](crate::ErrorKind::InvalidRoute)). A table that has
+    /// routes of other hosts is refused ([`Conflict`](crate::ErrorKind::Conflict)) by [`start`](Self::start),
+    /// [`attach`](Self::attach), [`offline`](Self::offline), each change and each read, and nothing is written. For
+    /// this `offline` reads the store. Routers of
     /// [`extra_dynamic_config`](Self::extra_dynamic_config) stay as they are. Defaults to any host.
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.host = Some(name.into());
         self
     }
 
-    /// The program to start: a path, or a name on PATH. Defaults to `traefik`.
+    /// The Traefik binary to start: a path, or a name on PATH. Defaults to `traefik`.
     pub fn traefik_bin(mut self, program: impl Into<PathBuf>) -> Self {
         self.traefik_bin = program.into();
         self
     }
 
-    /// Where to write the static configuration for a Traefik that we start, `.toml` or (with the
+    /// The file for the static configuration of a started Traefik, `.toml` or (with the
     /// feature `yaml`) `.yaml`. It is removed when Traefik is stopped. Defaults to `traefik.toml`.
     pub fn static_config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.static_config_file = path.into();
         self
     }
 
-    /// Where a Traefik that others start is to find
-    /// [`dynamic_config_text`](Self::dynamic_config_text), `.toml` or (with the feature `yaml`) `.yaml`:
-    /// [`static_config_text`](Self::static_config_text) names it for a store that is pushed. Nothing is
-    /// written there. A relative path is relative to the folder that Traefik is started in. Defaults to
+    /// The file in which an external Traefik will find
+    /// [`dynamic_config_text`](Self::dynamic_config_text), `.toml` or (with the feature `yaml`) `.yaml`.
+    /// [`static_config_text`](Self::static_config_text) names it for a store that is pushed. The Router does not
+    /// write it. A relative path is relative to the folder that Traefik is started in. Defaults to
     /// `dynamic.toml`.
     pub fn dynamic_config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.dynamic_config_file = path.into();
         self
     }
 
-    /// More static configuration, as Traefik documents it, merged over ours. Defaults to none.
+    /// More static configuration, as Traefik documents it. It is merged over the configuration that the Router writes.
+    /// Defaults to none.
     pub fn extra_static_config(mut self, config: Value) -> Self {
         self.extra_static_config = config;
         self
     }
 
-    /// How long Traefik waits after a change before it loads the next one. With Traefik's own default of 2 seconds, a
-    /// change may wait that long. Defaults to zero: Traefik then loads changes as fast as it can, several at once if
-    /// they come faster. It must be shorter than
-    /// [`check_route_timeout`](Self::check_route_timeout).
+    /// The setting `providersThrottleDuration` in the static configuration of a started Traefik: how long it waits
+    /// after a change before it loads the next one. It has no effect on an external Traefik, where Traefik's own
+    /// default of 2 seconds may delay each change that long. It must be shorter than
+    /// [`check_route_timeout`](Self::check_route_timeout). Defaults to zero: Traefik loads changes as fast as it can,
+    /// and several at once if they come faster.
     pub fn traefik_providers_throttle_duration(mut self, throttle: Duration) -> Self {
         self.throttle = throttle.min(MAX_WAIT);
         self
     }
 
     /// How long a change may wait for other changes before it is stored, so that they share one reload of
-    /// Traefik. A change waits only if several threads or clients make changes in quick succession: until as many
-    /// callers wait as the last commit had, with those that came meanwhile. It waits no longer than a quarter of the
-    /// time that that commit took. Where waiting brought few callers, the next changes do not wait.
-    /// [`Applied::callers`](crate::Applied::callers) says how many have shared one. Zero disables it. Defaults to 250
-    /// milliseconds.
+    /// Traefik. A change waits only if several threads make changes in quick succession. The wait ends when as many
+    /// calls wait as shared the last commit or came during it, or after a quarter of the time of that commit. If a
+    /// wait brought few calls, the next changes do not wait.
+    /// [`Applied::callers`](crate::Applied::callers) says how many calls shared a commit. Zero disables the wait.
+    /// Defaults to 250 milliseconds.
     pub fn commit_wait(mut self, longest: Duration) -> Self {
         self.commit_wait = longest.min(MAX_WAIT);
         self
@@ -406,53 +407,53 @@ impl Builder {
 
     /// How often a Router whose store is pushed ([`MemoryBackend`](crate::MemoryBackend)) asks its Traefiks
     /// whether they still have the table. A Traefik that was restarted or unreachable gets the table again, without a
-    /// call. This takes one thread, which ends with the Router, and each time one small request to each Traefik.
+    /// call. This takes one thread, which ends with the Router, and sends one small request to each Traefik each time.
     /// At least 10 milliseconds. Defaults to 1 second.
     pub fn keeper_interval(mut self, interval: Duration) -> Self {
         self.keeper_interval = interval.clamp(Duration::from_millis(10), MAX_WAIT);
         self
     }
 
-    /// While this is set, an [`attach`](Self::attach) that waits for Traefiks fails, and takes back what it has
-    /// stored, and so does a change that waits for them, which stays stored. The error is
-    /// [`NotLoaded`](crate::ErrorKind::NotLoaded). A request that is under way is awaited before that. Defaults to
-    /// a flag that nobody sets.
+    /// A flag that cancels waits. While it is `true`, an [`attach`](Self::attach) that waits for Traefiks fails and
+    /// removes what it has stored. A change that waits for them fails, too, but stays stored. The error is
+    /// [`NotLoaded`](crate::ErrorKind::NotLoaded). A request that was sent is completed first. Defaults to none.
     pub fn cancelled_by(mut self, flag: Arc<AtomicBool>) -> Self {
         self.cancelled = flag;
         self
     }
 
     /// Whether [`attach`](Self::attach) may replace what a Traefik's REST provider has: the table of another
-    /// [name](crate::MemoryBackend::named), a table of the same name if this program has routes already, or
-    /// configuration of a program of another kind. Without it `attach` fails with
-    /// [`InUse`](crate::ErrorKind::InUse) then.
+    /// [name](crate::MemoryBackend::named), a table of the same name if this backend has routes already, or
+    /// configuration of a program of another kind. Without this option `attach` then fails with
+    /// [`InUse`](crate::ErrorKind::InUse).
     ///
     /// The Router whose table was replaced finds that out at its next change, or within a
-    /// [`keeper_interval`](Self::keeper_interval). Its changes fail with
-    /// [`Conflict`](crate::ErrorKind::Conflict) then. Only a change that is sent in the very moment in which the
-    /// other table is may still replace that one. Defaults to `false`.
+    /// [`keeper_interval`](Self::keeper_interval). Its changes then fail with
+    /// [`Conflict`](crate::ErrorKind::Conflict). There is one exception: a change that is sent at the same moment as
+    /// the other table may still replace it. Defaults to `false`.
     pub fn replace_pushed_table(mut self, replace: bool) -> Self {
         self.replace_pushed = replace;
         self
     }
 
-    /// What Traefik logs: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL` or `PANIC`. It goes to this program's log, with
-    /// the target `traefik`. Defaults to `ERROR`.
+    /// The log level of a started Traefik: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL` or `PANIC`. Its log goes
+    /// to the log of your program, with the target `traefik`. Defaults to `ERROR`.
     pub fn traefik_log_level(mut self, level: impl Into<String>) -> Self {
         self.log_level = level.into();
         self
     }
 
-    /// An environment variable for Traefik. Traefik also inherits those of this program, except `HTTP_PROXY`,
-    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capital or small letters: it would send users' requests through
-    /// that proxy, with their cookies and tokens. If Traefik itself needs a proxy, as for certificates by ACME, set
-    /// `HTTPS_PROXY` here, and a `NO_PROXY` that has the hosts of all targets. Traefik does not inherit
-    /// `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD` and `TRAEFIK_API_PASSWORD`: they hold
-    /// secrets of the program `traefik-router`.
+    /// An environment variable for a started Traefik. It also inherits those of your program, with these exceptions:
     ///
-    /// Defaults to `GOGC=400`
-    /// unless this program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage a quarter as often as it
-    /// would by itself, and takes about a third less time for reloads of large tables. For that it takes
+    /// - `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capital or small letters. Traefik would send
+    ///   users' requests through that proxy, with their cookies and tokens. If Traefik itself needs a proxy, as for
+    ///   certificates by ACME, set `HTTPS_PROXY` here, and a `NO_PROXY` that has the hosts of all targets.
+    /// - `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD`, `REDIS_PASSWORD` and `TRAEFIK_API_PASSWORD`. They are secrets of
+    ///   `traefik-router`.
+    ///
+    /// Defaults to `GOGC=400`,
+    /// unless your program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage a quarter as often as it
+    /// would by itself, and takes about a third less time for reloads of large tables. But it takes
     /// more memory at its peak: 117 instead of 95 MB without routes, 176 instead of 125 at 1,000, 624
     /// instead of 350 at 10,000.
     pub fn traefik_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
@@ -468,7 +469,7 @@ impl Builder {
     }
 
     /// Works on the store alone: changes return when they are stored, whether a Traefik loads them or not. Nothing is
-    /// written before the first change, which also stores the table's options that were set.
+    /// written before the first change. It also stores the options of the table that you have set.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable. With
@@ -495,14 +496,14 @@ impl Builder {
     }
 
     /// What [`start`](Self::start) would write to [`static_config_file`](Self::static_config_file), without the
-    /// comment that marks the file as our own and without the reference to the private file. For a store that is
+    /// comment that marks the file as the Router's and without the reference to the private file. For a store that is
     /// pushed it names [`dynamic_config_file`](Self::dynamic_config_file) instead. The file is neither written nor
-    /// read: its name only selects the syntax. Unless `with_secrets`,
+    /// read: its name only selects the syntax. Unless `with_secrets` is `true`,
     /// `REDACTED` stands for the store's password and private key.
     ///
     /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or if no setting of Traefik can
-    /// name the store.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or as
+    /// [`Backend::static_config`](crate::Backend::static_config).
     pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
         self.check_options()?;
         let syntax = Syntax::of(&self.static_config_file)?;
@@ -527,10 +528,10 @@ impl Builder {
         Ok(syntax.document(&config))
     }
 
-    /// The dynamic configuration that a Traefik which others start needs for a pushed table: routers for its API and
+    /// The dynamic configuration that an external Traefik needs for a pushed table: routers for its API and
     /// its REST provider, with [`traefik_api_password`](Self::traefik_api_password), a generated default certificate,
     /// which no client trusts, and [`extra_dynamic_config`](Self::extra_dynamic_config). It is for the file that
-    /// [`dynamic_config_file`](Self::dynamic_config_file) names. Unless `with_secrets`, `REDACTED` stands
+    /// [`dynamic_config_file`](Self::dynamic_config_file) names. Unless `with_secrets` is `true`, `REDACTED` stands
     /// for the password's hash and the certificate.
     ///
     /// Remove `tls.stores` if another provider of that Traefik sets the default certificate: Traefik drops both if
@@ -619,17 +620,17 @@ impl Builder {
         Listen::parse("public_url", url)
     }
 
-    /// Where a Traefik that we start listens: for requests, and with its API.
+    /// Where a started Traefik listens: for requests, and with its API.
     fn listens(&self) -> Result<(Listen, Listen)> {
         let [api_url] = &*self.api_urls else {
             return Err(Error::invalid(
-                "a Traefik that we start has one API URL (`traefik_api_urls`)",
+                "a Traefik that is started has one API URL (`traefik_api_urls`)",
             ));
         };
         let api = Listen::parse("traefik_api_url", api_url)?;
         if api.tls {
             return Err(Error::invalid(
-                "the API of a Traefik that we start is served without TLS; begin `traefik_api_url` \
+                "the API of a Traefik that is started is served without TLS; begin `traefik_api_url` \
                  with http://",
             ));
         }
@@ -800,7 +801,7 @@ impl Builder {
         match reverted {
             Ok(true) => error.with_stored(Stored::Nothing),
             Ok(false) => {
-                let why = "others have written to the store meanwhile, so that what was stored for this Router stays";
+                let why = "another program has written to the store meanwhile, so what was stored for this Router stays";
                 error.context(why).with_stored(Stored::All)
             }
             Err(second) => {

@@ -240,7 +240,7 @@ impl Drop for Leader<'_> {
 }
 
 fn abandoned() -> Error {
-    let message = "the thread that committed this change for others has panicked";
+    let message = "another thread was committing this change, together with its own, and panicked";
     Error::internal(message).with_stored(Stored::Unknown)
 }
 

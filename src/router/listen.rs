@@ -1,4 +1,4 @@
-//! Where a Traefik that we start listens.
+//! Where a started Traefik listens.
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A Traefik that we have started, with the files that only it reads.
+//! A started Traefik, with the files that only it reads.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,7 +35,7 @@ pub(super) struct Managed {
     certificate: Option<CertificateFiles>,
 }
 
-/// How a Traefik that we have started is.
+/// The state of the Traefik that a Router has started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessStatus {
@@ -45,7 +45,7 @@ pub enum ProcessStatus {
         /// Its process id.
         pid: u32,
     },
-    /// It runs, but was not seen to serve since [`Router::revive`](crate::Router::revive) started it.
+    /// It runs, but has not served in time since [`Router::revive`](crate::Router::revive) started it.
     #[non_exhaustive]
     NotServing {
         /// Its process id.
@@ -360,7 +360,7 @@ impl OwnFiles {
                 // Without the lock nothing is removed.
                 files.unlock();
                 return Err(Error::invalid(format!(
-                    "{} is there already and not ours; move it away, or choose another \
+                    "{} exists already, and this program did not write it; move it away, or choose another \
                      `static_config_file`",
                     file.display()
                 )));

@@ -57,7 +57,7 @@ pub struct Router {
     managed: Option<Managed>,
     /// What the first change is to store, where nothing was stored when this Router was made.
     first: Mutex<Option<Setup>>,
-    /// What was stored for the Traefik that we have started.
+    /// What was stored for the started Traefik.
     own: Option<Own>,
     /// The last commit: its marker and namespace are what to ask Traefik for.
     last: Mutex<Commit>,
@@ -134,7 +134,7 @@ impl Router {
     /// `data` is kept with the route for the caller, unchanged; Traefik does not use it.
     ///
     /// If the table already has the same route, this checks its stored entries and its router in Traefik's API.
-    /// Entries that were changed by hand are written again. Otherwise nothing is written.
+    /// Entries that somebody changed by hand are written again. If there are none, nothing is written.
     ///
     /// # Errors
     /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
@@ -153,11 +153,11 @@ impl Router {
     ///   [`check_route_timeout`](Builder::check_route_timeout), or its router differs from the table. The message
     ///   names the likely cause.
     /// - [`Refused`](ErrorKind::Refused): stored and loaded, but Traefik refuses the router; the
-    ///   message has Traefik's own words.
+    ///   message has Traefik's reason.
     /// - [`Unauthorized`](ErrorKind::Unauthorized), [`Process`](ErrorKind::Process): stored, but
-    ///   Traefik's API refuses us, or the Traefik that we have started has ended.
-    /// - [`Internal`](ErrorKind::Internal): the thread that committed this change together with its own
-    ///   has panicked; whether the change is stored is not known.
+    ///   Traefik's API refuses the password, or the Traefik that this Router has started has ended.
+    /// - [`Internal`](ErrorKind::Internal): another thread was committing this change, together with its own, and
+    ///   panicked; whether the change is stored is not known.
     pub fn add_route(
         &self,
         spec: impl AsRef<str>,
@@ -196,8 +196,8 @@ impl Router {
     ///
     /// Before that it compares everything that Traefik reads of this table with the table, and writes
     /// again what differs. Then it checks the router of each route in Traefik's API. If the store was restored to an
-    /// earlier state, it accepts that state. A Traefik on etcd may no longer hear of changes then; the
-    /// error [`NotLoaded`](ErrorKind::NotLoaded) names those that have to be restarted.
+    /// earlier state, it accepts that state. After a restore of etcd a Traefik may miss changes. The error
+    /// [`NotLoaded`](ErrorKind::NotLoaded) then names the Traefiks to restart.
     ///
     /// # Errors
     /// As [`add_route`](Self::add_route).
@@ -209,9 +209,9 @@ impl Router {
         self.submit(Request::Reconcile(desired))
     }
 
-    /// Does for the table as it is stored what [`reconcile`](Self::reconcile) does: writes again what
-    /// was changed by hand of what Traefik reads, takes over a store that was put back to an earlier
-    /// state, and returns when every Traefik serves the table.
+    /// Does what [`reconcile`](Self::reconcile) does, for the routes that are stored: writes again entries that
+    /// somebody changed by hand, accepts a store that was restored to an earlier state, and returns when every
+    /// Traefik serves the table.
     ///
     /// # Errors
     /// As [`add_route`](Self::add_route).
@@ -222,8 +222,8 @@ impl Router {
     /// The route with exactly this routespec.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`], or if the store can't be
-    /// read.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`]; and as
+    /// [`get_all_routes`](Self::get_all_routes).
     pub fn get_route(&self, spec: impl AsRef<str>) -> Result<Option<Arc<Route>>> {
         let spec = RouteSpec::new(spec)?;
         let spec = self.host.stored(&spec)?;
@@ -235,8 +235,11 @@ impl Router {
     /// All routes, in the order of their routespecs.
     ///
     /// # Errors
-    /// If the store can't be read; and [`Conflict`](ErrorKind::Conflict) if it was put back to an earlier
-    /// state than this Router has seen.
+    /// - [`Store`](ErrorKind::Store), [`Unavailable`](ErrorKind::Unavailable),
+    ///   [`Unauthorized`](ErrorKind::Unauthorized), [`Protocol`](ErrorKind::Protocol),
+    ///   [`Corrupt`](ErrorKind::Corrupt): the store can't be read.
+    /// - [`Conflict`](ErrorKind::Conflict): the store was restored to an earlier state than this Router has seen; or,
+    ///   with [`Builder::host`], the table has routes of other hosts.
     pub fn get_all_routes(&self) -> Result<Table> {
         self.host.shown_table(self.backend.read()?)
     }
@@ -244,8 +247,8 @@ impl Router {
     /// The route that serves a request; see [`Table::resolve`]. Asks the store, not Traefik.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if no request can have this path, or if the store
-    /// can't be read.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if no request can have this path; and as
+    /// [`get_all_routes`](Self::get_all_routes).
     pub fn resolve(&self, host: &str, path: &str) -> Result<Option<Arc<Route>>> {
         let table = self.backend.read()?;
         self.host.check(&table)?;
@@ -254,8 +257,8 @@ impl Router {
     }
 
     /// The name of a route's router in Traefik, `name@provider`, whether there is such a route or not. Traefik's API,
-    /// logs and metrics use this name. Routers with `all-user-n` or the like in their names are the
-    /// [parents](crate::Nested) of routes whose paths begin so.
+    /// logs and metrics use this name. A router whose name contains `all-` and the beginning of a path, such as
+    /// `all-user-n`, is the [parent](crate::Nested) of routes whose paths begin with `/user/n`.
     pub fn router_name(&self, spec: &RouteSpec) -> String {
         let stored = self.host.stored(spec);
         let spec = stored.as_deref().unwrap_or(spec);
@@ -263,15 +266,15 @@ impl Router {
     }
 
     /// If the Traefik that this Router has started has ended by itself, starts it again with the same static
-    /// configuration, and returns `true` when it serves the routes in the store. If Traefik runs and serves, or
-    /// another program runs it, this returns `false` and costs next to nothing.
+    /// configuration, and returns `true` when it serves the routes in the store. If this Router has started no
+    /// Traefik, or its Traefik runs and serves, this returns `false` and costs next to nothing.
     ///
-    /// A Traefik can run and serve nothing: its file provider does not start where the system has no
-    /// inotify instance left. After an error, the next call tries again: if such a Traefik still does
-    /// not serve, it ends it and starts it anew. Meanwhile [`Router::status`] reports
-    /// [`NotServing`](ProcessStatus::NotServing). A change that is served in between counts as success.
+    /// A Traefik can run and serve nothing: its file provider does not start if the system has no
+    /// inotify instance left. Then `revive` returns an error, and [`Router::status`] reports
+    /// [`NotServing`](ProcessStatus::NotServing). The next call of `revive` ends that Traefik and starts a new one,
+    /// unless it serves by then.
     ///
-    /// Private files beside the static configuration that others have removed are written again. If the folder that
+    /// Private files beside the static configuration that somebody has removed are written again. If the folder that
     /// Traefik watches was removed and created again, Traefik no longer notices changes, so it is restarted.
     ///
     /// If several threads call this, one starts Traefik; the others wait for it.
@@ -279,7 +282,7 @@ impl Router {
     /// Changes that are made meanwhile fail with [`Process`](ErrorKind::Process) or wait; what they
     /// have stored is served afterwards.
     ///
-    /// It tries once: the caller decides how often to call it, and when to give up.
+    /// Each call tries once. Your program decides how often to call it, and when to give up.
     /// `traefik-router chp` waits longer each time. It gives up after six times within a minute, or
     /// after six errors in a row.
     ///
@@ -316,15 +319,15 @@ impl Router {
     }
 
     /// Ends the Traefik that this Router has started, and removes its files. From the store it removes what only
-    /// started Traefiks need, unless another program has started one there. Routes stay in the store for the next
-    /// start. If another program runs the Traefiks, the table is no longer marked as served by this Router, and the
-    /// Traefiks keep serving.
+    /// started Traefiks need, unless another program has started one on this store. Routes stay in the store for the
+    /// next start. External Traefiks keep serving; the table is no longer marked as served by this Router.
     ///
-    /// A stopped Router can still read routes. It can't change them if it had started its Traefik, or delivered its
-    /// table.
+    /// A stopped Router can still read routes. It can still change them if it started no Traefik and its store is not
+    /// [pushed](crate::MemoryBackend).
     ///
     /// # Errors
-    /// [`Process`](ErrorKind::Process) if the process can't be ended, or as the store's errors.
+    /// [`Process`](ErrorKind::Process) if the process can't be ended; and as
+    /// [`Backend::close`](crate::Backend::close).
     pub fn stop(&self) -> Result<()> {
         let Some(managed) = &self.managed else {
             let serves = self.verifier.apis().next().is_some();
@@ -430,7 +433,7 @@ impl Committer for Router {
         }
         if let Some(delivery) = self.verifier.delivery() {
             if self.is_stopped.load(Ordering::Relaxed) {
-                let message = "this Router is stopped and delivers no table; attach another one";
+                let message = "this Router is stopped and pushes no table; attach another one";
                 return Err(Error::new(ErrorKind::Process, message));
             }
             match scope {

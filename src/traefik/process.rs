@@ -18,9 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
 /// Secrets of the program `traefik-router`, which Traefik has no use for.
-const SECRETS: [&str; 3] = [
+const SECRETS: [&str; 4] = [
     "CONFIGPROXY_AUTH_TOKEN",
     "ETCD_PASSWORD",
+    "REDIS_PASSWORD",
     "TRAEFIK_API_PASSWORD",
 ];
 
@@ -30,7 +31,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait, after Traefik has ended, for what it has written to its log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// A Traefik that we have started. It ends when this is dropped.
+/// A started Traefik. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     program: Watched,

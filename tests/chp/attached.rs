@@ -472,7 +472,7 @@ fn options_of_started_traefiks_are_refused() {
             &["--client-ssl-key", "k", "--client-ssl-cert", "c"],
             "would be stored with the routes",
         ),
-        (&["--external=false"], "give one of the two"),
+        (&["--external=false"], "remove one of them"),
         (&["--error-target", "hub:8081/hub/error"], "--error-target"),
         (&["--error-target", "http://u@hub/"], "--error-target"),
         (&["--error-target", "http://hub/?a=b"], "--error-target"),
@@ -487,7 +487,7 @@ fn options_of_started_traefiks_are_refused() {
     eventually("it warns", || {
         proxy
             .log()
-            .contains("--port: --api-url names Traefiks of others")
+            .contains("--port: --api-url names external Traefiks")
     });
     let target = "{\"target\": \"http+unix://%2Frun%2Fx.sock\"}";
     let refused = proxy.rest("POST", "/x", target);

@@ -31,7 +31,7 @@ fn traefik_inherits_no_secrets() {
     for (name, value) in program.get_envs() {
         command.env(name, value.unwrap());
     }
-    command.env("ETCD_PASSWORD", IN_AN_OPTION);
+    command.envs(["ETCD_PASSWORD", "REDIS_PASSWORD"].map(|name| (name, IN_AN_OPTION)));
     let proxy = Proxy::spawn(command, &[]);
     proxy.wait_until_ready();
     let of = |part: &str| std::path::PathBuf::from(format!("/proc/{}/{part}", proxy.traefik()));

@@ -33,7 +33,7 @@ fn good_setup_has_no_problem() {
         ("certificate", "is set"),
         ("password-hash", "{SHA}"),
         ("api", "Traefik 3."),
-        ("password", "ours is right"),
+        ("password", "the given one is right"),
         ("provider", "\"file\""),
         ("entrypoint", "\"http\""),
         ("generation", "has loaded generation"),
@@ -100,7 +100,12 @@ fn traefik_explains_refused_routers() {
     finds(&said, "routers", "problem", "the route /a/: ");
     finds(&said, "routers", "problem", "vanished");
     finds(&said, "routers", "problem", "shows the generation");
-    finds(&said, "routers", "warning", "mine@file, which is not ours");
+    finds(
+        &said,
+        "routers",
+        "warning",
+        "mine@file, which is not of this table",
+    );
     drop(router);
 }
 

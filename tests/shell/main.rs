@@ -69,6 +69,35 @@ fn help_shows_examples_and_codes() {
     place.run("status --bogus").failed(2, "--bogus");
 }
 
+/// A command's own options come before those that commands share, and `chp` has headings.
+#[test]
+fn help_groups_options() {
+    let place = Place::new();
+    for (command, in_order) in [
+        (
+            "routes add",
+            &["--data", "--strip-prefix", "--no-wait", "--backend"][..],
+        ),
+        (
+            "chp",
+            &[
+                "--config",
+                "Requests:",
+                "--ssl-key <",
+                "--ssl-cert <",
+                "REST API:",
+                "Traefik:",
+                "--api-url",
+            ],
+        ),
+    ] {
+        let help = place.run(&format!("{command} --help")).done();
+        let places = in_order.iter().map(|part| help.find(part).unwrap());
+        let places: Vec<_> = places.collect();
+        assert!(places.is_sorted(), "{command}: {help}");
+    }
+}
+
 #[test]
 fn lists_are_readable_tables() {
     let place = with_routes();

@@ -213,7 +213,7 @@ fn refused_files_change_nothing() {
     let other = json!({"routes": {"o.x/a/": {"target": "http://a"}}});
     for (table, options, says) in [
         (&clash, "", "the TLS options"),
-        (&twice, "--host h.x", "stands there twice"),
+        (&twice, "--host h.x", "is given twice"),
         (&other, "--host h.x", "--host allows routes for h.x alone"),
     ] {
         place.write("table.json", &format!("\u{feff}{table}"));

@@ -34,17 +34,16 @@ use crate::sync::unpoisoned;
 ///   renames it over the old one; readers see the old table or the new one, also after a crash or
 ///   a power cut. Symbolic links stay.
 /// - **Private.** Owner, group, mode and, on Linux, the POSIX ACL stay. If they can't be kept, the change
-///   fails and the file is as it was: only root can give a file to another user, so run the program as
-///   the file's owner. A new file has mode 0600 and no ACL, also in a folder that gives an ACL to new
-///   files, since it holds the hash of the API's password. The private key of the certificate of a
-///   Traefik that was started is in a file beside it, `rules.toml.pem`, for which the same holds.
-/// - **Shared.** A lock on a file beside it, `rules.toml.lock`, keeps writers apart, in this
-///   process and others; each re-reads what another one wrote before it changes anything.
-/// - **Not alone.** Routers, middlewares and all else that was written by hand stays as it is,
-///   comments and order included. What we write stands between two comment lines that say so.
+///   fails and the file stays as it was. So run the program as the owner of the file: only root can give a new file
+///   to another user. A new file has mode 0600 and no ACL, even if its folder has a default ACL,
+///   since it holds the hash of the API's password. The private key of the certificate of a
+///   started Traefik is in a file beside it, `rules.toml.pem`, for which the same holds.
+/// - **Shared.** A lock on a file beside it, `rules.toml.lock`, lets one writer write at a time, in this
+///   process and others. Each reads the file again before it changes anything, if another one has written.
+/// - **Not alone.** Hand-written routers, middlewares and everything else stay as they are,
+///   comments and order included. The entries of this crate are between two comment lines that say so.
 ///
-/// The file has to exist before Traefik starts, or Traefik never looks at it again;
-/// [`open`](Backend::open) creates it.
+/// If the file does not exist when Traefik starts, Traefik never reads it. [`open`](Backend::open) creates it.
 pub struct FileBackend {
     path: PathBuf,
     lock_timeout: Duration,
@@ -137,23 +136,23 @@ impl FileBackend {
         }
     }
 
-    /// How long to wait for another writer to let go of the file. Defaults to 10 seconds.
+    /// How long to wait until another writer releases the file's lock. Defaults to 10 seconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout.min(MAX_WAIT);
         self
     }
 
-    /// Has a Traefik that we start watch the file's whole folder, so that hand-written configuration
-    /// can stand in files of its own. One broken file in it makes Traefik reject
+    /// Whether a started Traefik watches the file's whole folder, so that hand-written configuration
+    /// can be in other files of it. One broken file in the folder makes Traefik reject
     /// all of them. Defaults to `false`.
     pub fn directory(mut self, directory: bool) -> Self {
         self.directory = directory;
         self
     }
 
-    /// Whether a change is on the disk when a call returns, and so outlasts a loss of power. If not,
-    /// it outlasts this program only, and a call saves two waits for the disk. A program that reads the
-    /// file sees the old one or the new one, whole, in either case. Defaults to `true`.
+    /// Whether a change is on the disk when a call returns, and so survives a loss of power. If not,
+    /// it survives only the end of the program, and a call saves two waits for the disk. Either way, a program that
+    /// reads the file sees the old one or the new one, whole. Defaults to `true`.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
         self
@@ -699,7 +698,7 @@ impl FileBackend {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
                 format!(
-                    "{} is there already and not ours, and the certificate has to be there; move it \
+                    "{} exists already, this program did not write it, and the certificate has to be there; move it \
                      away",
                     file.display()
                 ),

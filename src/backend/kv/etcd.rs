@@ -90,7 +90,7 @@ impl Etcd {
         })
     }
 
-    /// The user that we, and a Traefik that we start, log in as. Its role must grant reading and
+    /// The user that this program and a started Traefik log in as. Its role must grant reading and
     /// writing `/jupyterhub` and `/traefik` (or the prefixes that are set), the latter as the range
     /// from `traefik` to `traefil`: Traefik asks without a slash behind. Defaults to none.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
@@ -100,8 +100,8 @@ impl Etcd {
         self
     }
 
-    /// How TLS is done where the URLs begin with `https`, by us and by a Traefik that we start.
-    /// Defaults to full validation under the usual roots.
+    /// The TLS options of this program and of a started Traefik, if the URLs begin with `https`.
+    /// Defaults to full validation under the roots of [`Tls::new`](crate::Tls::new).
     ///
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if a certificate or key is not PEM.

@@ -48,19 +48,19 @@ pub use store::{Entry, KvStore, Transaction};
 
 /// A [`Backend`] that keeps the routes in a [`KvStore`].
 ///
-/// Traefik's keys stand below one prefix, what only we read below another, so that `data` is any
-/// JSON and no key of ours makes Traefik reload. All writers of a table take turns: each commit is
-/// one transaction that fails if another writer has committed since, and is then made again on what
-/// is stored now. A batch that is too large for one transaction goes in several; none of them
-/// splits a route, and an error says which routes are stored.
+/// Keys that Traefik reads are below one prefix. Keys that only this crate reads are below another one; changes to
+/// them do not make Traefik reload. Each commit is one transaction. It fails if another writer has committed since the
+/// table was read; then the commit is made again on the table that is stored now. Changes that are too large for one
+/// transaction go in several. A route is never split between two, and an error says which routes are stored.
 ///
 /// Programs that share the prefixes share the table. Tables with different
 /// [`jupyterhub_prefix`](Self::jupyterhub_prefix)es do not touch each other, even under one
 /// [`traefik_prefix`](Self::traefik_prefix).
 ///
 /// While a Router is [started](crate::Builder::start) or [attached](crate::Builder::attach), a
-/// thread keeps a key alive which says that the table is served; the store removes it some seconds
-/// after the program has ended.
+/// thread keeps a key alive which says that the table is served. [`Router::stop`](crate::Router::stop) removes the key.
+/// After a kill the store removes it, and other programs know after about 8 seconds, at most 11, that the table is no
+/// longer served.
 pub struct KvBackend<S> {
     store: Arc<S>,
     keys: Keys,
@@ -122,15 +122,16 @@ impl<S: KvStore> KvBackend<S> {
         }
     }
 
-    /// Below which keys Traefik looks; with or without slashes around it. Defaults to `traefik`.
+    /// The prefix of the keys that Traefik reads (its `rootKey`), with or without slashes around it. Defaults to
+    /// `traefik`.
     pub fn traefik_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(prefix.as_ref(), self.keys.private());
         self
     }
 
-    /// Below which keys we keep what only we read; with or without slashes around it. It must not
-    /// begin as the other prefix does, or each commit would make Traefik reload twice. Tables with
-    /// different prefixes do not touch each other. Defaults to `jupyterhub`.
+    /// The prefix of the keys that only this crate reads, with or without slashes around it. It must not begin with the
+    /// text of the other prefix: `/traefik-hub/` beside `/traefik/` is refused, since Traefik watches all keys that
+    /// begin with `traefik`. Tables with different prefixes do not touch each other. Defaults to `jupyterhub`.
     pub fn jupyterhub_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(self.keys.traefik(), prefix.as_ref());
         self
@@ -138,21 +139,20 @@ impl<S: KvStore> KvBackend<S> {
 
     /// For how long to try again when other writers keep committing first. Defaults to 10 seconds.
     ///
-    /// No attempt begins later. An attempt ends at the first request to the store that gets no answer.
-    /// If the answer to a transaction is lost before this time, the store is asked once whether it was
-    /// made; later the error says [`Stored::Unknown`](crate::Stored::Unknown). So on an etcd that stops answering, a change is
-    /// stored or fails within the longer of `conflict_timeout` and [`Etcd::timeout`], and one
-    /// `Etcd::timeout` more.
+    /// No attempt begins after this time, and an attempt ends at the first request that gets no answer. So on an etcd
+    /// that stops answering, a change is stored or fails within
+    /// max(`conflict_timeout`, [`Etcd::timeout`]) + `Etcd::timeout`. If the answer to a transaction is lost before
+    /// `conflict_timeout`, the store is asked once whether the transaction was made; later the error says
+    /// [`Stored::Unknown`](crate::Stored::Unknown).
     pub fn conflict_timeout(mut self, timeout: Duration) -> Self {
         self.conflict_timeout = timeout.min(MAX_WAIT);
         self
     }
 
-    /// How old an answer of [`read`](Backend::read) may be: within this time after a read or a
-    /// commit the next reads come from memory, and what others have changed meanwhile is not in
-    /// them, nor does [`Router::watch`](crate::Router::watch) see it before. Commits are never made
-    /// on what is old. Defaults to zero: each read asks the store,
-    /// which on a network takes some tenths of a millisecond.
+    /// How old an answer of [`read`](Backend::read) may be. Within this time after a read or a
+    /// commit the next reads come from memory. They, and [`Router::watch`](crate::Router::watch), do not show what
+    /// other programs have changed meanwhile. A commit always starts from the stored table. Defaults to zero: each
+    /// read asks the store, which on a network takes some tenths of a millisecond.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self

@@ -23,12 +23,11 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// documents it.
     ///
     /// # Errors
-    /// If Traefik has no setting for this store's place.
+    /// If Traefik has no setting that can name this store.
     fn static_config(&self, root: &str) -> Result<Value>;
 
-    /// Whether the store is there and lets us read all keys that begin with these prefixes. The first one is
-    /// Traefik's.
-    /// Traefik gives up for good on a store that it does not reach when it starts.
+    /// Checks that the store answers, and that its user may read all keys that begin with these prefixes.
+    /// If Traefik can't reach a store when Traefik starts, it never tries again.
     ///
     /// # Errors
     /// What is wrong.
@@ -40,8 +39,8 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Whether Traefik reads all keys as they were at one moment. If not, it can miss a key that is added
-    /// while it reads, and yet show the marker of that commit. Then each router of a change is checked with its
-    /// service, and routers do not stand below others. Defaults to `true`.
+    /// while it reads, and yet show the generation of that commit. Then each router of a change is checked with its
+    /// service, and routers are not nested. Defaults to `true`.
     fn is_read_at_once(&self) -> bool {
         true
     }
@@ -117,9 +116,9 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called before a write to a store that was put back to a state before `version`. Makes sure that
-    /// a Traefik which watches from `version` on sees the write. `scratch` is one of our keys that may be
-    /// written and deleted for that. Defaults to nothing.
+    /// Called before a write to a store that was restored to a state before `version`. Makes sure that
+    /// a Traefik which watches from `version` on sees the write. For this it may write and delete the key `scratch`.
+    /// Defaults to nothing.
     ///
     /// # Errors
     /// If the store can't be written.

@@ -1,4 +1,4 @@
-//! The single binary: a stand-in for configurable-http-proxy, and a shell for routes.
+//! The program: a replacement of configurable-http-proxy, and commands for routes.
 
 mod chp;
 mod needs;

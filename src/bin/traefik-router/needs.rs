@@ -89,7 +89,7 @@ pub(crate) fn static_config(name: &str) -> Value {
     })
 }
 
-/// What a Traefik that others run has set of this for requests, and what it lacks.
+/// What an external Traefik has set of this for requests, and what it lacks.
 ///
 /// # Errors
 /// If its API does not answer.

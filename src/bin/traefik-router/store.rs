@@ -64,7 +64,9 @@ impl Store {
             "etcd" => {
                 let urls: Vec<_> = rest.split(',').map(|url| url.trim().to_string()).collect();
                 if urls.iter().any(|url| url.contains('@')) {
-                    return refuse("user name and password do not belong into etcd's URL");
+                    return refuse(
+                        "user name and password may not be in etcd's URL: give --etcd-user and --etcd-password-file",
+                    );
                 }
                 if urls.iter().any(String::is_empty) {
                     return refuse("a URL of etcd is missing");
@@ -73,13 +75,15 @@ impl Store {
             }
             "redis" => {
                 if rest.contains('@') {
-                    return refuse("user name and password do not belong into Redis's URL");
+                    return refuse(
+                        "user name and password may not be in Redis's URL: give --redis-user and --redis-password-file",
+                    );
                 }
                 return Ok(Self::at(Place::Redis(rest.into())));
             }
             "redis+sentinel" => {
                 if rest.contains('@') {
-                    return refuse("user name and password do not belong into Sentinel's URL");
+                    return refuse("user name and password may not be in Sentinel's URL");
                 }
                 let mut items = rest.split(',').map(|item| item.trim().to_string());
                 let master = items.next().filter(|name| !name.contains("://"));
@@ -233,9 +237,9 @@ mod tests {
             ("toml:rules.yaml", "does not end in .toml"),
             ("yaml:", "does not end in .yaml or .yml"),
             ("etcd:", "a URL of etcd is missing"),
-            ("etcd:http://u:hunter2@a:1", "do not belong"),
-            ("redis:redis://:hunter2@a:1", "do not belong"),
-            ("redis+sentinel:m,redis://:hunter2@a:1", "do not belong"),
+            ("etcd:http://u:hunter2@a:1", "may not be in"),
+            ("redis:redis://:hunter2@a:1", "may not be in"),
+            ("redis+sentinel:m,redis://:hunter2@a:1", "may not be in"),
             (
                 "redis+sentinel:redis://a:1,redis://b:1",
                 "the name of the master",

@@ -1,4 +1,4 @@
-//! Attaching to Traefiks that others run: ask first, write second.
+//! Attaching to external Traefiks: ask first, write second.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,34 +33,37 @@ struct Answer {
 }
 
 impl Builder {
-    /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which others
-    /// run, and returns when they serve the routes in the store.
+    /// Uses the external Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which this Router does not start.
+    /// Returns when they serve the routes in the store.
     ///
-    /// They are asked before anything is stored: for their versions, their entrypoints, and whether
-    /// they accept the password. Only where an API answers 404 and the store has no router for it,
-    /// one is stored, guarded by [`traefik_api_password`](Self::traefik_api_password)
-    /// ([`enable_setup_dynamic_config`](Self::enable_setup_dynamic_config) turns that off). They get
-    /// no certificate from us.
+    /// Before it stores anything, it asks them for their versions, their entrypoints, and whether
+    /// they accept the password. If an API answers 404 and the store has no router for it,
+    /// it stores one, guarded by [`traefik_api_password`](Self::traefik_api_password)
+    /// ([`enable_setup_dynamic_config`](Self::enable_setup_dynamic_config) turns that off). It stores
+    /// no certificate.
     ///
-    /// With a store that is pushed ([`MemoryBackend`](crate::MemoryBackend)) no API router is set up. Each
-    /// Traefik is asked whether it takes a table with our password. Then the table of this name with the
-    /// greatest generation that a Traefik still has is taken over, and sent to all of them. Where none of those
-    /// that answer has one, the others are awaited for
-    /// [`check_route_timeout`](Self::check_route_timeout) before the table begins empty. One thread looks
-    /// after them from then on, see [`keeper_interval`](Self::keeper_interval).
+    /// With a store that is pushed ([`MemoryBackend`](crate::MemoryBackend)) it stores no API router. It
+    /// checks that each Traefik takes a table with the password, and only with it. Then it asks them for the table of
+    /// this name, takes the latest one, and sends it to all of them. If some Traefiks do not answer and the others
+    /// may lack the latest table, it waits for them first, for at most
+    /// [`check_route_timeout`](Self::check_route_timeout). If no Traefik has a table, the table begins empty. Later a
+    /// thread sends the table to Traefiks that have lost it, see [`keeper_interval`](Self::keeper_interval).
     ///
     /// # Errors
-    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if options contradict each other, a Traefik has
-    ///   no such entrypoint, or is too old for the table; with a store that is pushed, if a Traefik has no
-    ///   REST provider, none that its API's entrypoint leads to, or one with `insecure`.
-    /// - [`InUse`](ErrorKind::InUse) if a Traefik has what another program has pushed, see
-    ///   [`replace_pushed_table`](Self::replace_pushed_table), or another Router delivers this table.
+    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if
+    ///   - options are not acceptable, or contradict each other;
+    ///   - a Traefik does not have the entrypoint;
+    ///   - a Traefik is too old for the table;
+    ///   - the store is pushed, and a Traefik has no REST provider, or none on the entrypoint of its API, or one with
+    ///     `insecure`.
+    /// - [`InUse`](ErrorKind::InUse) if another program has pushed something to a Traefik, see
+    ///   [`replace_pushed_table`](Self::replace_pushed_table), or another Router pushes this table.
     /// - [`Unavailable`](ErrorKind::Unavailable), [`Unauthorized`](ErrorKind::Unauthorized),
     ///   [`Protocol`](ErrorKind::Protocol) if too few APIs can be asked.
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if a Traefik does
     ///   not load the store.
     ///
-    /// The store is then as it was, unless others have written to it meanwhile;
+    /// After an error the store is as it was, unless another program has written to it meanwhile;
     /// [`Error::stored`] says so.
     pub fn attach(self) -> Result<Router> {
         if self.api_urls.is_empty() {
@@ -71,7 +74,7 @@ impl Builder {
         self.check_options()?;
         if self.ssl.0.is_some() || self.initial_routes.is_some() {
             return Err(Error::invalid(
-                "`ssl` and `initial_routes` are for a Traefik that we start; another one has its \
+                "`ssl` and `initial_routes` are for a Traefik that is started; an external one has its \
                  certificates from its own configuration, and keeps the routes that are stored",
             ));
         }

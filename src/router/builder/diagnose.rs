@@ -22,12 +22,12 @@ use crate::traefik::{Api, RestContent, RouterInfo, Version, process};
 const EXPENSIVE_BCRYPT_COST: u32 = 7;
 
 impl Builder {
-    /// Checks what has to be right for routes to be served: the program, the store, and each
-    /// Traefik at [`traefik_api_urls`](Self::traefik_api_urls). Changes and starts nothing but
-    /// `traefik version`.
+    /// Checks what has to be right for routes to be served: the Traefik binary, the store, and each
+    /// Traefik at [`traefik_api_urls`](Self::traefik_api_urls). It changes no routes. It runs `traefik version`, and
+    /// on Redis sets and deletes one key, to see whether Redis notifies of changes.
     ///
-    /// Lasts at most about three times [`traefik_api_timeout`](Self::traefik_api_timeout) and three
-    /// seconds for each Traefik, beside the store's own bounds.
+    /// A Traefik that stops answering costs at most about
+    /// 3 × [`traefik_api_timeout`](Self::traefik_api_timeout) + 3 s. The bounds of the store come on top.
     pub fn diagnose(&self) -> Vec<Finding> {
         let mut findings = vec![self.program()];
         if let (Some(cert), Some(key)) = &self.ssl {
@@ -129,7 +129,7 @@ impl Builder {
             Err(error) if error.kind() == ErrorKind::Unauthorized => Ok(Finding::ok(
                 "password",
                 format!(
-                    "the API at {} asks for a password, and ours is right",
+                    "the API at {} asks for a password, and the given one is right",
                     api.url()
                 ),
             )),
@@ -213,7 +213,8 @@ impl Builder {
         }
         Ok(match api.rest_content()? {
             RestContent::Nothing => {
-                let message = format!("{url} takes a table with our password, and has none yet");
+                let message =
+                    format!("{url} takes a table with the given password, and has none yet");
                 findings.push(Finding::ok(CHECK, message));
                 none
             }
@@ -228,7 +229,7 @@ impl Builder {
             RestContent::Table(records) => {
                 let contents = Document::contents(records)?;
                 let message = format!(
-                    "{url} takes a table with our password, and has {}",
+                    "{url} takes a table with the given password, and has {}",
                     count(&contents)
                 );
                 findings.push(Finding::ok(CHECK, message));
@@ -412,12 +413,11 @@ fn too_old(contents: &Contents, version: &str, url: &str) -> Option<Finding> {
         return None;
     }
     let message = format!(
-        "routers of the table stand below others (parentRefs), and Traefik {version} at {url}, which \
+        "routers of the table are nested (parentRefs), and Traefik {version} at {url}, which \
          is older than 3.6, rejects the whole table"
     );
     Some(Finding::problem("parents", message).advice(
-        "set `nested_routers` to never, which has them stand side by side for \
-         all, or install Traefik 3.6 or later",
+        "set `nested_routers` to never, which changes the table for all Traefiks, or install Traefik 3.6 or later",
     ))
 }
 
@@ -501,7 +501,7 @@ fn refused(api: &Api, ours: &Ours) -> Result<Vec<Finding>> {
             None => Finding::warning(
                 CHECK,
                 format!(
-                    "{url} refuses the router {}, which is not ours: {words}",
+                    "{url} refuses the router {}, which is not of this table: {words}",
                     router.name
                 ),
             )
@@ -541,7 +541,7 @@ fn between(theirs: &[&RouterInfo], contents: &Contents, ours: &Ours) -> Option<F
     let places: Vec<_> = theirs.filter_map(|router| place(router)).collect();
     let first = places.first()?;
     let message = format!(
-        "the priority of {} of others lies between those of routes behind one parent: {first}",
+        "the priority of {} of others is between those of the routes behind one parent: {first}",
         match places.len() {
             1 => "a router".into(),
             count => format!("{count} routers"),

@@ -6,13 +6,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::route::Change;
 
 impl Builder {
-    /// Takes the router for Traefik's API out of the store that an [`attach`](Self::attach) has put there, with
-    /// its user name and the hash of its password. Returns whether there was one. Traefik, which is not
-    /// asked, then answers 404 where its API was. A router by hand stays, and so do all routes.
+    /// Removes from the store the router for Traefik's API that an [`attach`](Self::attach) has stored, with
+    /// its user name and password hash. Returns whether there was one. Afterwards Traefik answers 404 at the URL of its
+    /// API; this call does not check that. Hand-written routers and all routes stay.
     ///
     /// # Errors
-    /// [`InUse`](ErrorKind::InUse) if a Router that was started or attached serves from the store, with
-    /// nothing changed; and as [`Backend::open`](crate::Backend::open).
+    /// [`InUse`](ErrorKind::InUse) if a Router that was started or attached serves from the store; nothing is changed
+    /// then. And as [`Backend::open`](crate::Backend::open).
     pub fn remove_api_router(self) -> Result<bool> {
         if !self.unserved()?.is_some_and(|stored| stored.has_api_router) {
             return Ok(false);
@@ -26,8 +26,8 @@ impl Builder {
     }
 
     /// Removes the table from the store: all routes, and all else that Routers have stored there. Returns
-    /// whether there was one. What others have written stays. A file stays, too, unless a
-    /// [`start`](Self::start) has made it. Traefik is not asked.
+    /// whether there was one. Hand-written entries and those of other programs stay. A file stays, too, unless a
+    /// [`start`](Self::start) has created it. This call does not ask Traefik.
     ///
     /// # Errors
     /// As [`remove_api_router`](Self::remove_api_router), and as

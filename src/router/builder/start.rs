@@ -1,4 +1,4 @@
-//! Starting a Traefik of our own.
+//! Starting a Traefik for a Router.
 
 use std::time::Instant;
 
@@ -23,26 +23,30 @@ impl Builder {
     /// store are served.
     ///
     /// Traefik runs until [`Router::stop`], until the Router is dropped, or until this program
-    /// ends, however it ends (on Unix; elsewhere a program that is killed leaves its Traefik
-    /// behind). Two threads read what it logs; a third one looks after a table that is pushed, see
-    /// [`keeper_interval`](Self::keeper_interval). On Unix a shell watches over it.
+    /// ends, even by SIGKILL (on Unix; on other systems a program that is killed leaves its Traefik
+    /// running). Two threads read its output. For a table that is pushed, a third one sends it again, see
+    /// [`keeper_interval`](Self::keeper_interval). On Unix a shell process ends Traefik if this program is killed.
     ///
-    /// Its API's router and password, its certificate and
-    /// [`extra_dynamic_config`](Self::extra_dynamic_config) are its own: they are in private files
-    /// beside [`static_config_file`](Self::static_config_file). Only a [`FileBackend`] has to hold them
-    /// among the routes, since Traefik reads one file or folder. Several programs may then start a
-    /// Traefik each on one file if they agree in all that; what they need goes with the last of them.
+    /// The router and password of its API, its certificate and
+    /// [`extra_dynamic_config`](Self::extra_dynamic_config) are in private files
+    /// beside [`static_config_file`](Self::static_config_file). With a [`FileBackend`] they are in the file of the
+    /// routes, since Traefik reads only one file or folder. Several programs may each start a Traefik on one file, if
+    /// their password, certificate and extra configuration are equal. These are removed from the file when the last
+    /// such Traefik ends.
     ///
     /// # Errors
-    /// - [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if options are not acceptable or contradict
-    ///   each other or what others need of the store; if the certificate does not fit its key; if the
-    ///   static configuration's file is not ours, or in use.
+    /// - [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if
+    ///   - options are not acceptable, or contradict each other;
+    ///   - options contradict what another program needs of the store;
+    ///   - the certificate does not match its key;
+    ///   - another program uses the file of the static configuration, or somebody else wrote it.
     /// - [`Process`](crate::ErrorKind::Process) if there is no such program, an address is taken, or
-    ///   Traefik ends at once; the message has its last words.
+    ///   Traefik ends at once; the message has the last lines of its log.
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if Traefik does not
     ///   load the store.
     ///
-    /// The files that it has made are removed then, and the store is put back.
+    /// After an error its files are removed, and the store is as it was, unless another program has written to it
+    /// meanwhile; [`Error::stored`] says so.
     ///
     /// [`FileBackend`]: crate::FileBackend
     pub fn start(mut self) -> Result<Router> {

@@ -384,7 +384,12 @@ fn foreign_file_is_not_overwritten() {
         let rig = Rig::new(kind);
         fs::write(rig.path(name), "theirs").unwrap();
         let start = || rig.builder().start();
-        refused(&rig, ErrorKind::InvalidConfig, &[name, "not ours"], start);
+        refused(
+            &rig,
+            ErrorKind::InvalidConfig,
+            &[name, "did not write it"],
+            start,
+        );
         assert_eq!(fs::read_to_string(rig.path(name)).unwrap(), "theirs");
     }
 }

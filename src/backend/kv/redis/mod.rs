@@ -84,9 +84,9 @@ impl Redis {
         Ok(Self::with(Client::new(url.as_ref())?))
     }
 
-    /// The master of this name that Sentinel watches over: `["redis://a:26379", "redis://b:26379"]`, `"mymaster"`.
-    /// The URLs are those of the Sentinels; what they say of a user is for these. With `rediss` all connections use
-    /// TLS. While there is no master, calls wait for one, for [`timeout`](Self::timeout) at most.
+    /// A master that Sentinel watches: `["redis://a:26379", "redis://b:26379"]`, `"mymaster"`. `urls` are those of the
+    /// Sentinels; a user in them is for the Sentinels. `master` is the name of the master. With `rediss` all
+    /// connections use TLS. While there is no master, calls wait for one, for [`timeout`](Self::timeout) at most.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if it is not such a URL, or there is none.
@@ -111,21 +111,21 @@ impl Redis {
         }
     }
 
-    /// The user that we, and a Traefik that we start, log in as. A Redis with one password alone has the user
-    /// `default`. Defaults to what the URL says.
+    /// The user that this program and a started Traefik log in as. A Redis that has only a password has the user
+    /// `default`. Defaults to the one in the URL.
     pub fn user(mut self, name: impl AsRef<str>, password: impl AsRef<str>) -> Self {
         self.client = self.client.user(name.as_ref(), password.as_ref());
         self
     }
 
-    /// The number of the database, for us and for a Traefik that we start. Defaults to what the URL says.
+    /// The number of the database, for this program and for a started Traefik. Defaults to the one in the URL.
     pub fn database(mut self, number: u32) -> Self {
         self.client = self.client.database(number);
         self
     }
 
-    /// How TLS is done where the URL begins with `rediss`, by us and by a Traefik that we start. Defaults to
-    /// full validation under the usual roots.
+    /// The TLS options of this program and of a started Traefik, if the URL begins with `rediss`. Defaults to
+    /// full validation under the roots of [`Tls::new`](crate::Tls::new).
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if a certificate or key is not PEM.
@@ -149,19 +149,19 @@ impl Redis {
         self
     }
 
-    /// A key below Traefik's `rootKey` for a list that changes with each commit: `traefik/changed`. Where Redis
-    /// notifies of lists alone (`notify-keyspace-events Kl`), Traefik reads everything a few times for each commit,
-    /// and not twice for each key. Traefik must not be allowed to set that to something else: its user may not
-    /// run `CONFIG`. A key elsewhere is refused with the first change. Defaults to none.
+    /// A key below Traefik's `rootKey` for a list that changes with each commit: `traefik/changed`. If Redis
+    /// notifies of lists only (`notify-keyspace-events Kl`), Traefik reads everything a few times for each commit,
+    /// and not twice for each key. Then forbid `CONFIG` to Traefik's user: Traefik would reset
+    /// `notify-keyspace-events`. A key that is not below `rootKey` is refused with the first change. Defaults to none.
     pub fn change_list(mut self, key: impl Into<String>) -> Self {
         self.change_list = Some(key.into());
         self
     }
 
-    /// How many replicas must have a commit before it counts as stored (`WAIT`). Within half of
-    /// [`timeout`](Self::timeout) they have to say so; else the commit fails as
-    /// [`Unavailable`](crate::ErrorKind::Unavailable), and is [stored](crate::Stored::All) nevertheless. A master that
-    /// is cut off, or a replica without the commit that is made the master, can still lose it. Defaults to 0.
+    /// How many replicas must have a commit before it counts as stored (`WAIT`). If they do not confirm it within half
+    /// of [`timeout`](Self::timeout), the call fails with [`Unavailable`](crate::ErrorKind::Unavailable); the commit
+    /// is [stored](crate::Stored::All). It can still be lost: if the master is cut off, or if a replica without
+    /// the commit becomes the master. Defaults to 0.
     pub fn replicas(mut self, count: usize) -> Self {
         self.replicas = count;
         self

@@ -242,7 +242,7 @@ impl Activity {
         };
         let carried = sockets::carried(process).unwrap_or_else(|error| {
             if last.at.is_none() {
-                log::info!("WebSockets count when they close: no byte counters here: {error}");
+                log::info!("a WebSocket counts as used only when it closes: the bytes of open ones can't be read: {error}");
             }
             HashMap::new()
         });

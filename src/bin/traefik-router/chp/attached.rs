@@ -1,4 +1,4 @@
-//! Attaching to Traefiks that others run.
+//! Attaching to external Traefiks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,7 +122,9 @@ fn attach_to(
             }
             Err(Refusal::Differs(error)) if begun.elapsed() < KILLED => {
                 if !has_waited {
-                    log::warn!("{error}; it may have been killed, which shows within {KILLED:?}");
+                    log::warn!(
+                        "{error}; if that program was killed, this is known within {KILLED:?}: waiting"
+                    );
                 }
                 has_waited = true;
             }
@@ -131,7 +133,7 @@ fn attach_to(
         }
         std::thread::sleep(TRY_AGAIN);
         if attaching.cancelled.load(Ordering::Relaxed) {
-            return Err("ended before it had attached".into());
+            return Err("a signal ended the program before it had attached".into());
         }
         versions = attaching.apis.iter().map(version).collect();
     };
@@ -143,7 +145,7 @@ fn attach_to(
         .is_some()
     {
         log::warn!(
-            "--error-target: Traefiks elsewhere reach no Unix socket here; the pages are their own"
+            "--error-target: external Traefiks can't reach a Unix socket of this machine, and send their own error pages"
         );
     }
     Ok(router)
@@ -207,7 +209,7 @@ fn known(versions: &Versions, stored: &Contents, store: &Store, host: Option<&st
 fn warn_of_older(options: &ChpOptions, versions: &Versions) {
     let pages = options.error_target.as_ref().map(|_| WITHHOLDING);
     for (first, what) in [
-        (Some(REWRITES), "there may be no health check"),
+        (Some(REWRITES), "/_chp_healthz may not answer"),
         (pages, "error pages may be Traefik's own"),
     ] {
         let Some(first @ [major, minor, patch]) = first else {

@@ -130,7 +130,7 @@ impl Config {
     }
 }
 
-/// What Traefiks of others know, all of them.
+/// What all external Traefiks know.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
     /// That a middleware may set another status (`statusRewrites`).
@@ -141,7 +141,7 @@ pub(super) struct Known {
     pub(super) empty_values: bool,
 }
 
-/// The configuration for Traefiks that others run: it is stored with the table, and needs no process beside Traefik.
+/// The configuration for external Traefiks: it is stored with the table, and needs no process beside Traefik.
 pub(super) struct Attached {
     pub(super) dynamic_config: Value,
     pub(super) service_config: Value,
@@ -350,7 +350,7 @@ fn without_nulls(value: &mut Value) {
 }
 
 /// The server and the path, with a slash at its end, of the server of error pages; `None` for a Unix
-/// socket, which no Traefik elsewhere reaches.
+/// socket, which no external Traefik reaches.
 fn split_target(target: &str) -> Result<Option<(String, String)>, String> {
     if socket_of(target).is_some() {
         return Ok(None);

@@ -119,7 +119,9 @@ impl Metrics {
         line("# TYPE traefik_router_chp_commits_total counter");
         let commits = unpoisoned(self.commits.lock()).round();
         line(&format!("traefik_router_chp_commits_total {commits}"));
-        line("# HELP traefik_router_chp_traefik_restarts_total Times that Traefik had ended.");
+        line(
+            "# HELP traefik_router_chp_traefik_restarts_total How often Traefik was started again.",
+        );
         line("# TYPE traefik_router_chp_traefik_restarts_total counter");
         let restarts = self.restarts.load(Ordering::Relaxed);
         line(&format!(

@@ -1,4 +1,4 @@
-//! `traefik-router chp`: takes configurable-http-proxy's place.
+//! `traefik-router chp`: replaces configurable-http-proxy.
 
 mod activity;
 mod api;
@@ -49,7 +49,7 @@ pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
         log::warn!("SIGTERM and SIGINT may be blocked: {error}");
     }
     if let Err(error) = below {
-        log::warn!("as the first process this one reaps no children: {error}");
+        log::warn!("process 1 can't reap orphaned processes: {error}");
     }
     lift_file_limit();
     let code = match serve(options, settings) {
@@ -100,7 +100,7 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
                 return Err(error);
             }
             Event::Signal(SIGHUP) => {
-                log::info!("SIGHUP ends nothing; a renewed certificate is noticed without it");
+                log::info!("SIGHUP is ignored: a renewed certificate is loaded without it");
             }
             Event::Signal(signal) => {
                 log::warn!(
@@ -140,7 +140,8 @@ fn taken_back(events: &Receiver<Event>) -> Result<(), String> {
             }
             Err(_) => {
                 log::warn!(
-                    "what was stored to attach may stay: Traefik or the store does not answer"
+                    "the router for Traefik's API, and more configuration, may be left in the store: Traefik or the \
+                     store does not answer"
                 );
                 return Ok(());
             }

@@ -79,7 +79,7 @@ impl Pages {
                 fetches,
             } => {
                 let Ok(_fetch) = fetches.try_acquire() else {
-                    log::error!("--error-target is slow: a page is plain");
+                    log::error!("--error-target is slow: a plain error page is sent instead");
                     return plain();
                 };
                 let asked = format!("{server}{status}?url={}", url::encode(url));

@@ -61,7 +61,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Starts everything; returns when Traefik serves and the REST API answers. A Traefik is started where
-    /// there is a private `folder` for it; else we attach to those of others, unless that is `cancelled`.
+    /// there is a private `folder` for it; else external ones are attached to, unless that is `cancelled`.
     ///
     /// # Errors
     /// Says what can't be started, and why.
@@ -87,8 +87,11 @@ impl Proxy {
             ));
         }
         if options.host_routing && resolved.settings.host.is_some() {
-            let why = "with --host-routing each user has a host, and --host is for one alone";
-            return Err(format!("--host: {why}; give one of the two"));
+            let why =
+                "--host limits the table to one host, and with --host-routing each user has a host";
+            return Err(format!(
+                "--host and --host-routing conflict: {why}; remove one of them"
+            ));
         }
         // A URL with a password in it is refused before it is logged.
         let apis = resolved.apis().map_err(|error| error.to_string())?;
@@ -188,7 +191,7 @@ impl Proxy {
         })
     }
 
-    /// Ends the Traefik that we have started, and removes what was made for it. Those of others serve on.
+    /// Ends the Traefik that was started, and removes its files. External Traefiks keep serving.
     pub(super) fn stop(&self) -> Result<(), String> {
         self.ended.store(true, Ordering::Relaxed);
         for socket in &self.sockets {
@@ -222,7 +225,7 @@ struct Front {
     metrics: Vec<Listener>,
 }
 
-/// Where the Traefik that we start listens for requests, and where we listen for that Traefik.
+/// Where the started Traefik listens for requests, and where we listen for that Traefik.
 struct Local {
     pages: TcpListener,
     pages_at: SocketAddr,
@@ -382,7 +385,7 @@ fn start_traefik(
         .start();
     let router = started.map_err(|error| match error.kind() {
         ErrorKind::InUse if !options.replace_served_routes => format!(
-            "{error} (--keep-routes shares them, --replace-served-routes begins without them)"
+            "{error} (--keep-routes uses the stored routes, --replace-served-routes deletes them)"
         ),
         _ => error.to_string(),
     })?;

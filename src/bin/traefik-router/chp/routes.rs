@@ -18,7 +18,7 @@ pub(super) struct Routes {
     pub(super) router: Router,
     pub(super) rules: Rules,
     pub(super) activity: Activity,
-    /// The private folder of the Traefik that we have started.
+    /// The private folder of the started Traefik.
     pub(super) folder: Option<Arc<Folder>>,
     /// Whether a conflict is repaired. Where another program has taken over the table that we push, it would
     /// only be taken back and forth.
@@ -36,7 +36,7 @@ pub(super) struct Rules {
     pub(super) no_prepend_path: bool,
     /// Whether targets see requests without the path of the route.
     pub(super) no_include_prefix: bool,
-    /// To Unix sockets. Traefiks of others have no use for them.
+    /// To Unix sockets. External Traefiks have no use for them.
     pub(super) relays: Option<Relays>,
 }
 

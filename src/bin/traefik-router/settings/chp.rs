@@ -9,33 +9,42 @@ use log::LevelFilter;
 use serde_json::Value;
 use traefik_router::read_config;
 
+use super::options::TRAEFIK;
+
+const REQUESTS: &str = "Requests";
+const REST_API: &str = "REST API";
+const TARGETS: &str = "Routes and targets";
+const ERROR_PAGES: &str = "Error pages";
+const METRICS: &str = "Metrics";
+const STORED: &str = "Stored routes";
+
 /// Run as JupyterHub's proxy, in place of configurable-http-proxy: its REST API, with Traefik as the proxy.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(crate) struct Options {
     /// Address to listen on for requests; '' means all.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", help_heading = REQUESTS)]
     pub(crate) ip: String,
     /// Port to listen on for requests.
-    #[arg(long, default_value_t = 8000)]
+    #[arg(long, default_value_t = 8000, help_heading = REQUESTS)]
     pub(crate) port: u16,
-    /// Unix socket to listen on instead, through a relay.
-    #[arg(long, value_name = "PATH")]
+    /// Unix socket to listen on instead; the program relays its connections to Traefik.
+    #[arg(long, value_name = "PATH", help_heading = REQUESTS)]
     pub(crate) socket: Option<PathBuf>,
     /// Private key for HTTPS (PEM).
-    #[arg(long, value_name = "FILE", requires = "ssl_cert")]
+    #[arg(long, value_name = "FILE", requires = "ssl_cert", help_heading = REQUESTS)]
     pub(crate) ssl_key: Option<PathBuf>,
     /// Certificate for HTTPS (PEM).
-    #[arg(long, value_name = "FILE", requires = "ssl_key")]
+    #[arg(long, value_name = "FILE", requires = "ssl_key", help_heading = REQUESTS)]
     pub(crate) ssl_cert: Option<PathBuf>,
     /// CA of the clients' certificates (PEM).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = REQUESTS)]
     pub(crate) ssl_ca: Option<PathBuf>,
     /// Require certificates of clients.
-    #[arg(long, requires_all = ["ssl_ca", "ssl_key"])]
+    #[arg(long, requires_all = ["ssl_ca", "ssl_key"], help_heading = REQUESTS)]
     pub(crate) ssl_request_cert: bool,
-    /// Refuse clients whose certificate is not signed by the CA; always so with --ssl-request-cert.
-    #[arg(long)]
+    /// Has no effect: with --ssl-request-cert, clients without a certificate of --ssl-ca are always refused.
+    #[arg(long, help_heading = REQUESTS)]
     pub(crate) ssl_reject_unauthorized: bool,
     #[arg(long, hide = true)]
     pub(crate) ssl_protocol: Option<String>,
@@ -47,64 +56,63 @@ pub(crate) struct Options {
     pub(crate) ssl_dhparam: Option<PathBuf>,
 
     /// Address to listen on for the REST API; '' means all.
-    #[arg(long, default_value = "localhost")]
+    #[arg(long, default_value = "localhost", help_heading = REST_API)]
     pub(crate) api_ip: String,
     /// Port to listen on for the REST API [default: --port plus 1].
-    #[arg(long)]
+    #[arg(long, help_heading = REST_API)]
     pub(crate) api_port: Option<u16>,
     /// Unix socket to listen on for the REST API instead.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = REST_API)]
     pub(crate) api_socket: Option<PathBuf>,
     /// Private key for the REST API (PEM).
-    #[arg(long, value_name = "FILE", requires = "api_ssl_cert")]
+    #[arg(long, value_name = "FILE", requires = "api_ssl_cert", help_heading = REST_API)]
     pub(crate) api_ssl_key: Option<PathBuf>,
     /// Certificate for the REST API (PEM).
-    #[arg(long, value_name = "FILE", requires = "api_ssl_key")]
+    #[arg(long, value_name = "FILE", requires = "api_ssl_key", help_heading = REST_API)]
     pub(crate) api_ssl_cert: Option<PathBuf>,
     /// CA of the certificates of the REST API's clients (PEM).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = REST_API)]
     pub(crate) api_ssl_ca: Option<PathBuf>,
     /// Require certificates of the REST API's clients.
-    #[arg(long, requires_all = ["api_ssl_ca", "api_ssl_key"])]
+    #[arg(long, requires_all = ["api_ssl_ca", "api_ssl_key"], help_heading = REST_API)]
     pub(crate) api_ssl_request_cert: bool,
-    /// Refuse clients whose certificate is not signed by the CA; always so with
-    /// --api-ssl-request-cert.
-    #[arg(long)]
+    /// Has no effect: with --api-ssl-request-cert, clients without a certificate of --api-ssl-ca are always refused.
+    #[arg(long, help_heading = REST_API)]
     pub(crate) api_ssl_reject_unauthorized: bool,
 
     /// Private key to show to targets (PEM).
-    #[arg(long, value_name = "FILE", requires = "client_ssl_cert")]
+    #[arg(long, value_name = "FILE", requires = "client_ssl_cert", help_heading = TARGETS)]
     pub(crate) client_ssl_key: Option<PathBuf>,
     /// Certificate to show to targets (PEM).
-    #[arg(long, value_name = "FILE", requires = "client_ssl_key")]
+    #[arg(long, value_name = "FILE", requires = "client_ssl_key", help_heading = TARGETS)]
     pub(crate) client_ssl_cert: Option<PathBuf>,
     /// CA of the targets' certificates (PEM).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = TARGETS)]
     pub(crate) client_ssl_ca: Option<PathBuf>,
     /// Has no effect: a TLS client always checks the server, unless --insecure is given.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) client_ssl_request_cert: bool,
     /// Has no effect: a TLS client always checks the server, unless --insecure is given.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) client_ssl_reject_unauthorized: bool,
 
     /// The target of requests that match no other route.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = TARGETS)]
     pub(crate) default_target: Option<String>,
-    /// Server of error pages: it gets requests for /404?url=… and /503?url=….
-    #[arg(long, value_name = "URL", conflicts_with = "error_path")]
+    /// URL of a server with error pages: it gets requests for /404?url=… and /503?url=….
+    #[arg(long, value_name = "URL", conflicts_with = "error_path", help_heading = ERROR_PAGES)]
     pub(crate) error_target: Option<String>,
     /// Folder of error pages: 404.html, 503.html, error.html.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = ERROR_PAGES)]
     pub(crate) error_path: Option<PathBuf>,
     /// Port on which HTTP is redirected to HTTPS.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", help_heading = REQUESTS)]
     pub(crate) redirect_port: Option<u16>,
     /// Port that --redirect-port redirects to [default: --port].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", help_heading = REQUESTS)]
     pub(crate) redirect_to: Option<u16>,
     /// Take the first part of a route's path as its host.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) host_routing: bool,
     /// Write the process id to this file.
     #[arg(long, value_name = "FILE")]
@@ -121,57 +129,57 @@ pub(crate) struct Options {
     #[arg(long, hide = true)]
     pub(crate) no_x_forward: bool,
     /// Do not put a target's path in front of the request's.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) no_prepend_path: bool,
     /// Do not pass the path of a route on to its target.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) no_include_prefix: bool,
     #[arg(long, hide = true)]
     pub(crate) auto_rewrite: bool,
     /// Send the target's host in the Host header instead of the request's.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) change_origin: bool,
     #[arg(long, hide = true)]
     pub(crate) protocol_rewrite: Option<String>,
     /// Header to add to requests, NAME:VALUE; may be given several times.
-    #[arg(long, value_name = "HEADER", action = clap::ArgAction::Append)]
+    #[arg(long, value_name = "HEADER", action = clap::ArgAction::Append, help_heading = TARGETS)]
     custom_header: Vec<String>,
     /// Do not check the certificates of targets.
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub(crate) insecure: bool,
     #[arg(id = "chp_timeout", long = "timeout", hide = true)]
     pub(crate) timeout: Option<u64>,
     /// How long a target may take to begin its answer, in milliseconds [default: for ever].
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", help_heading = TARGETS)]
     pub(crate) proxy_timeout: Option<u64>,
     /// How long a connection without a request stays open, in milliseconds [default: 180000].
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", help_heading = REQUESTS)]
     pub(crate) keep_alive_timeout: Option<u64>,
     #[arg(long, hide = true)]
     pub(crate) storage_backend: Option<String>,
 
     /// Address to listen on for metrics; '' means all.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", help_heading = METRICS)]
     pub(crate) metrics_ip: String,
     /// Port to serve Prometheus metrics on [default: none].
-    #[arg(long)]
+    #[arg(long, help_heading = METRICS)]
     pub(crate) metrics_port: Option<u16>,
     /// Unix socket to serve metrics on.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = METRICS)]
     pub(crate) metrics_socket: Option<PathBuf>,
 
-    /// A TOML or YAML file with more static configuration for Traefik, merged over ours.
-    #[arg(long, value_name = "FILE", value_parser = traefik_config)]
+    /// A TOML or YAML file with more static configuration for Traefik, merged over the one that this program writes.
+    #[arg(long, value_name = "FILE", value_parser = traefik_config, help_heading = TRAEFIK)]
     pub(crate) extra_static_config: Option<Value>,
-    /// A TOML or YAML file with more dynamic configuration for Traefik, merged over ours.
-    #[arg(long, value_name = "FILE", value_parser = traefik_config)]
+    /// A TOML or YAML file with more dynamic configuration for Traefik, merged over the one that this program writes.
+    #[arg(long, value_name = "FILE", value_parser = traefik_config, help_heading = TRAEFIK)]
     pub(crate) extra_dynamic_config: Option<Value>,
 
-    /// Begin with the routes in the store instead of none.
-    #[arg(long, requires = "backend")]
+    /// Begin with the stored routes instead of none.
+    #[arg(long, requires = "backend", help_heading = STORED)]
     pub(crate) keep_routes: bool,
-    /// Begin with no routes, even if another program serves those in the store.
-    #[arg(long, requires = "backend", conflicts_with = "keep_routes")]
+    /// Delete the stored routes at the start, even if another program serves them.
+    #[arg(long, requires = "backend", conflicts_with = "keep_routes", help_heading = STORED)]
     pub(crate) replace_served_routes: bool,
 }
 
@@ -211,7 +219,7 @@ const NOT_SUPPORTED: [(&str, &str); 3] = [
         "it names a JavaScript class; use --backend",
     ),
 ];
-/// Options that have no effect on Traefiks of others.
+/// Options that have no effect on external Traefiks.
 const OF_STARTED: [&str; 12] = [
     "ip",
     "port",
@@ -226,7 +234,7 @@ const OF_STARTED: [&str; 12] = [
     "keep-alive-timeout",
     "error-path",
 ];
-/// Options that are refused where Traefiks are those of others, and why.
+/// Options that are refused with external Traefiks, and why.
 const NOT_ATTACHED: [(&str, &str); 7] = [
     ("keep-routes", "the routes are always kept"),
     ("replace-served-routes", "the routes are always kept"),
@@ -238,11 +246,11 @@ const NOT_ATTACHED: [(&str, &str); 7] = [
 ];
 const NOT_STARTED: &str = "no Traefik is started";
 const NO_KEY: &str =
-    "the private key would be stored with the routes, for Traefiks elsewhere to read";
+    "the private key would be stored with the routes, for external Traefiks to read";
 const NO_REWRITE: &str = "Traefik does not rewrite Location headers";
 
 /// A line for each of configurable-http-proxy's options that is given and has no effect. `attaches` says
-/// whether the Traefiks are those of others.
+/// whether the Traefiks are external.
 ///
 /// # Errors
 /// Names an option that is not supported, or has a value that is none.
@@ -278,7 +286,7 @@ pub(super) fn remarks(
     }
     let no_equal = NO_EQUAL.map(|(option, why)| (option, why.to_string()));
     let of_started = OF_STARTED.into_iter().filter(|_| attaches);
-    let of_started = of_started.map(|option| (option, "--api-url names Traefiks of others".into()));
+    let of_started = of_started.map(|option| (option, "--api-url names external Traefiks".into()));
     let dependent = DEPENDENT
         .iter()
         .filter(|(_, is_idle_with, other)| is_given(other) == *is_idle_with)

@@ -60,9 +60,9 @@ pub(crate) fn parse(program: &Command, arguments: &[OsString]) -> Result<(ArgMat
     if command.get_name() == "chp" {
         let is_called = given.value_source("api_url") == Some(ValueSource::CommandLine);
         if is_called && given.get_one("external") == Some(&false) {
-            let why =
-                "--api-url names Traefiks of others, and attaches to them; give one of the two";
-            return Err(refused(format!("--external=false: {why}")));
+            let message = "--external=false conflicts with --api-url, which attaches to external Traefiks: remove \
+                           one of them";
+            return Err(refused(message.into()));
         }
         settings.remarks = chp::remarks(command, given, settings.attaches()).map_err(refused)?;
     }
@@ -145,7 +145,7 @@ fn added(command: &Command, given: &ArgMatches, file: &File) -> Result<Vec<(Stri
     Ok(added)
 }
 
-/// Whether `chp` attaches to Traefiks of others.
+/// Whether `chp` attaches to external Traefiks.
 fn attaches(given: &ArgMatches, file: &File) -> bool {
     let explicit = given.try_get_one::<bool>("external").ok().flatten();
     let is_called = given.value_source("api_url") == Some(ValueSource::CommandLine);

@@ -9,9 +9,10 @@ use traefik_router::{Nested, RouteSpec};
 const ETCD: &str = "etcd";
 const REDIS: &str = "Redis";
 const KEYS: &str = "Keys in etcd or Redis";
-const TRAEFIK: &str = "Traefik";
+pub(super) const TRAEFIK: &str = "Traefik";
 const LIMITS: &str = "Time limits";
-const STARTED: &str = "A Traefik that is started";
+/// Where the help begins to list shared options: below a command's own.
+const BEHIND_OWN: usize = 100;
 
 /// The ids of options that go together, separated by spaces.
 const STORE: &str = "config backend etcd_user etcd_password_file etcd_ca_file etcd_cert_file \
@@ -118,12 +119,14 @@ pub(crate) fn shared_by(program: Command) -> Command {
 fn complete(command: Command) -> Command {
     let name = command.get_name().to_string();
     let all = Settings::augment_args(Command::new(""));
-    all.get_arguments().fold(command, |command, arg| {
+    let numbered = all.get_arguments().enumerate();
+    numbered.fold(command, |command, (place, arg)| {
         let id = arg.get_id().as_str();
+        let arg = arg.clone().display_order(BEHIND_OWN + place);
         match (contains(taken_by(&name), id), partner(&name, id)) {
             // A command must know the ids of all options, or clap panics where the settings are read.
             (false, _) => command.group(ArgGroup::new(arg.get_id())),
-            (true, Some(partner)) => command.arg(arg.clone().requires(partner)),
+            (true, Some(partner)) => command.arg(arg.requires(partner)),
             (true, None) => command.arg(arg),
         }
     })
@@ -161,7 +164,7 @@ pub(crate) struct Settings {
     /// Print JSON, for programs.
     #[arg(long, action = ArgAction::SetTrue)]
     pub(crate) json: Option<bool>,
-    /// Print only what is asked for, and errors: no progress, no warnings, no report of a change.
+    /// Print only the requested output, and errors: no progress, no warnings, no report of a change.
     #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "verbose")]
     pub(crate) quiet: Option<bool>,
     /// Log each step on standard error.
@@ -175,49 +178,51 @@ pub(crate) struct Settings {
     #[arg(skip)]
     pub(crate) remarks: Vec<String>,
 
-    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL or redis+sentinel:MASTER,URL[,URL…];
-    /// or push, for `chp`, `config` and `doctor`: in the memory of the program that pushes them to Traefik. `chp` defaults to push, and so do
-    /// these with --chp.
+    /// Where routes are kept: toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL, redis+sentinel:MASTER,URL[,URL…] or
+    /// push. push (only for `chp`, `config` and `doctor`) keeps them in the memory of the program that sends them to
+    /// Traefik. It is the default of `chp`, `config … --chp` and `doctor --chp`.
     #[arg(long, value_name = "STORE")]
     pub(crate) backend: Option<String>,
-    /// Confine the table to this host, so that several tables share a Traefik: routes are written and shown without
-    /// it, and are for requests to it alone. Defaults to any host.
+    /// Limit the table to this host, so that several tables can share a Traefik. Routes match requests to this host
+    /// only; write them without the host, as they are shown. Defaults to any host.
     #[arg(long, value_name = "HOST", value_parser = host, hide_short_help = true)]
     pub(crate) host: Option<String>,
     /// The user of etcd. Defaults to $ETCD_USERNAME.
     #[arg(long, value_name = "NAME", help_heading = ETCD, hide_short_help = true)]
     pub(crate) etcd_user: Option<String>,
-    /// A file with the password of etcd's user. Defaults to $ETCD_PASSWORD.
+    /// A file with the password of etcd's user. Without it the password is read from $ETCD_PASSWORD.
     #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_user", hide_short_help = true)]
     pub(crate) etcd_password_file: Option<PathBuf>,
-    /// The CA that etcd's certificate is from, in PEM. Defaults to the usual ones.
+    /// The CA of etcd's certificate, in PEM. Defaults to the public CAs that are built into this program.
     #[arg(long, value_name = "FILE", help_heading = ETCD, hide_short_help = true)]
     pub(crate) etcd_ca_file: Option<PathBuf>,
     /// The certificate to show to etcd, in PEM.
     #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_key_file", hide_short_help = true)]
     pub(crate) etcd_cert_file: Option<PathBuf>,
-    /// The private key for it, in PEM.
+    /// The private key of --etcd-cert-file, in PEM.
     #[arg(long, value_name = "FILE", help_heading = ETCD, requires = "etcd_cert_file", hide_short_help = true)]
     pub(crate) etcd_key_file: Option<PathBuf>,
     /// Do not check etcd's certificate.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ETCD, hide_short_help = true)]
     pub(crate) etcd_insecure: Option<bool>,
-    /// The user of Redis; `default` where there is only a password. Defaults to $REDIS_USERNAME.
+    /// The user of Redis; `default` if Redis has only a password. Defaults to $REDIS_USERNAME.
     #[arg(long, value_name = "NAME", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_user: Option<String>,
-    /// A file with the password of Redis's user. Defaults to $REDIS_PASSWORD.
+    /// A file with the password of Redis's user. Without it the password is read from $REDIS_PASSWORD.
     #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_user", hide_short_help = true)]
     pub(crate) redis_password_file: Option<PathBuf>,
-    /// The CA that Redis's certificate is from, in PEM. Defaults to the usual ones.
+    /// The CA of Redis's certificate, in PEM. Defaults to the public CAs that are built into this program.
     #[arg(long, value_name = "FILE", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_ca_file: Option<PathBuf>,
     /// The certificate to show to Redis, in PEM.
     #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_key_file", hide_short_help = true)]
     pub(crate) redis_cert_file: Option<PathBuf>,
-    /// The private key for it, in PEM.
+    /// The private key of --redis-cert-file, in PEM.
     #[arg(long, value_name = "FILE", help_heading = REDIS, requires = "redis_cert_file", hide_short_help = true)]
     pub(crate) redis_key_file: Option<PathBuf>,
-    /// A key below Traefik's for a list that changes with each commit; see docs/redis.md. Defaults to none.
+    /// A key below --traefik-prefix, such as traefik/changed, for a list that changes with each commit. If Redis
+    /// notifies of lists only (notify-keyspace-events Kl), Traefik then reads the table a few times for each commit,
+    /// instead of twice for each key. Defaults to none.
     #[arg(long, value_name = "KEY", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_change_list: Option<String>,
     /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
@@ -230,75 +235,75 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) jupyterhub_prefix: Option<String>,
 
-    /// The URL of Traefik's API. Give it several times for several Traefiks. Without it changes are stored, and no
-    /// Traefik is asked. With it `chp` starts no Traefik.
+    /// The URL of Traefik's API. Give it once for each Traefik. With it `chp` attaches to these Traefiks and starts
+    /// none. Without it the other commands ask no Traefik.
     #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
     pub(crate) api_url: Vec<String>,
-    /// Attach to the Traefiks at --api-url, which others run, and start none. --api-url on the command line implies
-    /// this; one in the configuration file does not.
+    /// Attach to the Traefiks at --api-url, which run already, and start none. --api-url on the command line implies
+    /// this; `api-url` in the configuration file does not.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK)]
     pub(crate) external: Option<bool>,
     /// How many of several Traefiks have to serve a change. Defaults to all.
     #[arg(long, value_name = "COUNT", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
     pub(crate) quorum: Option<usize>,
-    /// The user name for the API. Defaults to jupyterhub.
+    /// The user name for Traefik's API. Defaults to jupyterhub.
     #[arg(long, value_name = "NAME", help_heading = TRAEFIK, requires = "api_url")]
     pub(crate) api_user: Option<String>,
-    /// A file with the password for the API. Defaults to $TRAEFIK_API_PASSWORD.
+    /// A file with the password for Traefik's API. Without it the password is read from $TRAEFIK_API_PASSWORD.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires = "api_url")]
     pub(crate) api_password_file: Option<PathBuf>,
-    /// The CA that the API's certificate is from, in PEM. Defaults to the usual ones.
+    /// The CA of the certificate of Traefik's API, in PEM. Defaults to the public CAs that are built into this program.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
     pub(crate) api_ca_file: Option<PathBuf>,
-    /// The certificate to show to the API, in PEM.
+    /// The certificate to show to Traefik's API, in PEM.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires = "api_key_file", hide_short_help = true)]
     pub(crate) api_cert_file: Option<PathBuf>,
-    /// The private key for it, in PEM.
+    /// The private key of --api-cert-file, in PEM.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, requires_all = ["api_url", "api_cert_file"], hide_short_help = true)]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Do not check the certificate of the API.
+    /// Do not check the certificate of Traefik's API.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) api_insecure: Option<bool>,
-    /// The entrypoint that routes are served on. All routes of a store are served on one: another name moves them
-    /// all. Defaults to the stored one, else to http or https, like the scheme of --public-url.
+    /// The entrypoint that routes are served on. All routes of a table use the same entrypoint: another name moves all
+    /// of them. Defaults to the stored one, else to http or https, like the scheme of --public-url.
     #[arg(long, value_name = "NAME", help_heading = TRAEFIK)]
     pub(crate) entrypoint: Option<String>,
-    /// Whether routers are nested: auto, always, or never for Traefik before 3.6. It applies to the whole table.
-    /// Defaults to what is stored.
+    /// Whether routers are nested, so that requests are served as fast with thousands of routes as with a few: auto,
+    /// always, or never for Traefik before 3.6. It applies to the whole table. Defaults to what is stored.
     #[arg(long, value_name = "WHEN", value_parser = nested, help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) nested_routers: Option<Nested>,
-    /// The program Traefik. Defaults to $TRAEFIK_BIN, then to traefik beside this program, then to traefik on PATH.
+    /// The Traefik binary. Defaults to $TRAEFIK_BIN, then to traefik beside this program, then to traefik on PATH.
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) traefik_bin: Option<PathBuf>,
 
-    /// How many seconds Traefik may take to serve a change, once it is stored. A change of a file takes
-    /// --lock-timeout at most until it is stored. One in etcd or Redis takes several requests of 10 seconds at most.
-    /// Defaults to 30.
+    /// How many seconds Traefik may take to serve a change, once it is stored. To store it takes --lock-timeout at most
+    /// in a file; in etcd or Redis several requests, each of 10 seconds at most. Defaults to 30.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS)]
     pub(crate) timeout: Option<Duration>,
-    /// How many seconds one request to the API may take. Defaults to 5.
+    /// How many seconds one request to Traefik's API may take. Defaults to 5.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
     pub(crate) api_timeout: Option<Duration>,
-    /// How many seconds to wait for another writer of the file. Other stores have none. Defaults to 10.
+    /// How many seconds to wait for another writer of the file. Only for toml: and yaml:. Defaults to 10.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
     pub(crate) lock_timeout: Option<Duration>,
 
     /// The URL that requests come in at. If it is given, a change counts as served only once it is served at this
     /// URL. With several --api-url this is not checked: the option then only says whether requests come by HTTPS.
     /// Defaults to http://127.0.0.1:8000, which is not checked.
-    #[arg(long, value_name = "URL", help_heading = STARTED, hide_short_help = true)]
+    #[arg(long, value_name = "URL", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) public_url: Option<String>,
-    /// The entrypoint that the API is served on. Defaults to auth_api.
-    #[arg(long, value_name = "NAME", help_heading = STARTED, hide_short_help = true)]
+    /// The entrypoint that Traefik's API is served on. Defaults to auth_api.
+    #[arg(long, value_name = "NAME", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) api_entrypoint: Option<String>,
     /// How many seconds Traefik waits between two changes. Defaults to 0.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = STARTED, hide_short_help = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) throttle: Option<Duration>,
     /// What Traefik logs: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC. Defaults to ERROR.
-    #[arg(long, value_name = "LEVEL", help_heading = STARTED, hide_short_help = true)]
+    #[arg(long, value_name = "LEVEL", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) log_level: Option<String>,
-    /// A file with environment variables for Traefik, one NAME=VALUE a line. Their values may be secrets.
-    #[arg(long, value_name = "FILE", help_heading = STARTED, hide_short_help = true)]
+    /// A file with environment variables for a Traefik that is started, one NAME=VALUE a line. Their values may be
+    /// secrets.
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK, hide_short_help = true)]
     pub(crate) traefik_env_file: Option<PathBuf>,
 }
 
@@ -313,7 +318,7 @@ impl Settings {
         }
     }
 
-    /// Whether the Traefiks are those of others. Only `chp` has a choice.
+    /// Whether the Traefiks are external. Only `chp` has a choice.
     pub(crate) fn attaches(&self) -> bool {
         !self.api_url.is_empty()
     }

@@ -35,7 +35,7 @@ impl Settings {
         urls.sort_unstable();
         if urls.windows(2).any(|pair| pair[0] == pair[1]) {
             // It is not shown: there may be a password in it.
-            return Err("--api-url: a URL is there twice, and one Traefik counts once".into());
+            return Err("--api-url: the same URL is given twice".into());
         }
         let api_password = match self.api_url.is_empty() {
             true => None,

@@ -46,7 +46,7 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
     let wanted = shown_table(resolved, &read)?;
     if let Some(host) = &resolved.settings.host {
         if wanted.len() < read.len() {
-            let message = format!("a route stands there twice: with the host {host} and without");
+            let message = format!("a route is given twice: with the host {host} and without it");
             return Err(Failure::usage(message));
         }
         if let Some(other) = wanted.iter().find(|route| route.spec.host().is_some()) {

@@ -14,8 +14,7 @@ use crate::wording::for_shell;
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print the static configuration for a Traefik that serves the routes. It is what a Traefik that is started from
-    /// here would get, and suits one that others start, too.
+    /// Print the static configuration for an external Traefik that serves the routes.
     #[command(after_help = "\
 Examples:
   traefik-router config static --backend toml:rules.toml --public-url http://:8000
@@ -29,13 +28,13 @@ Examples:
         /// dynamic.toml.
         #[arg(long, value_name = "FILE")]
         dynamic_config_file: Option<PathBuf>,
-        /// For a Traefik that `chp` attaches to: requests are then treated as configurable-http-proxy
-        /// treats them. X-Forwarded-… headers of all clients are trusted.
+        /// For a Traefik that `chp` attaches to: it then treats requests as configurable-http-proxy
+        /// does. X-Forwarded-… headers of all clients are trusted.
         #[arg(long)]
         chp: bool,
     },
-    /// Print the dynamic configuration that a Traefik which others start needs for a pushed table (--backend push):
-    /// routers for its API and its REST provider, with the API's password.
+    /// Print the dynamic configuration that an external Traefik needs for a pushed table (--backend push): routers for
+    /// its API and its REST provider, with the API's password.
     #[command(after_help = "\
 Example:
   traefik-router config dynamic --backend push --api-url http://:8099 --api-password-file password \

@@ -19,7 +19,8 @@ Examples:
   traefik-router doctor --chp --backend push --api-url http://127.0.0.1:8099
   traefik-router doctor --json | jq '.findings[] | select(.level == \"problem\")'
 
-Changes nothing. Exits with 1 if something is a problem; warnings are none.";
+Changes no routes; on Redis it sets and deletes one key. Exits with 1 if it finds a problem. A warning is not a
+problem.";
 
 pub(super) fn run(resolved: &Resolved, chp: bool) -> Result<ExitCode, Failure> {
     let progress = Progress::show("looking");

@@ -35,12 +35,13 @@ Examples:
   traefik-router routes list --json
   traefik-router doctor
 
-Options may also be in a TOML file: --config FILE, else $TRAEFIK_ROUTER_CONFIG, else
-traefik-router.toml in the current folder. Its keys are the options without their dashes.
+Options follow the command: traefik-router routes list --backend …. They may also be in a TOML file:
+--config FILE, else $TRAEFIK_ROUTER_CONFIG, else traefik-router.toml in the current folder.
+Its keys are the options without the two dashes in front.
 
 Passwords come from files, or from TRAEFIK_API_PASSWORD, ETCD_PASSWORD and REDIS_PASSWORD.
 
-Exit codes of routes, setup, status, doctor and config:
+Exit codes (chp, completions and man have only 0, 1 and 2):
   0  done
   1  failed, or a problem was found
   2  bad usage or bad input: nothing was changed
@@ -52,7 +53,7 @@ pub(crate) enum Command {
     /// Show and change routes.
     #[command(subcommand)]
     Routes(RoutesCommand),
-    /// Store a router for the API of Traefiks that others run, behind a password, if they have none.
+    /// Store a router for the API of external Traefiks, behind a password, if they have none.
     #[command(after_help = setup::HELP)]
     Setup(SetupOptions),
     /// Show which Traefiks answer, and whether they serve what is stored.
@@ -77,7 +78,7 @@ pub(crate) enum Command {
     /// Write the manual pages into a folder.
     #[command(after_help = "Example:\n  traefik-router man ~/.local/share/man/man1")]
     Man {
-        /// A folder that is there.
+        /// An existing folder.
         folder: PathBuf,
     },
 }

@@ -40,7 +40,8 @@ Examples:
 
 Exits with 3 if there is none.")]
     Get {
-        /// `[host]/path/`.
+        /// `[host]/path/`: a path such as /user/zoe/, or a host and a path such as docs.example.org/. Without a
+        /// leading slash the first part is a host.
         #[arg(value_hint = ValueHint::Url)]
         routespec: String,
     },
@@ -55,7 +56,8 @@ Examples:
 
 Exits with 4 if it is stored, but not confirmed as served.")]
     Add {
-        /// `[host]/path/`.
+        /// `[host]/path/`: a path such as /user/zoe/, or a host and a path such as docs.example.org/. Without a
+        /// leading slash the first part is a host.
         #[arg(value_hint = ValueHint::Url)]
         routespec: String,
         /// The URL of the server that requests go to.
@@ -73,17 +75,18 @@ Example:
 
 Exits with 3 if there is no such route, and with 4 if it is no longer stored, but Traefik may still serve it.")]
     Delete {
-        /// `[host]/path/`.
+        /// `[host]/path/`: a path such as /user/zoe/, or a host and a path such as docs.example.org/. Without a
+        /// leading slash the first part is a host.
         #[arg(value_hint = ValueHint::Url)]
         routespec: String,
     },
-    /// Delete all routes, and remove all of our entries from the store. With --api-url it returns when Traefik
-    /// no longer serves them.
+    /// Delete all routes, and remove all else that this program has stored with them. With --api-url it returns when
+    /// Traefik no longer serves them.
     #[command(after_help = "\
 Example:
   traefik-router routes clear --backend etcd:http://etcd:2379
 
-What others wrote stays. Refused while another program serves the routes. Exits with 4 if the routes are no longer
+Hand-written entries and those of other programs stay. Refused while another program serves the routes. Exits with 4 if the routes are no longer
 stored, but Traefik may still serve them. The rest of the table is then still stored.")]
     Clear,
     /// Show the route that a request for this URL takes.
@@ -142,10 +145,10 @@ pub(crate) struct More {
     /// Settings of the router, as Traefik documents them: `tls`, `observability`.
     #[arg(long, value_name = "JSON")]
     router: Option<String>,
-    /// Give the route a service of its own, with the router's name, that stays when the servers change.
+    /// Give the route a service of its own. Its name, that of the router, stays the same when the servers change.
     #[arg(long)]
     own_service: bool,
-    /// Have requests reach the servers without the path of the route.
+    /// Remove the path of the route from requests to the servers.
     #[arg(long)]
     strip_prefix: bool,
 }

@@ -15,7 +15,7 @@ Examples:
   traefik-router setup --backend etcd:http://etcd:2379 --api-url http://traefik:8099 --api-password-file password
   traefik-router setup --backend etcd:http://etcd:2379 --remove
 
-Stores nothing if the API already answers. Never replaces or removes a router that somebody else wrote.";
+Stores nothing if the API already answers. Never replaces or removes a hand-written router.";
 
 #[derive(Args)]
 pub(crate) struct SetupOptions {
@@ -45,7 +45,7 @@ pub(super) fn run(options: &SetupOptions, resolved: &Resolved) -> Result<ExitCod
 fn store(resolved: &Resolved, chp: bool) -> Result<(), Failure> {
     if resolved.settings.api_url.is_empty() {
         return Err(Failure::usage(
-            "say where Traefik's API is to be: --api-url",
+            "give the URL of Traefik's API: --api-url URL",
         ));
     }
     let routers = || -> Result<_, Failure> {
