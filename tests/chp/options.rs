@@ -2,7 +2,7 @@
 
 use kit::client::Request;
 use kit::tools::TRAEFIK_3_5;
-use kit::{Echo, Server, eventually, ports};
+use kit::{Echo, Server, client, eventually, ports};
 use serde_json::json;
 
 use crate::support::Proxy;
@@ -225,6 +225,36 @@ fn configuration_file_names_the_store() {
     eventually("the line", || {
         proxy.log().contains("line 2: unknown field `port`")
     });
+}
+
+/// Each of two clients waits for its own change: those of both share a commit only if the commit waits.
+#[test]
+fn commits_wait_no_longer_than_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    std::fs::write(&file, "commit-wait = 0\n").unwrap();
+    let metrics = ports::free();
+    for arguments in [["--commit-wait", "0"], ["--config", file.to_str().unwrap()]] {
+        let port = metrics.to_string();
+        let listen = ["--metrics-ip", "127.0.0.1", "--metrics-port", &port];
+        let proxy = Proxy::start(&[&arguments[..], &listen].concat());
+        std::thread::scope(|scope| {
+            for client in ["a", "b"] {
+                let proxy = &proxy;
+                scope.spawn(move || {
+                    for route in 0..30 {
+                        proxy.add(&format!("/{client}/{route}"), "http://127.0.0.1:9");
+                    }
+                });
+            }
+        });
+        let text = client::get(metrics, "h", "/metrics").body;
+        let mut lines = text.lines();
+        let commits = lines.find_map(|line| line.strip_prefix("traefik_router_chp_commits_total "));
+        let commits: u32 = commits.unwrap().parse().unwrap();
+        // By default there are about 31.
+        assert!(commits > 45, "{arguments:?}: {commits}");
+    }
 }
 
 /// The dynamic configuration of the proxy's Traefik alone.
