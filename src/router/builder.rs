@@ -378,7 +378,9 @@ impl Builder {
         self
     }
 
-    /// More static configuration, as Traefik documents it, merged over ours. Defaults to none.
+    /// More static configuration, as Traefik documents it, merged over ours. The entrypoints of
+    /// [`public_url`](Self::public_url) and [`traefik_api_url`](Self::traefik_api_url) must listen at these URLs.
+    /// Defaults to none.
     pub fn extra_static_config(mut self, config: Value) -> Self {
         self.extra_static_config = config;
         self

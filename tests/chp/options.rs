@@ -391,6 +391,14 @@ fn static_configuration_opens_no_port() {
             "write \"entryPoints\" for \"entrypoints\"",
         ),
         ("[entryPoints.more]", "\"more\" needs an address"),
+        (
+            "[entryPoints.http]\naddress = \"127.0.0.1:1\"",
+            "\"http\" listen on \"127.0.0.1:1\"",
+        ),
+        (
+            "[entryPoints.chp_api]\naddress = \"127.0.0.1:1\"",
+            "\"chp_api\" listen on \"127.0.0.1:1\"",
+        ),
     ] {
         std::fs::write(&file, text).unwrap();
         let mut command = ours();

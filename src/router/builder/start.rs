@@ -36,7 +36,8 @@ impl Builder {
     /// # Errors
     /// - [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if options are not acceptable or contradict
     ///   each other or what others need of the store; if the certificate does not fit its key; if the
-    ///   static configuration's file is not ours, or in use.
+    ///   static configuration's file is not ours, or in use; if
+    ///   [`extra_static_config`](Self::extra_static_config) has an entrypoint of ours listen elsewhere.
     /// - [`Process`](crate::ErrorKind::Process) if there is no such program, an address is taken, or
     ///   Traefik ends at once; the message has its last words.
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if Traefik does not
@@ -124,6 +125,8 @@ impl Builder {
             );
         }
         let config = self.static_config(&public, &api, &entrypoint, provider);
+        public.check_address(&config, &entrypoint)?;
+        api.check_address(&config, &self.api_entrypoint)?;
         own_files.write_static(&config)?;
         let launch = Launch {
             program: self.traefik_bin.clone(),
