@@ -378,6 +378,8 @@ impl Builder {
     }
 
     /// More static configuration, as Traefik documents it. It is merged over the configuration that the Router writes.
+    /// In it, the entrypoints of [`public_url`](Self::public_url) and [`traefik_api_url`](Self::traefik_api_url) must
+    /// listen at these URLs.
     /// Defaults to none.
     pub fn extra_static_config(mut self, config: Value) -> Self {
         self.extra_static_config = config;

@@ -1,7 +1,9 @@
 //! Where a started Traefik listens.
 
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::config::static_config::Entrypoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,6 +71,35 @@ impl Listen {
         }
     }
 
+    /// Refuses a static configuration that has the entrypoint listen elsewhere: Traefik would start, and be
+    /// awaited here in vain. Traefik itself refuses what is no address.
+    pub(super) fn check_address(&self, config: &Value, entrypoint: &str) -> Result<()> {
+        let address = &config["entryPoints"][entrypoint]["address"];
+        if address
+            .as_str()
+            .is_some_and(|there| !self.differs_from(there))
+        {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "`extra_static_config` has the entrypoint {entrypoint:?} listen on {address}, and Traefik is awaited on \
+             {}: leave this address out",
+            self.address()
+        )))
+    }
+
+    fn differs_from(&self, address: &str) -> bool {
+        let (there, protocol) = address.split_once('/').unwrap_or((address, "tcp"));
+        let (host, port) = url::split_port(there);
+        let (ours, here) = (self.address(), port.and_then(url::port));
+        let ip = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let is_other_ip = match (ip(host), ip(url::split_port(&ours).0)) {
+            (Some(theirs), Some(ours)) => theirs != ours && !theirs.is_unspecified(),
+            _ => false,
+        };
+        protocol == "udp" || here.is_some_and(|port| port != self.port || is_other_ip)
+    }
+
     /// Where a program on this machine reaches it.
     fn address(&self) -> String {
         let host = match &*self.host {
@@ -113,6 +144,30 @@ impl Listen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_addresses_are_refused() {
+        for (url, address, is_right) in [
+            ("http://127.0.0.1:80", ":80", true),
+            ("http://127.0.0.1:80", "0.0.0.0:80/tcp", true),
+            ("http://127.0.0.1:80", "[::]:80", true),
+            ("http://127.0.0.1:80", "localhost:80", true),
+            ("http://h:80", "10.0.0.1:80", true),
+            // Traefik says what is wrong.
+            ("http://127.0.0.1:80", "nowhere", true),
+            ("http://127.0.0.1:80", ":81", false),
+            ("http://127.0.0.1:80", ":80/udp", false),
+            ("http://127.0.0.1:80", "127.0.0.2:80", false),
+            ("http://:80", "10.0.0.1:80", false),
+            ("http://[::1]:80", "[::2]:80", false),
+        ] {
+            let listen = Listen::parse("public_url", url).unwrap();
+            let config = serde_json::json!({"entryPoints": {"http": {"address": address}}});
+            let checked = listen.check_address(&config, "http");
+            assert_eq!(checked.is_ok(), is_right, "{url} {address}");
+            assert!(listen.check_address(&config, "other").is_err());
+        }
+    }
 
     #[test]
     fn urls_become_listen_addresses() {

@@ -154,7 +154,11 @@ exit "$code"
         }
 
         /// How the program ended, if it has.
-        pub(in crate::traefik) fn end(&self, log: &Log) -> Option<String> {
+        pub(in crate::traefik) fn end(&mut self, log: &Log) -> Option<String> {
+            if let Some(shell) = &mut self.shell {
+                // A shell that was killed would stay as a zombie for as long as the program runs.
+                drop(shell.try_wait());
+            }
             let code = || log.report().code;
             if code().is_none() && self.runs() {
                 return None;

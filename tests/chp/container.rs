@@ -99,6 +99,11 @@ fn first_process_serves_and_reaps() {
     // The program itself, and nothing that has ended.
     let only = children(first);
     assert!(only.len() == 1 && is_alive(only[0]), "{only:?}");
+    let guardians = children(only[0]);
+    assert_eq!(guardians.len(), 1, "the shell that watches over Traefik");
+    kit::process::send_signal(guardians[0], "KILL");
+    eventually("the shell is reaped", || children(only[0]).is_empty());
+    assert_eq!(proxy.through("/x").landed(), Some(echo.port));
     kit::process::send_signal(first, "TERM");
     assert!(proxy.wait_for_end().success(), "{}", proxy.log());
 }

@@ -2,7 +2,7 @@
 
 use kit::client::Request;
 use kit::tools::TRAEFIK_3_5;
-use kit::{Echo, Server, eventually, ports};
+use kit::{Echo, Server, client, eventually, ports};
 use serde_json::json;
 
 use crate::support::Proxy;
@@ -227,6 +227,36 @@ fn configuration_file_names_the_store() {
     });
 }
 
+/// Each of two clients waits for its own change: those of both share a commit only if the commit waits.
+#[test]
+fn commits_wait_no_longer_than_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    std::fs::write(&file, "commit-wait = 0\n").unwrap();
+    let metrics = ports::free();
+    for arguments in [["--commit-wait", "0"], ["--config", file.to_str().unwrap()]] {
+        let port = metrics.to_string();
+        let listen = ["--metrics-ip", "127.0.0.1", "--metrics-port", &port];
+        let proxy = Proxy::start(&[&arguments[..], &listen].concat());
+        std::thread::scope(|scope| {
+            for client in ["a", "b"] {
+                let proxy = &proxy;
+                scope.spawn(move || {
+                    for route in 0..30 {
+                        proxy.add(&format!("/{client}/{route}"), "http://127.0.0.1:9");
+                    }
+                });
+            }
+        });
+        let text = client::get(metrics, "h", "/metrics").body;
+        let mut lines = text.lines();
+        let commits = lines.find_map(|line| line.strip_prefix("traefik_router_chp_commits_total "));
+        let commits: u32 = commits.unwrap().parse().unwrap();
+        // By default there are about 31.
+        assert!(commits > 45, "{arguments:?}: {commits}");
+    }
+}
+
 /// The dynamic configuration of the proxy's Traefik alone.
 fn private_file(proxy: &Proxy) -> String {
     let command = std::fs::read_to_string(format!("/proc/{}/cmdline", proxy.traefik())).unwrap();
@@ -361,6 +391,14 @@ fn static_configuration_opens_no_port() {
             "write \"entryPoints\" for \"entrypoints\"",
         ),
         ("[entryPoints.more]", "\"more\" needs an address"),
+        (
+            "[entryPoints.http]\naddress = \"127.0.0.1:1\"",
+            "\"http\" listen on \"127.0.0.1:1\"",
+        ),
+        (
+            "[entryPoints.chp_api]\naddress = \"127.0.0.1:1\"",
+            "\"chp_api\" listen on \"127.0.0.1:1\"",
+        ),
     ] {
         std::fs::write(&file, text).unwrap();
         let mut command = ours();

@@ -134,7 +134,7 @@ fn clear_removes_the_table() {
     assert_eq!(place.text("rules.toml"), THEIRS);
 }
 
-/// With a throttle Traefik still serves the router that was taken out.
+/// With a throttle Traefik still serves the router that was taken out, with its password.
 #[test]
 fn setup_right_after_clear_works() {
     let (place, echo) = (Place::new(), Echo::start());
@@ -147,9 +147,12 @@ fn setup_right_after_clear_works() {
     };
     setup();
     let add = format!("routes add /a/ {}", echo.url());
-    for _ in 0..2 {
+    for password in ["the same", "another"] {
         place.run(&add).done();
         place.run("routes clear --no-wait").done();
+        if password == "another" {
+            place.write("password", password);
+        }
         setup();
     }
 }

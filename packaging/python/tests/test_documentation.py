@@ -227,6 +227,23 @@ c.TraefikRedisProxy.redis_password = "456"
         assert not any("456" in part for line in ours for part in line)
 
 
+def test_redis_with_sentinel(running: Running, redis: Redis, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    file = tmp_path / "sentinel.conf"
+    file.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {redis.port} 1\n")
+    sentinel = Server([redis.server.command[0], str(file), "--sentinel"], tmp_path / "sentinel.log")
+    lines = f"""
+c.JupyterHub.proxy_class = "traefik_redis"
+c.TraefikRedisProxy.redis_url = "redis+sentinel:mymaster,redis://127.0.0.1:{port}"
+"""
+    try:
+        with running(lines) as hub:
+            open_server(hub, "ada")
+            assert redis.keys("traefik/http/routers/")
+    finally:
+        sentinel.stop()
+
+
 def test_redis_external(running: Running, redis: Redis, traefik: Callable[[str], Server]) -> None:
     http, api = free_ports(2)
     redis.ask("CONFIG SET requirepass 456")

@@ -112,16 +112,17 @@ def test_etcd_traits_become_settings(tmp_path: Path) -> None:
 
 def test_redis_traits_become_settings(tmp_path: Path) -> None:
     assert settings(TraefikRedisProxy) == {"backend": "redis:redis://localhost:6379"}
-    expected = {
+    expected: dict[str, Any] = {
         "backend": "redis:rediss://r:1/2",
         "redis-user": "hub",
         "redis-password-file": f"{tmp_path}/jupyterhub-traefik-router/redis-password-file",
         "redis-ca-file": f"{tmp_path}/ca.pem",
         "redis-change-list": "a/changed",
+        "redis-replicas": 1,
         "traefik-prefix": "a",
         "jupyterhub-prefix": "b",
     }
-    rest = {"redis_url": "rediss://r:1/2", "redis_change_list": "a/changed"}
+    rest: dict[str, Any] = {"redis_url": "rediss://r:1/2", "redis_change_list": "a/changed", "redis_replicas": 1}
     rest |= {"kv_traefik_prefix": "a", "kv_jupyterhub_prefix": "b"}
     login = {"redis_username": "hub", "redis_password": "hunter2", "redis_client_ca_cert": "ca.pem"}
     assert settings(TraefikRedisProxy, **login, **rest) == expected
@@ -129,6 +130,8 @@ def test_redis_traits_become_settings(tmp_path: Path) -> None:
     assert settings(TraefikRedisProxy, redis_client_kwargs=client, **rest) == expected
     assert Path(expected["redis-password-file"]).read_text() == "hunter2"
     assert settings(TraefikRedisProxy, redis_password="hunter2")["redis-user"] == "default"
+    sentinel = "redis+sentinel:mymaster,redis://a:26379,redis://b:26379"
+    assert settings(TraefikRedisProxy, redis_url=sentinel) == {"backend": sentinel}
 
 
 def test_unknown_client_argument_is_reported(caplog: pytest.LogCaptureFixture) -> None:

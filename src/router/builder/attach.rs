@@ -234,11 +234,7 @@ impl Builder {
         let refused = AtomicBool::new(false);
         let asked = verifier.ask_quorum("can be asked", |traefik, others| {
             let mut asked = ask(verifier, traefik, others, patience);
-            if sets_up
-                && !has_api
-                && matches!(asked, Ok(Some(_)))
-                && traefik.router(&ours)?.is_some()
-            {
+            if sets_up && !has_api && may_be_ours(traefik, &asked, &ours)? {
                 // Its router was just taken out of the store, and Traefik's throttle holds that back.
                 wait_until_gone(traefik);
                 asked = ask(verifier, traefik, others, patience);
@@ -451,10 +447,24 @@ fn ask(
     }
 }
 
-/// Waits until an API does not answer any more whose router was taken back.
+/// Whether an API that has answered so may be served by the router of this name. One with another password does
+/// not say.
+fn may_be_ours(api: &Api, asked: &Result<Option<Answer>>, router: &str) -> Result<bool> {
+    match asked {
+        Ok(Some(_)) => Ok(api.router(router)?.is_some()),
+        Ok(None) => Ok(false),
+        Err(error) => Ok(error.kind() == ErrorKind::Unauthorized),
+    }
+}
+
+/// Waits until an API does not answer any more whose router was taken back. It may refuse our password until then.
 fn wait_until_gone(api: &Api) {
     let deadline = Instant::now() + NOT_FOUND_PATIENCE;
-    while matches!(api.version_if_there(), Ok(Some(_))) && Instant::now() < deadline {
+    let is_there = || match api.version_if_there() {
+        Ok(version) => version.is_some(),
+        Err(error) => error.kind() == ErrorKind::Unauthorized,
+    };
+    while is_there() && Instant::now() < deadline {
         std::thread::sleep(ASK_AGAIN);
     }
 }

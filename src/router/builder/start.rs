@@ -39,7 +39,8 @@ impl Builder {
     ///   - options are not acceptable, or contradict each other;
     ///   - options contradict what another program needs of the store;
     ///   - the certificate does not match its key;
-    ///   - another program uses the file of the static configuration, or somebody else wrote it.
+    ///   - another program uses the file of the static configuration, or somebody else wrote it;
+    ///   - [`extra_static_config`](Self::extra_static_config) has the entrypoint of a URL listen elsewhere.
     /// - [`Process`](crate::ErrorKind::Process) if there is no such program, an address is taken, or
     ///   Traefik ends at once; the message has the last lines of its log.
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if Traefik does not
@@ -128,6 +129,8 @@ impl Builder {
             );
         }
         let config = self.static_config(&public, &api, &entrypoint, provider);
+        public.check_address(&config, &entrypoint)?;
+        api.check_address(&config, &self.api_entrypoint)?;
         own_files.write_static(&config)?;
         let launch = Launch {
             program: self.traefik_bin.clone(),

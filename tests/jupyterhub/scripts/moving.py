@@ -201,8 +201,9 @@ def by_page(part, port):
     """Reads the routes of a proxy into a file, or gives it those of the file, as the page says it."""
     blocks = PAGE.read_text().split("```")[1::2]
     block = next(block for block in blocks if "to_entries" in block)
-    token, read, *write = block.removeprefix("sh").strip().splitlines()
-    lines = [token, read] if part == "read" else [token, *write]
+    lines = block.removeprefix("sh").strip().splitlines()
+    reads = next(at for at, line in enumerate(lines) if line.endswith("> routes.json"))
+    lines = lines[: reads + 1] if part == "read" else lines[:reads] + lines[reads + 1 :]
     script = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", "\n".join(lines))
     subprocess.run(["bash", "-euc", script], env=os.environ | SECRETS, check=True)
 

@@ -293,7 +293,10 @@ class TraefikRedisProxy(KeyValueProxy):
     redis_url = Unicode(
         "redis://localhost:6379",
         config=True,
-        help="""The URL of Redis, `redis://HOST:PORT/DATABASE`; `rediss://` is for TLS.""",
+        help="""The URL of Redis, `redis://HOST:PORT/DATABASE`; `rediss://` is for TLS.
+
+        With Sentinel it is `redis+sentinel:MASTER,URL[,URL…]`: the name of the master and the URLs of the Sentinels.
+        """,
     )
     redis_username = Unicode(
         config=True,
@@ -315,6 +318,12 @@ class TraefikRedisProxy(KeyValueProxy):
     redis_change_list = Unicode(
         config=True,
         help="""A key below Traefik's for a list that changes with each commit: one notification a commit.""",
+    )
+    redis_replicas = Integer(
+        0,
+        min=0,
+        config=True,
+        help="""How many replicas of Redis must have a change before it counts as stored.""",
     )
     redis_client_kwargs = Dict(
         config=True,

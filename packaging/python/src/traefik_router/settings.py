@@ -87,7 +87,7 @@ def as_etcd(value: Any, _folder: SettingsFolder, _key: str) -> Value:
 
 
 def as_redis(value: Any, _folder: SettingsFolder, _key: str) -> Value:
-    return f"redis:{value}"
+    return value if value.startswith("redis+sentinel:") else f"redis:{value}"
 
 
 def as_rules_file(value: Any, _folder: SettingsFolder, _key: str) -> Value:
@@ -192,6 +192,7 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
     "redis_client_cert_crt": (Key("redis-cert-file", as_path),) * 2,
     "redis_client_cert_key": (Key("redis-key-file", as_path),) * 2,
     "redis_change_list": (Key("redis-change-list"),) * 2,
+    "redis_replicas": (Key("redis-replicas"),) * 2,
     "grpc_options": ("etcd is asked through its JSON gateway, not by gRPC",) * 2,
     "kv_traefik_prefix": (Key("traefik-prefix"),) * 2,
     "kv_jupyterhub_prefix": (Key("jupyterhub-prefix"),) * 2,

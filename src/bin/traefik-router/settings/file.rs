@@ -141,7 +141,7 @@ fn rebased(option: &Arg, value: String, folder: &Path) -> OsString {
     // A program's bare name is looked for on PATH.
     let is_bare = option.get_id() == "traefik_bin" && Path::new(&value).components().count() == 1;
     match value.split_once(':') {
-        Some((kind, file)) if option.get_id() == "backend" && !matches!(kind, "etcd" | "redis") => {
+        Some((kind, file)) if option.get_id() == "backend" && matches!(kind, "toml" | "yaml") => {
             let mut store = OsString::from(format!("{kind}:"));
             store.push(folder.join(file));
             store
@@ -202,6 +202,15 @@ mod tests {
             ("api_url", &["b", "c"]),
         ] {
             assert_eq!(keys[option].values, expected, "{option}");
+        }
+        for store in [
+            "push",
+            "etcd:http://h",
+            "redis:redis://h",
+            "redis+sentinel:m,redis://h",
+        ] {
+            let keys = parse(&format!("backend = {store:?}\n"), Path::new("/etc/x")).unwrap();
+            assert_eq!(keys["backend"].values, [store]);
         }
     }
 }

@@ -67,7 +67,7 @@ fn taken_by(command: &str) -> &'static [&'static str] {
             STORE,
             API,
             ATTACHED,
-            "external jupyterhub_prefix nested_routers lock_timeout traefik_bin entrypoint traefik_env_file",
+            "external jupyterhub_prefix nested_routers lock_timeout commit_wait traefik_bin entrypoint traefik_env_file",
         ],
         _ => &[],
     }
@@ -286,6 +286,10 @@ pub(crate) struct Settings {
     /// How many seconds to wait for another writer of the file. Only for toml: and yaml:. Defaults to 10.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
     pub(crate) lock_timeout: Option<Duration>,
+    /// How many seconds a change of `chp` waits at most for other changes, so that they share one reload of Traefik.
+    /// With 0 none waits. Defaults to 0.25.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS, hide_short_help = true)]
+    pub(crate) commit_wait: Option<Duration>,
 
     /// The URL that requests come in at. If it is given, a change counts as served only once it is served at this
     /// URL. With several --api-url this is not checked: the option then only says whether requests come by HTTPS.

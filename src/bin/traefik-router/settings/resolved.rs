@@ -143,6 +143,7 @@ impl Resolved {
         let nested = self.settings.nested_routers;
         let to = with(Router::builder(backend), nested, Builder::nested_routers);
         let to = with(to, self.settings.host.as_ref(), Builder::host);
+        let to = with(to, self.settings.commit_wait, Builder::commit_wait);
         let bin = self.settings.traefik_bin.clone().or_else(traefik_beside);
         let to = with(to, bin, Builder::traefik_bin);
         let variables = self.traefik_env.iter();
