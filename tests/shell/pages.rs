@@ -8,14 +8,16 @@ use crate::COMMANDS;
 use crate::support::Place;
 
 /// Options of other programs that the pages name, and those of configurable-http-proxy that are refused.
-const OTHERS: [&str; 33] = [
+const OTHERS: [&str; 40] = [
     "--all-features",
     "--auth-token-ttl",
     "--auto-rewrite",
+    "--env",
     "--etcd",
     "--example",
     "--fail",
     "--features",
+    "--file",
     "--from-literal",
     "--ignored",
     "--initial-advertise-peer-urls",
@@ -32,16 +34,21 @@ const OTHERS: [&str; 33] = [
     "--path",
     "--posts",
     "--protocol-rewrite",
+    "--publish",
     "--quick",
+    "--read-only",
     "--release",
     "--routes",
     "--serving",
+    "--show",
     "--ssl-allow-rc4",
     "--ssl-ciphers",
     "--ssl-dhparam",
     "--ssl-protocol",
     "--storage-backend",
+    "--tag",
     "--test",
+    "--tmpfs",
 ];
 
 /// The pages for users.
