@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use self::json::Unique;
-use crate::config::text::{Entries as _, Field, Kind, Node, Syntax};
+use crate::config::text::{Entries as _, Field, Foreign, Kind, Node, Syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Change, Route, RouteSpec, Table, Target};
 
@@ -226,10 +226,18 @@ fn read(text: &str, syntax: Syntax) -> Result<Table, String> {
     }
     let mut routes = Routes::default();
     for (spec, route) in node.entries() {
-        routes.add(spec, route.to_value()).map_err(|mistake| {
+        let added = match route.foreign() {
+            Some(Foreign { path, text }) => {
+                let why = format!("JSON has no {text}; write it in quotes");
+                Err(Mistake(path, why))
+            }
+            None => routes.add(spec, route.to_value()),
+        };
+        added.map_err(|mistake| {
             let path: Vec<_> = mistake.0.iter().map(String::as_str).collect();
-            let line = line(&[route.get(&path), Some(route), Some(node)]);
-            format!("{line}{}", message(spec, &mistake))
+            let nodes = (0..=path.len()).rev().map(|keys| route.get(&path[..keys]));
+            let nodes: Vec<_> = nodes.chain([Some(node)]).collect();
+            format!("{}{}", line(&nodes), message(spec, &mistake))
         })?;
     }
     Ok(routes.0)
@@ -338,6 +346,75 @@ mod tests {
         let error = Table::from_text(text, TableSyntax::Toml).unwrap_err();
         let says = "line 5: \"/a/\": \"settings.weigth\": unknown field";
         assert!(error.to_string().contains(says), "{error}");
+    }
+
+    #[test]
+    fn values_unlike_json_are_refused() {
+        let cases = [
+            ("data = nan", "line 3: \"/a/\": \"data\": JSON has no nan;"),
+            (
+                "data = [1, -inf]",
+                "line 3: \"/a/\": \"data\": JSON has no -inf;",
+            ),
+            (
+                "[routes.'/a/'.data]\nx = {y = [{z = inf}]}",
+                "line 4: \"/a/\": \"data.x.y.z\": JSON has no inf;",
+            ),
+            (
+                "[routes.'/a/'.data]\nx = 1\nsince = 2026-01-01",
+                "line 5: \"/a/\": \"data.since\": JSON has no 2026-01-01;",
+            ),
+            (
+                "[[routes.'/a/'.data]]\nx = 1\n[[routes.'/a/'.data]]\nx = 10:00:00",
+                "\"/a/\": \"data.x\": JSON has no 10:00:00;",
+            ),
+            (
+                "settings = {weight = nan}",
+                "\"settings.weight\": JSON has no nan;",
+            ),
+        ];
+        for (rest, why) in cases {
+            let text = format!("[routes.'/a/']\ntarget = 'http://t'\n{rest}\n");
+            let error = Table::from_text(&text, TableSyntax::Toml).unwrap_err();
+            assert!(error.to_string().starts_with("line "), "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[cfg(feature = "yaml")]
+    #[test]
+    fn odd_yaml_numbers_are_refused() {
+        let read = |value: &str| {
+            let text =
+                format!("routes:\n  /a/:\n    target: http://t\n    data:\n      x: {value}\n");
+            Table::from_text(&text, TableSyntax::Yaml)
+        };
+        for value in [
+            ".nan",
+            "-.Inf",
+            "0x1f",
+            "0o17",
+            "007",
+            "+1",
+            ".5",
+            "1e999",
+            "[1, .inf]",
+            "{y: .inf}",
+        ] {
+            let error = read(value).unwrap_err().to_string();
+            assert!(error.starts_with("line 5: \"/a/\": \"data.x"), "{error}");
+        }
+        for value in [
+            "'.nan'",
+            "nan",
+            "1.2.3",
+            "0xyz",
+            "2026-01-01",
+            "-1.5e3",
+            ".",
+        ] {
+            assert!(read(value).is_ok(), "{value}");
+        }
     }
 
     #[test]

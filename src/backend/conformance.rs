@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Backend, Commit, Setup};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::route::{Change, Route, Table};
 
 /// Makes another handle on the store under test: what another process would hold.
@@ -30,6 +30,7 @@ pub fn check(handle: &Handle<'_>) {
         opens_and_keeps_routes,
         changes_are_seen_by_every_handle,
         nothing_to_do_writes_nothing,
+        what_is_refused_writes_nothing,
         looking_changes_nothing,
         data_comes_back_as_it_went_in,
         settings_come_back_as_they_went_in,
@@ -38,7 +39,7 @@ pub fn check(handle: &Handle<'_>) {
         closing_keeps_routes,
     ] {
         check(handle);
-        ok(handle().commit(&mut |table, _| deletions(table)));
+        ok(handle().commit(&mut |table, _| Ok(deletions(table))));
     }
     let last = handle();
     let nothing_more = Setup {
@@ -46,15 +47,15 @@ pub fn check(handle: &Handle<'_>) {
         started: true,
         ..Setup::new("web")
     };
-    ok(last.open(&nothing_more, &mut |_, _| Vec::new()));
+    ok(last.open(&nothing_more, &mut |_, _| Ok(Vec::new())));
     ok(last.close());
 }
 
 fn opens_and_keeps_routes(handle: &Handle<'_>) {
     let first = open(&*handle());
     assert!(ok(handle().read()).is_empty());
-    ok(handle().commit(&mut |_, _| vec![add("/kept/", json!(1))]));
-    let kept = ok(handle().commit(&mut |_, _| Vec::new()));
+    ok(handle().commit(&mut |_, _| Ok(vec![add("/kept/", json!(1))])));
+    let kept = ok(handle().commit(&mut |_, _| Ok(Vec::new())));
     let second = open(&*handle());
     assert_eq!(
         state(&kept),
@@ -62,7 +63,7 @@ fn opens_and_keeps_routes(handle: &Handle<'_>) {
         "opening again changes nothing"
     );
     assert_eq!(specs(&*handle()), ["/kept/"], "opening keeps routes");
-    let mut with = |_: &Table, _: &BTreeSet<_>| vec![add("/with/", json!(1))];
+    let mut with = |_: &Table, _: &BTreeSet<_>| Ok(vec![add("/with/", json!(1))]);
     let third = ok(handle().open(&Setup::default(), &mut with));
     assert!(
         third.generation > first.generation,
@@ -79,15 +80,15 @@ fn opens_and_keeps_routes(handle: &Handle<'_>) {
 fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
     let (one, two) = (handle(), handle());
     open(&*one);
-    let first = ok(one.commit(&mut |_, _| vec![add("/a/", json!(1)), add("h.x/b/", json!(2))]));
+    let first = ok(one.commit(&mut |_, _| Ok(vec![add("/a/", json!(1)), add("h.x/b/", json!(2))])));
     assert_eq!(specs(&*two), ["/a/", "h.x/b/"]);
     let second = ok(two.commit(&mut |table, _| {
         assert_eq!(table.len(), 2, "an edit sees what other handles wrote");
-        vec![
+        Ok(vec![
             Change::delete("/a/").unwrap_or_else(fail),
             add("h.x/b/", json!(3)),
             add("/c/", json!(4)),
-        ]
+        ])
     }));
     assert!(
         second.generation > first.generation,
@@ -106,19 +107,39 @@ fn changes_are_seen_by_every_handle(handle: &Handle<'_>) {
 
 fn nothing_to_do_writes_nothing(handle: &Handle<'_>) {
     open(&*handle());
-    let first = ok(handle().commit(&mut |_, _| vec![add("/a/", json!(1))]));
+    let first = ok(handle().commit(&mut |_, _| Ok(vec![add("/a/", json!(1))])));
     let nothing = Change::delete("/none/").unwrap_or_else(fail);
     for changes in [vec![], vec![add("/a/", json!(1)), nothing]] {
-        let second = ok(handle().commit(&mut |_, _| changes.clone()));
+        let second = ok(handle().commit(&mut |_, _| Ok(changes.clone())));
         assert_eq!(state(&first), state(&second));
     }
-    let mut same = |_: &Table, _: &BTreeSet<_>| vec![add("/a/", json!(1))];
+    let mut same = |_: &Table, _: &BTreeSet<_>| Ok(vec![add("/a/", json!(1))]);
     let opened = ok(handle().open(&Setup::default(), &mut same));
     assert_eq!(state(&first), state(&opened));
     ok(handle().repair());
     if ok(handle().inspect()).is_some_and(|seen| seen.commit.is_some()) {
         let last = ok(handle().last_commit());
         assert_eq!(last.as_ref().map(state), Some(state(&first)));
+    }
+}
+
+fn what_is_refused_writes_nothing(handle: &Handle<'_>) {
+    open(&*handle());
+    let before = ok(handle().commit(&mut |_, _| Ok(vec![add("/a/", json!(1))])));
+    let mut refuse = |_: &Table, _: &BTreeSet<_>| Err(Error::internal("refused"));
+    let refused = [
+        handle().open(&Setup::new("other"), &mut refuse),
+        handle().commit(&mut refuse),
+    ];
+    for error in refused.map(Result::err) {
+        let message = error.map(|error| error.to_string());
+        let is_said = message.is_some_and(|message| message.contains("refused"));
+        assert!(is_said, "the error of an edit is returned");
+    }
+    let now = ok(handle().commit(&mut |_, _| Ok(Vec::new())));
+    assert_eq!(state(&now), state(&before), "a refusal is no commit");
+    if let Some(seen) = ok(handle().inspect()).filter(|seen| seen.commit.is_some()) {
+        assert_eq!(seen.entrypoint, "web");
     }
 }
 
@@ -129,7 +150,7 @@ fn state(commit: &Commit) -> (&str, u64, &str) {
 
 fn looking_changes_nothing(handle: &Handle<'_>) {
     open(&*handle());
-    let stored = ok(handle().commit(&mut |_, _| vec![add("/a/", json!(1))]));
+    let stored = ok(handle().commit(&mut |_, _| Ok(vec![add("/a/", json!(1))])));
     let Some(seen) = ok(handle().inspect()) else {
         panic!("a store that was opened is there");
     };
@@ -139,7 +160,7 @@ fn looking_changes_nothing(handle: &Handle<'_>) {
         assert_eq!(seen.entrypoint, "web");
     }
     handle().diagnose();
-    let now = ok(handle().commit(&mut |_, _| Vec::new()));
+    let now = ok(handle().commit(&mut |_, _| Ok(Vec::new())));
     assert_eq!(state(&now), state(&stored), "looking is no commit");
 }
 
@@ -172,7 +193,7 @@ fn data_comes_back_as_it_went_in(handle: &Handle<'_>) {
         .collect();
     let backend = handle();
     open(&*backend);
-    ok(backend.commit(&mut |_, _| changes.clone()));
+    ok(backend.commit(&mut |_, _| Ok(changes.clone())));
     for backend in [&backend, &handle()] {
         let table = ok(backend.read());
         assert_eq!(table.len(), changes.len());
@@ -215,12 +236,12 @@ fn settings_come_back_as_they_went_in(handle: &Handle<'_>) {
     for route in steps {
         let route = Arc::new(ok(route));
         let change = Change::Set(Arc::clone(&route));
-        let commit = ok(backend.commit(&mut |_, _| vec![change.clone()]));
+        let commit = ok(backend.commit(&mut |_, _| Ok(vec![change.clone()])));
         assert!(commit.generation > last, "this is a change: {route:?}");
         last = commit.generation;
         for backend in [&backend, &other] {
             assert_eq!(ok(backend.read()).get(&route.spec), Some(&route));
-            let same = ok(backend.commit(&mut |_, _| vec![change.clone()]));
+            let same = ok(backend.commit(&mut |_, _| Ok(vec![change.clone()])));
             assert_eq!(same.generation, last, "this is none: {route:?}");
         }
     }
@@ -251,7 +272,7 @@ fn a_batch_is_seen_whole_or_not_at_all(handle: &Handle<'_>) {
         });
         let writer = handle();
         for round in 0..5 {
-            ok(writer.commit(&mut |_, _| batch(round)));
+            ok(writer.commit(&mut |_, _| Ok(batch(round))));
         }
         done.store(true, Ordering::Relaxed);
         reader
@@ -266,8 +287,9 @@ fn writers_lose_nothing(handle: &Handle<'_>) {
     open(&*handle());
     let write = |writer: usize| {
         let backend = handle();
-        let commit =
-            |n| ok(backend.commit(&mut |_, _| vec![add(&format!("/w{writer}/{n}/"), json!(n))]));
+        let commit = |n| {
+            ok(backend.commit(&mut |_, _| Ok(vec![add(&format!("/w{writer}/{n}/"), json!(n))])))
+        };
         (0..ROUTES)
             .map(|n| commit(n).generation)
             .collect::<Vec<_>>()
@@ -303,7 +325,7 @@ fn writers_lose_nothing(handle: &Handle<'_>) {
 fn closing_keeps_routes(handle: &Handle<'_>) {
     let backend = handle();
     let opened = open(&*backend);
-    ok(backend.commit(&mut |_, _| vec![add("/kept/", json!(1))]));
+    ok(backend.commit(&mut |_, _| Ok(vec![add("/kept/", json!(1))])));
     ok(backend.close());
     assert_eq!(specs(&*handle()), ["/kept/"]);
     let again = open(&*handle());
@@ -320,7 +342,7 @@ fn open(backend: &dyn Backend) -> Commit {
         started: true,
         ..Setup::new("web")
     };
-    ok(backend.open(&setup, &mut |_, _| Vec::new()))
+    ok(backend.open(&setup, &mut |_, _| Ok(Vec::new())))
 }
 
 fn add(spec: &str, data: Value) -> Change {

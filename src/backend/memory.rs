@@ -174,7 +174,7 @@ impl Backend for MemoryBackend {
             header.marker = marker_name(&unique);
         }
         entries(&header.base)?;
-        let changes = edit(shared.table(), &BTreeSet::new());
+        let changes = edit(shared.table(), &BTreeSet::new())?;
         if handle.before.is_none() {
             handle.before = Some((before.clone(), shared.table().clone(), 0));
         }
@@ -221,7 +221,7 @@ impl Backend for MemoryBackend {
 
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit> {
         let shared = &mut *self.shared();
-        let changes = edit(shared.table(), &BTreeSet::new());
+        let changes = edit(shared.table(), &BTreeSet::new())?;
         if shared.lines.apply(&changes, &shared.header) {
             shared.advance();
             return Ok(shared.new_commit());

@@ -35,8 +35,9 @@ use crate::route::{Change, RouteSpec, Table};
 
 /// Says what to change: given the table as it is stored, and those of the routes in its earlier
 /// answers that are stored already (only where a batch needs several transactions). A change that
-/// leaves the table as it is asks the backend to check what Traefik reads of that route.
-pub type Edit<'a> = dyn FnMut(&Table, &BTreeSet<RouteSpec>) -> Vec<Change> + 'a;
+/// leaves the table as it is asks the backend to check what Traefik reads of that route. An error
+/// refuses the commit: then nothing is written.
+pub type Edit<'a> = dyn FnMut(&Table, &BTreeSet<RouteSpec>) -> Result<Vec<Change>> + 'a;
 
 /// A store of routes that Traefik watches, or whose content a Router sends to Traefik.
 ///
@@ -73,7 +74,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`commit`](Self::commit); and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if the
-    /// setup would take something from others who use the store. Then the store is as it was.
+    /// setup would take something from others who use the store, and whatever `edit` returns. Then the store is
+    /// as it was.
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit>;
 
     /// Puts the store back to what it was before this handle has [opened](Self::open) it, if it has
@@ -119,7 +121,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// one.
     ///
     /// # Errors
-    /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store.
+    /// [`Error::stored`](crate::Error::stored) says what of the changes is in the store. An error of `edit` is
+    /// returned as it is.
     fn commit(&self, edit: &mut Edit<'_>) -> Result<Commit>;
 
     /// Compares everything that Traefik reads of this table with the table, and writes again what

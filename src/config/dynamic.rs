@@ -391,7 +391,7 @@ pub(crate) struct RouterConfig<'a> {
     pub(crate) rule: Cow<'a, str>,
     pub(crate) priority: u64,
     service: Option<Cow<'a, str>>,
-    middlewares: Cow<'a, [String]>,
+    pub(crate) middlewares: Cow<'a, [String]>,
     settings: Option<Cow<'a, BTreeMap<String, Value>>>,
 }
 

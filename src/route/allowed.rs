@@ -3,7 +3,12 @@
 //! Traefik rejects a whole file or tree for a key that it does not know or a value of another kind, and ignores
 //! both in what is pushed. So there is a list.
 
+mod values;
+
 use serde_json::{Map, Value};
+
+use self::values::{is_cookie_domain, is_cookie_path, is_duration, is_path, is_text, is_token};
+pub(crate) use self::values::{is_item, is_list_index, is_zero_duration};
 
 /// A version of Traefik, major and minor.
 pub(crate) type Version = (u32, u32);
@@ -20,8 +25,13 @@ pub(super) struct Key {
 #[derive(Debug)]
 enum Kind {
     Flag,
-    Number,
+    /// A whole number within these bounds.
+    Number(i64, i64),
     Text,
+    /// A text that Traefik serves as it stands, and what it is.
+    Fit(fn(&str) -> bool, &'static str),
+    /// One of these words. Traefik takes others and does as if nothing were set.
+    Word(&'static [&'static str]),
     /// As Go writes it: `1m30s`.
     Duration,
     /// A list of texts.
@@ -36,7 +46,7 @@ enum Kind {
     Headers,
 }
 
-use Kind::{Duration, Flag, Headers, MapOrDefaults, Maps, Number, Text, Texts};
+use Kind::{Duration, Fit, Flag, Headers, MapOrDefaults, Maps, Number, Text, Texts, Word};
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     since((3, 0), name, kind)
@@ -54,7 +64,11 @@ pub(super) static SERVICE: [Key; 7] = [
     key("responseForwarding", Kind::Map(&FORWARDING)),
     key("serversTransport", Text),
     key("sticky", Kind::Map(&STICKY)),
-    since((3, 4), "strategy", Text),
+    since(
+        (3, 4),
+        "strategy",
+        Word(&["wrr", "p2c", "hrw", "leasttime"]),
+    ),
 ];
 
 /// What a route may set of its router. Names, rule, priority, entrypoints and middlewares are set elsewhere.
@@ -68,34 +82,38 @@ static HEALTH_CHECK: [Key; 12] = [
     key("headers", Headers),
     key("hostname", Text),
     key("interval", Duration),
-    key("method", Text),
-    key("mode", Text),
-    key("path", Text),
-    key("port", Number),
-    key("scheme", Text),
-    key("status", Number),
+    key("method", Fit(is_token, "method of HTTP")),
+    key("mode", Word(&["http", "grpc"])),
+    key("path", Fit(is_path, "path on the server")),
+    key("port", Number(0, 65535)),
+    key("scheme", Word(&["http", "https", "h2c"])),
+    key("status", Number(100, 599)),
     key("timeout", Duration),
     since((3, 4), "unhealthyInterval", Duration),
 ];
 static PASSIVE: [Key; 2] = [
     key("failureWindow", Duration),
-    key("maxFailedAttempts", Number),
+    key("maxFailedAttempts", Number(0, i64::MAX)),
 ];
 static FORWARDING: [Key; 1] = [key("flushInterval", Duration)];
 static STICKY: [Key; 1] = [key("cookie", MapOrDefaults(&COOKIE))];
 static COOKIE: [Key; 7] = [
-    since((3, 4), "domain", Text),
+    since(
+        (3, 4),
+        "domain",
+        Fit(is_cookie_domain, "domain of a cookie"),
+    ),
     key("httpOnly", Flag),
-    key("maxAge", Number),
+    key("maxAge", Number(0, i64::MAX)),
     key("name", Text),
-    since((3, 3), "path", Text),
-    key("sameSite", Text),
+    since((3, 3), "path", Fit(is_cookie_path, "path of a cookie")),
+    key("sameSite", Word(&["none", "lax", "strict"])),
     key("secure", Flag),
 ];
 static OBSERVABILITY: [Key; 4] = [
     key("accessLogs", Flag),
     key("metrics", Flag),
-    since((3, 5), "traceVerbosity", Text),
+    since((3, 5), "traceVerbosity", Word(&["minimal", "detailed"])),
     key("tracing", Flag),
 ];
 static TLS: [Key; 3] = [
@@ -144,10 +162,23 @@ impl Kind {
         match (self, value) {
             (Flag, flag @ Value::Bool(_)) => Ok(flag),
             (Flag, other) => Err(format!("{other} is neither true nor false")),
-            (Number, number) if number.as_i64().is_some() => Ok(number),
-            (Number, other) => Err(format!("{other} is no whole number")),
+            (Number(least, most), value) => match value.as_i64() {
+                Some(number) if (*least..=*most).contains(&number) => Ok(value),
+                Some(number) if number > *most => Err(format!("{number} is more than {most}")),
+                Some(number) => Err(format!("{number} is less than {least}")),
+                None => Err(format!("{value} is no whole number")),
+            },
             (Text, Value::String(text)) => checked(text, is_text).map(Value::String),
-            (Text, other) => Err(format!("{other} is no text")),
+            (Word(words), Value::String(text)) => {
+                let word = text.to_ascii_lowercase();
+                match words.contains(&&*word) {
+                    true => Ok(word.into()),
+                    false => Err(format!("{text:?} is none of {}", words.join(", "))),
+                }
+            }
+            (Fit(is_fit, _), Value::String(text)) if is_fit(&text) => Ok(text.into()),
+            (Fit(_, what), Value::String(text)) => Err(format!("{text:?} is no {what}")),
+            (Text | Word(_) | Fit(..), other) => Err(format!("{other} is no text")),
             (Duration, Value::String(text)) if is_duration(&text) => Ok(text.into()),
             (Duration, other) => Err(format!("{other} is no duration such as \"10s\"")),
             // In keys an empty list is nothing.
@@ -183,12 +214,7 @@ fn entries(keys: &[Key], value: Value) -> Result<Value, String> {
 }
 
 fn headers(map: Map<String, Value>) -> Result<Value, String> {
-    let is_name = |name: &str| {
-        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        // In a key-value store, Traefik takes a key of digits for the place in a list.
-        let is_place = name.bytes().all(|byte| byte.is_ascii_digit());
-        !is_place && name.bytes().all(is_token)
-    };
+    let is_name = |name: &str| is_token(name) && !is_list_index(name);
     let entry = |(name, value): (String, Value)| match value {
         Value::String(text) if is_name(&name) => {
             Ok((name, checked(text, is_text).map(Value::String)?))
@@ -219,46 +245,6 @@ fn checked(text: String, is_fit: impl Fn(&str) -> bool) -> Result<String, String
         false => Err(format!(
             "{text:?} is empty, or has a character that Traefik would not take"
         )),
-    }
-}
-
-fn is_text(text: &str) -> bool {
-    !text.is_empty() && !text.chars().any(char::is_control)
-}
-
-/// Whether a text can be an element of a list. Traefik trims these, and splits them at U+2551, in keys also at
-/// commas.
-pub(super) fn is_item(text: &str) -> bool {
-    is_text(text) && text.trim() == text && !text.contains([',', '\u{2551}'])
-}
-
-/// Whether this is a duration as Go writes it, neither negative nor longer than Go can count.
-fn is_duration(text: &str) -> bool {
-    const LONGEST: f64 = 9e9;
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
-    let (mut rest, mut seconds) = (text, 0.0);
-    loop {
-        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let number = &rest[..rest.len() - digits.len()];
-        let unit_ends = digits.find(|c: char| c.is_ascii_digit() || c == '.');
-        let unit = &digits[..unit_ends.unwrap_or(digits.len())];
-        let known = UNITS.iter().find(|(name, _)| *name == unit);
-        let (Ok(number), Some((_, length))) = (number.parse::<f64>(), known) else {
-            return false;
-        };
-        seconds += number * length;
-        rest = &digits[unit.len()..];
-        if rest.is_empty() {
-            return seconds < LONGEST;
-        }
     }
 }
 
@@ -320,6 +306,90 @@ mod tests {
                 "neither true nor false",
             ),
             (&SERVICE, "serversTransport", json!(""), "is empty"),
+            (
+                &SERVICE,
+                "strategy",
+                json!("random"),
+                "\"random\" is none of wrr, p2c",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"port": -1}),
+                "port: -1 is less than 0",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"port": 70000}),
+                "port: 70000 is more than 65535",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"status": 1000}),
+                "status: 1000 is more than 599",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"mode": "tcp"}),
+                "mode: \"tcp\" is none of http, grpc",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"scheme": "ftp"}),
+                "scheme: \"ftp\" is none of",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"method": "GET X"}),
+                "is no method of HTTP",
+            ),
+            (
+                &SERVICE,
+                "healthCheck",
+                json!({"path": "http://h/"}),
+                "is no path on the server",
+            ),
+            (
+                &SERVICE,
+                "passiveHealthCheck",
+                json!({"maxFailedAttempts": -1}),
+                "less than 0",
+            ),
+            (
+                &SERVICE,
+                "sticky",
+                json!({"cookie": {"sameSite": "no"}}),
+                "none of none, lax, strict",
+            ),
+            (
+                &SERVICE,
+                "sticky",
+                json!({"cookie": {"maxAge": -1}}),
+                "maxAge: -1 is less than 0",
+            ),
+            (
+                &SERVICE,
+                "sticky",
+                json!({"cookie": {"domain": "a b"}}),
+                "no domain of a cookie",
+            ),
+            (
+                &SERVICE,
+                "sticky",
+                json!({"cookie": {"path": "x"}}),
+                "no path of a cookie",
+            ),
+            (
+                &ROUTER,
+                "observability",
+                json!({"traceVerbosity": "x"}),
+                "none of minimal, detailed",
+            ),
             (&SERVICE, "strategy", json!(null), "null is no text"),
             (
                 &ROUTER,
@@ -342,24 +412,10 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_those_of_go() {
-        for (text, expected) in [
-            ("10s", true),
-            ("1m30s", true),
-            ("1.5h", true),
-            ("100ms", true),
-            ("10", false),
-            ("s", false),
-            ("10 s", false),
-            ("-1s", false),
-            ("2562047h", false),
-            ("999999999999999999999s", false),
-            ("2400000h", true),
-            ("1..5s", false),
-            ("", false),
-        ] {
-            assert_eq!(is_duration(text), expected, "{text:?}");
-        }
+    fn words_are_written_small() {
+        let cookie = json!({"cookie": {"sameSite": "Lax"}});
+        let accepted = accept(&SERVICE, "sticky", cookie);
+        assert_eq!(accepted, Ok(json!({"cookie": {"sameSite": "lax"}})));
     }
 
     #[test]

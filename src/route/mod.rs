@@ -28,7 +28,7 @@ pub use spec::RouteSpec;
 pub use table::Table;
 pub use target::Target;
 
-pub(crate) use allowed::Version;
+pub(crate) use allowed::{Version, is_list_index, is_zero_duration};
 pub(crate) use layout::{Behind, Group, Layout, Parent};
 pub(crate) use names::{
     fallback_name, is_like_a_name, marker_name, parent_name, router_name, service_name, slug,

@@ -182,7 +182,11 @@ impl<'a> Leader<'a> {
         };
         let commit = committer.store(scope, &mut |table, stored| {
             plan = Plan::of(self.jobs, table).after(std::mem::take(&mut plan), stored);
-            std::mem::take(&mut plan.changes)
+            match plan.refused.values().next() {
+                // Nothing is to be written, not even the table's options.
+                Some(error) if plan.refused.len() == self.jobs.len() => Err(error.clone()),
+                _ => Ok(std::mem::take(&mut plan.changes)),
+            }
         });
         let stored_after = start.elapsed();
         let confirmed = commit.and_then(|commit| {
@@ -474,7 +478,7 @@ mod tests {
 
     impl Committer for Gate {
         fn store(&self, _: Scope, edit: &mut Edit<'_>) -> Result<Commit> {
-            edit(&Table::new(), &BTreeSet::new());
+            edit(&Table::new(), &BTreeSet::new())?;
             self.0.lock().unwrap().recv().unwrap();
             Ok(Commit::new("m", 1))
         }
@@ -593,7 +597,7 @@ mod tests {
 
     impl Committer for Panics {
         fn store(&self, _: Scope, edit: &mut Edit<'_>) -> Result<Commit> {
-            edit(&Table::new(), &BTreeSet::new());
+            edit(&Table::new(), &BTreeSet::new())?;
             sleep(Duration::from_micros(200));
             if unpoisoned(self.0.lock()).next() == Some(true) {
                 // Without a message on standard error.

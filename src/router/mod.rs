@@ -14,6 +14,7 @@ mod status;
 mod verify;
 mod watch;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -293,7 +294,7 @@ impl Router {
             managed.serves(Instant::now());
         }
         managed.revive(|| {
-            let commit = self.backend.commit(&mut |_, _| Vec::new())?;
+            let commit = self.backend.commit(&mut |_, _| Ok(Vec::new()))?;
             self.verifier
                 .confirm_start(&commit, &*self.backend, managed)
         })
@@ -384,6 +385,12 @@ impl Router {
             return self.backend.commit(edit);
         };
         let certificate = renewed.certificate;
+        let is_refused = Cell::new(false);
+        let edit: &mut Edit<'_> = &mut |table, stored| {
+            let changes = edit(table, stored);
+            is_refused.set(changes.is_err());
+            changes
+        };
         let handed_over = match self.own.clone() {
             Some(own) => {
                 let setup = Setup {
@@ -404,7 +411,7 @@ impl Router {
                 Ok(commit)
             }
             // Routes can be changed even where the certificate can't be renewed.
-            Err(error) if *error.stored() == Stored::Nothing => {
+            Err(error) if *error.stored() == Stored::Nothing && !is_refused.get() => {
                 files.refused(renewed.files, &error);
                 self.backend.commit(edit)
             }
@@ -434,18 +441,14 @@ impl Committer for Router {
         if scope == Scope::Table {
             self.backend.repair()?;
         }
-        let mut checked = Ok(());
         let commit = self.store_with_setup(&mut |table, stored| {
             if stored.is_empty() {
-                checked = self.host.check(table);
+                self.host.check(table)?;
             }
-            match checked {
-                Ok(()) => edit(table, stored),
-                Err(_) => Vec::new(),
-            }
+            edit(table, stored)
         })?;
         self.last().clone_from(&commit);
-        checked.map(|()| commit)
+        Ok(commit)
     }
 
     fn confirm(&self, commit: &Commit, expected: &Expected, begun: Instant) -> Result<Confirmed> {

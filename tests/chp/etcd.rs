@@ -4,7 +4,7 @@ use std::process::Command;
 
 use kit::etcd::Cluster;
 use kit::process::send_signal;
-use kit::redis::Server;
+use kit::redis::{Sentinels, Server};
 use kit::tools::ETCD;
 use kit::{Ca, Echo, eventually, ports};
 
@@ -90,6 +90,33 @@ fn check_any_may_end(store: &str) {
 fn any_of_several_may_end() {
     let etcd = start();
     check_any_may_end(&store(&etcd));
+}
+
+/// JupyterHub tries again what fails meanwhile.
+#[test]
+fn fail_over_loses_no_route() {
+    let sentinels = &mut Sentinels::start(&["--save", "", "--notify-keyspace-events", "K$g"]);
+    let (name, urls) = (Sentinels::MASTER, sentinels.urls().join(","));
+    let store = format!("redis+sentinel:{name},{urls}");
+    let (echo, other) = (Echo::start(), Echo::start());
+    let proxy = Proxy::start(&["--backend", &store, "--redis-replicas", "1"]);
+    for n in 0..5 {
+        proxy.add(&format!("/before{n}"), &echo.url());
+    }
+    let old = sentinels.master().unwrap();
+    sentinels.servers[old].kill();
+    eventually("a route is added to the new master", || {
+        assert_eq!(proxy.through("/before0").landed(), Some(echo.port));
+        let body = format!(r#"{{"target": "{}"}}"#, other.url());
+        proxy.rest("POST", "/after", &body).status == 201
+    });
+    assert_ne!(sentinels.master(), Some(old));
+    assert_eq!(proxy.get("").json().as_object().unwrap().len(), 6);
+    assert_eq!(proxy.through("/after").landed(), Some(other.port));
+    for n in 0..5 {
+        let path = format!("/before{n}");
+        assert_eq!(proxy.through(&path).landed(), Some(echo.port), "{path}");
+    }
 }
 
 #[test]

@@ -518,7 +518,7 @@ pub(crate) fn write_to_a_full_disk(arguments: &Value) {
     let backend = FileBackend::new(arguments["rules"].as_str().unwrap());
     let change = Change::set("/full/", "http://127.0.0.1:1").unwrap();
     let error = backend
-        .commit(&mut |_, _| vec![change.clone()])
+        .commit(&mut |_, _| Ok(vec![change.clone()]))
         .unwrap_err();
     say(format!("{:?} {:?}: {error}", error.kind(), error.stored()));
 }

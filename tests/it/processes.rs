@@ -190,7 +190,9 @@ pub(crate) fn scribble(arguments: &Value) {
     let start = backend.read().unwrap().len();
     for n in start.. {
         let change = Change::set(format!("/n/{n}/"), "http://h").unwrap();
-        backend.commit(&mut |_, _| vec![change.clone()]).unwrap();
+        backend
+            .commit(&mut |_, _| Ok(vec![change.clone()]))
+            .unwrap();
         if n == start {
             say("scribbling");
         }

@@ -47,6 +47,26 @@ fn check(error: &Error, kind: ErrorKind, stored: &Stored, says: &str) {
     assert!(error.to_string().contains(says), "{error}");
 }
 
+/// Traefik would hear nothing of it.
+#[test]
+fn change_list_is_below_prefix() {
+    let server = Server::start(&["--save", ""]);
+    for key in ["changed", "traefik", "traefikx/changed", "traefik/"] {
+        let router = offline(redis(server.url()).change_list(key));
+        let error = router.add_route("/a/", "http://h", ()).unwrap_err();
+        check(
+            &error,
+            ErrorKind::InvalidConfig,
+            &Stored::Nothing,
+            "`change_list`",
+        );
+    }
+    assert_eq!(text(&server), "");
+    let router = offline(redis(server.url()).change_list("traefik/changed"));
+    router.add_route("/a/", "http://h", ()).unwrap();
+    assert_eq!(stored(&server), ["/a/"]);
+}
+
 /// Each change makes Traefik list the keys several times, and some of these lists miss a part of the next
 /// change. A caller must not see that.
 #[test]

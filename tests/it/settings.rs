@@ -19,6 +19,7 @@ on_each_backend! {
     special_routes_are_served_nested,
     own_service_outlives_its_target,
     prefix_is_stripped,
+    zeros_are_served,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
     settings_outlast_their_router,
@@ -32,6 +33,7 @@ on_push! {
     special_routes_are_served_nested,
     own_service_outlives_its_target,
     prefix_is_stripped,
+    zeros_are_served,
     switched_servers_lose_no_request,
     older_traefik_refuses_later_settings,
 }
@@ -44,6 +46,8 @@ on_redis! {
     weights_share_requests,
     special_routes_are_served_nested,
     own_service_outlives_its_target,
+    prefix_is_stripped,
+    zeros_are_served,
     older_traefik_refuses_later_settings,
     settings_outlast_their_router,
 }
@@ -260,6 +264,25 @@ fn every_setting_reaches_traefik(kind: Kind) {
     assert_eq!(shown["loadBalancer"], expected);
 }
 
+/// Traefik's API leaves zeros out, and has each header once.
+fn zeros_are_served(kind: Kind) {
+    let (rig, echo) = (Rig::new(kind), Echo::start());
+    let router = rig.start();
+    let settings = json!({
+        "healthCheck": {
+            "path": "/", "interval": "0s", "timeout": "0s", "unhealthyInterval": "0h0m0s", "port": 0,
+            "headers": {"X-Check": "1", "x-check": "2", "X-Other": "3"},
+        },
+        "passiveHealthCheck": {"failureWindow": "0ms", "maxFailedAttempts": 0},
+        "responseForwarding": {"flushInterval": "0s"},
+        "sticky": {"cookie": {"maxAge": 0, "secure": false}},
+    });
+    let route = Route::new("/a/", echo.url()).unwrap();
+    let route = route.service_config(settings).unwrap();
+    router.apply([route.into()]).unwrap();
+    assert_eq!(rig.landed("h", "/a/x"), Some(echo.port));
+}
+
 fn weights_share_requests(kind: Kind) {
     let rig = Rig::new(kind);
     let (router, one, two) = (rig.start(), Echo::start(), Echo::start());
@@ -374,9 +397,16 @@ fn special_routes_are_served_nested(kind: Kind) {
 
 fn prefix_is_stripped(kind: Kind) {
     let (rig, echo) = (Rig::new(kind), Echo::start());
+    let named = json!({"headers": {"customRequestHeaders": {"X-Named": "1"}}});
     let router = rig.builder().nested_routers(Nested::Always);
+    let router = router.extra_dynamic_config(json!({"http": {"middlewares": {"named": named}}}));
     let router = router.start().unwrap();
     let route = |path: &str| Route::new(path, echo.url()).unwrap();
+    let both = route("/both/").strip_prefix();
+    router
+        .apply([both.middleware("named@file").unwrap().into()])
+        .unwrap();
+    assert_eq!(path_at_server(&rig, "/both/x"), "/x");
     let paths = ["/app/", "/user/a%20b@c,d/", "/user/1.5/", "h.x/", "/team/"];
     let stripped = paths.map(|path| route(path).strip_prefix().into());
     // Requests for `/team/` alone pass the router for what others leave.

@@ -42,7 +42,24 @@ fn typed(place: &Place, keys: &str) -> String {
 #[test]
 fn bash_completes_routespecs() {
     let place = with_routes();
+    fs::copy(place.path("rules.toml"), place.path("my rules.toml")).unwrap();
     for (keys, line) in [
+        (
+            "traefik-router routes get --backend \"toml:my rules.toml\" /us\t",
+            "rules.toml\" /user/zoe/ ",
+        ),
+        (
+            "traefik-router routes get --backend='toml:my rules.toml' doc\t",
+            "rules.toml' docs.example.org/ ",
+        ),
+        (
+            "traefik-router routes get --backend toml:my\\ rules.toml doc\t",
+            "rules.toml docs.example.org/ ",
+        ),
+        (
+            "traefik-router routes add /a/ \"it's here\" --data '{}' --backend toml:rules.toml /us\t",
+            "toml:rules.toml /us",
+        ),
         (
             "traefik-router routes get --backend toml:rules.toml /us\t",
             "get --backend toml:rules.toml /user/zoe/ ",

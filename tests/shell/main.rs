@@ -11,6 +11,7 @@ mod settings;
 mod setup;
 mod support;
 mod traefik;
+mod watching;
 mod whole_table;
 
 use serde_json::json;
@@ -351,4 +352,25 @@ fn change_keeps_the_entrypoint() {
     assert!(said.starts_with("nothing to change: stored"), "{said}");
     let text = place.text("rules.toml");
     assert!(!text.contains("'web'"), "{text}");
+}
+
+#[test]
+fn refused_change_moves_nothing() {
+    let place = Place::new();
+    let strict = r#"{"options":"strict@file"}"#;
+    let add = |path: &str, more: &str| {
+        let router = format!("{{\"tls\":{strict}}}");
+        let command = format!("routes add h.x{path} http://t {STORE}{more} --router");
+        let mut arguments: Vec<_> = command.split(' ').collect();
+        arguments.push(&router);
+        place.run_with(&arguments, &[])
+    };
+    add("/a/", " --entrypoint web").done();
+    let before = place.text("rules.toml");
+    let said = place.run(&format!(
+        "routes add h.x/b/ http://t {STORE} --entrypoint other"
+    ));
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.err.contains("TLS options"), "{said:?}");
+    assert_eq!(place.text("rules.toml"), before);
 }

@@ -1,14 +1,9 @@
-//! The whole table: `routes apply`, `routes export` and `routes watch`.
+//! The whole table: `routes apply` and `routes export`.
 
-use std::fs;
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::Stdio;
 
-use kit::process::{self, Watchdog};
-use kit::{Process, eventually};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Place, Said};
 use crate::{STORE, with_routes};
@@ -50,6 +45,32 @@ fn apply_shows_and_makes_changes() {
     let applied = run("--delete --json ").json();
     assert_eq!(applied["deleted"], json!(["docs.example.org/"]));
     assert_eq!(run("--dry-run --delete ").done(), "nothing to change\n");
+}
+
+#[test]
+fn dry_run_shows_moved_routes() {
+    let place = with_routes();
+    place.write("table.toml", TABLE);
+    let run = |options: &str| {
+        place.run(&format!(
+            "routes apply table.toml --dry-run {options}{STORE}"
+        ))
+    };
+    let before = place.text("rules.toml");
+    let said = run("--entrypoint web ").done();
+    assert!(
+        said.ends_with("~ all routes  entrypoint http → web\n"),
+        "{said}"
+    );
+    assert!(said.starts_with("+ /new/"), "{said}");
+    let events = run("--entrypoint web --json ").json();
+    let moved = json!({
+        "change": "changed", "routespec": null, "from": {"entrypoint": "http"}, "to": {"entrypoint": "web"},
+    });
+    assert_eq!(events[2], moved);
+    assert_eq!(place.text("rules.toml"), before);
+    let same = run("--entrypoint http ").done();
+    assert!(!same.contains("entrypoint"), "{same}");
 }
 
 #[test]
@@ -163,93 +184,6 @@ fn export_gives_the_same_table() {
     Place::new()
         .run(&format!("routes export {STORE}"))
         .failed(1, "there are no routes");
-}
-
-#[test]
-fn watch_prints_each_change() {
-    let place = with_routes();
-    let before = place.files();
-    let mut watches = ["", "--json "].map(|option| {
-        let arguments = format!("routes watch {option}{STORE}");
-        let arguments: Vec<_> = arguments.split(' ').collect();
-        let mut command = place.command(&arguments);
-        let log = place.path(format!("log{}", option.trim()));
-        (Process::start(&mut command, &log), log)
-    });
-    let text = |log: &Path| fs::read_to_string(log).unwrap();
-    let mut port = 0;
-    // They are there once they report a change.
-    for (watch, log) in &mut watches {
-        watch.wait_until("it follows the table", || {
-            port += 1;
-            let add = format!("routes add /a/ http://t:{} {STORE}", 1 + port % 60000);
-            place.run(&add).done();
-            text(log).contains("/a/")
-        });
-    }
-    place.run(&format!("routes delete /a/ {STORE}")).done();
-    for (mut watch, log) in watches {
-        watch.wait_until("the deletion", || {
-            let text = text(&log);
-            text.ends_with('\n')
-                && (text.contains("\n- /a/  http://t:") || text.contains("deleted"))
-        });
-        // As Ctrl-C does, which a shell may have its jobs ignore.
-        process::send_signal(watch.id(), "TERM");
-        assert_eq!(watch.wait().signal(), Some(15));
-        let text = text(&log);
-        if log.ends_with("log--json") {
-            let objects: Vec<Value> = text
-                .lines()
-                .map(|line| serde_json::from_str(line).unwrap())
-                .collect();
-            let last = &objects[objects.len() - 1];
-            assert_eq!(
-                (&last["change"], &last["to"]),
-                (&json!("deleted"), &json!(null))
-            );
-        } else {
-            let marks = text.lines().map(|line| &line[..4]);
-            assert!(
-                marks
-                    .into_iter()
-                    .all(|mark| ["+ /a", "~ /a", "- /a"].contains(&mark)),
-                "{text}"
-            );
-        }
-        fs::remove_file(log).unwrap();
-    }
-    assert_eq!(place.files(), before);
-}
-
-#[test]
-fn watch_ends_with_its_reader() {
-    let place = with_routes();
-    let arguments = format!("routes watch {STORE}");
-    let mut command = place.command(&arguments.split(' ').collect::<Vec<_>>());
-    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut watch = piped.spawn().unwrap();
-    let _watchdog = Watchdog::over(&mut watch);
-    drop(watch.stdout.take());
-    eventually("it ends without a change", || {
-        watch.try_wait().unwrap().is_some()
-    });
-    let said = Said::of(&watch.wait_with_output().unwrap());
-    assert_eq!(said.done(), "");
-}
-
-#[test]
-fn watch_needs_its_table() {
-    let place = Place::new();
-    place
-        .run(&format!("routes watch {STORE}"))
-        .failed(1, "there are no routes in rules.toml");
-    let nobody = place.web;
-    place
-        .run(&format!(
-            "routes watch --backend etcd:http://127.0.0.1:{nobody}"
-        ))
-        .failed(1, "Connection refused");
 }
 
 #[test]

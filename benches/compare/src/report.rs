@@ -363,9 +363,9 @@ fn panel(backend: &str, rows: &[&Row]) -> Panel {
     let sides: [Side; 5] = [
         ("floor", "#888888", Row::fair_floor),
         ("traefik-router", "#1f77b4", |row| &row.ours),
-        ("bare rename, TOML", "#2ca02c", |row| &row.file),
-        ("peer", "#d62728", |row| &row.peer),
-        ("peer, cheap hash", "#ff9f4a", |row| &row.cheap),
+        ("floor of a TOML file", "#2ca02c", |row| &row.file),
+        ("proxy 2.1", "#d62728", |row| &row.peer),
+        ("2.1, cheap hash", "#ff9f4a", |row| &row.cheap),
     ];
     let line = |(name, colour, samples): Side| Line {
         name,

@@ -371,9 +371,9 @@ impl Backend for FileBackend {
             }
             let mut specs = Vec::new();
             let done = self.open_locked(state, lock, opened, setup, &mut |table| {
-                let changes = edit(table, stored);
+                let changes = edit(table, stored)?;
                 specs = changes.iter().map(|change| change.spec().clone()).collect();
-                changes
+                Ok(changes)
             });
             if matches!(&done, Ok(Some(_))) {
                 stored.extend(specs);
@@ -416,7 +416,7 @@ impl Backend for FileBackend {
         let opened = &mut *self.opened();
         opened.before = None;
         self.kept(|state, lock, stored| {
-            let changes = edit(state.file.routes(), stored);
+            let changes = edit(state.file.routes(), stored)?;
             if !changes.is_empty() {
                 let explicit = opened.explicit.check(&state.file.header);
                 explicit.map_err(|error| error.context(state.path.display()))?;
@@ -573,7 +573,7 @@ impl FileBackend {
         lock: &Lock,
         opened: &mut Opened,
         setup: &Setup,
-        edit: &mut dyn FnMut(&Table) -> Vec<Change>,
+        edit: &mut dyn FnMut(&Table) -> Result<Vec<Change>>,
     ) -> Result<Option<Commit>> {
         let others = match &opened.share {
             Some(share) => !share.is_alone()?,
@@ -629,7 +629,7 @@ impl FileBackend {
         if fresh {
             state.file.header.created &= setup.started;
         }
-        let changes = edit(state.file.routes());
+        let changes = edit(state.file.routes())?;
         let routes = state.file.routes();
         let has_changes = changes.iter().any(|change| routes.is_changed_by(change));
         state.file.apply(&changes).map_err(at)?;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::config::text::{Field, list};
 use crate::error::{Error, ErrorKind, Result};
+use crate::route::is_list_index;
 
 /// Writes `value` as keys below `prefix`, joined by `/`:
 ///
@@ -49,8 +50,7 @@ fn problem(value: &Value) -> Option<(String, String)> {
         }
         Value::Object(map) => {
             // Traefik takes a key of digits for the place in a list, and then loads nothing.
-            let is_place = |key: &str| key.bytes().all(|byte| byte.is_ascii_digit());
-            let is_odd = |key: &&String| is_place(key) || key.contains('/');
+            let is_odd = |key: &&String| is_list_index(key) || key.contains('/');
             if let Some(key) = map.keys().find(is_odd) {
                 return Some((String::new(), format!("the key {key:?}")));
             }

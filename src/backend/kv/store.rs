@@ -26,7 +26,8 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
     /// If Traefik has no setting for this store's place.
     fn static_config(&self, root: &str) -> Result<Value>;
 
-    /// Whether the store is there and lets us read all keys that begin with these prefixes.
+    /// Whether the store is there and lets us read all keys that begin with these prefixes. The first one is
+    /// Traefik's.
     /// Traefik gives up for good on a store that it does not reach when it starts.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The adapter over stores that are small, slow to agree, or lose answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
@@ -9,7 +9,8 @@ use serde_json::json;
 use super::*;
 use crate::Router;
 use crate::config::dynamic::{ApiAccess, certificate, fast_hash};
-use crate::route::{Nested, Route, asking, matches};
+use crate::error::{Error, ErrorKind, Stored};
+use crate::route::{Change, Nested, Route, RouteSpec, asking, matches};
 
 /// A store in memory that fails as it is told to.
 #[derive(Debug, Default)]
@@ -77,12 +78,13 @@ impl KvStore for Faulty {
                 Fault::LostAnswerThenOther => {
                     self.store.transact(transaction)?;
                     let theirs = Change::set("/theirs/", "http://shared").unwrap();
-                    KvBackend::new(self.store.clone()).commit(&mut |_, _| vec![theirs.clone()])?;
+                    KvBackend::new(self.store.clone())
+                        .commit(&mut |_, _| Ok(vec![theirs.clone()]))?;
                     Err(lost)
                 }
                 Fault::Overtaken => {
                     let other = KvBackend::new(self.store.clone());
-                    other.commit(&mut |_, _| vec![add(999)])?;
+                    other.commit(&mut |_, _| Ok(vec![add(999)]))?;
                     self.store.transact(transaction)
                 }
             },
@@ -128,10 +130,10 @@ fn specs(backend: &KvBackend<Faulty>) -> Vec<String> {
 fn keys_follow_traefiks_layout() {
     let backend = faulty(None, None);
     backend
-        .open(&Setup::new("web"), &mut |_, _| Vec::new())
+        .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     backend
-        .commit(&mut |_, _| vec![add(1), Change::set("/r2/", "http://t1/base").unwrap()])
+        .commit(&mut |_, _| Ok(vec![add(1), Change::set("/r2/", "http://t1/base").unwrap()]))
         .unwrap();
     let keys = backend.store().store.dump();
     let router = crate::route::router_name("", &RouteSpec::new("/r1/").unwrap());
@@ -154,10 +156,10 @@ fn keys_follow_traefiks_layout() {
     );
 
     backend
-        .commit(&mut |_, _| vec![Change::set("/r1/", "http://new").unwrap()])
+        .commit(&mut |_, _| Ok(vec![Change::set("/r1/", "http://new").unwrap()]))
         .unwrap();
     backend
-        .commit(&mut |_, _| vec![Change::delete("/r2/").unwrap()])
+        .commit(&mut |_, _| Ok(vec![Change::delete("/r2/").unwrap()]))
         .unwrap();
     let keys = backend.store().store.dump();
     assert!(
@@ -165,7 +167,7 @@ fn keys_follow_traefiks_layout() {
         "a stale service: {keys:?}"
     );
     backend
-        .commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
+        .commit(&mut |_, _| Ok(vec![Change::delete("/r1/").unwrap()]))
         .unwrap();
     let left = backend.store().store.dump().into_keys();
     let left: Vec<_> = left.filter(|key| !key.contains(MARKER)).collect();
@@ -176,13 +178,13 @@ fn keys_follow_traefiks_layout() {
 fn large_batch_splits_no_route() {
     let backend = faulty(Some(8000), None);
     let changes: Vec<_> = (0..50).map(add).collect();
-    backend.commit(&mut |_, _| changes.clone()).unwrap();
+    backend.commit(&mut |_, _| Ok(changes.clone())).unwrap();
     let transactions = backend.store().transactions.load(Ordering::Relaxed);
     assert!((4..40).contains(&transactions), "{transactions}");
     assert_eq!(specs(&backend).len(), 50);
 
     let backend = faulty(Some(8000), Some((3, Fault::Refused)));
-    let error = backend.commit(&mut |_, _| changes.clone()).unwrap_err();
+    let error = backend.commit(&mut |_, _| Ok(changes.clone())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     let Stored::Some(stored) = error.stored() else {
         panic!("{error:?}")
@@ -190,7 +192,7 @@ fn large_batch_splits_no_route() {
     let stored: Vec<_> = stored.iter().map(ToString::to_string).collect();
     assert!(!stored.is_empty());
     assert_eq!(stored, specs(&backend), "the error names what is stored");
-    backend.commit(&mut |_, _| changes.clone()).unwrap();
+    backend.commit(&mut |_, _| Ok(changes.clone())).unwrap();
     assert_eq!(specs(&backend).len(), 50);
 }
 
@@ -199,13 +201,13 @@ fn lost_answers_are_detected() {
     for fault in [Fault::LostAnswer, Fault::LostRequest] {
         let backend = faulty(None, Some((1, fault)));
         let commit = backend.commit(&mut |table, _| {
-            if table.is_empty() {
+            Ok(if table.is_empty() {
                 vec![add(1)]
             } else {
                 Vec::new()
-            }
+            })
         });
-        let now = backend.commit(&mut |_, _| Vec::new()).unwrap();
+        let now = backend.commit(&mut |_, _| Ok(Vec::new())).unwrap();
         assert_eq!(commit.unwrap().generation, now.generation, "{fault:?}");
         assert_eq!(specs(&backend), ["/r1/"], "{fault:?}");
     }
@@ -218,7 +220,7 @@ fn overtaken_commit_is_made_again() {
     backend
         .commit(&mut |table, _| {
             seen.push(table.len());
-            vec![add(1)]
+            Ok(vec![add(1)])
         })
         .unwrap();
     assert_eq!(seen, [0, 1]);
@@ -232,12 +234,13 @@ fn different_prefixes_share_nothing() {
         ["/hub-a/", "hub-b"].map(|prefix| KvBackend::new(store.clone()).jupyterhub_prefix(prefix));
     for backend in [&a, &b] {
         backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap();
-        backend.commit(&mut |_, _| vec![add(1)]).unwrap();
+        backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap();
     }
     assert_ne!(a.read().unwrap().len(), 0);
-    let marker = |backend: &KvBackend<_>| backend.commit(&mut |_, _| Vec::new()).unwrap().marker;
+    let marker =
+        |backend: &KvBackend<_>| backend.commit(&mut |_, _| Ok(Vec::new())).unwrap().marker;
     assert_ne!(marker(&a), marker(&b));
     let is_route = |key: &&String| !key.contains(MARKER);
     let count = |what: &str| {
@@ -248,7 +251,7 @@ fn different_prefixes_share_nothing() {
             .count()
     };
     let (routers, services) = (count("/routers/"), count("/services/"));
-    b.commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
+    b.commit(&mut |_, _| Ok(vec![Change::delete("/r1/").unwrap()]))
         .unwrap();
     assert_eq!(
         (count("/routers/"), count("/services/")),
@@ -269,7 +272,7 @@ fn double_reload_prefixes_are_refused() {
             .traefik_prefix(traefik)
             .jupyterhub_prefix(private);
         let error = backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap_err();
         assert_eq!(
             error.kind(),
@@ -283,11 +286,13 @@ fn double_reload_prefixes_are_refused() {
 fn another_entrypoint_moves_all_routes() {
     let backend = faulty(None, None);
     backend
-        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .open(&Setup::new("http"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
-    backend.commit(&mut |_, _| vec![add(1), add(2)]).unwrap();
     backend
-        .open(&Setup::new("https"), &mut |_, _| Vec::new())
+        .commit(&mut |_, _| Ok(vec![add(1), add(2)]))
+        .unwrap();
+    backend
+        .open(&Setup::new("https"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     let keys = backend.store().store.dump();
     let entrypoints: Vec<_> = keys
@@ -315,11 +320,11 @@ fn routers_at_entrypoint_have_middleware() {
         let keys = keys.filter(|key| key.contains("/http/routers/") && key.ends_with(ending));
         keys.collect::<Vec<_>>()
     };
-    let open = |middleware: &str| backend.open(&setup(middleware), &mut |_, _| Vec::new());
+    let open = |middleware: &str| backend.open(&setup(middleware), &mut |_, _| Ok(Vec::new()));
     open("pages").unwrap();
     let route = |n| Change::set(format!("/user/n{n}/"), "http://t").unwrap();
     let changes: Vec<_> = (0..20).map(route).collect();
-    backend.commit(&mut |_, _| changes.clone()).unwrap();
+    backend.commit(&mut |_, _| Ok(changes.clone())).unwrap();
     let top: Vec<_> = ending("/entryPoints/0");
     let is_ours = |key: &&String| !key.contains("/page/") && !key.contains(MARKER);
     let expected = top.iter().filter(is_ours);
@@ -346,9 +351,11 @@ fn routers_at_entrypoint_have_middleware() {
         ..setup("pages")
     };
     for (extra, stays) in [(pages, true), (json!({}), false)] {
-        backend.open(&with_pages, &mut |_, _| Vec::new()).unwrap();
         backend
-            .open(&replace(extra), &mut |_, _| Vec::new())
+            .open(&with_pages, &mut |_, _| Ok(Vec::new()))
+            .unwrap();
+        backend
+            .open(&replace(extra), &mut |_, _| Ok(Vec::new()))
             .unwrap();
         let is_gone = ending("/middlewares/0").iter().all(is_generations);
         assert_eq!(is_gone, !stays);
@@ -374,14 +381,16 @@ fn foreign_api_router_stays() {
         api: Some(api("secret")),
         ..Setup::new("http")
     };
-    let error = backend.open(&setup, &mut |_, _| Vec::new()).unwrap_err();
+    let error = backend
+        .open(&setup, &mut |_, _| Ok(Vec::new()))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
     assert!(error.to_string().contains("theirs"), "{error}");
     assert_eq!(*error.stored(), Stored::Nothing);
     assert_eq!(store.dump(), before);
     // Without our API router, nothing is in the way.
     backend
-        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .open(&Setup::new("http"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     let now = store.dump();
     assert!(
@@ -401,7 +410,7 @@ fn api_router_replacement_is_explicit() {
             replace_api,
             ..Setup::new("http")
         };
-        backend.open(&setup, &mut |_, _| Vec::new()).map(drop)
+        backend.open(&setup, &mut |_, _| Ok(Vec::new())).map(drop)
     };
     let users = || {
         let keys = store.dump();
@@ -440,7 +449,7 @@ fn only_one_default_certificate_stored() {
     by_hand.store().store.transact(&transaction).unwrap();
     let before = by_hand.store().store.dump();
     let error = by_hand
-        .open(&elsewhere, &mut |_, _| Vec::new())
+        .open(&elsewhere, &mut |_, _| Ok(Vec::new()))
         .unwrap_err();
     assert!(error.to_string().contains(key), "{error}");
     assert_eq!(by_hand.store().store.dump(), before);
@@ -450,10 +459,11 @@ fn only_one_default_certificate_stored() {
         extra: Some(certificate("/ours.pem")),
         ..Setup::new("http")
     };
-    ours.open(&setup, &mut |_, _| Vec::new()).unwrap();
+    ours.open(&setup, &mut |_, _| Ok(Vec::new())).unwrap();
     let before = ours.store().store.dump();
     assert_eq!(before[key], "/ours.pem");
-    ours.open(&elsewhere, &mut |_, _| Vec::new()).unwrap_err();
+    ours.open(&elsewhere, &mut |_, _| Ok(Vec::new()))
+        .unwrap_err();
     assert_eq!(ours.store().store.dump(), before);
 }
 
@@ -468,14 +478,14 @@ fn revert_restores_the_store() {
     let nothing = store.dump();
     let backend = handle();
     backend
-        .open(&serving(Setup::new("web")), &mut |_, _| vec![add(1)])
+        .open(&serving(Setup::new("web")), &mut |_, _| Ok(vec![add(1)]))
         .unwrap();
     assert!(backend.revert().unwrap());
     assert_eq!(store.dump(), nothing);
 
     let offline = handle();
     offline
-        .open(&Setup::new("web"), &mut |_, _| vec![add(1), add(2)])
+        .open(&Setup::new("web"), &mut |_, _| Ok(vec![add(1), add(2)]))
         .unwrap();
     let before = store.dump();
     let moved = serving(Setup {
@@ -486,7 +496,7 @@ fn revert_restores_the_store() {
     });
     let backend = handle();
     backend
-        .open(&moved, &mut |table, _| deletions(table))
+        .open(&moved, &mut |table, _| Ok(deletions(table)))
         .unwrap();
     assert_ne!(store.dump(), before);
     assert!(backend.revert().unwrap());
@@ -494,8 +504,8 @@ fn revert_restores_the_store() {
 
     // Changes that were committed since stay; what was set is removed all the same.
     let backend = handle();
-    backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
-    handle().commit(&mut |_, _| vec![add(3)]).unwrap();
+    backend.open(&moved, &mut |_, _| Ok(Vec::new())).unwrap();
+    handle().commit(&mut |_, _| Ok(vec![add(3)])).unwrap();
     assert!(backend.revert().unwrap());
     let contents = offline.inspect().unwrap().unwrap();
     assert_eq!((contents.entrypoint.as_str(), contents.tls), ("web", false));
@@ -519,12 +529,13 @@ fn lost_presence_key_is_tolerated() {
         ..Setup::new("web")
     };
     let one = handle();
-    one.open(&setup(false), &mut |_, _| vec![add(1)]).unwrap();
+    one.open(&setup(false), &mut |_, _| Ok(vec![add(1)]))
+        .unwrap();
     let mut lost = Transaction::new();
     lost.delete_trees
         .insert("jupyterhub/traefik-router/serving/".into());
     store.transact(&lost).unwrap();
-    let refused = handle().open(&setup(true), &mut |table, _| deletions(table));
+    let refused = handle().open(&setup(true), &mut |table, _| Ok(deletions(table)));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InUse);
     assert_eq!(one.read().unwrap().len(), 1);
 }
@@ -539,7 +550,7 @@ fn empty_table_keeps_its_setup() {
         service: service.clone(),
         ..Setup::new("web")
     };
-    handle().open(&setup, &mut |_, _| Vec::new()).unwrap();
+    handle().open(&setup, &mut |_, _| Ok(Vec::new())).unwrap();
     let started = handle();
     let start = Setup {
         serves: true,
@@ -547,7 +558,7 @@ fn empty_table_keeps_its_setup() {
         default_entrypoint: "http".into(),
         ..Setup::default()
     };
-    started.open(&start, &mut |_, _| Vec::new()).unwrap();
+    started.open(&start, &mut |_, _| Ok(Vec::new())).unwrap();
     started.close().unwrap();
     let contents = handle().inspect().unwrap().unwrap();
     assert_eq!(
@@ -567,16 +578,18 @@ fn served_table_is_not_emptied() {
         ..Setup::new("web")
     };
     let one = handle();
-    one.open(&serving(true), &mut |_, _| vec![add(1)]).unwrap();
+    one.open(&serving(true), &mut |_, _| Ok(vec![add(1)]))
+        .unwrap();
     let two = handle();
     let error = two
-        .open(&serving(true), &mut |table, _| deletions(table))
+        .open(&serving(true), &mut |table, _| Ok(deletions(table)))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
     assert_eq!(one.read().unwrap().len(), 1);
-    two.open(&serving(false), &mut |_, _| Vec::new()).unwrap();
+    two.open(&serving(false), &mut |_, _| Ok(Vec::new()))
+        .unwrap();
     // The table stays for the other one, empty as it may be.
-    one.commit(&mut |table, _| deletions(table)).unwrap();
+    one.commit(&mut |table, _| Ok(deletions(table))).unwrap();
     one.close().unwrap();
     assert!(store.dump().keys().any(|key| key.ends_with("/header")));
     two.close().unwrap();
@@ -599,7 +612,7 @@ fn unset_options_keep_stored_values() {
         extra: Some(certificate("/x")),
         ..Setup::new("web")
     };
-    let opened = backend.open(&setup, &mut |_, _| vec![add(1)]).unwrap();
+    let opened = backend.open(&setup, &mut |_, _| Ok(vec![add(1)])).unwrap();
     let before = backend.store().store.dump();
     let keeps = Setup {
         default_entrypoint: "http".into(),
@@ -607,7 +620,7 @@ fn unset_options_keep_stored_values() {
         ..Setup::default()
     };
     let other = KvBackend::new(backend.store().store.clone());
-    let again = other.open(&keeps, &mut |_, _| Vec::new()).unwrap();
+    let again = other.open(&keeps, &mut |_, _| Ok(Vec::new())).unwrap();
     assert_eq!(again.generation, opened.generation);
     assert_eq!(backend.store().store.dump(), before);
 }
@@ -616,10 +629,15 @@ fn unset_options_keep_stored_values() {
 fn interleaved_writer_loses_nothing() {
     let backend = faulty(Some(1), Some((2, Fault::LostAnswerThenOther)));
     backend
-        .commit(&mut |_, _| vec![Change::set("/old/", "http://shared").unwrap()])
+        .commit(&mut |_, _| Ok(vec![Change::set("/old/", "http://shared").unwrap()]))
         .unwrap();
     backend
-        .commit(&mut |_, _| vec![add(1), Change::set("/old/", "http://elsewhere").unwrap()])
+        .commit(&mut |_, _| {
+            Ok(vec![
+                add(1),
+                Change::set("/old/", "http://elsewhere").unwrap(),
+            ])
+        })
         .unwrap();
     assert_eq!(specs(&backend), ["/old/", "/r1/", "/theirs/"]);
     let keys = backend.store().store.dump();
@@ -633,7 +651,7 @@ fn interleaved_writer_loses_nothing() {
 #[test]
 fn uncertain_commit_is_no_conflict() {
     let backend = faulty(None, Some((1, Fault::LostRequest))).conflict_timeout(Duration::ZERO);
-    let error = backend.commit(&mut |_, _| vec![add(1)]).unwrap_err();
+    let error = backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap_err();
     assert_eq!(*error.stored(), Stored::Unknown, "{error}");
 }
 
@@ -643,12 +661,12 @@ fn removed_table_reads_as_empty() {
     let [a, b] = [(); 2].map(|()| KvBackend::new(store.clone()));
     for backend in [&a, &b] {
         backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap();
     }
-    a.commit(&mut |_, _| vec![add(1)]).unwrap();
+    a.commit(&mut |_, _| Ok(vec![add(1)])).unwrap();
     assert_eq!(b.read().unwrap().len(), 1);
-    a.commit(&mut |_, _| vec![Change::delete("/r1/").unwrap()])
+    a.commit(&mut |_, _| Ok(vec![Change::delete("/r1/").unwrap()]))
         .unwrap();
     store.transact(&removal_of(&store)).unwrap();
     assert!(b.read().unwrap().is_empty());
@@ -686,16 +704,16 @@ fn changes_of_others_stay_unclaimed() {
 fn same_version_proves_nothing() {
     let store = MemoryStore::new();
     let backend = KvBackend::new(store.clone());
-    backend.commit(&mut |_, _| vec![add(1)]).unwrap();
+    backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap();
     store.restore();
     let other = Change::set("/other/", "http://t1").unwrap();
     let writer = KvBackend::new(store.clone());
-    writer.commit(&mut |_, _| vec![other.clone()]).unwrap();
+    writer.commit(&mut |_, _| Ok(vec![other.clone()])).unwrap();
     let before = store.dump();
     let gone = Change::delete("/r1/").unwrap();
     let delete = |table: &Table| table.get(gone.spec()).map(|_| gone.clone());
     backend
-        .commit(&mut |table, _| delete(table).into_iter().collect())
+        .commit(&mut |table, _| Ok(delete(table).into_iter().collect()))
         .unwrap();
     assert_eq!(store.dump(), before);
 }
@@ -706,12 +724,12 @@ fn reads_respect_maximum_age() {
     let open = |age| KvBackend::new(store.clone()).max_age(age);
     let (fresh, relaxed) = (open(Duration::ZERO), open(Duration::from_secs(3600)));
     let length = |backend: &KvBackend<MemoryStore>| backend.read().unwrap().len();
-    fresh.commit(&mut |_, _| vec![add(1)]).unwrap();
+    fresh.commit(&mut |_, _| Ok(vec![add(1)])).unwrap();
     assert_eq!((length(&fresh), length(&relaxed)), (1, 1));
-    fresh.commit(&mut |_, _| vec![add(2)]).unwrap();
+    fresh.commit(&mut |_, _| Ok(vec![add(2)])).unwrap();
     assert_eq!((length(&fresh), length(&relaxed)), (2, 1));
     relaxed
-        .commit(&mut |table, _| vec![add(1 + table.len())])
+        .commit(&mut |table, _| Ok(vec![add(1 + table.len())]))
         .unwrap();
     assert_eq!((length(&fresh), length(&relaxed)), (3, 3));
 }
@@ -780,13 +798,13 @@ impl KvStore for Delayed {
 fn commit_overrides_concurrent_read() {
     let age = Duration::from_secs(3600);
     let backend = KvBackend::new(Delayed::default()).max_age(age);
-    backend.commit(&mut |_, _| vec![add(1)]).unwrap();
+    backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap();
     backend.seen().heard = None;
     let [asked, go_on] = backend.store().hold("jupyterhub/traefik-router/header");
     std::thread::scope(|scope| {
         let early = scope.spawn(|| backend.read());
         asked.wait();
-        backend.commit(&mut |_, _| vec![add(2)]).unwrap();
+        backend.commit(&mut |_, _| Ok(vec![add(2)])).unwrap();
         assert_eq!(backend.read().unwrap().len(), 2, "from memory");
         go_on.wait();
         assert_eq!(early.join().unwrap().unwrap().len(), 1);
@@ -794,7 +812,7 @@ fn commit_overrides_concurrent_read() {
     assert_eq!(backend.read().unwrap().len(), 2);
     backend.seen().heard = None;
     assert_eq!(backend.read().unwrap().len(), 2);
-    backend.commit(&mut |_, _| vec![add(3)]).unwrap();
+    backend.commit(&mut |_, _| Ok(vec![add(3)])).unwrap();
     assert_eq!(backend.read().unwrap().len(), 3);
 }
 
@@ -808,7 +826,7 @@ fn refusal_holds_for_one_table() {
         serves: true,
         ..Setup::new("http")
     };
-    let open = |backend: &dyn Backend| backend.open(&setup, &mut |_, _| Vec::new());
+    let open = |backend: &dyn Backend| backend.open(&setup, &mut |_, _| Ok(Vec::new()));
     let [asked, go_on] = backend.store().hold("traefik/http/routers/");
     std::thread::scope(|scope| {
         let later = scope.spawn(|| open(&backend));
@@ -832,7 +850,9 @@ fn silent_store_is_asked_once() {
         api: Some(api("secret")),
         ..Setup::new("http")
     };
-    let error = backend.open(&setup, &mut |_, _| Vec::new()).unwrap_err();
+    let error = backend
+        .open(&setup, &mut |_, _| Ok(Vec::new()))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(backend.store().asked.lock().unwrap().last().unwrap(), tree);
 }
@@ -929,7 +949,7 @@ fn revert_keeps_generations_growing() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
     handle()
-        .open(&Setup::new("web"), &mut |_, _| vec![add(1)])
+        .open(&Setup::new("web"), &mut |_, _| Ok(vec![add(1)]))
         .unwrap();
     let last = || handle().last_commit().unwrap().unwrap().generation;
     let header_key = "jupyterhub/traefik-router/header".to_string();
@@ -944,7 +964,7 @@ fn revert_keeps_generations_growing() {
         serves: true,
         ..Setup::new("other")
     };
-    let made = backend.open(&moved, &mut |_, _| Vec::new()).unwrap();
+    let made = backend.open(&moved, &mut |_, _| Ok(Vec::new())).unwrap();
     assert!(backend.revert().unwrap());
     let contents = handle().inspect().unwrap().unwrap();
     assert_eq!((&*contents.entrypoint, contents.routes.len()), ("web", 1));
@@ -959,7 +979,7 @@ fn foreign_router_survives_repairs() {
     let add = |n: usize| Change::set(format!("/{n}/"), "http://t").unwrap();
     let all: Vec<_> = (0..3).map(add).collect();
     backend
-        .open(&Setup::new("web"), &mut |_, _| all.clone())
+        .open(&Setup::new("web"), &mut |_, _| Ok(all.clone()))
         .unwrap();
     let keys = store.dump();
     let service = keys.iter().find(|(key, _)| key.ends_with("/service"));
@@ -974,7 +994,7 @@ fn foreign_router_survives_repairs() {
     store.transact(&theirs).unwrap();
     let before = store.dump();
     backend.repair().unwrap();
-    backend.commit(&mut |_, _| all.clone()).unwrap();
+    backend.commit(&mut |_, _| Ok(all.clone())).unwrap();
     assert_eq!(store.dump(), before);
 }
 
@@ -993,14 +1013,14 @@ fn transactions_respect_the_size_limit() {
         knows_parents: Some(true),
         ..Setup::new("web")
     };
-    backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
+    backend.open(&setup, &mut |_, _| Ok(Vec::new())).unwrap();
     let all: Vec<Change> = (0..6_000).map(|n| route(n, "")).collect();
     let some: Vec<_> = (0..6_000).step_by(50).map(|n| route(n, "/base/")).collect();
     let gone = all
         .iter()
         .map(|change| Change::Delete(change.spec().clone()));
     for batch in [all.clone(), some, gone.collect()] {
-        backend.commit(&mut |_, _| batch.clone()).unwrap();
+        backend.commit(&mut |_, _| Ok(batch.clone())).unwrap();
         let largest = backend.store().largest.load(Ordering::Relaxed);
         assert!(largest <= MAX, "{largest}");
     }
@@ -1134,7 +1154,7 @@ fn open(
     setup: &Setup,
 ) -> Result<Commit> {
     let table = table_of(specs);
-    backend.open(setup, &mut |now, _| now.changes_to(&table))
+    backend.open(setup, &mut |now, _| Ok(now.changes_to(&table)))
 }
 
 fn commit(
@@ -1148,8 +1168,8 @@ fn commit(
         nested,
         ..Setup::new("web")
     };
-    backend.open(&setup, &mut |_, _| Vec::new())?;
-    backend.commit(&mut |now, _| now.changes_to(&table))
+    backend.open(&setup, &mut |_, _| Ok(Vec::new()))?;
+    backend.commit(&mut |now, _| Ok(now.changes_to(&table)))
 }
 
 #[test]
@@ -1206,10 +1226,12 @@ fn duplicate_legacy_entries_become_one() {
     store.transact(&old).unwrap();
     let backend = KvBackend::new(store.clone());
     backend
-        .open(&Setup::new("web"), &mut |_, _| Vec::new())
+        .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     let change = Change::delete("/a/").unwrap();
-    backend.commit(&mut |_, _| vec![change.clone()]).unwrap();
+    backend
+        .commit(&mut |_, _| Ok(vec![change.clone()]))
+        .unwrap();
     let keys = store.dump();
     let left = keys.keys().find(|key| key.contains("/services/"));
     assert_eq!(left, None);
@@ -1222,13 +1244,13 @@ fn write_size_ignores_table_size() {
         nested: Some(Nested::Auto),
         ..Setup::new("web")
     };
-    backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
+    backend.open(&setup, &mut |_, _| Ok(Vec::new())).unwrap();
     let user = |n: usize| Change::set(format!("/user/n{n}/"), "http://u").unwrap();
     let hub = |target| Change::set("/", target).unwrap();
     let written = |changes: Vec<Change>| {
         let transactions = &backend.store().transactions;
         let before = transactions.load(Ordering::Relaxed);
-        backend.commit(&mut |_, _| changes.clone()).unwrap();
+        backend.commit(&mut |_, _| Ok(changes.clone())).unwrap();
         let count = transactions.load(Ordering::Relaxed) - before;
         (count, backend.store().bytes.load(Ordering::Relaxed))
     };
@@ -1248,11 +1270,11 @@ fn only_direct_routers_leave_entrypoint() {
         nested,
         ..Setup::new("web")
     };
-    backend.open(&setup, &mut |_, _| Vec::new()).unwrap();
+    backend.open(&setup, &mut |_, _| Ok(Vec::new())).unwrap();
     let user = |n: usize| Change::set(format!("/user/n{n}/"), "http://u").unwrap();
     for (users, deleted) in [(10..11, 0), (11..99, 1)] {
         let new: Vec<_> = users.map(user).collect();
-        backend.commit(&mut |_, _| new.clone()).unwrap();
+        backend.commit(&mut |_, _| Ok(new.clone())).unwrap();
         assert_eq!(backend.store().deleted.load(Ordering::Relaxed), deleted);
     }
     let keys = backend.store().read_tree("traefik/http/routers/").unwrap();

@@ -15,5 +15,5 @@ pub(crate) use json::{Json, json_line};
 pub(crate) use marks::{cut, outside, unmarked};
 pub(crate) use pieces::{Entries, Field, Piece, list, push_line};
 pub(crate) use syntax::Syntax;
-pub(crate) use tree::{Kind, Node, filled};
+pub(crate) use tree::{Foreign, Kind, Node, filled};
 pub(crate) use weave::Section;

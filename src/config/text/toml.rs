@@ -5,7 +5,7 @@ use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table};
 
 use super::json::is_plain;
 use super::pieces::{Field, LINE, Piece};
-use super::tree::{Kind, Node, Place, line_number, whole_lines};
+use super::tree::{Foreign, Kind, Node, Place, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     let document = Document::parse(text).map_err(|error| {
@@ -39,6 +39,7 @@ fn table(table: &Table, text: &str) -> Node {
         kind: Kind::Map(entries.collect()),
         lines: header.into_iter().collect(),
         place,
+        foreign: None,
     }
 }
 
@@ -48,6 +49,7 @@ fn item(item: &Item, key: Option<std::ops::Range<usize>>, text: &str) -> Node {
         Item::ArrayOfTables(tables) => {
             let nodes: Vec<_> = tables.iter().map(|inner| table(inner, text)).collect();
             let value = nodes.iter().map(Node::to_value).collect();
+            let foreign = nodes.iter().find_map(Node::foreign);
             let lines = nodes
                 .into_iter()
                 .flat_map(|node| all_lines(&node))
@@ -56,6 +58,7 @@ fn item(item: &Item, key: Option<std::ops::Range<usize>>, text: &str) -> Node {
                 kind: Kind::Leaf(value),
                 lines,
                 place: Place::Nowhere,
+                foreign,
             }
         }
         Item::Value(inner) => {
@@ -72,6 +75,7 @@ fn item(item: &Item, key: Option<std::ops::Range<usize>>, text: &str) -> Node {
                                 kind,
                                 lines: Vec::new(),
                                 place: Place::Nowhere,
+                                foreign: foreign(value),
                             };
                             (key.to_string(), node)
                         })
@@ -83,12 +87,14 @@ fn item(item: &Item, key: Option<std::ops::Range<usize>>, text: &str) -> Node {
                 kind,
                 lines,
                 place: Place::Nowhere,
+                foreign: foreign(inner),
             }
         }
         Item::None => Node {
             kind: Kind::Leaf(Value::Null),
             lines: Vec::new(),
             place: Place::Nowhere,
+            foreign: None,
         },
     }
 }
@@ -114,6 +120,22 @@ fn to_json(value: &toml_edit::Value) -> Value {
             .iter()
             .map(|(key, value)| (key.to_string(), to_json(value)))
             .collect(),
+    }
+}
+
+/// The first value in this one that JSON can't hold.
+fn foreign(value: &toml_edit::Value) -> Option<Foreign> {
+    use toml_edit::Value as Toml;
+    match value {
+        Toml::Float(number) if !number.value().is_finite() => {
+            Some(Foreign::new(number.value().to_string().to_lowercase()))
+        }
+        Toml::Datetime(time) => Some(Foreign::new(time.value())),
+        Toml::Array(items) => items.iter().find_map(foreign),
+        Toml::InlineTable(map) => map
+            .iter()
+            .find_map(|(key, value)| Some(foreign(value)?.below(key))),
+        _ => None,
     }
 }
 

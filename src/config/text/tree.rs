@@ -11,6 +11,31 @@ pub(crate) struct Node {
     /// The whole lines of this value and its key, without those of its children.
     pub(super) lines: Vec<Range<usize>>,
     pub(super) place: Place,
+    /// Set on a leaf that holds such a value.
+    pub(super) foreign: Option<Foreign>,
+}
+
+/// A value that JSON can't hold: a date, or a number such as `nan`.
+#[derive(Debug, Clone)]
+pub(crate) struct Foreign {
+    /// The keys that lead to it.
+    pub(crate) path: Vec<String>,
+    /// As it is written in the file.
+    pub(crate) text: String,
+}
+
+impl Foreign {
+    pub(super) fn new(text: impl ToString) -> Self {
+        Self {
+            path: Vec::new(),
+            text: text.to_string().trim().into(),
+        }
+    }
+
+    pub(super) fn below(mut self, key: &str) -> Self {
+        self.path.insert(0, key.into());
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +85,16 @@ impl Node {
         let own = self.lines.first();
         let own = own.map(|lines| line_number(text, lines.start));
         own.or_else(|| self.entries().iter().find_map(|(_, node)| node.line(text)))
+    }
+
+    /// The first value in it that JSON can't hold.
+    pub(crate) fn foreign(&self) -> Option<Foreign> {
+        match &self.kind {
+            Kind::Map(entries) => entries
+                .iter()
+                .find_map(|(key, node)| Some(node.foreign()?.below(key))),
+            Kind::Leaf(_) => self.foreign.clone(),
+        }
     }
 
     pub(crate) fn to_value(&self) -> Value {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::json::push_flow_line;
 use super::pieces::{Field, LINE, Piece, list, push_line};
-use super::tree::{Kind, Node, Place, bom_len, line_number, whole_lines};
+use super::tree::{Foreign, Kind, Node, Place, bom_len, line_number, whole_lines};
 
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.replace("\r\n", "\n").contains('\r') {
@@ -80,6 +80,7 @@ impl<'t> Reader<'t> {
             kind: Kind::Map(Vec::new()),
             lines: Vec::new(),
             place,
+            foreign: None,
         };
         let end = Place::Lines {
             at: self.text.len(),
@@ -134,6 +135,7 @@ impl<'t> Reader<'t> {
             kind: Kind::Leaf(value),
             lines: Vec::new(),
             place: Place::Nowhere,
+            foreign: None,
         };
         self.ends_in_block = matches!(
             event,
@@ -142,6 +144,7 @@ impl<'t> Reader<'t> {
         let (node, anchor, end) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
+                let foreign = (plain && is_foreign(&text)).then(|| Foreign::new(&text));
                 let value = if plain {
                     plain_scalar(&text)
                 } else {
@@ -149,6 +152,7 @@ impl<'t> Reader<'t> {
                 };
                 let end = self.content_end(span);
                 let mut node = leaf(value);
+                node.foreign = foreign;
                 // A null that is written out can't be followed by entries.
                 if plain && span.start.index() == span.end.index() && anchor == 0 {
                     let at = self.whole_lines(end..end).end;
@@ -164,8 +168,10 @@ impl<'t> Reader<'t> {
                 (leaf(value), 0, self.content_end(span))
             }
             Event::SequenceStart(anchor, _) => {
-                let (items, end) = self.sequence(span)?;
-                (leaf(items), anchor, end)
+                let (items, foreign, end) = self.sequence(span)?;
+                let mut node = leaf(items);
+                node.foreign = foreign;
+                (node, anchor, end)
             }
             Event::MappingStart(anchor, _) => {
                 let (mut node, end) = self.mapping(span)?;
@@ -183,19 +189,21 @@ impl<'t> Reader<'t> {
         Ok((node, end))
     }
 
-    fn sequence(&mut self, start: Span) -> Result<(Value, usize), Problem> {
+    fn sequence(&mut self, start: Span) -> Result<(Value, Option<Foreign>, usize), Problem> {
         let flow = self.is_flow(start, '[');
         let mut items = Vec::new();
+        let mut foreign = None;
         let mut last = self.content_end(start);
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
                 // The end of a block sequence is where the next entry begins.
                 let end = if flow { self.content_end(span) } else { last };
-                return Ok((Value::Array(items), last.max(end)));
+                return Ok((Value::Array(items), foreign, last.max(end)));
             }
             let (node, end) = self.node(event, span, 0)?;
             items.push(node.to_value());
+            foreign = foreign.or_else(|| node.foreign());
             last = last.max(end);
         }
     }
@@ -219,6 +227,7 @@ impl<'t> Reader<'t> {
                         kind: Kind::Map(entries),
                         lines: Vec::new(),
                         place,
+                        foreign: None,
                     },
                     last.max(end),
                 ));
@@ -318,6 +327,23 @@ fn plain_scalar(text: &str) -> Value {
             _ => text.into(),
         },
     }
+}
+
+/// Whether a plain scalar is a number for YAML, and not for JSON: `.inf`, `0x1f`, `007`.
+fn is_foreign(text: &str) -> bool {
+    let number = text
+        .strip_prefix(['-', '+'])
+        .unwrap_or(text)
+        .to_ascii_lowercase();
+    let is_decimal = number.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let is_hex = |digits: &str| u128::from_str_radix(digits, 16).is_ok();
+    let is_number = [".inf", ".nan"].contains(&&*number)
+        || number
+            .strip_prefix("0x")
+            .or(number.strip_prefix("0o"))
+            .is_some_and(is_hex)
+        || is_decimal && number.parse::<f64>().is_ok();
+    is_number && plain_scalar(text).is_string()
 }
 
 /// Flow mappings can't take lines; rewriting one would lose its comments.

@@ -34,7 +34,7 @@ struct Answer {
 
 impl Builder {
     /// Works with the Traefiks at [`traefik_api_urls`](Self::traefik_api_urls), which others
-    /// else runs, and returns when they serve the routes in the store.
+    /// run, and returns when they serve the routes in the store.
     ///
     /// They are asked before anything is stored: for their versions, their entrypoints, and whether
     /// they accept the password. Only where an API answers 404 and the store has no router for it,
@@ -115,7 +115,7 @@ impl Builder {
             setup.tls = tls_over(&stored, setup.tls, served)?;
             setup.api = self.metrics_beside(&stored)?;
             opened = true;
-            let commit = self.backend.open(&setup, &mut |_, _| Vec::new())?;
+            let commit = self.backend.open(&setup, &mut |_, _| Ok(Vec::new()))?;
             let serving = Serving {
                 store: &*self.backend,
                 managed: None,
@@ -267,7 +267,7 @@ impl Builder {
             serves: true,
             ..Setup::default()
         };
-        self.backend.open(&setup, &mut |_, _| Vec::new())?;
+        self.backend.open(&setup, &mut |_, _| Ok(Vec::new()))?;
         let begun = Instant::now();
         let answers = verifier.ask_quorum("can be asked", |traefik, others| {
             let left = || self.check_route_timeout.saturating_sub(begun.elapsed());

@@ -122,7 +122,8 @@ pub(super) fn shared_api(
         (false, true) => "another table has the router of the API",
         (false, false) => return None,
     };
-    let message = format!("{url} serves several tables, and {whose}, which goes with it");
+    let message =
+        format!("{url} serves several tables, and {whose}, which disappears with that table");
     Some(Finding::warning("shared-api", message).advice(
         "set the API up in Traefik's own configuration: without that router no change of any table can be \
          confirmed",

@@ -21,7 +21,7 @@ impl Builder {
             remove_api: true,
             ..Setup::default()
         };
-        self.backend.open(&setup, &mut |_, _| Vec::new())?;
+        self.backend.open(&setup, &mut |_, _| Ok(Vec::new()))?;
         Ok(true)
     }
 
@@ -46,7 +46,7 @@ impl Builder {
         };
         self.backend.open(&setup, &mut |table, _| {
             let specs = table.iter().map(|route| route.spec.clone());
-            specs.map(Change::Delete).collect()
+            Ok(specs.map(Change::Delete).collect())
         })?;
         self.backend.close()?;
         Ok(true)

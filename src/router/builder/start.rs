@@ -155,7 +155,7 @@ impl Builder {
     ) -> Result<(Managed, Commit)> {
         let mut commit = self.backend.open(setup, &mut |table, _| {
             let desired = self.initial_routes.as_ref();
-            desired.map_or_else(Vec::new, |desired| table.changes_to(desired))
+            Ok(desired.map_or_else(Vec::new, |desired| table.changes_to(desired)))
         })?;
         setup.alone = false;
         let managed = start()?;
@@ -166,7 +166,7 @@ impl Builder {
             self.check_traefik(version)?;
             check_routes(&self.backend.read()?, numbers(version))?;
             setup.knows_parents = Some(has_parents(version));
-            commit = self.backend.open(setup, &mut |_, _| Vec::new())?;
+            commit = self.backend.open(setup, &mut |_, _| Ok(Vec::new()))?;
             let serving = Serving {
                 store: &*self.backend,
                 managed: Some(&managed),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::pending::Pending;
 use crate::config::dynamic::{router, service};
 use crate::error::{Error, ErrorKind, Result, Stored};
-use crate::route::{Route, RouteSpec, service_name};
+use crate::route::{Route, RouteSpec, is_zero_duration, service_name};
 use crate::traefik::{Api, RouterInfo, Service};
 
 /// Waits until the routers of a loaded commit are as it wants them. Returns the errors of routes whose
@@ -93,7 +93,7 @@ impl Shown {
             true => name.clone(),
             false => format!("{name}@{}", pending.provider),
         };
-        let middlewares: Vec<_> = route.middlewares().iter().map(full).collect();
+        let middlewares: Vec<_> = wanted.middlewares.iter().map(full).collect();
         let settings = json!({"tls": shown.tls, "observability": shown.observability});
         shown.rule != wanted.rule
             || !shown.middlewares.ends_with(&middlewares)
@@ -105,19 +105,29 @@ impl Shown {
     }
 }
 
-/// Whether all of a configuration is shown. Traefik writes durations in its own way, and leaves out what is false,
-/// zero or empty.
+/// Whether all of a configuration is shown. Traefik writes durations in its own way, leaves out what is false, zero or
+/// empty, and has one of several headers whose names differ in case alone.
 fn has_all(shown: &Value, wanted: &Value) -> bool {
     match wanted {
-        Value::Object(map) => map.iter().all(|(key, wanted)| has_all(&shown[key], wanted)),
+        Value::Object(map) => map
+            .iter()
+            .all(|(key, wanted)| has_all(named(shown, key), wanted)),
         Value::Array(list) => {
             shown.as_array().map_or(0, Vec::len) == list.len()
                 && (list.iter().enumerate()).all(|(n, wanted)| has_all(&shown[n], wanted))
         }
         _ if [json!(false), json!(0), json!("")].contains(wanted) => true,
-        Value::String(_) => shown.is_string(),
+        Value::String(text) => shown.is_string() || is_zero_duration(text),
         wanted => shown == wanted,
     }
+}
+
+/// The value of this key, or of one that differs in case alone.
+fn named<'v>(map: &'v Value, key: &str) -> &'v Value {
+    let entries = map.as_object().into_iter().flatten();
+    let mut others = entries.filter(|(name, _)| name.eq_ignore_ascii_case(key));
+    let found = map.get(key).or_else(|| Some(others.next()?.1));
+    found.unwrap_or(&Value::Null)
 }
 
 /// The routes of a commit whose routers are refused, or are not as it wants them.
@@ -193,12 +203,16 @@ mod tests {
         let wanted = json!({
             "servers": [{"url": "http://a"}, {"url": "http://b", "weight": 2}],
             "sticky": {"cookie": {"name": "stuck", "secure": false}},
-            "healthCheck": {"path": "/", "interval": "90s"},
+            "healthCheck": {
+                "path": "/", "interval": "90s", "timeout": "0s", "headers": {"X-A": "1", "x-a": "2"},
+            },
         });
         let whole = json!({
             "servers": [{"url": "http://a"}, {"url": "http://b", "weight": 2}],
             "sticky": {"cookie": {"name": "stuck", "path": "/"}},
-            "healthCheck": {"path": "/", "interval": "1m30s", "mode": "http"},
+            "healthCheck": {
+                "path": "/", "interval": "1m30s", "mode": "http", "headers": {"x-a": "2"},
+            },
         });
         assert!(has_all(&whole, &wanted));
         for lacking in [
@@ -207,6 +221,7 @@ mod tests {
             "/sticky",
             "/sticky/cookie/name",
             "/healthCheck/interval",
+            "/healthCheck/headers/x-a",
         ] {
             let mut part = whole.clone();
             *part.pointer_mut(lacking).unwrap() = Value::Null;

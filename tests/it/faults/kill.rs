@@ -19,7 +19,7 @@ fn is_whole(rig: &Rig) -> Table {
     let backend = FileBackend::new(rig.rules()).lock_timeout(Duration::ZERO);
     let table = backend.read().unwrap();
     backend
-        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .open(&Setup::new("http"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     assert_eq!(backend.read().unwrap(), table);
     let rules = format!("rules.{}", rig.kind.ending());
@@ -65,7 +65,7 @@ fn random_kills_lose_no_commit() {
     let mut random = Random::printed();
     let rig = Rig::new(Kind::Toml);
     rig.backend()
-        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .open(&Setup::new("http"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     let (mut made, mut unacknowledged) = (0, 0);
     for kill in 0..KILLS {
@@ -93,7 +93,7 @@ pub(crate) fn churn(arguments: &Value) {
     let backend = Rig::from_json(&arguments["rig"]).backend();
     let from = arguments["from"].as_u64().unwrap() as usize;
     for n in from.. {
-        backend.commit(&mut |_, _| vec![change(n)]).unwrap();
+        backend.commit(&mut |_, _| Ok(vec![change(n)])).unwrap();
         say(n + 1);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use kit::eventually;
 use kit::redis::Server;
 use serde_json::json;
+use traefik_router::backend::KvStore as _;
 use traefik_router::{ErrorKind, KvBackend, Router, Stored};
 
 use super::{SECOND, check, offline, redis, stored};
@@ -42,6 +43,29 @@ fn slow_redis_is_waited_for() {
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(stored(&server).len(), 20);
+}
+
+/// A new connection needs several answers. They are sent together, so that one time-out ends the wait for all.
+#[test]
+fn hanging_redis_costs_one_timeout() {
+    let server = Server::start(&["--save", "", "--requirepass", "p"]);
+    let store = redis(server.url()).user("default", "p").database(1);
+    let store = store.timeout(2 * SECOND);
+    server.freeze(true);
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let error = store.get("k").unwrap_err();
+        let says = "did not answer within 2s";
+        check(&error, ErrorKind::Unavailable, &Stored::Nothing, says);
+        assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
+    }
+    server.freeze(false);
+    assert_eq!(store.get("k").unwrap(), None);
+    server.freeze(true);
+    let begun = Instant::now();
+    store.get("k").unwrap_err();
+    assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
+    server.freeze(false);
 }
 
 #[test]

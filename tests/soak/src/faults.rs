@@ -203,7 +203,7 @@ pub(crate) fn write_until_killed(place: &str, target: &str) -> Result {
     };
     for n in 0_u64.. {
         let route = Route::new(format!("/killed/{}/", n % 10), target)?.data(n);
-        backend.commit(&mut |_, _| vec![route.clone().into()])?;
+        backend.commit(&mut |_, _| Ok(vec![route.clone().into()]))?;
         if n == 0 {
             println!("writing");
         }

@@ -225,8 +225,8 @@ fn panel(rows: &[Row], position: &str, top: f64, step: f64) -> Panel {
     sizes.dedup();
     let x = |routes: usize| (routes as f64).log10() / 4.0;
     let sides = [
-        (FLAT, "flat", "#888888"),
-        (TREE, "tree", "#1f77b4"),
+        (FLAT, "side by side", "#888888"),
+        (TREE, "nested", "#1f77b4"),
         (CHP, "configurable-http-proxy", "#d62728"),
     ];
     let line = |(side, name, colour)| Line {

@@ -78,13 +78,15 @@ fn is_root() -> bool {
 
 fn commit(backend: &FileBackend, target: &str) -> crate::Result<()> {
     let change = Change::set("/", target).unwrap();
-    backend.commit(&mut |_, _| vec![change.clone()]).map(drop)
+    backend
+        .commit(&mut |_, _| Ok(vec![change.clone()]))
+        .map(drop)
 }
 
 fn opened(path: &Path) -> FileBackend {
     let backend = FileBackend::new(path);
     backend
-        .open(&Setup::new("web"), &mut |_, _| Vec::new())
+        .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     backend
 }

@@ -148,7 +148,7 @@ fn change(n: usize) -> Change {
 }
 
 fn commit(backend: &FileBackend, n: usize) -> crate::Result<()> {
-    backend.commit(&mut |_, _| vec![change(n)]).map(drop)
+    backend.commit(&mut |_, _| Ok(vec![change(n)])).map(drop)
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn power_cut_keeps_acknowledged_commits() {
             events.borrow_mut().push(Event::Acknowledged(table));
         };
         backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap();
         acknowledge();
         for n in 0..COMMITS {
@@ -212,7 +212,7 @@ fn after_a_restart(files: &BTreeMap<PathBuf, String>, rules: &Path) -> Table {
     let table = backend.read().unwrap();
     if files.len() > 1 {
         backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap();
         assert_eq!(backend.read().unwrap(), table);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -228,7 +228,7 @@ fn failed_step_is_reported() {
         let rules = folder.path().join("rules.toml");
         let backend = FileBackend::new(&rules);
         backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap();
         commit(&backend, 0).unwrap();
         let before = backend.read().unwrap();
@@ -278,7 +278,7 @@ fn removed_temporary_file_loses_nothing() {
         let rules = folder.path().join("rules.toml");
         let backend = FileBackend::new(&rules);
         backend
-            .open(&Setup::new("web"), &mut |_, _| Vec::new())
+            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
             .unwrap();
         let (mut left, place, count) = (step, folder.path().to_owned(), Rc::clone(&removed));
         let remove = move |_: Step<'_>| {
@@ -308,7 +308,7 @@ fn known_inode_is_not_reused() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.toml");
     let [ours, theirs] = [(); 2].map(|()| FileBackend::new(&rules));
-    ours.open(&Setup::new("web"), &mut |_, _| Vec::new())
+    ours.open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     let known = fs::metadata(&rules).unwrap().ino();
     for n in 0..20 {

@@ -44,7 +44,7 @@ fn whole_table(rules: &Path) -> Table {
     let backend = FileBackend::new(rules).lock_timeout(Duration::ZERO);
     let table = backend.read().unwrap();
     backend
-        .open(&Setup::new("http"), &mut |_, _| Vec::new())
+        .open(&Setup::new("http"), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     assert_eq!(backend.read().unwrap(), table);
     let mut names = names_in(rules.parent().unwrap());
@@ -66,13 +66,13 @@ fn tables_after_kills(ending: &str, job: &str) -> Vec<Table> {
         std::fs::write(&rules, "# theirs\n").unwrap();
         let backend = FileBackend::new(&rules);
         backend
-            .open(&Setup::new("http").started(), &mut |_, _| Vec::new())
+            .open(&Setup::new("http").started(), &mut |_, _| Ok(Vec::new()))
             .unwrap();
-        backend.commit(&mut |_, _| set()).unwrap();
+        backend.commit(&mut |_, _| Ok(set())).unwrap();
         if job == "close" {
             // Without routes there is something to take out.
             let gone = Change::delete("/a/").unwrap();
-            backend.commit(&mut |_, _| vec![gone.clone()]).unwrap();
+            backend.commit(&mut |_, _| Ok(vec![gone.clone()])).unwrap();
         }
         let status = Command::new(std::env::current_exe().unwrap())
             .args([
@@ -115,10 +115,10 @@ fn process_kills_itself() {
     };
     let backend = FileBackend::new(rules);
     observed(kill, || match &*job {
-        "commit" => drop(backend.commit(&mut |_, _| replaced()).unwrap()),
+        "commit" => drop(backend.commit(&mut |_, _| Ok(replaced())).unwrap()),
         "open" => drop(
             backend
-                .open(&Setup::new("other"), &mut |_, _| Vec::new())
+                .open(&Setup::new("other"), &mut |_, _| Ok(Vec::new()))
                 .unwrap(),
         ),
         "close" => backend.close().unwrap(),

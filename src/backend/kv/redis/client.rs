@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::{
     Client as Opener, ClientTlsConfig, Cmd, Connection, ConnectionAddr, ConnectionInfo,
-    ErrorKind as Cause, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
-    ServerErrorKind, TlsCertificates, cmd,
+    ErrorKind as Cause, FromRedisValue, IntoConnectionInfo as _, ProtocolVersion,
+    RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, cmd,
 };
 
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -230,8 +230,7 @@ impl Client {
             .map_err(|error| self.error(&error, true))
     }
 
-    /// A new connection, whose steps each have to end by the deadline. Where there is no master at the moment,
-    /// Sentinel is asked until then.
+    /// A new connection by the deadline. Where there is no master at the moment, Sentinel is asked until then.
     pub(super) fn connect(&self, deadline: Instant) -> Result<Connection> {
         let Some(sentinels) = &self.sentinels else {
             return self.open(self.info.clone(), deadline);
@@ -249,10 +248,30 @@ impl Client {
         }
     }
 
+    /// A new connection, logged in by the deadline. The crate would wait as long for each answer.
     fn open(&self, info: ConnectionInfo, deadline: Instant) -> Result<Connection> {
-        self.opener(info)?
-            .get_connection_with_timeout(left(deadline))
-            .map_err(|error| self.error(&error, false))
+        let failed = |error: RedisError| self.error(&error, false);
+        let settings = info.redis_settings().clone();
+        let bare = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP2)
+            .set_skip_set_lib_name();
+        let opener = self.opener(info.set_redis_settings(bare))?;
+        let connected = opener.get_connection_with_timeout(left(deadline));
+        let mut connection = connected.map_err(failed)?;
+        let mut log_in = |name: &str, arguments: &[&str]| {
+            connection.set_read_timeout(Some(left(deadline)))?;
+            connection.set_write_timeout(Some(left(deadline)))?;
+            cmd(name).arg(arguments).exec(&mut connection)
+        };
+        if let Some(password) = settings.password() {
+            let user = settings.username().into_iter();
+            let arguments: Vec<_> = user.chain([password]).collect();
+            log_in("AUTH", &arguments).map_err(failed)?;
+        }
+        if settings.db() != 0 {
+            log_in("SELECT", &[&settings.db().to_string()]).map_err(failed)?;
+        }
+        Ok(connection)
     }
 
     fn connect_to_master(&self, sentinels: &Sentinels, deadline: Instant) -> Result<Connection> {
@@ -356,9 +375,8 @@ impl Client {
         let failed =
             |advice: &str| what(ErrorKind::Store, &format!("can't write: {said}; {advice}"));
         match (error.kind(), error.code().unwrap_or_default()) {
-            (Cause::AuthenticationFailed, _) | (_, "NOAUTH" | "WRONGPASS") => {
-                refused("check the user and the password")
-            }
+            (_, "NOAUTH" | "WRONGPASS") => refused("check the user and the password"),
+            _ if said.starts_with("ERR AUTH") => refused("it has no password: give none"),
             // Of a command in a script only the text says so, Redis's and Valkey's.
             _ if said.starts_with("NOPERM")
                 || said.contains("user executing the script can't")

@@ -135,9 +135,8 @@ impl Redis {
         Ok(self)
     }
 
-    /// How long one answer of Redis may take. To connect, to send and to receive are each bounded by it. A new
-    /// connection needs up to four answers, so a call to a Redis that hangs may take four times as long. How long a
-    /// name takes to resolve is up to the system. Defaults to 10 seconds.
+    /// How long a call may take, with a new connection where it needs one. How long a name takes to resolve is up to
+    /// the system, and an answer that comes bit by bit may take longer. Defaults to 10 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.client = self.client.timeout(timeout);
         self
@@ -153,7 +152,7 @@ impl Redis {
     /// A key below Traefik's `rootKey` for a list that changes with each commit: `traefik/changed`. Where Redis
     /// notifies of lists alone (`notify-keyspace-events Kl`), Traefik reads everything a few times for each commit,
     /// and not twice for each key. Traefik must not be allowed to set that to something else: its user may not
-    /// run `CONFIG`. Defaults to none.
+    /// run `CONFIG`. A key elsewhere is refused with the first change. Defaults to none.
     pub fn change_list(mut self, key: impl Into<String>) -> Self {
         self.change_list = Some(key.into());
         self
@@ -325,6 +324,17 @@ impl KvStore for Redis {
     fn check(&self, prefixes: &[&str]) -> Result<()> {
         let ready = |error: Error| error.context("Redis is not ready");
         let key = |prefix: &str| format!("{}/traefik-router/check", prefix.trim_end_matches('/'));
+        if let (Some(list), Some(root)) = (&self.change_list, prefixes.first()) {
+            let below = list
+                .strip_prefix(*root)
+                .and_then(|rest| rest.strip_prefix('/'));
+            if below.is_none_or(str::is_empty) {
+                return Err(Error::invalid(format!(
+                    "`change_list` {list:?} is not below Traefik's prefix, so that Traefik would not hear of \
+                     changes: name a key such as {root}/changed"
+                )));
+            }
+        }
         for prefix in prefixes {
             self.get(&key(prefix)).map_err(ready)?;
         }

@@ -223,10 +223,10 @@ pub(crate) struct Settings {
     /// How many replicas of Redis must have a change before it counts as stored. Defaults to 0.
     #[arg(long, value_name = "COUNT", help_heading = REDIS, hide_short_help = true)]
     pub(crate) redis_replicas: Option<usize>,
-    /// The prefix of the keys that Traefik reads. Defaults to /traefik/.
+    /// The prefix of the keys that Traefik reads. Defaults to traefik.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) traefik_prefix: Option<String>,
-    /// The prefix of the keys that only this program reads. Defaults to /jupyterhub/.
+    /// The prefix of the keys that only this program reads. Defaults to jupyterhub.
     #[arg(long, value_name = "PREFIX", help_heading = KEYS, hide_short_help = true)]
     pub(crate) jupyterhub_prefix: Option<String>,
 

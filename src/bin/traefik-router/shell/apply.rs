@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 use traefik_router::{Backend as _, Change, Route, RouteEvent, Table};
 
 use super::change::make;
 use super::confined::shown_table;
 use super::display::{change_json, change_line};
 use super::failure::Failure;
-use super::output::{Output, warn};
+use super::output::{Output, YELLOW, shown, warn};
 use super::syntax::Syntax;
 use crate::settings::Resolved;
 
@@ -32,7 +33,7 @@ pub(crate) struct ApplyOptions {
     /// toml.
     #[arg(long, value_name = "SYNTAX")]
     format: Option<Syntax>,
-    /// Print the difference, and change nothing.
+    /// Print the difference, and change nothing. A last line says whether --entrypoint would move all routes.
     #[arg(long)]
     dry_run: bool,
     /// Delete the routes that are not in the file.
@@ -53,9 +54,8 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
             return Err(Failure::usage(message));
         }
     }
-    let stored = resolved.store.open()?.inspect()?;
-    let stored = stored.map(|stored| stored.routes).unwrap_or_default();
-    let stored = shown_table(resolved, &stored)?;
+    let contents = resolved.store.open()?.inspect()?.unwrap_or_default();
+    let stored = shown_table(resolved, &contents.routes)?;
     let is_kept = |route: &&Arc<Route>| !options.delete && wanted.get(&route.spec).is_none();
     let kept = stored.iter().filter(is_kept);
     let after: Table = wanted.iter().chain(kept).cloned().collect();
@@ -78,10 +78,22 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
         }
     }
     if options.dry_run {
-        match (resolved.json, events.is_empty()) {
-            (true, _) => output.json(&events.iter().map(change_json).collect::<Vec<_>>())?,
-            (false, true) => output.line("nothing to change")?,
-            (false, false) => {}
+        let (from, to) = (&contents.entrypoint, resolved.settings.entrypoint.as_ref());
+        let moved = to.filter(|to| !stored.is_empty() && !from.is_empty() && *to != from);
+        if resolved.json {
+            let moved = moved.map(|to| {
+                json!({
+                    "change": "changed", "routespec": null,
+                    "from": {"entrypoint": from}, "to": {"entrypoint": to},
+                })
+            });
+            let all = events.iter().map(change_json).chain(moved);
+            output.json(&all.collect::<Vec<_>>())?;
+        } else if let Some(to) = moved {
+            let line = shown(&format!("~ all routes  entrypoint {from} → {to}"));
+            output.line(&output.styled(&line, YELLOW))?;
+        } else if events.is_empty() {
+            output.line("nothing to change")?;
         }
         return Ok(());
     }
@@ -124,7 +136,7 @@ impl ApplyOptions {
 }
 
 /// What turns one table into another one. Routes that are only in the first are deleted if `deletes` says so.
-fn difference(from: &Table, to: &Table, deletes: bool) -> Vec<RouteEvent> {
+pub(super) fn difference(from: &Table, to: &Table, deletes: bool) -> Vec<RouteEvent> {
     let set = to.iter().filter_map(|route| match from.get(&route.spec) {
         None => Some(RouteEvent::Added(Arc::clone(route))),
         Some(old) if old == route => None,

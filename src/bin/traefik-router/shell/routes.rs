@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{io, thread};
 
 use clap::{Args, Subcommand, ValueHint};
 use serde_json::{Value, json};
 use traefik_router::backend::Contents;
-use traefik_router::{Backend as _, Change, Route, RouteSpec};
+use traefik_router::{Backend as _, Change, Route, RouteSpec, Table};
 
-use super::apply::{self, ApplyOptions};
+use super::apply::{self, ApplyOptions, difference};
 use super::change::{how, make, millis, open};
 use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
@@ -20,6 +21,8 @@ use crate::url;
 
 /// How long one wait for a change of the table lasts.
 const WATCH_INTERVAL: Duration = Duration::from_secs(60);
+/// How long `watch` waits before it asks a store again that could not be read.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Subcommand)]
 pub(crate) enum RoutesCommand {
@@ -115,7 +118,8 @@ Examples:
   traefik-router routes watch --backend etcd:http://etcd:2379
   traefik-router routes watch --json | jq -r .routespec
 
-Follows the store, not Traefik. Of several changes of a route at about the same time only the last is printed.")]
+Follows the store, not Traefik. Of several changes of a route at about the same time only the last is printed. While
+the store can't be read it waits, and then prints what has changed meanwhile.")]
     Watch,
 }
 
@@ -201,6 +205,9 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             if let Some(mistake) = route.spec.likely_mistake() {
                 warn(&mistake);
             }
+            if !resolved.settings.api_url.is_empty() {
+                refuse_clash(resolved, &route)?;
+            }
             make(resolved, |router| router.apply([route.into()]))?;
         }
         RoutesCommand::Apply(options) => apply::run(&options, resolved)?,
@@ -243,17 +250,71 @@ fn watch(resolved: &Resolved) -> Result<(), Failure> {
     // The Router would wait for a store that is not there.
     stored(resolved)?;
     end_with_reader();
-    let output = Output::new();
-    let router = resolved.builder()?.offline()?;
-    let mut watch = router.watch()?;
+    let mut followed = Followed::default();
     loop {
-        for event in watch.next(WATCH_INTERVAL)? {
-            match resolved.json {
-                true => output.json_line(&change_json(&event))?,
-                false => output.line(&change_line(&output, &event))?,
+        let failure = match followed.print(resolved) {
+            Ok(ended) => return Err(ended.into()),
+            Err(failure) if followed.table.is_none() => return Err(failure),
+            Err(failure) => failure.message.unwrap_or_default(),
+        };
+        if !std::mem::replace(&mut followed.is_lost, true) {
+            warn(&format!(
+                "{failure}. Changes are printed once the routes can be read again"
+            ));
+        }
+        thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+/// What `watch` has printed.
+#[derive(Default)]
+struct Followed {
+    /// The table with all changes that are printed. `None` before the first reading.
+    table: Option<Table>,
+    /// Whether the store could not be read last time.
+    is_lost: bool,
+}
+
+impl Followed {
+    /// Prints changes until the store can't be read, or the output can't be written, which it returns. A Router of
+    /// its own takes the store as it is, even if it was put back to an earlier state.
+    fn print(&mut self, resolved: &Resolved) -> Result<io::Error, Failure> {
+        let output = Output::new();
+        let router = resolved.builder()?.offline()?;
+        let mut watch = router.watch()?;
+        if std::mem::take(&mut self.is_lost) {
+            warn("the routes can be read again");
+        }
+        let known = self.table.get_or_insert_with(|| watch.table().clone());
+        let mut events = difference(known, watch.table(), true);
+        loop {
+            for event in &events {
+                let printed = match resolved.json {
+                    true => output.json_line(&change_json(event)),
+                    false => output.line(&change_line(&output, event)),
+                };
+                if let Err(error) = printed {
+                    return Ok(error);
+                }
             }
+            known.clone_from(watch.table());
+            events = watch.next(WATCH_INTERVAL)?;
         }
     }
+}
+
+/// Refuses a route that Traefik would not serve beside those that are stored. A Router that attaches would first store
+/// the table's options.
+fn refuse_clash(resolved: &Resolved, route: &Route) -> Result<(), Failure> {
+    let stored = resolved.store.open()?.inspect()?.unwrap_or_default().routes;
+    let others = stored
+        .iter()
+        .filter(|other| other.spec != route.spec && other.spec.host() == route.spec.host());
+    let after: Table = others
+        .map(|other| Route::clone(other))
+        .chain([route.clone()])
+        .collect();
+    Ok(after.check()?)
 }
 
 /// What is stored, without a change to it.

@@ -1,7 +1,15 @@
-# Routespecs of the store that the line names. Readline splits words at colons, so the line is split here.
+# Routespecs of the store that the line names. Readline splits words at colons, so the line is split here. xargs takes
+# quotes away and expands nothing.
 _traefik-router_routes() {
-    local words cur word option='' given=() arguments=''
-    read -ra words <<<"${COMP_LINE:0:COMP_POINT}|"
+    local words=() cur word option='' given=() arguments=''
+    while IFS= read -r word; do
+        words+=("$word")
+    done < <(xargs printf '%s\n' <<<"${COMP_LINE:0:COMP_POINT}|" 2>/dev/null)
+    if [[ ${words[0]-} == '' ]]; then
+        # A quote is open.
+        _traefik__router "$@"
+        return
+    fi
     cur=${words[-1]%|}
     unset 'words[-1]'
     for word in "${words[@]:1}"; do
