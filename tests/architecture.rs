@@ -1,4 +1,4 @@
-//! The layers that ARCHITECTURE.md draws: which module may use which, and which crate is named where.
+//! The layers that ARCHITECTURE.md lists: which module may use which, and which crate is named where.
 
 #![allow(clippy::unwrap_used)]
 

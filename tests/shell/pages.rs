@@ -8,14 +8,16 @@ use crate::COMMANDS;
 use crate::support::Place;
 
 /// Options of other programs that the pages name, and those of configurable-http-proxy that are refused.
-const OTHERS: [&str; 34] = [
+const OTHERS: [&str; 40] = [
     "--all-features",
     "--auth-token-ttl",
     "--auto-rewrite",
+    "--env",
     "--etcd",
     "--example",
     "--fail",
     "--features",
+    "--file",
     "--from-literal",
     "--ignored",
     "--initial-advertise-peer-urls",
@@ -26,13 +28,15 @@ const OTHERS: [&str; 34] = [
     "--no-include-prefix",
     "--no-peer",
     "--no-x-forward",
-    "--now",
     "--nocapture",
+    "--now",
     "--open",
     "--path",
     "--posts",
     "--protocol-rewrite",
+    "--publish",
     "--quick",
+    "--read-only",
     "--release",
     "--routes",
     "--serving",
@@ -42,7 +46,9 @@ const OTHERS: [&str; 34] = [
     "--ssl-dhparam",
     "--ssl-protocol",
     "--storage-backend",
+    "--tag",
     "--test",
+    "--tmpfs",
 ];
 
 /// The pages for users.
