@@ -57,14 +57,14 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     static_config_file = Unicode("traefik.toml", config=True, help="Has no effect.")
     extra_static_config = Dict(
         config=True,
-        help="""More static configuration for a Traefik that is started, merged over ours.
+        help="""More static configuration for a Traefik that is started, merged over the program's.
 
         Has no effect where `should_start` is False.
         """,
     )
     extra_dynamic_config = Dict(
         config=True,
-        help="""More dynamic configuration for a Traefik that is started, merged over ours.
+        help="""More dynamic configuration for a Traefik that is started, merged over the program's.
 
         Names in it end in `@file`.
         """,
@@ -72,7 +72,7 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     enable_setup_dynamic_config = Bool(
         True,
         config=True,
-        help="""Whether a router for Traefik's API is set up for a Traefik of others that has none.""",
+        help="""Whether a router for Traefik's API is stored, if a Traefik that others run has none.""",
     )
     traefik_providers_throttle_duration = Unicode(
         "0s",
@@ -110,7 +110,7 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     )
     traefik_api_hashed_password = Unicode(
         config=True,
-        help="""The hash of the password, as Traefik's basicAuth takes it. Defaults to a fast one of ours.""",
+        help="""The hash of the password, as Traefik's basicAuth takes it. Defaults to a fast hash.""",
     )
     traefik_env = Dict(
         Unicode(),
@@ -149,7 +149,7 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
             return
         self.log.warning(
             "%s %s is installed beside traefik-router, and both register the proxies traefik_file, "
-            "traefik_etcd and traefik_redis: uninstall it, or name ours traefik_router_file, "
+            "traefik_etcd and traefik_redis: uninstall it, or choose traefik_router_file, "
             "traefik_router_etcd and traefik_router_redis. "
             "This proxy is %s.%s.",
             PEER,
@@ -231,10 +231,10 @@ class KeyValueProxy(TraefikProxy):
     """Routes in a key-value store."""
 
     kv_traefik_prefix = Unicode(
-        "traefik", config=True, help="""Below which keys of the store Traefik looks."""
+        "traefik", config=True, help="""The prefix of the keys that Traefik reads."""
     )
     kv_jupyterhub_prefix = Unicode(
-        "jupyterhub", config=True, help="""Below which keys of the store only we look."""
+        "jupyterhub", config=True, help="""The prefix of the keys that only the program reads."""
     )
     kv_separator = Unicode("/", config=True, help="Has no effect: it is a slash.")
 

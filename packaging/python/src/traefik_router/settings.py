@@ -34,7 +34,7 @@ class SettingsFolder:
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         found = os.lstat(self.path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise PermissionError(f"{self.path} is not a folder of our own: set `settings_folder` to another one")
+            raise PermissionError(f"{self.path} is no folder that this user owns: set `settings_folder` to another one")
         os.chmod(self.path, 0o700)
         self._remove_files()
 
