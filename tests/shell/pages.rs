@@ -8,7 +8,7 @@ use crate::COMMANDS;
 use crate::support::Place;
 
 /// Options of other programs that the pages name, and those of configurable-http-proxy that are refused.
-const OTHERS: [&str; 40] = [
+const OTHERS: [&str; 41] = [
     "--all-features",
     "--auth-token-ttl",
     "--auto-rewrite",
@@ -30,6 +30,7 @@ const OTHERS: [&str; 40] = [
     "--no-x-forward",
     "--nocapture",
     "--now",
+    "--only",
     "--open",
     "--path",
     "--posts",
