@@ -180,8 +180,7 @@ pub(crate) fn replace_if(
             Ok(Some((folder, file, Instant::now())))
         });
         match filled {
-            // Another writer has opened the file meanwhile, and took ours for one that a killed writer left.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !temp.exists() => Ok(None),
+            Err(error) if is_removed(&error, &temp) => Ok(None),
             filled => filled,
         }
     });
@@ -203,6 +202,12 @@ pub(crate) fn replace_if(
     let kept = folder.map_or(Ok(()), |folder| Step::SyncFolder.run(|| folder.sync_all()));
     kept.and_then(|()| Ok(Some(((FileId::new(&file.metadata()?), file), visible))))
         .map_err(|error| failed("flush", path, error).with_stored(Stored::All))
+}
+
+/// Whether a step failed since another writer has opened the file meanwhile, and took this temporary one for what a
+/// killed writer left.
+fn is_removed(error: &io::Error, temp: &Path) -> bool {
+    error.kind() == io::ErrorKind::NotFound && !temp.exists()
 }
 
 /// The folder of a file, where one can be opened and is going to be flushed.
@@ -242,10 +247,10 @@ pub(crate) fn create_beside(path: &Path, beside: &Path) -> io::Result<File> {
         Err(_) => Ok(()),
     };
     let linked = shared.and_then(|()| fs::hard_link(&temp, beside));
+    let is_removed = matches!(&linked, Err(error) if is_removed(error, &temp));
     fs::remove_file(&temp).ok();
     match linked {
-        // Taken for what a killed writer left.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create_beside(path, beside),
+        _ if is_removed => create_beside(path, beside),
         // Not every file system has links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => create_private(beside),
         linked => linked.map(|()| file),
