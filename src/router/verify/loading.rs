@@ -30,8 +30,8 @@ pub(super) fn wait_until_loaded(
     let mut before = None;
     let begun = Instant::now();
     loop {
-        let brief = api.at_most(others.patience(begun.elapsed()));
-        let seen = match poll_once(&brief, pending, &marker) {
+        let patience = pending.time_left().min(others.patience(begun.elapsed()));
+        let seen = match poll_once(api, pending, &marker, Instant::now() + patience) {
             Ok(()) => return Ok(true),
             Err(seen) => seen,
         };
@@ -66,9 +66,14 @@ pub(super) fn wait_until_loaded(
     }
 }
 
-/// Asks the API once. The error is what it shows instead of the commit.
-fn poll_once(api: &Api, pending: &Pending<'_>, marker: &str) -> Result<(), LastAnswer> {
-    let generation = api.generation_by(marker, pending.deadline());
+/// Asks the API once, for an answer by `deadline`. The error is what it shows instead of the commit.
+fn poll_once(
+    api: &Api,
+    pending: &Pending<'_>,
+    marker: &str,
+    deadline: Instant,
+) -> Result<(), LastAnswer> {
+    let generation = api.generation_by(marker, deadline);
     let generation = generation
         .map_err(LastAnswer::Failure)?
         .ok_or(LastAnswer::NoGeneration)?;
