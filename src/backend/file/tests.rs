@@ -12,9 +12,10 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::FileBackend;
 use super::table_file::TableFile;
-use crate::backend::Setup;
 use crate::backend::record::Header;
+use crate::backend::{Backend as _, Setup};
 use crate::config::dynamic::{ApiAccess, Certificate, Own};
 use crate::config::text::{Entries as _, Syntax, unmarked};
 use crate::error::ErrorKind;
@@ -45,6 +46,15 @@ const YAML: &[&str] = &[
     "unknown: |\n  text # no comment\n\n   more\nother: >-\n  folded\n  text\nanchor: &a {x: 1}\nalias: *a\n\"é漢\": ü # 😀\nlist: [1,\n  2]\n",
     "  http:\n    routers:\n      mine: {rule: x}\n  x: 1\n",
 ];
+
+/// A backend on a file that it has opened.
+fn opened(path: &Path) -> FileBackend {
+    let backend = FileBackend::new(path);
+    backend
+        .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
+        .unwrap();
+    backend
+}
 
 /// The names of the files in a folder, sorted.
 fn names_in(folder: &Path) -> Vec<String> {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 
-use super::names_in;
+use super::{names_in, opened};
 use crate::atomic::{NOBODY, pass_as_nobody};
+use crate::backend::Backend as _;
 use crate::backend::file::FileBackend;
-use crate::backend::{Backend as _, Setup};
 use crate::error::{ErrorKind, Stored};
 use crate::fault::{Step, observed};
 use crate::route::Change;
@@ -81,14 +81,6 @@ fn commit(backend: &FileBackend, target: &str) -> crate::Result<()> {
     backend
         .commit(&mut |_, _| Ok(vec![change.clone()]))
         .map(drop)
-}
-
-fn opened(path: &Path) -> FileBackend {
-    let backend = FileBackend::new(path);
-    backend
-        .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
-        .unwrap();
-    backend
 }
 
 struct Place {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 
-use super::names_in;
+use super::{names_in, opened};
 use crate::backend::file::FileBackend;
 use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;
@@ -226,10 +226,7 @@ fn failed_step_is_reported() {
     for step in 1.. {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("rules.toml");
-        let backend = FileBackend::new(&rules);
-        backend
-            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
-            .unwrap();
+        let backend = opened(&rules);
         commit(&backend, 0).unwrap();
         let before = backend.read().unwrap();
         let mut left = step;
@@ -276,10 +273,7 @@ fn removed_temporary_file_loses_nothing() {
     for step in 1..12 {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("rules.toml");
-        let backend = FileBackend::new(&rules);
-        backend
-            .open(&Setup::new("web"), &mut |_, _| Ok(Vec::new()))
-            .unwrap();
+        let backend = opened(&rules);
         let (mut left, place, count) = (step, folder.path().to_owned(), Rc::clone(&removed));
         let remove = move |_: Step<'_>| {
             left -= 1;
