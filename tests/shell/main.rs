@@ -401,5 +401,12 @@ fn refused_change_moves_nothing() {
     ));
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.err.contains("TLS options"), "{said:?}");
+    // Before a Traefik is asked.
+    let attached = "--api-url http://127.0.0.1:1 --entrypoint other";
+    for add in ["h.x/b/ http://t", "/b/ http://t --host h.x"] {
+        let said = place.run(&format!("routes add {add} {STORE} {attached}"));
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.contains("TLS options"), "{said:?}");
+    }
     assert_eq!(place.text("rules.toml"), before);
 }

@@ -56,10 +56,7 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
     }
     let contents = resolved.store.open()?.inspect()?.unwrap_or_default();
     let stored = shown_table(resolved, &contents.routes)?;
-    let is_kept = |route: &&Arc<Route>| !options.delete && wanted.get(&route.spec).is_none();
-    let kept = stored.iter().filter(is_kept);
-    let after: Table = wanted.iter().chain(kept).cloned().collect();
-    after.check()?;
+    check_after(&stored, &wanted, options.delete)?;
     let events = difference(&stored, &wanted, options.delete);
     let output = Output::new();
     let mut printed = Ok(());
@@ -133,6 +130,15 @@ impl ApplyOptions {
         Table::from_text(text, syntax.into())
             .map_err(|error| Failure::usage(format!("{name}: {error}")))
     }
+}
+
+/// Refuses a table that Traefik would not serve as it stands. Routes that are only stored stay, unless `deletes` says
+/// otherwise.
+pub(super) fn check_after(stored: &Table, wanted: &Table, deletes: bool) -> Result<(), Failure> {
+    let is_kept = |route: &&Arc<Route>| !deletes && wanted.get(&route.spec).is_none();
+    let kept = stored.iter().filter(is_kept);
+    let after: Table = wanted.iter().chain(kept).cloned().collect();
+    Ok(after.check()?)
 }
 
 /// What turns one table into another one. Routes that are only in the first are deleted if `deletes` says so.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use traefik_router::backend::Contents;
 use traefik_router::{Backend as _, Change, Route, RouteSpec, Table};
 
-use super::apply::{self, ApplyOptions, difference};
+use super::apply::{self, ApplyOptions, check_after, difference};
 use super::change::{how, make, millis, open};
 use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
@@ -209,7 +209,10 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
                 warn(&mistake);
             }
             if !resolved.settings.api_url.is_empty() {
-                refuse_clash(resolved, &route)?;
+                // A Router that attaches would first store the table's options.
+                let contents = resolved.store.open()?.inspect()?.unwrap_or_default();
+                let stored = shown_table(resolved, &contents.routes)?;
+                check_after(&stored, &[route.clone()].into_iter().collect(), false)?;
             }
             make(resolved, |router| router.apply([route.into()]))?;
         }
@@ -304,20 +307,6 @@ impl Followed {
             events = watch.next(WATCH_INTERVAL)?;
         }
     }
-}
-
-/// Refuses a route that Traefik would not serve beside those that are stored. A Router that attaches would first store
-/// the table's options.
-fn refuse_clash(resolved: &Resolved, route: &Route) -> Result<(), Failure> {
-    let stored = resolved.store.open()?.inspect()?.unwrap_or_default().routes;
-    let others = stored
-        .iter()
-        .filter(|other| other.spec != route.spec && other.spec.host() == route.spec.host());
-    let after: Table = others
-        .map(|other| Route::clone(other))
-        .chain([route.clone()])
-        .collect();
-    Ok(after.check()?)
 }
 
 /// What is stored, without a change to it.
