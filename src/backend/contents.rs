@@ -34,7 +34,7 @@ pub struct Contents {
     /// Whether the routers of the routes are nested.
     pub nested: Nested,
     /// The part of the stored dynamic configuration that says how Traefik's API is guarded and which certificate is
-    /// the default one, whoever wrote it. It may hold a password's hash and a private key.
+    /// the default one. Other programs may have written it. It may hold a password's hash and a private key.
     pub config: Value,
     /// Whether an [`attach`](crate::Builder::attach) has stored a router for Traefik's API.
     pub has_api_router: bool,

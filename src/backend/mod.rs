@@ -73,8 +73,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`commit`](Self::commit); and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if the
-    /// setup would remove something that another program needs, and whatever `edit` returns. Then the store is as it
-    /// was.
+    /// setup would remove something that another program needs; and the error of `edit`, if it returns one. The store
+    /// is then as it was.
     fn open(&self, setup: &Setup, edit: &mut Edit<'_>) -> Result<Commit>;
 
     /// Restores the store to what it was before this handle [opened](Self::open) it, if this handle has committed

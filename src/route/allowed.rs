@@ -28,7 +28,7 @@ enum Kind {
     /// A whole number within these bounds.
     Number(i64, i64),
     Text,
-    /// A text that Traefik serves as it stands, and what it is.
+    /// A text that passes this check, and what such a text is called.
     Fit(fn(&str) -> bool, &'static str),
     /// One of these words. Traefik takes others and does as if nothing were set.
     Word(&'static [&'static str]),

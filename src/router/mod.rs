@@ -134,7 +134,7 @@ impl Router {
     /// `data` is kept with the route for the caller, unchanged; Traefik does not use it.
     ///
     /// If the table already has the same route, this checks its stored entries and its router in Traefik's API.
-    /// Entries that somebody changed by hand are written again. If there are none, nothing is written.
+    /// Entries that were changed by hand are written again. If none was, nothing is written.
     ///
     /// # Errors
     /// - [`InvalidRoute`](ErrorKind::InvalidRoute) as [`RouteSpec::new`] and
@@ -210,7 +210,7 @@ impl Router {
     }
 
     /// Does what [`reconcile`](Self::reconcile) does, for the routes that are stored: writes again entries that
-    /// somebody changed by hand, accepts a store that was restored to an earlier state, and returns when every
+    /// were changed by hand, accepts a store that was restored to an earlier state, and returns when every
     /// Traefik serves the table.
     ///
     /// # Errors
@@ -274,7 +274,7 @@ impl Router {
     /// [`NotServing`](ProcessStatus::NotServing). The next call of `revive` ends that Traefik and starts a new one,
     /// unless it serves by then.
     ///
-    /// Private files beside the static configuration that somebody has removed are written again. If the folder that
+    /// Private files beside the static configuration are written again if they were removed. If the folder that
     /// Traefik watches was removed and created again, Traefik no longer notices changes, so it is restarted.
     ///
     /// If several threads call this, one starts Traefik; the others wait for it.

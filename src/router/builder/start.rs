@@ -39,7 +39,7 @@ impl Builder {
     ///   - options are not acceptable, or contradict each other;
     ///   - options contradict what another program needs of the store;
     ///   - the certificate does not match its key;
-    ///   - another program uses the file of the static configuration, or somebody else wrote it;
+    ///   - another program uses the file of the static configuration, or no Router wrote it;
     ///   - [`extra_static_config`](Self::extra_static_config) has the entrypoint of a URL listen elsewhere.
     /// - [`Process`](crate::ErrorKind::Process) if there is no such program, an address is taken, or
     ///   Traefik ends at once; the message has the last lines of its log.
