@@ -98,8 +98,7 @@ impl Delivery {
         }
     }
 
-    /// Sends a commit to all Traefiks that have not taken it yet; says which have, and whether it was sent to
-    /// any of them. It is sent again where no answer comes, unless `check` fails.
+    /// Sends a commit to all Traefiks that have not taken it yet; says which have. It is sent again where no answer comes, unless `check` fails.
     /// Returns once all have answered, or have not answered in time and a quorum has.
     ///
     /// # Errors
@@ -109,15 +108,13 @@ impl Delivery {
         commit: &Commit,
         deadline: Instant,
         check: impl Fn() -> Result<()> + Sync,
-    ) -> Result<(Vec<Api>, bool)> {
-        let any_sent = AtomicBool::new(false);
+    ) -> Result<Vec<Api>> {
         let bring = |one: &Receiver, others: &Others| {
             let sent = &mut *one.sent();
             if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
                 return Ok(Some(()));
             }
             let document = self.document()?;
-            any_sent.store(true, Ordering::Relaxed);
             let (begun, mut pause) = (Instant::now(), TRY_AGAIN);
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -153,8 +150,7 @@ impl Delivery {
             }
         };
         let taken = ask_quorum(&self.receivers, self.quorum, "take the table", bring)?;
-        let taken = taken.into_iter().map(|(one, ())| one.api.clone());
-        Ok((taken.collect(), any_sent.into_inner()))
+        Ok(taken.into_iter().map(|(one, ())| one.api.clone()).collect())
     }
 
     /// Notes that the Traefik whose API is at this URL has loaded a commit: if it shows another table later,

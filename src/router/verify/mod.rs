@@ -44,8 +44,8 @@ const UNAUTHORIZED_GRACE: Duration = Duration::from_secs(1);
 /// defaults to 2 s.
 const NEW_PASSWORD_GRACE: Duration = Duration::from_secs(3);
 
-/// A table that is pushed is polled for at once where it takes less time to load.
-const SMALL_PUSH: Duration = Duration::from_millis(5);
+/// A table that takes less time to push and to load is polled for at once.
+const SMALL_PUSH: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -138,7 +138,7 @@ impl Verifier {
         serving: Serving<'_>,
     ) -> Result<Confirmed> {
         let stored_at = Instant::now();
-        self.confirm_pending(Pending {
+        self.confirm_pending(&Pending {
             commit,
             expected,
             provider: &self.provider,
@@ -163,7 +163,7 @@ impl Verifier {
         serving: Serving<'_>,
     ) -> Result<Duration> {
         let pending = self.setup(commit, begun, serving);
-        let confirmed = self.confirm_pending(pending)?;
+        let confirmed = self.confirm_pending(&pending)?;
         Ok(confirmed.loading.unwrap_or_default() - confirmed.sending)
     }
 
@@ -225,13 +225,12 @@ impl Verifier {
     }
 
     /// Waits until a quorum of Traefiks serves the commit, and until requests meet it.
-    fn confirm_pending(&self, mut pending: Pending<'_>) -> Result<Confirmed> {
+    fn confirm_pending(&self, pending: &Pending<'_>) -> Result<Confirmed> {
         if self.apis.is_empty() {
             return Ok(Confirmed::default());
         }
-        let (taken, sending) = self.deliver(&mut pending)?;
+        let (taken, sending) = self.deliver(pending)?;
         let traefiks = taken.as_deref().unwrap_or(&self.apis);
-        let pending = &pending;
         let mut polls = self.first_poll(pending);
         let met_after = self.public_url.wait_briefly(pending, &mut polls)?;
         if met_after.is_some() {
@@ -256,14 +255,14 @@ impl Verifier {
         };
         Ok(Confirmed {
             refused,
-            loading: Some(sending + Duration::from_micros(loading.into_inner())),
+            loading: Some(Duration::from_micros(loading.into_inner())),
             sending,
             verified,
         })
     }
 
     /// Sends a commit to Traefiks that do not read it; says which have taken it, and how long that took.
-    fn deliver(&self, pending: &mut Pending<'_>) -> Result<(Option<Vec<Api>>, Duration)> {
+    fn deliver(&self, pending: &Pending<'_>) -> Result<(Option<Vec<Api>>, Duration)> {
         let Some(delivery) = &self.delivery else {
             return Ok((None, Duration::ZERO));
         };
@@ -279,10 +278,7 @@ impl Verifier {
             }
             checked => checked,
         };
-        let (taken, sent) = delivery.deliver(pending.commit, pending.deadline(), check)?;
-        if sent {
-            pending.visible = Instant::now();
-        }
+        let taken = delivery.deliver(pending.commit, pending.deadline(), check)?;
         Ok((Some(taken), begun.elapsed()))
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Pending<'a> {
     /// When the first of it could be in the store: the log of the Traefik that this Router has started is
     /// read from then on.
     pub(super) begun: Instant,
-    /// When Traefik could begin to load it.
+    /// When Traefik could begin to load it, or when it began to be sent.
     pub(super) visible: Instant,
     /// When all of it was stored. `timeout` counts from then on.
     pub(super) stored_at: Instant,
