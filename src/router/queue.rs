@@ -69,9 +69,11 @@ impl<J> Queue<J> {
     /// The jobs that the leader commits.
     pub(super) fn take(&mut self) -> Vec<J> {
         if let Some(gathering) = self.gathering.take() {
-            let came = self.waiting.len().saturating_sub(gathering.early);
+            // Of callers in a loop, half share each commit where nobody waits.
+            let anyway = gathering.early.max(gathering.callers / 2);
             // To wait for a quarter of a commit's time is worth it for a quarter more callers.
-            let is_vain = self.waiting.len() < gathering.callers && 4 * came < gathering.early;
+            let came = self.waiting.len();
+            let is_vain = came < gathering.callers && 4 * came < 5 * anyway;
             self.pause_after_vain = match is_vain {
                 true => (2 * self.pause_after_vain).clamp(1, MAX_SKIP),
                 false => 0,
