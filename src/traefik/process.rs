@@ -175,7 +175,10 @@ impl Process {
         }
         self.program.terminate().map_err(failed)?;
         if !self.ends_within(self.stop_timeout) {
-            log::warn!("Traefik did not end in time, it is killed");
+            log::info!(
+                "Traefik was still serving requests {} ms after it was told to end, and is killed",
+                self.stop_timeout.as_millis()
+            );
             self.program.kill().map_err(failed)?;
             if !self.ends_within(KILL_PATIENCE) {
                 return Err(failed(std::io::ErrorKind::TimedOut.into()));
