@@ -74,7 +74,7 @@ struct ProgramOptions {
 fn main() -> ExitCode {
     exit_code(match Arguments::parse().command {
         Subcommands::Demo { etcd } => {
-            let demo = ["--package", "traefik-router", "--example", "demo"];
+            let demo = ["--package", "demo"];
             let option = etcd.then(|| "--etcd".into());
             run(&demo, option.as_slice())
         }
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
 /// Runs a program of the workspace, which gets the tools that it needs and prints its own errors.
 fn run(program: &[&str], options: &[String]) -> Result {
     let status = kit::tools::cargo()
-        .args(["run", "--quiet", "--manifest-path"])
+        .args(["run", "--manifest-path"])
         .arg(kit::tools::workspace().join("Cargo.toml"))
         .args(program)
         .arg("--")

@@ -116,6 +116,8 @@ fn recorded(command: &str, folder: &Path) -> Result<String> {
         .current_dir(folder)
         .envs(path())
         .env("TERM", "xterm-256color")
+        // What cargo builds is not part of the picture.
+        .env("CARGO_TERM_QUIET", "true")
         .env_remove("NO_COLOR")
         .stdin(Stdio::null())
         .output()
