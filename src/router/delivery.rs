@@ -98,7 +98,8 @@ impl Delivery {
         }
     }
 
-    /// Sends a commit to all Traefiks that have not taken it yet; says which have. It is sent again where no answer comes, unless `check` fails.
+    /// Sends a commit to all Traefiks that have not taken it yet; says which have, and when the
+    /// last of them was sent it. It is sent again where no answer comes, unless `check` fails.
     /// Returns once all have answered, or have not answered in time and a quorum has.
     ///
     /// # Errors
@@ -108,7 +109,8 @@ impl Delivery {
         commit: &Commit,
         deadline: Instant,
         check: impl Fn() -> Result<()> + Sync,
-    ) -> Result<Vec<Api>> {
+    ) -> Result<(Vec<Api>, Option<Instant>)> {
+        let last_sent = Mutex::new(None);
         let bring = |one: &Receiver, others: &Others| {
             let sent = &mut *one.sent();
             if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
@@ -117,13 +119,16 @@ impl Delivery {
             let document = self.document()?;
             let (begun, mut pause) = (Instant::now(), TRY_AGAIN);
             loop {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let tried = Instant::now();
+                let left = deadline.saturating_duration_since(tried);
                 let patience = left.min(others.patience(begun.elapsed()));
                 let brief = one.api.at_most(patience);
                 let taken = self
                     .examine(one, &brief)
                     .and_then(|()| one.send(&brief, sent, &document, left));
                 let Err(error) = taken else {
+                    let mut last = unpoisoned(last_sent.lock());
+                    *last = last.max(Some(tried));
                     return Ok(Some(()));
                 };
                 check()?;
@@ -150,7 +155,8 @@ impl Delivery {
             }
         };
         let taken = ask_quorum(&self.receivers, self.quorum, "take the table", bring)?;
-        Ok(taken.into_iter().map(|(one, ())| one.api.clone()).collect())
+        let taken = taken.into_iter().map(|(one, ())| one.api.clone());
+        Ok((taken.collect(), unpoisoned(last_sent.into_inner())))
     }
 
     /// Notes that the Traefik whose API is at this URL has loaded a commit: if it shows another table later,

@@ -138,7 +138,7 @@ impl Verifier {
         serving: Serving<'_>,
     ) -> Result<Confirmed> {
         let stored_at = Instant::now();
-        self.confirm_pending(&Pending {
+        self.confirm_pending(Pending {
             commit,
             expected,
             provider: &self.provider,
@@ -163,8 +163,9 @@ impl Verifier {
         serving: Serving<'_>,
     ) -> Result<Duration> {
         let pending = self.setup(commit, begun, serving);
-        let confirmed = self.confirm_pending(&pending)?;
-        Ok(confirmed.loading.unwrap_or_default() - confirmed.sending)
+        let confirmed = self.confirm_pending(pending)?;
+        let loading = confirmed.loading.unwrap_or_default();
+        Ok(loading.saturating_sub(confirmed.sending))
     }
 
     /// Waits until requests meet the commit of a setup that an API has shown.
@@ -225,12 +226,16 @@ impl Verifier {
     }
 
     /// Waits until a quorum of Traefiks serves the commit, and until requests meet it.
-    fn confirm_pending(&self, pending: &Pending<'_>) -> Result<Confirmed> {
+    fn confirm_pending(&self, mut pending: Pending<'_>) -> Result<Confirmed> {
         if self.apis.is_empty() {
             return Ok(Confirmed::default());
         }
-        let (taken, sending) = self.deliver(pending)?;
+        let begun = pending.visible;
+        let (taken, sending) = self.deliver(&mut pending)?;
+        // A Traefik may have been sent it in vain at first.
+        let sent_after = pending.visible.saturating_duration_since(begun);
         let traefiks = taken.as_deref().unwrap_or(&self.apis);
+        let pending = &pending;
         let mut polls = self.first_poll(pending);
         let met_after = self.public_url.wait_briefly(pending, &mut polls)?;
         if met_after.is_some() {
@@ -255,14 +260,14 @@ impl Verifier {
         };
         Ok(Confirmed {
             refused,
-            loading: Some(Duration::from_micros(loading.into_inner())),
+            loading: Some(sent_after + Duration::from_micros(loading.into_inner())),
             sending,
             verified,
         })
     }
 
     /// Sends a commit to Traefiks that do not read it; says which have taken it, and how long that took.
-    fn deliver(&self, pending: &Pending<'_>) -> Result<(Option<Vec<Api>>, Duration)> {
+    fn deliver(&self, pending: &mut Pending<'_>) -> Result<(Option<Vec<Api>>, Duration)> {
         let Some(delivery) = &self.delivery else {
             return Ok((None, Duration::ZERO));
         };
@@ -278,7 +283,8 @@ impl Verifier {
             }
             checked => checked,
         };
-        let taken = delivery.deliver(pending.commit, pending.deadline(), check)?;
+        let (taken, sent) = delivery.deliver(pending.commit, pending.deadline(), check)?;
+        pending.visible = sent.unwrap_or(pending.visible);
         Ok((Some(taken), begun.elapsed()))
     }
 
