@@ -79,7 +79,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/config/certificate.rs",
             "src/config/dynamic.rs",
             "src/etcd/wire.rs",
-            "src/http.rs",
+            "src/http/mod.rs",
         ],
     ),
     (
@@ -165,7 +165,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "ureq",
         &[
             "src/client_tls.rs",
-            "src/http.rs",
+            "src/http",
             "src/bin/traefik-router/chp",
         ],
     ),
