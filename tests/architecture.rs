@@ -77,14 +77,14 @@ const CRATES: &[(&str, &[&str])] = &[
         "base64",
         &[
             "src/config/certificate.rs",
-            "src/config/dynamic.rs",
+            "src/config/dynamic/password.rs",
             "src/etcd/wire.rs",
-            "src/http.rs",
+            "src/http/mod.rs",
         ],
     ),
     (
         "bcrypt",
-        &["src/config/dynamic.rs", "src/router/builder.rs"],
+        &["src/config/dynamic/password.rs", "src/router/builder.rs"],
     ),
     ("clap", &["src/bin"]),
     (
@@ -120,7 +120,7 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "ring",
         &[
-            "src/config/dynamic.rs",
+            "src/config/dynamic/password.rs",
             "src/random.rs",
             "src/route/names.rs",
         ],
@@ -165,7 +165,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "ureq",
         &[
             "src/client_tls.rs",
-            "src/http.rs",
+            "src/http",
             "src/bin/traefik-router/chp",
         ],
     ),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use super::keys::Keys;
 use super::store::{KvStore, Transaction};
-use super::table_keys::{Keys, TableKeys};
+use super::table_keys::TableKeys;
 use crate::error::Result;
 
 /// Beats, in a thread of its own, until it is dropped.

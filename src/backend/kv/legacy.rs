@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::flatten::unflatten;
-use super::table_keys::Keys;
+use super::keys::Keys;
 use super::{KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Route;

@@ -29,7 +29,7 @@ impl<S: KvStore> KvBackend<S> {
             stored.extend(tree.map(|(key, entry)| (key, entry.value)));
             Ok(())
         };
-        let whole = [format!("{}/", state.keys.traefik), state.keys.own_tree()];
+        let whole = [format!("{}/", state.keys.traefik()), state.keys.own_tree()];
         let Some(specs) = specs else {
             whole.iter().try_for_each(|tree| read(tree))?;
             let expected = state.all_keys()?;

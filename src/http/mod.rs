@@ -1,7 +1,11 @@
 //! The one wrapper over ureq: JSON over HTTP with bounds, basic authentication and TLS.
 
+mod failure;
+mod stream;
+mod tls;
+
 use std::fmt;
-use std::io::{ErrorKind as IoKind, Read as _};
+use std::io::ErrorKind as IoKind;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,76 +13,14 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-#[cfg(feature = "tls")]
-use crate::client_tls;
-#[cfg(feature = "tls")]
-use crate::config::certificate::{certificates, check_client};
+use self::failure::{diagnose, is_closed};
+use self::tls::with_tls;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::url;
 
-/// How TLS is done towards a server.
-///
-/// By default the certificate must be valid for the name in the URL, under the roots that browsers
-/// trust (as compiled in). Needs the feature `tls`.
-#[derive(Clone, Default)]
-pub struct Tls {
-    ca_pem: Option<Vec<u8>>,
-    client_pem: Option<(Vec<u8>, Vec<u8>)>,
-    skip_validation: bool,
-}
-
-impl Tls {
-    /// The default: certificates are validated against the public CAs that are compiled in. The system's own list is
-    /// not read.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Trusts the certificates in this PEM text, and no others.
-    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.ca_pem = Some(pem.into());
-        self
-    }
-
-    /// Shows this certificate (with its chain) to the server. Both are PEM texts.
-    pub fn client_pem(mut self, cert: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.client_pem = Some((cert.into(), key.into()));
-        self
-    }
-
-    /// Accepts any certificate. A machine in between can then read and change everything,
-    /// passwords included. Defaults to `false`.
-    pub fn danger_skip_validation(mut self, skip: bool) -> Self {
-        self.skip_validation = skip;
-        self
-    }
-}
-
-/// For callers that write these settings into a configuration.
-impl Tls {
-    pub(crate) fn ca(&self) -> Option<&[u8]> {
-        self.ca_pem.as_deref()
-    }
-
-    pub(crate) fn client(&self) -> Option<(&[u8], &[u8])> {
-        let (cert, key) = self.client_pem.as_ref()?;
-        Some((cert, key))
-    }
-
-    pub(crate) fn skips_validation(&self) -> bool {
-        self.skip_validation
-    }
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
-            .field("ca_pem", &self.ca_pem.is_some())
-            .field("client_pem", &self.client_pem.is_some())
-            .field("skip_validation", &self.skip_validation)
-            .finish()
-    }
-}
+pub(crate) use self::failure::is_refused;
+pub(crate) use self::stream::Stream;
+pub use self::tls::Tls;
 
 /// A server that is asked for JSON. Connections are kept and reused; cloning shares them.
 #[derive(Clone)]
@@ -271,47 +213,6 @@ impl Http {
             .and_then(|answer| self.read(answer))
     }
 
-    /// Posts JSON and reads the answer line by line, for as long as the server goes on with it.
-    ///
-    /// `bounds` hold until the answer begins. Errors are those of [`Http::post`].
-    pub(crate) fn stream(
-        &self,
-        path: &str,
-        body: &[u8],
-        authorization: Option<&str>,
-        bounds: Bounds,
-    ) -> Result<Stream> {
-        let deadline = Instant::now() + bounds.total;
-        let mut tick = FIRST_TICK;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let request = self
-                .post_request(path, body, authorization)
-                .config()
-                .timeout_connect(Some(bounds.connect.min(left)))
-                .timeout_resolve(Some(left))
-                .timeout_send_request(Some(left))
-                .timeout_send_body(Some(left))
-                .timeout_recv_response(Some(left))
-                .timeout_per_read(Some(tick))
-                .build();
-            let mut unsent = body;
-            match request.send(ureq::SendBody::from_reader(&mut unsent)) {
-                Ok(answer) => {
-                    return Ok(Stream {
-                        url: format!("{}{path}", self.base),
-                        status: answer.status().as_u16(),
-                        body: answer.into_body().into_reader(),
-                        unread: Vec::new(),
-                    });
-                }
-                // The network is slower than the tick.
-                Err(ureq::Error::Timeout(ureq::Timeout::PerRead)) if tick < left => tick *= 4,
-                Err(error) => return Err(self.post_error(path, error, unsent)),
-            }
-        }
-    }
-
     fn unless_address(&self, total: Duration) -> Option<Duration> {
         (!self.is_address).then_some(total)
     }
@@ -399,149 +300,6 @@ impl Http {
     }
 }
 
-/// Whether nothing listens there.
-pub(crate) fn is_refused(error: &Error) -> bool {
-    let cause = error.cause().and_then(|cause| cause.downcast_ref());
-    matches!(cause, Some(ureq::Error::Io(error)) if error.kind() == IoKind::ConnectionRefused)
-}
-
-/// Whether the other side has closed the connection.
-fn is_closed(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::Io(error) if matches!(
-        error.kind(),
-        IoKind::UnexpectedEof | IoKind::ConnectionReset | IoKind::BrokenPipe
-    ))
-}
-
-const BY_ANOTHER_CA: &str =
-    " (its certificate is not signed by a trusted CA: `ca_pem` has the CA to trust)";
-
-/// What rustls says, what kind of failure that is, and what to do about it. The first hit counts.
-const KNOWN: &[(&str, ErrorKind, &str)] = &[
-    ("UnknownIssuer", ErrorKind::Unauthorized, BY_ANOTHER_CA),
-    ("BadSignature", ErrorKind::Unauthorized, BY_ANOTHER_CA),
-    (
-        "CaUsedAsEndEntity",
-        ErrorKind::Unauthorized,
-        " (its certificate is a CA's own, which no server may show: make it one with CA:FALSE, or one that \
-         the CA signs)",
-    ),
-    (
-        "UnsupportedSignatureAlgorithm",
-        ErrorKind::Unauthorized,
-        " (its certificate can't be checked, as where its key is on the curve P-521: make one on P-256 or \
-         P-384, or an RSA key)",
-    ),
-    (
-        "invalid peer certificate",
-        ErrorKind::Unauthorized,
-        " (its certificate is not acceptable)",
-    ),
-    (
-        "HandshakeFailure",
-        ErrorKind::Unauthorized,
-        " (it and this program have no way of TLS in common, as where its key is on the curve P-521: make \
-         one on P-256 or P-384, or an RSA key; or it wants a certificate: `client_pem` has the one to show)",
-    ),
-    (
-        "fatal alert",
-        ErrorKind::Unauthorized,
-        " (it refused the given TLS certificate, or wants one: `client_pem` has the one to show)",
-    ),
-    (
-        "corrupt message",
-        ErrorKind::Protocol,
-        " (it does not speak TLS: the URL may have to begin with http://)",
-    ),
-];
-
-/// The kind of a failed exchange, and what to do about it where that is known.
-///
-/// rustls is not a dependency of ours, so its errors are told apart by their text.
-fn diagnose(error: &ureq::Error, tls: bool, answered: bool) -> (ErrorKind, &'static str) {
-    let kind = match error {
-        ureq::Error::Io(_)
-        | ureq::Error::Timeout(_)
-        | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed => ErrorKind::Unavailable,
-        _ => ErrorKind::Protocol,
-    };
-    let text = error.to_string();
-    let closed = !answered && is_closed(error);
-    let known = KNOWN.iter().find(|(words, ..)| text.contains(words));
-    if let Some((_, kind, hint)) = known {
-        (*kind, *hint)
-    } else if closed && tls {
-        let hint = " (closed without an answer; where it does not speak TLS, the URL must begin with \
-                    http://; where it wants a certificate, `client_pem` has the one to show)";
-        (kind, hint)
-    } else if closed {
-        let hint = " (closed without an answer; where it speaks TLS, the URL must begin with \
-                    https://)";
-        (kind, hint)
-    } else {
-        (kind, "")
-    }
-}
-
-/// How often a waiting [`Stream`] looks at the clock.
-const FIRST_TICK: Duration = Duration::from_millis(100);
-
-/// An answer that comes line by line. Dropping it closes the connection.
-pub(crate) struct Stream {
-    url: String,
-    status: u16,
-    body: ureq::BodyReader<'static>,
-    unread: Vec<u8>,
-}
-
-impl Stream {
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(crate) fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// The next line, without its end; `None` if none came until `deadline`, which is overrun by
-    /// a tenth of a second at most (on a network where a round trip takes longer: by more).
-    ///
-    /// An error means that the connection is gone, or the answer has come to its end.
-    pub(crate) fn line(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
-        let mut searched = 0;
-        loop {
-            if let Some(end) = self.unread[searched..]
-                .iter()
-                .position(|&byte| byte == b'\n')
-            {
-                let rest = self.unread.split_off(searched + end + 1);
-                let mut line = std::mem::replace(&mut self.unread, rest);
-                line.pop();
-                return Ok(Some(line));
-            }
-            searched = self.unread.len();
-            let mut buffer = [0; 16 * 1024];
-            match self.body.read(&mut buffer) {
-                Ok(0) if self.unread.is_empty() => return Err(self.ended("the answer ended")),
-                Ok(0) => return Ok(Some(std::mem::take(&mut self.unread))),
-                Ok(read) => self.unread.extend_from_slice(&buffer[..read]),
-                Err(error) => match ureq::Error::from(error) {
-                    ureq::Error::Timeout(_) => {}
-                    error => return Err(self.ended("the connection broke").with_source(error)),
-                },
-            }
-            if Instant::now() >= deadline && !self.unread.contains(&b'\n') {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn ended(&self, how: &str) -> Error {
-        Error::new(ErrorKind::Unavailable, format!("{}: {how}", self.url))
-    }
-}
-
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http")
@@ -583,39 +341,10 @@ fn check_url(base: &str, tls: &Tls) -> Result<()> {
     if base.parse::<ureq::http::Uri>().is_err() {
         return refuse("it is not the URL of a server");
     }
-    if base.starts_with("http://") && (tls.ca_pem.is_some() || tls.client_pem.is_some()) {
+    if base.starts_with("http://") && (tls.ca().is_some() || tls.client().is_some()) {
         return refuse("TLS is set up for it, so it must begin with https://");
     }
     Ok(())
-}
-
-type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
-
-#[cfg(feature = "tls")]
-fn with_tls(agent: Config, _base: &str, tls: &Tls) -> Result<Config> {
-    let no_pem = |what: &str| Error::invalid(format!("{what} is not PEM"));
-    let no_ca = || no_pem("the CA certificate");
-    let roots = tls.ca().map(|pem| certificates(pem).ok_or_else(no_ca));
-    let own = tls
-        .client()
-        .map(|(cert, key)| match check_client(cert, key) {
-            Ok(chain) => Ok((chain, key)),
-            Err(why) => Err(Error::invalid(format!("the client certificate: {why}"))),
-        });
-    let config = client_tls::config(roots.transpose()?, own.transpose()?, tls.skip_validation);
-    let config = config.map_err(|_| no_pem("the client's private key"))?;
-    Ok(agent.tls_config(config))
-}
-
-#[cfg(not(feature = "tls"))]
-fn with_tls(agent: Config, base: &str, _tls: &Tls) -> Result<Config> {
-    if base.starts_with("https://") {
-        return Err(Error::new(
-            ErrorKind::InvalidConfig,
-            format!("{base:?} needs the feature \"tls\", which this build lacks"),
-        ));
-    }
-    Ok(agent)
 }
 
 #[cfg(test)]
