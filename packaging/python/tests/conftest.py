@@ -20,7 +20,7 @@ import pytest
 SCRIPTS = Path(__file__).parents[3] / "tests/jupyterhub/scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from hub import Hub, free_ports, jupyterhub, wait_for  # noqa: E402
+from hub import UNVERIFIED, Hub, free_ports, jupyterhub, wait_for  # noqa: E402
 
 SPAWNER = f"c.Spawner.cmd = [{sys.executable!r}, {str(SCRIPTS / 'server.py')!r}]\n"
 
@@ -37,8 +37,8 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
         monkeypatch.delenv(name, raising=False)
 
     @contextmanager
-    def run(lines: str, public: int | None = None) -> Iterator[Hub]:
-        with jupyterhub(lines + SPAWNER, public) as hub:
+    def run(lines: str, public: int | None = None, scheme: str = "http") -> Iterator[Hub]:
+        with jupyterhub(lines + SPAWNER, public, scheme) as hub:
             yield hub
 
     return run
@@ -58,7 +58,10 @@ def open_server(hub: Hub, user: str) -> None:
 
 def get(url: str, path: str, login: str | None = None) -> tuple[int, str]:
     """The status and the text of an answer; ``login`` is NAME:PASSWORD."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    scheme, _, server = url.partition("://")
+    connection = http.client.HTTPConnection(server, timeout=20)
+    if scheme == "https":
+        connection = http.client.HTTPSConnection(server, timeout=20, context=UNVERIFIED)
     headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()

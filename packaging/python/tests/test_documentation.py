@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from certipy import Certipy  # type: ignore[import-untyped]
 from conftest import Etcd, Redis, Running, Server, children, get, open_server
 from hub import free_ports, wait_for
 
@@ -296,6 +298,36 @@ c.JupyterHub.proxy_class = "traefik_file"
 """
     with running(lines, http) as hub:
         open_server(hub, "ada")
+
+
+def test_external_with_https(running: Running, traefik: Callable[[str], Server], tmp_path: Path) -> None:
+    """Traefik's entrypoints have the names that jupyterhub-traefik-proxy gives them, and one that the user gives."""
+    https, api = free_ports(2)
+    certificates = Certipy(store_dir=str(tmp_path / "certificates"))
+    certificates.create_ca("ca")
+    names = ["IP:127.0.0.1"]
+    files = certificates.create_signed_pair("hub", "ca", alt_names=names)["files"]
+    rules = tmp_path / "traefik" / "rules.toml"
+    rules.parent.mkdir()
+    directory = f'[providers.file]\ndirectory = "{rules.parent}"\nwatch = true\n'
+    config = EXTERNAL.format(http=https, api=api).replace("entryPoints.http", "entryPoints.https")
+    config = config.replace("entryPoints.auth_api", "entryPoints.private")
+    traefik(config + "[entryPoints.https.http.tls]\n" + directory)
+    lines = f"""
+c.JupyterHub.proxy_class = "traefik_file"
+c.JupyterHub.ssl_cert = "{files["cert"]}"
+c.JupyterHub.ssl_key = "{files["key"]}"
+c.TraefikFileProviderProxy.should_start = False
+c.TraefikFileProviderProxy.traefik_api_url = "http://127.0.0.1:{api}"
+c.TraefikFileProviderProxy.traefik_api_password = "123"
+c.TraefikFileProviderProxy.traefik_api_entrypoint = "private"
+c.TraefikFileProviderProxy.dynamic_config_file = "{rules}"
+"""
+    with running(lines, https, "https") as hub:
+        open_server(hub, "ada")
+        assert get(f"http://127.0.0.1:{api}", "/api/version", "jupyterhub:123")[0] == 200
+        shown = ssl.get_server_certificate(("127.0.0.1", https))
+        assert shown.split() == Path(files["cert"]).read_text().split()
 
 
 # Implementation details: Traefik's API

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import settings_of
+from traitlets import TraitError
 from traitlets.config import Config
 from traefik_router import (
     TraefikEtcdProxy,
@@ -217,10 +218,25 @@ def test_api_without_password_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
     assert remarks(**user) == []
 
 
-def test_variable_with_newline_is_refused() -> None:
-    made = proxy(traefik_env={"A": "x\nB=y"})
-    with pytest.raises(ValueError, match="traefik_env: 'A'"):
+def test_variable_of_no_line_is_refused() -> None:
+    for name, text in [("A", "x\nB=y"), ("A=B", "x"), ("", "x"), ("#A", "x")]:
+        made = proxy(traefik_env={name: text})
+        with pytest.raises(ValueError, match=f"traefik_env: {name!r}"):
+            write(made, SettingsFolder(made.settings_folder))
+
+
+def test_api_without_address_is_refused() -> None:
+    for url in ["localhost:8099", "127.0.0.1:8099", "http://:8099", "ftp://localhost", ""]:
+        for traits in {"traefik_api_url": url}, {"traefik_api_urls": ["http://127.0.0.1:1", url]}:
+            with pytest.raises(TraitError, match=next(iter(traits))):
+                proxy(**traits)
+
+
+def test_base_class_has_settings() -> None:
+    for kind in TraefikEtcdProxy, TraefikRedisProxy:
+        made = kind(config=Config({"TKvProxy": {"kv_traefik_prefix": "a"}}), auth_token="x")
         write(made, SettingsFolder(made.settings_folder))
+        assert settings_of(made)["traefik-prefix"] == "a"
 
 
 def test_should_start_follows_its_class(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TOKEN = "of-the-driver"
+# Its certificate is a made-up one.
+UNVERIFIED = ssl._create_unverified_context()
 
 CONFIG = """
-c.JupyterHub.bind_url = "http://127.0.0.1:{public}"
+c.JupyterHub.bind_url = "{url}"
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:{hub}"
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api}"
 c.JupyterHub.authenticator_class = "dummy"
@@ -30,8 +33,8 @@ c.JupyterHub.load_roles = [
 
 
 class Hub:
-    def __init__(self, public):
-        self.url = f"http://127.0.0.1:{public}"
+    def __init__(self, public, scheme):
+        self.url = f"{scheme}://127.0.0.1:{public}"
         self.port = public
 
     def api(self, method, path):
@@ -42,19 +45,19 @@ class Hub:
             headers={"Authorization": f"token {TOKEN}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=UNVERIFIED) as answer:
                 return answer.status, json.loads(answer.read() or "null")
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
 
 @contextmanager
-def jupyterhub(more, public=None):
+def jupyterhub(more, public=None, scheme="http"):
     """Runs it in the current folder, with more lines of configuration; `public` is its port for users."""
     free, hub, api = free_ports(3)
-    public = public or free
+    started = Hub(public or free, scheme)
     folder = Path.cwd()
-    config = CONFIG.format(public=public, hub=hub, api=api, folder=folder, token=TOKEN)
+    config = CONFIG.format(url=started.url, hub=hub, api=api, folder=folder, token=TOKEN)
     Path("jupyterhub_config.py").write_text(config + more)
     Path("home").mkdir(exist_ok=True)
     with open("hub.log", "w") as log:
@@ -62,7 +65,6 @@ def jupyterhub(more, public=None):
             [sys.executable, "-m", "jupyterhub"], stdout=log, stderr=log
         )
     try:
-        started = Hub(public)
         wait_for("JupyterHub", lambda: process.poll() is None and answers(started))
         yield started
     except BaseException:

@@ -5,6 +5,7 @@
 
 from .program import find_program
 from .proxies import (
+    TKvProxy,
     TraefikEtcdProxy,
     TraefikFileProviderProxy,
     TraefikProxy,
@@ -13,6 +14,7 @@ from .proxies import (
 )
 
 __all__ = [
+    "TKvProxy",
     "TraefikEtcdProxy",
     "TraefikFileProviderProxy",
     "TraefikProxy",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 import typing as t
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlparse
 
 from jupyterhub.proxy import ConfigurableHTTPProxy
-from traitlets import Any, Bool, Dict, Integer, List, Unicode, default, observe, validate
+from traitlets import Any, Bool, Dict, Integer, List, TraitError, Unicode, default, observe, validate
 
 from .program import find_program
 from .settings import SettingsFolder, write
@@ -45,6 +46,8 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     # JupyterHub's.
     command: t.Any
     public_url: t.Any
+    ssl_cert: t.Any
+    ssl_key: t.Any
 
     settings_folder = Unicode(
         "jupyterhub-traefik-router",
@@ -124,7 +127,7 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
     traefik_api_entrypoint = Unicode(
         "auth_api",
         config=True,
-        help="""The entrypoint of Traefik's API, for a Traefik that is started.""",
+        help="""The entrypoint of Traefik's API.""",
     )
     check_route_timeout = Integer(
         30, config=True, help="""How many seconds Traefik may take to serve a change."""
@@ -170,6 +173,17 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
         self.is_external = any("should_start" in self.config.get(name, {}) for name in ours)
         return self.is_external
 
+    @validate("traefik_api_url", "traefik_api_urls")
+    def _api_has_an_address(self, proposal: t.Any) -> t.Any:
+        """Without a scheme or a host, Traefik would listen on all addresses."""
+        urls = [proposal.value] if isinstance(proposal.value, str) else proposal.value
+        for url in urls:
+            parts = urlparse(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                name = f"{type(self).__name__}.{proposal.trait.name}"
+                raise TraitError(f"{name}: {url!r} is no URL of Traefik's API, such as http://localhost:8099")
+        return proposal.value
+
     @default("command")
     def _default_command(self) -> list[str]:
         return [find_program(), "chp"]
@@ -189,21 +203,26 @@ class TraefikProxy(ConfigurableHTTPProxy):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Writes the settings, and starts ``chp`` with them."""
-        options, remarks = write(self, SettingsFolder(self.settings_folder))
+        folder = SettingsFolder(self.settings_folder)
+        options, remarks = write(self, folder)
         if self._own_command is None:
             # It is started again when it has ended.
             self._own_command = list(self.command)
             for remark in remarks:
                 self.log.warning(remark)
         self.command = [*self._own_command, *options]
-        public_url = self.public_url
+        public = {name: getattr(self, name) for name in ("public_url", "ssl_cert", "ssl_key")}
         if self.is_external:
             # JupyterHub waits for what it starts, and that is the REST API alone.
-            self.public_url = self.api_url
+            self.public_url, self.ssl_cert, self.ssl_key = self.api_url, "", ""
         try:
             await super().start()
+        except BaseException:
+            folder.remove()
+            raise
         finally:
-            self.public_url = public_url
+            for name, value in public.items():
+                setattr(self, name, value)
 
     def stop(self) -> None:
         super().stop()
@@ -227,8 +246,8 @@ class TraefikTomlProxy(TraefikFileProviderProxy):
     older_names = {**TraefikFileProviderProxy.older_names, "toml_dynamic_config_file": "dynamic_config_file"}
 
 
-class KeyValueProxy(TraefikProxy):
-    """Routes in a key-value store."""
+class TKvProxy(TraefikProxy):
+    """Routes in a key-value store. The settings of both classes below can be set on this one."""
 
     kv_traefik_prefix = Unicode(
         "traefik", config=True, help="""The prefix of the keys that Traefik reads."""
@@ -239,7 +258,7 @@ class KeyValueProxy(TraefikProxy):
     kv_separator = Unicode("/", config=True, help="Has no effect: it is a slash.")
 
 
-class TraefikEtcdProxy(KeyValueProxy):
+class TraefikEtcdProxy(TKvProxy):
     """Routes in etcd."""
 
     etcd_url = Unicode(
@@ -287,7 +306,7 @@ class TraefikEtcdProxy(KeyValueProxy):
         self._set_client_arguments(change.name, change.new, ETCD_ARGUMENTS)
 
 
-class TraefikRedisProxy(KeyValueProxy):
+class TraefikRedisProxy(TKvProxy):
     """Routes in Redis or Valkey."""
 
     redis_url = Unicode(

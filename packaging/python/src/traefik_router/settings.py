@@ -101,7 +101,7 @@ def in_a_file(value: Any, folder: SettingsFolder, key: str) -> Value:
 
 def as_environment(value: Any, folder: SettingsFolder, key: str) -> Value:
     for name, text in value.items():
-        if "\n" in f"{name}{text}" or "=" in name:
+        if "\n" in f"{name}{text}" or "=" in name or not name or name.startswith("#"):
             raise ValueError(f"traefik_env: {name!r} can't be a variable of one line")
     return folder.write(key, "".join(f"{name}={text}\n" for name, text in value.items()))
 
@@ -162,6 +162,14 @@ def has_api_password(proxy: Proxy) -> bool:
     return bool(proxy.traefik_api_password or proxy.traefik_api_hashed_password)
 
 
+def https_of_others(proxy: Proxy) -> dict[str, Any]:
+    """JupyterHub's certificate as the default one of a Traefik that others run, which reads the files itself."""
+    if not proxy.ssl_cert:
+        return {}
+    files = {"certFile": os.path.abspath(proxy.ssl_cert), "keyFile": os.path.abspath(proxy.ssl_key)}
+    return {"tls": {"stores": {"default": {"defaultCertificate": files}}}}
+
+
 # These have an effect only beside a password.
 API = More(static=api_entrypoint, dynamic=api_router)
 API_USER = Key("api-user")
@@ -198,7 +206,7 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
     "kv_jupyterhub_prefix": (Key("jupyterhub-prefix"),) * 2,
     "kv_separator": ("Traefik separates keys by slashes",) * 2,
     "traefik_entrypoint": (Key("entrypoint"),) * 2,
-    "traefik_api_entrypoint": (API, "Traefik's API is where `traefik_api_url` says"),
+    "traefik_api_entrypoint": (API, Key("api-entrypoint")),
     "traefik_api_url": (API, Key("api-url", as_list, always=True)),
     "traefik_api_urls": (NOT_OF_OTHERS, Key("api-url", as_list)),
     "traefik_quorum": (NOT_OF_OTHERS, Key("quorum")),
@@ -240,9 +248,15 @@ def write(proxy: Proxy, folder: SettingsFolder) -> tuple[list[str], list[str]]:
     :returns: the options for ``traefik-router chp``, and what to say about traits that have no effect.
     """
     folder.clear()
-    settings: dict[str, Value] = {"external": True} if proxy.is_external else {}
+    settings: dict[str, Value] = {}
     static: dict[str, Any] = {}
     dynamic: dict[str, Any] = {}
+    if proxy.is_external:
+        settings["external"] = True
+        if urlparse(proxy.public_url).scheme == "https":
+            # What jupyterhub-traefik-proxy calls it.
+            settings["entrypoint"] = "https"
+        lay_over(dynamic, https_of_others(proxy))
     remarks = []
     traits = proxy.traits()
     for name, outcomes in TABLE.items():
