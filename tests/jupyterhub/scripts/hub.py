@@ -33,7 +33,7 @@ c.JupyterHub.load_roles = [
 
 
 class Hub:
-    def __init__(self, public, scheme):
+    def __init__(self, public, scheme="http"):
         self.url = f"{scheme}://127.0.0.1:{public}"
         self.port = public
 

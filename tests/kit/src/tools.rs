@@ -205,5 +205,13 @@ pub fn workspace() -> &'static Path {
 /// The cargo that runs this program.
 pub fn cargo() -> std::process::Command {
     let cargo = std::env::var_os("CARGO");
-    std::process::Command::new(cargo.as_deref().unwrap_or(OsStr::new("cargo")))
+    let mut command = std::process::Command::new(cargo.as_deref().unwrap_or(OsStr::new("cargo")));
+    // What cargo says of the package that it runs would have it build ring and all above it anew.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
