@@ -110,7 +110,7 @@ async def main(store):
         hub_port, api = free_ports(2)
         hub = Hub(traefiks[0].web)
         folder = Path.cwd()
-        text = CONFIG.format(public=hub.port, hub=hub_port, api=api, folder=folder, token=TOKEN)
+        text = CONFIG.format(url=hub.url, hub=hub_port, api=api, folder=folder, token=TOKEN)
         text += MORE.format(proxy_token=PROXY_TOKEN, check=CHECK)
         Path("jupyterhub_config.py").write_text(text)
         Path("home").mkdir()

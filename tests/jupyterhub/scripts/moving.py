@@ -93,7 +93,7 @@ class Set:
 
     def configure(self, more):
         text = CONFIG.format(
-            public=self.public, hub=self.hub_port, api=self.api, folder=Path.cwd(), token=TOKEN
+            url=self.hub.url, hub=self.hub_port, api=self.api, folder=Path.cwd(), token=TOKEN
         )
         text += "c.JupyterHub.cleanup_servers = False\n"
         text += 'c.JupyterHub.load_roles[0]["scopes"] += ["access:servers"]\n'
