@@ -175,8 +175,8 @@ impl Process {
         }
         self.program.terminate().map_err(failed)?;
         if !self.ends_within(self.stop_timeout) {
-            log::info!(
-                "Traefik was still serving requests {} ms after it was told to end, and is killed",
+            log::debug!(
+                "Traefik has not ended {} ms after it was told to, and is killed",
                 self.stop_timeout.as_millis()
             );
             self.program.kill().map_err(failed)?;

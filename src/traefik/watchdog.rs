@@ -64,7 +64,8 @@ echo "traefik-router: process $program" >&2
     kill -0 "$program" && kill -KILL -$$
 } </dev/null >/dev/null 2>&1 &
 watcher=$!
-wait "$program"
+# Some shells say so themselves where it was killed.
+wait "$program" 2>/dev/null
 code=$?
 echo "traefik-router: ended $code" >&2
 # The readers of the program's log see its end now.
