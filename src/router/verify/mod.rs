@@ -44,6 +44,9 @@ const UNAUTHORIZED_GRACE: Duration = Duration::from_secs(1);
 /// defaults to 2 s.
 const NEW_PASSWORD_GRACE: Duration = Duration::from_secs(3);
 
+/// A table that takes less time to push and to load is polled for at once.
+const SMALL_PUSH: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 pub(super) struct Verifier {
     apis: Vec<Api>,
@@ -318,7 +321,12 @@ impl Verifier {
     fn first_poll(&self, pending: &Pending<'_>) -> PollSchedule {
         let estimate = self.estimate().scaled_to(pending.expected.routes);
         // Time is left to poll, however long the last reload took.
-        let mut polls = PollSchedule::new(estimate.min(self.timeout / 8));
+        let estimate = match self.delivery {
+            // It is often loaded by the time that Traefik has answered.
+            Some(_) if estimate < SMALL_PUSH => Duration::ZERO,
+            _ => estimate.min(self.timeout / 8),
+        };
+        let mut polls = PollSchedule::new(estimate);
         // A commit that wrote nothing may be loaded already.
         if pending.commit.visible.is_some() {
             std::thread::sleep(polls.first_pause(pending.visible.elapsed()));

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-/// Below this, a reload is polled for at once.
-const VERY_FAST: Duration = Duration::from_millis(5);
 /// Below this, Traefik reloads so fast that polling often finds the end of a reload soonest. Above it, each
 /// poll takes CPU time from the reload and delays it.
 const SLOW: Duration = Duration::from_millis(20);
@@ -60,9 +58,8 @@ pub(super) struct PollSchedule {
 
 impl PollSchedule {
     pub(super) fn new(estimate: Duration) -> Self {
-        let is_fast = estimate < VERY_FAST;
         Self {
-            estimate: if is_fast { Duration::ZERO } else { estimate },
+            estimate,
             waited: false,
             polled_early: false,
             failed: false,
