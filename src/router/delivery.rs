@@ -110,11 +110,10 @@ impl Delivery {
         deadline: Instant,
         check: impl Fn() -> Result<()> + Sync,
     ) -> Result<(Vec<Api>, Option<Instant>)> {
-        let last_sent = Mutex::new(None);
         let bring = |one: &Receiver, others: &Others| {
             let sent = &mut *one.sent();
             if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
-                return Ok(Some(()));
+                return Ok(Some(None));
             }
             let document = self.document()?;
             let (begun, mut pause) = (Instant::now(), TRY_AGAIN);
@@ -127,9 +126,7 @@ impl Delivery {
                     .examine(one, &brief)
                     .and_then(|()| one.send(&brief, sent, &document, left));
                 let Err(error) = taken else {
-                    let mut last = unpoisoned(last_sent.lock());
-                    *last = last.max(Some(tried));
-                    return Ok(Some(()));
+                    return Ok(Some(Some(tried)));
                 };
                 check()?;
                 if others.are_certain() {
@@ -148,15 +145,16 @@ impl Delivery {
                         is_loaded: true,
                         ..Sent::now(commit)
                     });
-                    return Ok(Some(()));
+                    return Ok(Some(None));
                 }
                 std::thread::sleep(pause.min(left));
                 pause = (2 * pause).min(MAX_TRY_AGAIN);
             }
         };
         let taken = ask_quorum(&self.receivers, self.quorum, "take the table", bring)?;
-        let taken = taken.into_iter().map(|(one, ())| one.api.clone());
-        Ok((taken.collect(), unpoisoned(last_sent.into_inner())))
+        let taken = taken.into_iter().map(|(one, sent)| (one.api.clone(), sent));
+        let (taken, sent): (_, Vec<_>) = taken.unzip();
+        Ok((taken, sent.into_iter().flatten().max()))
     }
 
     /// Notes that the Traefik whose API is at this URL has loaded a commit: if it shows another table later,
