@@ -273,11 +273,16 @@ c.TraefikRedisProxy.traefik_api_password = "123"
         assert get(f"http://127.0.0.1:{api}", "/api/version", "abc:123")[0] == 200
 
 
-def test_file_external(running: Running, traefik: Callable[[str], Server], tmp_path: Path) -> None:
-    http, api = free_ports(2)
+def watched_file(tmp_path: Path) -> tuple[Path, str]:
+    """A file for routes, and the provider of its folder."""
     rules = tmp_path / "traefik" / "rules.toml"
     rules.parent.mkdir()
-    directory = f'[providers.file]\ndirectory = "{rules.parent}"\nwatch = true\n'
+    return rules, f'[providers.file]\ndirectory = "{rules.parent}"\nwatch = true\n'
+
+
+def test_file_external(running: Running, traefik: Callable[[str], Server], tmp_path: Path) -> None:
+    http, api = free_ports(2)
+    rules, directory = watched_file(tmp_path)
     traefik(EXTERNAL.format(http=http, api=api) + directory)
     lines = f"""
 # mark the proxy as externally managed
@@ -307,9 +312,7 @@ def test_external_with_https(running: Running, traefik: Callable[[str], Server],
     certificates.create_ca("ca")
     names = ["IP:127.0.0.1"]
     files = certificates.create_signed_pair("hub", "ca", alt_names=names)["files"]
-    rules = tmp_path / "traefik" / "rules.toml"
-    rules.parent.mkdir()
-    directory = f'[providers.file]\ndirectory = "{rules.parent}"\nwatch = true\n'
+    rules, directory = watched_file(tmp_path)
     config = EXTERNAL.format(http=https, api=api).replace("entryPoints.http", "entryPoints.https")
     config = config.replace("entryPoints.auth_api", "entryPoints.private")
     traefik(config + "[entryPoints.https.http.tls]\n" + directory)

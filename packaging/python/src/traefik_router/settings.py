@@ -162,10 +162,8 @@ def has_api_password(proxy: Proxy) -> bool:
     return bool(proxy.traefik_api_password or proxy.traefik_api_hashed_password)
 
 
-def https_of_others(proxy: Proxy) -> dict[str, Any]:
-    """JupyterHub's certificate as the default one of a Traefik that others run, which reads the files itself."""
-    if not proxy.ssl_cert:
-        return {}
+def certificate(proxy: Proxy) -> dict[str, Any]:
+    """JupyterHub's certificate as Traefik's default one. Traefik reads the files itself."""
     files = {"certFile": os.path.abspath(proxy.ssl_cert), "keyFile": os.path.abspath(proxy.ssl_key)}
     return {"tls": {"stores": {"default": {"defaultCertificate": files}}}}
 
@@ -226,6 +224,8 @@ TABLE: dict[str, tuple[Key | More | str, Key | More | str]] = {
     ),
     "traefik_log_level": (More(static=lambda proxy: {"log": {"level": proxy.traefik_log_level}}), OF_OTHERS),
     "traefik_env": (Key("traefik-env-file", as_environment), NOT_OURS),
+    # JupyterHub gives its certificate to a `chp` that starts Traefik.
+    "ssl_cert": (More(), More(dynamic=certificate)),
     # What the user writes comes last: it wins.
     "extra_static_config": (More(static=lambda proxy: proxy.extra_static_config), OF_OTHERS),
     "extra_dynamic_config": (More(dynamic=lambda proxy: proxy.extra_dynamic_config),) * 2,
@@ -256,7 +256,6 @@ def write(proxy: Proxy, folder: SettingsFolder) -> tuple[list[str], list[str]]:
         if urlparse(proxy.public_url).scheme == "https":
             # What jupyterhub-traefik-proxy calls it.
             settings["entrypoint"] = "https"
-        lay_over(dynamic, https_of_others(proxy))
     remarks = []
     traits = proxy.traits()
     for name, outcomes in TABLE.items():
