@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{add, api};
+use super::{add, with_api};
 use crate::backend::kv::{Entry, KvBackend, KvStore, MemoryStore, Transaction};
 use crate::backend::{Backend, Setup};
 use crate::error::{Error, ErrorKind, Result};
@@ -99,9 +99,8 @@ fn commit_overrides_concurrent_read() {
 fn refusal_holds_for_one_table() {
     let backend = KvBackend::new(Delayed::default());
     let setup = Setup {
-        api: Some(api("secret")),
         serves: true,
-        ..Setup::new("http")
+        ..with_api("secret")
     };
     let open = |backend: &dyn Backend| backend.open(&setup, &mut |_, _| Ok(Vec::new()));
     let [asked, go_on] = backend.store().hold("traefik/http/routers/");
@@ -123,12 +122,8 @@ fn silent_store_is_asked_once() {
         silent: Some(tree),
         ..Delayed::default()
     });
-    let setup = Setup {
-        api: Some(api("secret")),
-        ..Setup::new("http")
-    };
     let error = backend
-        .open(&setup, &mut |_, _| Ok(Vec::new()))
+        .open(&with_api("secret"), &mut |_, _| Ok(Vec::new()))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(backend.store().asked.lock().unwrap().last().unwrap(), tree);

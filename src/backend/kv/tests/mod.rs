@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::backend::Backend as _;
 use crate::backend::kv::{Entry, KvBackend, KvStore, MemoryStore, Transaction};
+use crate::backend::{Backend as _, Setup};
 use crate::config::dynamic::{ApiAccess, fast_hash};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Route};
@@ -135,13 +135,18 @@ fn specs(backend: &KvBackend<Faulty>) -> Vec<String> {
         .collect()
 }
 
-fn api(password: &str) -> ApiAccess {
-    ApiAccess {
+/// A setup with a router for Traefik's API.
+fn with_api(password: &str) -> Setup {
+    let api = ApiAccess {
         entrypoint: "auth_api".into(),
         username: "jupyterhub".into(),
         password: password.into(),
         given: true,
         password_hash: fast_hash(password),
         metrics: false,
+    };
+    Setup {
+        api: Some(api),
+        ..Setup::new("http")
     }
 }

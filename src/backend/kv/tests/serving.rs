@@ -9,6 +9,16 @@ use crate::config::dynamic::certificate;
 use crate::error::ErrorKind;
 use crate::route::{Change, Nested, Table};
 
+/// The setup of a program that starts a Traefik, and may want to be the only one.
+fn starting(alone: bool) -> Setup {
+    Setup {
+        serves: true,
+        started: true,
+        alone,
+        ..Setup::new("web")
+    }
+}
+
 #[test]
 fn revert_restores_the_store() {
     let serving = |setup: Setup| Setup {
@@ -64,20 +74,14 @@ fn revert_restores_the_store() {
 fn lost_presence_key_is_tolerated() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
-    let setup = |alone| Setup {
-        serves: true,
-        started: true,
-        alone,
-        ..Setup::new("web")
-    };
     let one = handle();
-    one.open(&setup(false), &mut |_, _| Ok(vec![add(1)]))
+    one.open(&starting(false), &mut |_, _| Ok(vec![add(1)]))
         .unwrap();
     let mut lost = Transaction::new();
     lost.delete_trees
         .insert("jupyterhub/traefik-router/serving/".into());
     store.transact(&lost).unwrap();
-    let refused = handle().open(&setup(true), &mut |table, _| Ok(deletions(table)));
+    let refused = handle().open(&starting(true), &mut |table, _| Ok(deletions(table)));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InUse);
     assert_eq!(one.read().unwrap().len(), 1);
 }
@@ -113,22 +117,16 @@ fn empty_table_keeps_its_setup() {
 fn served_table_is_not_emptied() {
     let store = MemoryStore::new();
     let handle = || KvBackend::new(store.clone());
-    let serving = |alone| Setup {
-        serves: true,
-        started: true,
-        alone,
-        ..Setup::new("web")
-    };
     let one = handle();
-    one.open(&serving(true), &mut |_, _| Ok(vec![add(1)]))
+    one.open(&starting(true), &mut |_, _| Ok(vec![add(1)]))
         .unwrap();
     let two = handle();
     let error = two
-        .open(&serving(true), &mut |table, _| Ok(deletions(table)))
+        .open(&starting(true), &mut |table, _| Ok(deletions(table)))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
     assert_eq!(one.read().unwrap().len(), 1);
-    two.open(&serving(false), &mut |_, _| Ok(Vec::new()))
+    two.open(&starting(false), &mut |_, _| Ok(Vec::new()))
         .unwrap();
     // The table stays for the other one, empty as it may be.
     one.commit(&mut |table, _| Ok(deletions(table))).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{add, api, faulty};
+use super::{add, faulty, with_api};
 use crate::backend::kv::{KvBackend, KvStore as _, Transaction};
 use crate::backend::{Backend as _, Setup};
 use crate::config::dynamic::certificate;
@@ -24,12 +24,8 @@ fn foreign_api_router_stays() {
     }
     store.transact(&transaction).unwrap();
     let before = store.dump();
-    let setup = Setup {
-        api: Some(api("secret")),
-        ..Setup::new("http")
-    };
     let error = backend
-        .open(&setup, &mut |_, _| Ok(Vec::new()))
+        .open(&with_api("secret"), &mut |_, _| Ok(Vec::new()))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
     assert!(error.to_string().contains("theirs"), "{error}");
@@ -53,9 +49,8 @@ fn api_router_replacement_is_explicit() {
     let store = backend.store().store.clone();
     let open = |password: &str, replace_api| {
         let setup = Setup {
-            api: Some(api(password)),
             replace_api,
-            ..Setup::new("http")
+            ..with_api(password)
         };
         backend.open(&setup, &mut |_, _| Ok(Vec::new())).map(drop)
     };
