@@ -71,8 +71,8 @@ impl Listen {
         }
     }
 
-    /// Refuses a static configuration that has the entrypoint listen elsewhere: Traefik would start,
-    /// and be awaited here in vain. Text that is no address is left to Traefik, which names the mistake.
+    /// Refuses a static configuration that has the entrypoint listen elsewhere: Traefik would
+    /// start, and this Router would wait for it at the wrong address. Traefik itself refuses text that is no address.
     pub(super) fn check_address(&self, config: &Value, entrypoint: &str) -> Result<()> {
         let address = &config["entryPoints"][entrypoint]["address"];
         if address

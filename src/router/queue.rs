@@ -69,11 +69,11 @@ impl<J> Queue<J> {
     /// The jobs that the leader commits.
     pub(super) fn take(&mut self) -> Vec<J> {
         if let Some(gathering) = self.gathering.take() {
-            // Of callers in a loop, half share each commit where nobody waits.
-            let anyway = gathering.early.max(gathering.callers / 2);
-            // To wait for a quarter of a commit's time is worth it for a quarter more callers.
-            let came = self.waiting.len();
-            let is_vain = came < gathering.callers && 4 * came < 5 * anyway;
+            // Where no leader waits, callers that ask in a loop split in two: one half commits while the other waits.
+            let without = gathering.early.max(gathering.callers / 2);
+            let with = self.waiting.len();
+            // A wait takes up to a quarter of a commit's time, so it should bring a quarter more callers.
+            let is_vain = with < gathering.callers && 4 * with < 5 * without;
             self.pause_after_vain = match is_vain {
                 true => (2 * self.pause_after_vain).clamp(1, MAX_SKIP),
                 false => 0,

@@ -176,7 +176,7 @@ impl Process {
         self.program.terminate().map_err(failed)?;
         if !self.ends_within(self.stop_timeout) {
             log::debug!(
-                "Traefik has not ended {} ms after it was told to, and is killed",
+                "Traefik did not end within {} ms, and is killed",
                 self.stop_timeout.as_millis()
             );
             self.program.kill().map_err(failed)?;

@@ -64,7 +64,7 @@ echo "traefik-router: process $program" >&2
     kill -0 "$program" && kill -KILL -$$
 } </dev/null >/dev/null 2>&1 &
 watcher=$!
-# Some shells say so themselves where it was killed.
+# Some shells print that the program was killed.
 wait "$program" 2>/dev/null
 code=$?
 echo "traefik-router: ended $code" >&2

@@ -232,7 +232,7 @@ impl Verifier {
         }
         let begun = pending.visible;
         let (taken, sending) = self.deliver(&mut pending)?;
-        // A Traefik may have been sent it in vain at first.
+        // The first pushes may have failed.
         let sent_after = pending.visible.saturating_duration_since(begun);
         let traefiks = taken.as_deref().unwrap_or(&self.apis);
         let pending = &pending;

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TOKEN = "of-the-driver"
-# Its certificate is a made-up one.
+# The certificate of a Hub with HTTPS is a made-up one.
 UNVERIFIED = ssl._create_unverified_context()
 
 CONFIG = """

@@ -132,8 +132,8 @@ impl ApplyOptions {
     }
 }
 
-/// Refuses a table that Traefik would not serve as it stands. Routes that are only stored stay, unless `deletes` says
-/// otherwise.
+/// Refuses changes after which Traefik would not serve each route as it asks. Routes that are only stored are deleted if
+/// `deletes` says so.
 pub(super) fn check_after(stored: &Table, wanted: &Table, deletes: bool) -> Result<(), Failure> {
     let is_kept = |route: &&Arc<Route>| !deletes && wanted.get(&route.spec).is_none();
     let kept = stored.iter().filter(is_kept);
