@@ -1,8 +1,7 @@
 //! A whole table as the dynamic configuration that Traefik's REST provider takes: JSON, made of lines that
 //! are kept.
 
-use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -10,12 +9,10 @@ use serde_json::{Map, Value};
 use super::lines::Lines;
 use super::record::{Header, parse};
 use super::{Commit, Contents};
-use crate::config::dynamic::{READY, RECORDS, marker, ready_router};
+use crate::config::dynamic::{READY, RECORDS, RECORDS_TEXT, marker, ready_router};
 use crate::config::text::{Entries as _, Json, json_line};
 use crate::error::Result;
-
-/// The record that is not a route's.
-const HEADER: &str = "header";
+use crate::route::Table;
 
 /// A store that Traefik does not read. A Router sends its table to Traefik's REST provider.
 pub trait Pushed {
@@ -26,21 +23,20 @@ pub trait Pushed {
     fn document(&self) -> Result<Document>;
 
     /// Begins a new generation of the same table, so that Traefiks load it once more. It is later than the generations
-    /// that Traefiks show: `others` has the records of each Traefik. Records that can't be read are ignored.
+    /// that Traefiks show: `others` has the records that each of them shows. Records that can't be read are ignored.
     ///
     /// # Errors
     /// If the store can't be written.
-    fn renew(&self, others: &[Vec<String>]) -> Result<Commit>;
+    fn renew(&self, others: &[String]) -> Result<Commit>;
 
     /// Whether the table of these records, which a Traefik shows, is an earlier state of this one. Records that
     /// can't be read are another program's.
     ///
     /// # Errors
     /// If the store can't be read.
-    fn is_later_than(&self, records: &[String]) -> Result<bool>;
+    fn is_later_than(&self, records: &str) -> Result<bool>;
 
-    /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`], the
-    /// header first. The latest of these tables is used. If this store has a later state of it, it keeps
+    /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`]. The latest of these tables is used. If this store has a later state of it, it keeps
     /// that. With `replace` it ignores tables of other names, tables that can't be read, and a table of its own name if
     /// it has routes already. The store's next generation is later than all that were found.
     ///
@@ -48,7 +44,7 @@ pub trait Pushed {
     /// - [`InUse`](crate::ErrorKind::InUse) if one is another table than this store is for, or if this
     ///   store has routes already; and if another Router pushes this store.
     /// - [`Corrupt`](crate::ErrorKind::Corrupt) if records can't be read, without `replace`.
-    fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()>;
+    fn resume(&self, found: &[String], replace: bool) -> Result<()>;
 }
 
 /// A dynamic configuration to send, whole.
@@ -80,19 +76,12 @@ impl Document {
         }
     }
 
-    /// The records of a table, the header first, as a Traefik shows them by their names.
-    pub(crate) fn records(mut shown: HashMap<String, String>) -> Vec<String> {
-        let header = shown.remove(HEADER);
-        header.into_iter().chain(shown.into_values()).collect()
-    }
-
     /// What a store with the table of these records would hold.
     ///
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if they are damaged.
-    pub(crate) fn contents(shown: HashMap<String, String>) -> Result<Contents> {
-        let records = Self::records(shown);
-        let found = parse(records.iter().map(|line| &**line))?;
+    pub(crate) fn contents(records: &str) -> Result<Contents> {
+        let found = table_of(records)?;
         Ok(found.map_or_else(Contents::default, |(header, table)| header.contents(table)))
     }
 
@@ -134,6 +123,12 @@ impl Document {
     }
 }
 
+/// The table of records, as Traefik shows them; `None` where there are none. A record has no `'`, and no `}{`.
+pub(super) fn table_of(records: &str) -> Result<Option<(Header, Table)>> {
+    let records = records.replace('\'', "\"").replace("}{", "}\n{");
+    parse(records.lines())
+}
+
 /// Writes maps as JSON.
 struct Writer(String);
 
@@ -161,17 +156,16 @@ impl Writer {
         }
     }
 
-    /// What we keep for ourselves, as headers of a middleware that no router uses: Traefik's API shows them.
+    /// What we keep for ourselves, as a header of a middleware that no router uses: Traefik's API shows it. It is one
+    /// text, since Traefik takes longer to load many.
     fn records(&mut self, header: &Header, lines: &Lines<Json>) {
         self.open(&format!("\"{RECORDS}\":"));
         self.open("\"headers\":");
         self.open("\"customRequestHeaders\":");
-        self.entry(&format!("\"{HEADER}\":"));
+        self.entry(&format!("\"{RECORDS_TEXT}\":\""));
         self.0.push_str(&Json.record(json_line(header)));
-        for (n, record) in lines.records().enumerate() {
-            // Writing to memory can't fail.
-            write!(self.0, ",\"{n}\":{record}").ok();
-        }
+        lines.records().for_each(|record| self.0.push_str(record));
+        self.0.push('"');
         for _ in 0..3 {
             self.close();
         }
@@ -183,5 +177,44 @@ fn take(from: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
     match from.remove(key) {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::MemoryBackend;
+    use super::*;
+    use crate::Router;
+
+    #[test]
+    fn records_become_the_table_again() {
+        let memory = MemoryBackend::new();
+        let router = Router::builder(memory.clone()).offline().unwrap();
+        for (n, data) in [
+            json!(null),
+            json!({}),
+            json!([{}, {}]),
+            json!({"'": "it's", "\"": "\"}{\""}),
+            json!({"}{": ["\\", "\\\"", "\\'", "\\\\'"]}),
+            json!("'}{'"),
+            json!("\n}\n{\n"),
+            json!("{{ é 😀 }}"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            router
+                .add_route(format!("/'{n}"), "http://t", data)
+                .unwrap();
+        }
+        let document = memory.document().unwrap();
+        let body: Value = serde_json::from_slice(&document.body).unwrap();
+        let records = &body["http"]["middlewares"][RECORDS]["headers"]["customRequestHeaders"];
+        let records = records[RECORDS_TEXT].as_str().unwrap();
+        let (header, table) = table_of(records).unwrap().unwrap();
+        assert_eq!(header.commit(), document.commit);
+        assert_eq!(table, router.get_all_routes().unwrap());
     }
 }

@@ -105,8 +105,8 @@ impl<E: Entries> Lines<E> {
     pub(super) fn apply(&mut self, changes: &[Change], header: &Header) -> bool {
         let (mut stay, mut same) = (true, true);
         for change in changes {
-            self.set(change, header);
-            stay &= !self.moves(change);
+            let old = self.set(change, header);
+            stay &= !old.is_some_and(|old| moves(&old, change));
             let effect = self.routes.apply(change);
             stay &= !matches!(effect, Effect::Added | Effect::Deleted);
             same &= effect == Effect::None;
@@ -117,15 +117,6 @@ impl<E: Entries> Lines<E> {
             self.lay_out(header);
         }
         !same
-    }
-
-    /// Whether a route that is there stands at the top, and would not any more, or the other way round.
-    fn moves(&self, change: &Change) -> bool {
-        let Change::Set(route) = change else {
-            return false;
-        };
-        let old = self.routes.get(&route.spec);
-        old.is_some_and(|old| old.stands_at_top() != route.stands_at_top())
     }
 
     /// Lays the routers out anew. Those whose place is another one now are written again, and so are
@@ -189,22 +180,24 @@ impl<E: Entries> Lines<E> {
         }
     }
 
-    /// Writes the lines of one change, but the router's.
-    fn set(&mut self, change: &Change, header: &Header) {
-        let old = self.of_routes.remove(change.spec());
-        if let Change::Set(route) = change {
-            let lines = self.lines_of(route, header);
-            self.of_routes.insert(route.spec.clone(), lines);
-            self.unwritten.push(route.spec.clone());
-        }
-        if let Some(old) = old {
-            if let Some((users, _)) = self.services.get_mut(&old.service) {
-                *users -= 1;
-                if *users == 0 {
-                    self.services.remove(&old.service);
-                }
+    /// Writes the lines of one change, but the router's. Returns the route that was there.
+    fn set(&mut self, change: &Change, header: &Header) -> Option<Arc<Route>> {
+        let old = match change {
+            Change::Set(route) => {
+                let lines = self.lines_of(route, header);
+                self.unwritten.push(route.spec.clone());
+                self.of_routes.insert(route.spec.clone(), lines)
+            }
+            Change::Delete(spec) => self.of_routes.remove(spec),
+        };
+        let old = old?;
+        if let Some((users, _)) = self.services.get_mut(&old.service) {
+            *users -= 1;
+            if *users == 0 {
+                self.services.remove(&old.service);
             }
         }
+        Some(old.route)
     }
 
     fn lines_of(&mut self, route: &Arc<Route>, header: &Header) -> RouteLines {
@@ -237,5 +230,13 @@ impl<E: Entries> Lines<E> {
             record: self.entries.record(json_line(&**route)),
             service: name,
         }
+    }
+}
+
+/// Whether a route stands at the top, and would not any more after a change, or the other way round.
+fn moves(old: &Route, change: &Change) -> bool {
+    match change {
+        Change::Set(route) => old.stands_at_top() != route.stands_at_top(),
+        Change::Delete(_) => false,
     }
 }

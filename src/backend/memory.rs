@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::document::{Document, Pushed};
+use super::document::{Document, Pushed, table_of};
 use super::lines::Lines;
-use super::record::{Header, parse};
+use super::record::Header;
 use super::{Backend, Commit, Contents, Edit, Setup};
 use crate::config::defaults::{spell_out, spell_out_service};
 use crate::config::dynamic::entries;
@@ -256,7 +256,7 @@ impl Pushed for MemoryBackend {
         Ok(document)
     }
 
-    fn renew(&self, others: &[Vec<String>]) -> Result<Commit> {
+    fn renew(&self, others: &[String]) -> Result<Commit> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
         let last = shared.header.generation;
         let others = others.iter().filter_map(|records| table_of(records).ok()?);
@@ -269,7 +269,7 @@ impl Pushed for MemoryBackend {
         Ok(shared.new_commit())
     }
 
-    fn is_later_than(&self, records: &[String]) -> Result<bool> {
+    fn is_later_than(&self, records: &str) -> Result<bool> {
         let header = &self.shared().header;
         let is_earlier = |(found, _): (Header, Table)| {
             found.namespace == header.namespace && found.generation < header.generation
@@ -278,7 +278,7 @@ impl Pushed for MemoryBackend {
         Ok(found.is_ok_and(|found| found.is_none_or(is_earlier)))
     }
 
-    fn resume(&self, found: &[Vec<String>], replace: bool) -> Result<()> {
+    fn resume(&self, found: &[String], replace: bool) -> Result<()> {
         let (shared, handle) = (&mut *self.shared(), &mut *self.handle());
         if shared.is_served && !handle.serves {
             return Err(in_use());
@@ -351,11 +351,6 @@ fn spelt_out(setup: &Setup) -> Setup {
         spell_out_service(service);
     }
     setup
-}
-
-/// The table of records; `None` where there are none.
-fn table_of(records: &[String]) -> Result<Option<(Header, Table)>> {
-    parse(records.iter().map(|line| &**line))
 }
 
 fn in_use() -> Error {

@@ -346,19 +346,14 @@ impl Plan {
         self
     }
 
-    fn add<'c>(&mut self, changes: &'c [Change], overlay: &mut Overlay<'_>) -> Applied {
+    fn add(&mut self, changes: &[Change], overlay: &mut Overlay<'_>) -> Applied {
         let mut applied = Applied::default();
         // Of several changes to one routespec only the last one counts.
-        let last: HashMap<&RouteSpec, usize> = changes
-            .iter()
-            .enumerate()
-            .map(|(n, change)| (change.spec(), n))
-            .collect();
-        let counts = |n: usize, change: &'c Change| last.get(change.spec()) == Some(&n);
-        for (n, change) in changes.iter().enumerate() {
-            if !counts(n, change) {
-                continue;
-            }
+        let mut seen = HashSet::with_capacity(changes.len());
+        let last = changes.iter().rev();
+        let last: Vec<_> = last.filter(|change| seen.insert(change.spec())).collect();
+        overlay.changed.reserve(last.len());
+        for change in last.into_iter().rev() {
             let spec = change.spec().clone();
             match overlay.apply(change) {
                 Effect::None => self.expected.stored_before |= matches!(change, Change::Set(_)),

@@ -206,7 +206,7 @@ impl Delivery {
     }
 
     /// The records of a table that a Traefik has from another program.
-    fn table_of_others(&self, one: &Receiver) -> Result<Option<Vec<String>>> {
+    fn table_of_others(&self, one: &Receiver) -> Result<Option<String>> {
         let api = one.api.at_most(LOOK);
         let commit = self.store.last_commit()?;
         let marker = commit.map(|commit| commit.marker_at("rest"));
@@ -216,7 +216,7 @@ impl Delivery {
             }
         }
         Ok(match api.rest_content()? {
-            RestContent::Table(records) => Some(Document::records(records)),
+            RestContent::Table(records) => Some(records),
             RestContent::Nothing | RestContent::Other => None,
         })
     }
@@ -315,9 +315,7 @@ impl Delivery {
         }
         match (api.rest_content()?, self.store.pushed()) {
             (RestContent::Nothing, _) => Ok(true),
-            (RestContent::Table(records), Some(store)) => {
-                store.is_later_than(&Document::records(records))
-            }
+            (RestContent::Table(records), Some(store)) => store.is_later_than(&records),
             _ => Ok(false),
         }
     }

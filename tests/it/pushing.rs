@@ -58,13 +58,13 @@ fn ahead(name: &str) -> MemoryBackend {
     let document = memory.pushed().unwrap().document().unwrap();
     let body: Value = serde_json::from_slice(&document.body).unwrap();
     let records = "/http/middlewares/traefik-router-records/headers/customRequestHeaders";
-    let header = body.pointer(records).unwrap()["header"].as_str().unwrap();
+    let records = body.pointer(records).unwrap()["records"].as_str().unwrap();
     let generation = document.commit.generation;
     let later = (generation + 3_600_000).to_string();
-    let header = header.replace(&generation.to_string(), &later);
+    let records = records.replace(&generation.to_string(), &later);
     let ahead = MemoryBackend::named(name);
     let pushed = ahead.pushed().unwrap();
-    pushed.resume(&[vec![header]], false).unwrap();
+    pushed.resume(&[records], false).unwrap();
     ahead
 }
 
@@ -348,7 +348,7 @@ fn keeper_does_not_mistake_own_table() {
 fn unreadable_table_is_replaced() {
     let (rig, echo) = (Rig::new(Kind::Toml), Echo::start());
     let _traefik = external(&rig, "a");
-    let headers = json!({"customRequestHeaders": {"header": "{}"}});
+    let headers = json!({"customRequestHeaders": {"records": "{}"}});
     push(
         &rig,
         &json!({"http": {"middlewares": {"traefik-router-records": {"headers": headers}}}}),

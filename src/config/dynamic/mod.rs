@@ -30,6 +30,8 @@ const CERTIFICATE: &str = "/tls/stores/default";
 
 /// The middleware that carries what we keep for ourselves of a table that is pushed.
 pub(crate) const RECORDS: &str = "traefik-router-records";
+/// Its request header that has them.
+pub(crate) const RECORDS_TEXT: &str = "records";
 
 /// One entry of the dynamic configuration outside of the routes: `http.routers.NAME` and the like.
 pub(crate) struct Entry<'a> {

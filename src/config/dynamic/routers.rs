@@ -58,7 +58,9 @@ fn middlewares<'a>(namespace: &str, route: &'a Route) -> Cow<'a, [String]> {
 /// The middleware that takes the path of a route off its requests, if the route asks for that. It has the name of
 /// the router.
 pub(crate) fn prefix_stripper(route: &Route) -> Option<Value> {
-    let pattern = prefix_pattern(&route.spec).filter(|_| route.strips_prefix())?;
+    let pattern = route
+        .strips_prefix()
+        .then(|| prefix_pattern(&route.spec))??;
     Some(json!({"replacePathRegex": {"regex": pattern, "replacement": "/$1"}}))
 }
 

@@ -115,10 +115,9 @@ impl Entries for Json {
         text(entry)
     }
 
+    /// A part of a text, in which `'` stands for `"`: what Traefik need not unescape is loaded faster.
     fn record(&self, line: String) -> String {
-        let mut record = Vec::with_capacity(2 * line.len());
-        push(&line, &mut record);
-        text(record)
+        line.replace('\\', "\\\\").replace('"', "'")
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Builder, check_routes, probe};
-use crate::backend::{Commit, Contents, Document, Pushed, Setup};
+use crate::backend::{Commit, Contents, Pushed, Setup};
 use crate::config::dynamic::{API_ROUTER, ApiAccess, api_part};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
@@ -193,7 +193,7 @@ impl Builder {
         let mut tables = Vec::new();
         for (traefik, found) in found {
             match found? {
-                RestContent::Table(records) => tables.push(Document::records(records)),
+                RestContent::Table(records) => tables.push(records),
                 RestContent::Other if !self.replace_pushed => {
                     let message = format!(
                         "another program pushes configuration to Traefik at {}, which this table would \

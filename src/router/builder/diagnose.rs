@@ -227,7 +227,7 @@ impl Builder {
                 none
             }
             RestContent::Table(records) => {
-                let contents = Document::contents(records)?;
+                let contents = Document::contents(&records)?;
                 let message = format!(
                     "{url} takes a table with the given password, and has {}",
                     count(&contents)

@@ -1,13 +1,12 @@
 //! Traefik's REST provider: sending it a table, and what it has loaded.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Api;
 use super::answers::Middleware;
-use crate::config::dynamic::{RECORDS, REST_SERVICE};
+use crate::config::dynamic::{RECORDS, RECORDS_TEXT, REST_SERVICE};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where the REST provider takes a table.
@@ -17,8 +16,8 @@ const REST_PATH: &str = "/api/providers/rest";
 #[derive(Debug)]
 pub(crate) enum RestContent {
     Nothing,
-    /// A table, with the records of its [`Document`](crate::backend::Document) by their names.
-    Table(HashMap<String, String>),
+    /// A table, with the records of its [`Document`](crate::backend::Document).
+    Table(String),
     /// Something that is not of this crate.
     Other,
 }
@@ -108,11 +107,8 @@ impl Api {
         let records = format!("{RECORDS}@rest");
         if let Some(middleware) = self.named::<Middleware>("middlewares", &records, None)? {
             let settings = Value::from(middleware.settings);
-            let records = settings["headers"]["customRequestHeaders"].as_object();
-            let text =
-                |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.into()));
-            let records = records.into_iter().flatten();
-            return Ok(RestContent::Table(records.filter_map(text).collect()));
+            let records = settings["headers"]["customRequestHeaders"][RECORDS_TEXT].as_str();
+            return Ok(records.map_or(RestContent::Other, |text| RestContent::Table(text.into())));
         }
         for kind in [
             "http/routers",
