@@ -119,16 +119,17 @@ impl Sides {
 
     /// A sample of each side.
     pub(crate) fn sample(&mut self, row: &mut Row, command: &str) -> Result {
+        let is_heavy = self.is_heavy(command);
         let ms = self.floor.sample(command)?;
         if !SINGLE.contains(&command) {
             self.floor.drop_notifications();
         }
-        self.settle(ms, &self.floor.cpu)?;
+        settle(ms, &self.floor.cpu, is_heavy)?;
         row.floor.push(ms);
         row.floor_cpu.push(self.floor.cpu.lap()?);
         if let Some(file) = &mut self.file {
             let ms = file.sample(command)?;
-            pause(ms);
+            settle(ms, &file.cpu, is_heavy)?;
             row.file.push(ms);
             row.file_cpu.push(file.cpu.lap()?);
         }
@@ -150,7 +151,7 @@ impl Sides {
         if !SINGLE.contains(&command) {
             self.server.iter().for_each(Server::drop_notifications);
         }
-        self.settle(ms, &self.cpu)?;
+        settle(ms, &self.cpu, self.is_heavy(command))?;
         row.ours.push(ms);
         row.stored.extend(answer["stored_ms"].as_f64());
         row.cpu.extend(answer["cpu_ms"].as_f64());
@@ -182,6 +183,7 @@ impl Sides {
         }
         self.ours.ask("reset")?;
         self.forget_changes()?;
+        self.cpu.until_idle()?;
         self.reset_cpu()
     }
 
@@ -196,15 +198,19 @@ impl Sides {
         Ok(())
     }
 
-    /// Waits after a sample until Traefik is done with it. What it still does belongs to this sample's CPU, and
-    /// would slow the next side: it collects garbage once it has loaded a table, and reads Redis again for each
-    /// key.
-    fn settle(&self, ms: f64, traefik: &Meter) -> Result {
-        pause(ms);
-        match self.has_redis {
-            true => traefik.until_idle(),
-            false => Ok(()),
-        }
+    /// Whether Traefik is at work for a while after this command.
+    fn is_heavy(&self, command: &str) -> bool {
+        self.has_redis || !SINGLE.contains(&command)
+    }
+}
+
+/// Waits after a sample until Traefik is done with it. What it still does belongs to this sample's CPU, and
+/// would slow the next side: it collects garbage once it has loaded a table, and reads Redis again for each key.
+fn settle(ms: f64, traefik: &Meter, is_heavy: bool) -> Result {
+    pause(ms);
+    match is_heavy {
+        true => traefik.until_idle(),
+        false => Ok(()),
     }
 }
 
