@@ -84,7 +84,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     (
         "bcrypt",
-        &["src/config/dynamic/password.rs", "src/router/builder.rs"],
+        &[
+            "src/config/dynamic/password.rs",
+            "src/router/builder/api_access.rs",
+        ],
     ),
     ("clap", &["src/bin"]),
     (

@@ -1,8 +1,12 @@
 //! Setting up a [`Router`].
 
+mod api_access;
 mod attach;
+mod check;
 mod diagnose;
+mod entrypoints;
 mod overlap;
+mod printed;
 mod remove;
 mod start;
 
@@ -15,23 +19,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::certificate::made_up;
 use super::host::Host;
 use super::listen::Listen;
 use super::verify::{PublicUrl, Verifier};
 use super::{NotAsked, Router, unknown};
-use crate::backend::{Backend, Contents, Setup};
-use crate::config::dynamic::{self, ApiAccess};
-use crate::config::static_config::StaticConfig;
-use crate::config::text::{Entries as _, Syntax};
-use crate::config::{MAX_WAIT, merge};
+use crate::backend::{Backend, Setup};
+use crate::config::MAX_WAIT;
 use crate::error::{Error, Result, Stored};
 use crate::http::Tls;
 use crate::route::{Nested, Route, Table, Version};
 use crate::traefik::Api;
 use crate::traefik::entrypoint::EntrypointProbe;
-
-const DEFAULT_PUBLIC_URL: &str = "http://127.0.0.1:8000";
 
 /// The options of a [`Router`], and three ways to make one:
 ///
@@ -497,109 +495,6 @@ impl Builder {
         Ok(router.first_storing(setup))
     }
 
-    /// What [`start`](Self::start) would write to [`static_config_file`](Self::static_config_file), without the
-    /// comment that marks the file as the Router's and without the reference to the private file. For a store that is
-    /// pushed it names [`dynamic_config_file`](Self::dynamic_config_file) instead. The file is neither written nor
-    /// read: its name only selects the syntax. Unless `with_secrets` is `true`,
-    /// `REDACTED` stands for the store's password and private key.
-    ///
-    /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or as
-    /// [`Backend::static_config`](crate::Backend::static_config).
-    pub fn static_config_text(&self, with_secrets: bool) -> Result<String> {
-        self.check_options()?;
-        let syntax = Syntax::of(&self.static_config_file)?;
-        let (public, api) = self.listens()?;
-        let entrypoint = self.default_entrypoint(&public)?;
-        self.check_entrypoints(&entrypoint)?;
-        let mut provider = self.backend.static_config()?;
-        if self.backend.pushed().is_some() {
-            let file = crate::atomic::utf8(&self.dynamic_config_file)?;
-            let file = json!({"filename": file, "watch": true});
-            merge(&mut provider, &json!({"providers": {"file": file}}));
-        }
-        let mut config = self.static_config(&public, &api, &entrypoint, provider);
-        let provider = format!("/providers/{}", self.backend.provider());
-        for secret in ["/password", "/tls/key"] {
-            if let Some(value) = config.pointer_mut(&format!("{provider}{secret}")) {
-                if !with_secrets {
-                    *value = json!("REDACTED");
-                }
-            }
-        }
-        Ok(syntax.document(&config))
-    }
-
-    /// The dynamic configuration that an external Traefik needs for a pushed table: routers for its API and
-    /// its REST provider, with [`traefik_api_password`](Self::traefik_api_password), a generated default certificate,
-    /// which no client trusts, and [`extra_dynamic_config`](Self::extra_dynamic_config). It is for the file that
-    /// [`dynamic_config_file`](Self::dynamic_config_file) names. Unless `with_secrets` is `true`, `REDACTED` stands
-    /// for the password's hash and the certificate.
-    ///
-    /// Remove `tls.stores` if another provider of that Traefik sets the default certificate: Traefik drops both if
-    /// two set one. Without a default certificate, a change takes some 40 ms more, since Traefik generates one each
-    /// time.
-    ///
-    /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable, if there is no
-    /// password, or if Traefik reads the store by itself.
-    pub fn dynamic_config_text(&self, with_secrets: bool) -> Result<String> {
-        self.check_options()?;
-        let syntax = Syntax::of(&self.dynamic_config_file)?;
-        if self.backend.pushed().is_none() {
-            return Err(Error::invalid(
-                "Traefik reads its dynamic configuration from this store; only a table that is pushed needs \
-                 a file beside it",
-            ));
-        }
-        let Some(password) = &self.api_password else {
-            return Err(Error::invalid(
-                "anybody who may push a table controls Traefik: set a password (`traefik_api_password`)",
-            ));
-        };
-        let mut api = self.api_access(password)?;
-        if !with_secrets {
-            api.password_hash = "REDACTED".into();
-        }
-        let mut config = api.config("");
-        merge(&mut config, &api.rest_config());
-        // Without a default certificate Traefik makes one up at each change. It takes the text of one, too.
-        let pem = match with_secrets {
-            true => made_up()?.pem,
-            false => "REDACTED".into(),
-        };
-        merge(&mut config, &dynamic::certificate(&pem));
-        if let Some(extra) = &self.extra_dynamic_config {
-            merge(&mut config, extra);
-        }
-        let text = syntax.document(&config);
-        if !text.contains("{{") {
-            return Ok(text);
-        }
-        // Traefik would run it as a template. Entries hold none, but are hard to read.
-        let parts = config.as_object().into_iter().flatten();
-        Ok(parts.map(|(name, part)| syntax.entry(name, part)).collect())
-    }
-
-    fn static_config(
-        &self,
-        public: &Listen,
-        api: &Listen,
-        entrypoint: &str,
-        provider: Value,
-    ) -> Value {
-        let config = StaticConfig {
-            entrypoint: public.entrypoint(entrypoint),
-            api: api.entrypoint(&self.api_entrypoint),
-            throttle: self.throttle,
-            grace: self.stop_timeout,
-            log_level: &self.log_level,
-            provider,
-            extra: &self.extra_static_config,
-        };
-        config.to_value()
-    }
-
     /// The host that routes are for.
     fn confined(&self) -> Result<Host> {
         self.host.as_deref().map_or(Ok(Host::default()), Host::new)
@@ -615,170 +510,6 @@ impl Builder {
             nested: self.nested,
             ..Setup::default()
         }
-    }
-
-    fn public(&self) -> Result<Listen> {
-        let url = self.public_url.as_deref().unwrap_or(DEFAULT_PUBLIC_URL);
-        Listen::parse("public_url", url)
-    }
-
-    /// Where a started Traefik listens: for requests, and with its API.
-    fn listens(&self) -> Result<(Listen, Listen)> {
-        let [api_url] = &*self.api_urls else {
-            return Err(Error::invalid(
-                "a Traefik that is started has one API URL (`traefik_api_urls`)",
-            ));
-        };
-        let api = Listen::parse("traefik_api_url", api_url)?;
-        if api.tls {
-            return Err(Error::invalid(
-                "the API of a Traefik that is started is served without TLS; begin `traefik_api_url` \
-                 with http://",
-            ));
-        }
-        Ok((self.public()?, api))
-    }
-
-    /// The entrypoint of a table that has none yet.
-    fn default_entrypoint(&self, public: &Listen) -> Result<String> {
-        let default = if public.tls { "https" } else { "http" };
-        let name = self.entrypoint.as_deref().unwrap_or(default);
-        for (option, name) in [
-            ("traefik_entrypoint", name),
-            ("traefik_api_entrypoint", &self.api_entrypoint),
-        ] {
-            let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            if name.is_empty() || !name.bytes().all(is_plain) {
-                return Err(Error::invalid(format!(
-                    "`{option}` {name:?} is no entrypoint's name: letters, digits, '-' and '_'"
-                )));
-            }
-        }
-        Ok(name.into())
-    }
-
-    /// The entrypoint that routes are going to be served on.
-    fn entrypoint_over(&self, stored: &Contents, public: &Listen) -> Result<String> {
-        let default = self.default_entrypoint(public)?;
-        let name = match &self.entrypoint {
-            None if !stored.entrypoint.is_empty() => stored.entrypoint.clone(),
-            _ => default,
-        };
-        self.check_entrypoints(&name)?;
-        Ok(name)
-    }
-
-    /// On one entrypoint the API would answer in place of routes.
-    fn check_entrypoints(&self, entrypoint: &str) -> Result<()> {
-        if *entrypoint == self.api_entrypoint {
-            return Err(Error::invalid(format!(
-                "routes and Traefik's API must have entrypoints of their own, and both have \
-                 {entrypoint:?} (`traefik_entrypoint`, `traefik_api_entrypoint`)"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Refuses options that are wrong with any store.
-    fn check_options(&self) -> Result<()> {
-        for (option, config) in [
-            ("extra_dynamic_config", self.extra_dynamic_config.as_ref()),
-            ("extra_service_config", self.extra_service_config.as_ref()),
-            ("extra_static_config", Some(&self.extra_static_config)),
-        ] {
-            if config.is_some_and(|config| !config.is_object()) {
-                return Err(Error::invalid(format!(
-                    "`{option}` must be a map, as Traefik documents it"
-                )));
-            }
-        }
-        if let Some(config) = &self.extra_dynamic_config {
-            dynamic::entries(config)?;
-        }
-        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
-        if !levels.contains(&&*self.log_level.to_uppercase()) {
-            // Traefik would start all the same, and log what it likes.
-            return Err(Error::invalid(format!(
-                "`traefik_log_level` {:?} is none that Traefik has: {}",
-                self.log_level,
-                levels.join(", ")
-            )));
-        }
-        let all = self.api_urls.len();
-        match self.quorum {
-            Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {
-                return Err(Error::invalid(format!(
-                    "`traefik_quorum` is {quorum}, and there are {all} Traefiks (`traefik_api_urls`): \
-                     choose 1 to {all}"
-                )));
-            }
-            _ => {}
-        }
-        if let Some(hash) = &self.api_hashed_password {
-            let Some(password) = &self.api_password else {
-                return Err(Error::invalid(
-                    "`traefik_api_hashed_password` needs `traefik_api_password` beside it",
-                ));
-            };
-            if !dynamic::is_password_hash(hash) {
-                return Err(Error::invalid(
-                    "`traefik_api_hashed_password` is no hash that Traefik takes: {SHA}, $apr1$ or \
-                     bcrypt, as htpasswd writes them",
-                ));
-            }
-            if dynamic::is_hash_of(hash, password) == Some(false) {
-                return Err(Error::invalid(
-                    "`traefik_api_hashed_password` is not the hash of `traefik_api_password`: Traefik would \
-                     refuse that password",
-                ));
-            }
-        }
-        if !self.throttle.is_zero() && self.throttle >= self.check_route_timeout {
-            return Err(Error::invalid(format!(
-                "`traefik_providers_throttle_duration` is {:?}, and a change has to be served within \
-                 `check_route_timeout`, {:?}: choose a shorter throttle or a longer timeout",
-                self.throttle, self.check_route_timeout
-            )));
-        }
-        self.username().map(drop)
-    }
-
-    /// How to guard an API that we set up.
-    fn api_access(&self, password: &str) -> Result<ApiAccess> {
-        Ok(ApiAccess {
-            entrypoint: self.api_entrypoint.clone(),
-            username: self.username()?,
-            password: password.into(),
-            given: self.api_password.is_some(),
-            password_hash: self.password_hash(password)?,
-            metrics: self.metrics_router,
-        })
-    }
-
-    fn username(&self) -> Result<String> {
-        let name = &self.api_username;
-        let refused = |c: char| c.is_control() || ":,\u{2551}".contains(c);
-        if name.is_empty() || name.trim() != name || name.chars().any(refused) {
-            return Err(Error::invalid(
-                "`traefik_api_username` must not be empty, begin or end with a space, or contain ':', \
-                 ',', '\u{2551}' or control characters: Traefik would read another name",
-            ));
-        }
-        Ok(name.clone())
-    }
-
-    fn password_hash(&self, password: &str) -> Result<String> {
-        if let Some(hash) = &self.api_hashed_password {
-            return Ok(hash.clone());
-        }
-        #[cfg(feature = "bcrypt")]
-        if let Some(cost) = self.bcrypt_cost {
-            return match bcrypt::hash(password, cost) {
-                Ok(hash) => Ok(hash),
-                Err(error) => Err(Error::invalid("`bcrypt_cost`").with_source(error)),
-            };
-        }
-        Ok(dynamic::fast_hash(password))
     }
 
     fn verifier(&self, apis: Vec<Api>, public: PublicUrl) -> Verifier {
@@ -811,17 +542,6 @@ impl Builder {
                 error.context(why).with_stored(Stored::Unknown)
             }
         }
-    }
-
-    fn apis(&self, password: Option<&str>) -> Result<Vec<Api>> {
-        let api = |url| {
-            let api = Api::with_tls(url, &self.api_tls)?.timeout(self.api_timeout);
-            Ok(match password {
-                Some(password) => api.basic_auth(&self.api_username, password),
-                None => api,
-            })
-        };
-        self.api_urls.iter().map(api).collect()
     }
 }
 

@@ -1,0 +1,63 @@
+//! The other files of the folder that Traefik watches.
+
+use std::path::{Path, PathBuf};
+
+use crate::atomic;
+use crate::config::dynamic::{Own, api_routers, has_default_certificate};
+use crate::config::text::Syntax;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What other files of the same folder set that Traefik takes from one file alone.
+#[derive(Default)]
+pub(super) struct Neighbours {
+    /// The file that sets a default certificate: Traefik takes the first one that it finds.
+    pub(super) certificate: Option<PathBuf>,
+    /// The file that has a router for the API on our entrypoint.
+    api: Option<PathBuf>,
+}
+
+impl Neighbours {
+    pub(super) fn of(path: &Path, api_entrypoint: &str) -> Self {
+        let mut found = Self::default();
+        let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
+        let others = folder.flatten().flatten().map(|entry| entry.path());
+        for other in others.filter(|other| other != path) {
+            let text = Syntax::of(&other).and_then(|syntax| Ok((syntax, atomic::read(&other)?)));
+            let Ok((syntax, Some((text, _)))) = text else {
+                continue;
+            };
+            let Ok(config) = syntax.parse(&text).map(|tree| tree.to_value()) else {
+                continue;
+            };
+            if has_default_certificate(&config) {
+                found.certificate = Some(other.clone());
+            }
+            if !api_routers(&config, api_entrypoint).is_empty() {
+                found.api = Some(other);
+            }
+        }
+        found
+    }
+
+    /// Fails if a Traefik that is started on this folder would take theirs for ours.
+    pub(super) fn check(&self, own: &Own) -> Result<()> {
+        let refuse = |file: &Path, what: &str| {
+            let message = format!("{} in the same folder {what}", file.display());
+            Err(Error::new(ErrorKind::InUse, message))
+        };
+        if let Some(file) = &self.api {
+            return refuse(
+                file,
+                "has a router for Traefik's API on this entrypoint; choose another \
+                 traefik_api_entrypoint",
+            );
+        }
+        match &self.certificate {
+            Some(file) if !own.certificate.made_up => refuse(
+                file,
+                "sets the default certificate, and Traefik takes one of the two (ssl)",
+            ),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether the options are acceptable.
+
+use super::Builder;
+use crate::config::dynamic;
+use crate::error::{Error, Result};
+
+impl Builder {
+    /// Refuses options that are wrong with any store.
+    pub(super) fn check_options(&self) -> Result<()> {
+        for (option, config) in [
+            ("extra_dynamic_config", self.extra_dynamic_config.as_ref()),
+            ("extra_service_config", self.extra_service_config.as_ref()),
+            ("extra_static_config", Some(&self.extra_static_config)),
+        ] {
+            if config.is_some_and(|config| !config.is_object()) {
+                return Err(Error::invalid(format!(
+                    "`{option}` must be a map, as Traefik documents it"
+                )));
+            }
+        }
+        if let Some(config) = &self.extra_dynamic_config {
+            dynamic::entries(config)?;
+        }
+        let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
+        if !levels.contains(&&*self.log_level.to_uppercase()) {
+            // Traefik would start all the same, and log what it likes.
+            return Err(Error::invalid(format!(
+                "`traefik_log_level` {:?} is none that Traefik has: {}",
+                self.log_level,
+                levels.join(", ")
+            )));
+        }
+        let all = self.api_urls.len();
+        match self.quorum {
+            Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {
+                return Err(Error::invalid(format!(
+                    "`traefik_quorum` is {quorum}, and there are {all} Traefiks (`traefik_api_urls`): \
+                     choose 1 to {all}"
+                )));
+            }
+            _ => {}
+        }
+        if let Some(hash) = &self.api_hashed_password {
+            let Some(password) = &self.api_password else {
+                return Err(Error::invalid(
+                    "`traefik_api_hashed_password` needs `traefik_api_password` beside it",
+                ));
+            };
+            if !dynamic::is_password_hash(hash) {
+                return Err(Error::invalid(
+                    "`traefik_api_hashed_password` is no hash that Traefik takes: {SHA}, $apr1$ or \
+                     bcrypt, as htpasswd writes them",
+                ));
+            }
+            if dynamic::is_hash_of(hash, password) == Some(false) {
+                return Err(Error::invalid(
+                    "`traefik_api_hashed_password` is not the hash of `traefik_api_password`: Traefik would \
+                     refuse that password",
+                ));
+            }
+        }
+        if !self.throttle.is_zero() && self.throttle >= self.check_route_timeout {
+            return Err(Error::invalid(format!(
+                "`traefik_providers_throttle_duration` is {:?}, and a change has to be served within \
+                 `check_route_timeout`, {:?}: choose a shorter throttle or a longer timeout",
+                self.throttle, self.check_route_timeout
+            )));
+        }
+        self.username().map(drop)
+    }
+}
