@@ -304,8 +304,9 @@ impl Verifier {
             // The API's entrypoint is about to show it as well.
             (polls, since) = (PollSchedule::new(Duration::ZERO), Instant::now());
         }
-        // What this Router has sent to one Traefik, no other one can show.
-        let is_proven = met_after.is_some() && self.delivery.is_some();
+        // No other Traefik can have shown it: none was sent it, or this Router has started the one that listens there.
+        let is_ours = self.delivery.is_some() || pending.serving.managed.is_some();
+        let is_proven = met_after.is_some() && is_ours;
         if !is_proven && !wait_until_loaded(api, pending, &mut polls, since, others)? {
             return Ok(None);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,14 @@ use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Route, RouteSpec, is_zero_duration, service_name};
 use crate::traefik::{Api, RouterInfo, Service};
 
+/// The shortest and the longest pause before they are asked for again.
+const MIN_PAUSE: Duration = Duration::from_micros(200);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
 /// Waits until the routers of a loaded commit are as it wants them. Returns the errors of routes whose
 /// routers Traefik refuses, or has in another way.
 pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<RouteSpec, Error>> {
-    let mut pause = Duration::from_millis(1);
+    let begun = Instant::now();
     loop {
         // A connection may have died since. A Traefik that has ended is reported as such.
         let shown = Shown::at(api, pending).or_else(|_| {
@@ -38,8 +42,8 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
                 .collect());
         }
         pending.check_process()?;
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(100));
+        let pause = begun.elapsed() / 8;
+        std::thread::sleep(pause.clamp(MIN_PAUSE, MAX_PAUSE));
     }
 }
 
