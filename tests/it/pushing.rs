@@ -6,7 +6,8 @@ use kit::server::response;
 use kit::{Connection, Echo, Mood, Proxy, Server, Traefik, eventually};
 use serde_json::{Value, json};
 use traefik_router::{
-    Backend as _, Builder, Error, ErrorKind, MemoryBackend, Route, Router, Stored, Verified,
+    Backend as _, Builder, Error, ErrorKind, Finding, Level, MemoryBackend, Route, Router, Stored,
+    Verified,
 };
 
 use crate::support::{External, Kind, Rig, rig};
@@ -357,6 +358,16 @@ fn unreadable_table_is_replaced() {
         let records = rig.api().middleware("traefik-router-records@rest");
         records.unwrap().is_some()
     });
+    let found = table_found(builder(&rig, MemoryBackend::new()));
+    assert_eq!(found.level, Level::Problem, "{found:?}");
+    assert!(
+        found
+            .advice
+            .as_ref()
+            .unwrap()
+            .contains("replace_pushed_table"),
+        "{found:?}"
+    );
     let error = builder(&rig, MemoryBackend::new()).attach().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(
@@ -380,6 +391,34 @@ fn rule_of_a_file_is_not_pushed() {
     let extra = json!({"http": {"routers": {"mine": router}}});
     let _traefik = external_with(&rig, "a", &extra);
     attach(&rig);
+}
+
+#[test]
+fn diagnosis_shows_whose_table() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = external(&rig, "a");
+    let _theirs = builder(&rig, MemoryBackend::named("theirs"))
+        .attach()
+        .unwrap();
+    for (ours, level) in [
+        ("theirs", Level::Ok),
+        ("ours", Level::Problem),
+        // Of `traefik-router doctor`.
+        ("", Level::Ok),
+    ] {
+        let ours = || builder(&rig, MemoryBackend::named(ours));
+        let found = table_found(ours());
+        assert_eq!(found.level, level, "{found:?}");
+        assert!(found.message.contains("\"theirs\""), "{found:?}");
+        let found = table_found(ours().replace_pushed_table(true));
+        assert_eq!(found.level, Level::Ok, "{found:?}");
+    }
+}
+
+/// What a diagnosis finds of the table that Traefik has.
+fn table_found(builder: Builder) -> Finding {
+    let mut found = builder.diagnose().into_iter();
+    found.find(|one| one.check == "table").unwrap()
 }
 
 /// Traefik keeps one table while its throttle holds it back, the last one.

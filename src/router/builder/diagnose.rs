@@ -226,16 +226,40 @@ impl Builder {
                 );
                 none
             }
-            RestContent::Table(records) => {
-                let contents = Document::contents(&records)?;
-                let message = format!(
-                    "{url} takes a table with the given password, and has {}",
-                    count(&contents)
-                );
-                findings.push(Finding::ok(CHECK, message));
-                contents
-            }
+            RestContent::Table(records) => match Document::contents(&records) {
+                Ok(contents) => {
+                    findings.push(self.table(url, &contents)?);
+                    contents
+                }
+                Err(error) => {
+                    let message = format!("{url} has a table that can't be read: {error}");
+                    findings.push(Finding::problem(CHECK, message).advice(
+                        "a later version of the program may have pushed it: use that version, or set \
+                         `replace_pushed_table`",
+                    ));
+                    none
+                }
+            },
         })
+    }
+
+    /// What `attach` would do about the table that a Traefik has. A program that only looks has no name.
+    fn table(&self, url: &str, contents: &Contents) -> Result<Finding> {
+        const CHECK: &str = "table";
+        let name = |commit: &Option<Commit>| commit.as_ref().map(|one| one.namespace.clone());
+        let theirs = name(&contents.commit).unwrap_or_default();
+        let ours = name(&self.backend.last_commit()?).unwrap_or_default();
+        if ours != theirs && !ours.is_empty() && !self.replace_pushed {
+            let message =
+                format!("{url} has the table {theirs:?}, and this program's table is {ours:?}");
+            return Ok(Finding::problem(CHECK, message)
+                .advice("use the name of that table, another Traefik, or `replace_pushed_table`"));
+        }
+        let message = format!(
+            "{url} takes a table with the given password, and has the table {theirs:?} with {}",
+            count(contents)
+        );
+        Ok(Finding::ok(CHECK, message))
     }
 
     /// Whether Traefik has the entrypoint that the routes are for, and whether requests to
