@@ -56,6 +56,7 @@ fn ahead(name: &str) -> MemoryBackend {
     let memory = MemoryBackend::named(name);
     let router = Router::builder(memory.clone()).offline().unwrap();
     router.add_route("/x/", "http://127.0.0.1:9", ()).unwrap();
+    router.delete_route("/x/").unwrap();
     let document = memory.pushed().unwrap().document().unwrap();
     let body: Value = serde_json::from_slice(&document.body).unwrap();
     let records = "/http/middlewares/traefik-router-records/headers/customRequestHeaders";
