@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How soon a push is tried again while Traefik does not take it; each pause is twice as long as the one before.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 const MAX_TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often a commit asks whether the keeper has ended a push.
+const LOCK_POLL: Duration = Duration::from_millis(1);
 /// A Traefik that took the table so recently is not asked whether another program has replaced it.
 const RECENT: Duration = Duration::from_millis(100);
 /// How long Traefik may take to load what it has taken, for each megabyte, and at least.
@@ -111,7 +113,10 @@ impl Delivery {
         check: impl Fn() -> Result<()> + Sync,
     ) -> Result<(Vec<Api>, Option<Instant>)> {
         let bring = |one: &Receiver, others: &Others| {
-            let sent = &mut *one.sent();
+            let Some(mut sent) = one.sent_unless(others) else {
+                return Ok(None);
+            };
+            let sent = &mut *sent;
             if sent.as_ref().is_some_and(|sent| sent.is(commit)) {
                 return Ok(Some(None));
             }
@@ -224,7 +229,10 @@ impl Delivery {
     /// Forgets what was sent and by whom it was replaced, so that it is sent again.
     pub(super) fn send_again(&self) {
         for one in &self.receivers {
-            *one.sent() = None;
+            // Where the lock is held, the keeper sends it now.
+            if let Some(mut sent) = one.try_sent() {
+                *sent = None;
+            }
             *one.replaced() = None;
         }
     }
@@ -279,7 +287,7 @@ impl Delivery {
         if is_ours && look == Look::Only {
             return Ok(());
         }
-        let Ok(mut sent) = one.sent.try_lock() else {
+        let Some(mut sent) = one.try_sent() else {
             // A commit is on its way.
             return Ok(());
         };
@@ -332,12 +340,31 @@ impl Receiver {
         unpoisoned(self.sent.lock())
     }
 
+    /// The same; `None` while it is sent something.
+    fn try_sent(&self) -> Option<MutexGuard<'_, Option<Sent>>> {
+        match self.sent.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Ok(sent) => Some(sent),
+        }
+    }
+
+    /// The same; `None` if the others are certain while the keeper still sends it something.
+    fn sent_unless(&self, others: &Others) -> Option<MutexGuard<'_, Option<Sent>>> {
+        loop {
+            let sent = self.try_sent();
+            if sent.is_some() || others.are_certain() {
+                return sent;
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
     /// Whether it answered the keeper last, and took no table since just now.
     fn may_be_replaced(&self) -> bool {
         let is_recent = |sent: &Sent| sent.at.elapsed() < RECENT;
-        let sent = self.sent.try_lock();
         // Where the lock is held, a table is on its way.
-        let is_quiet = sent.is_ok_and(|sent| !sent.as_ref().is_some_and(is_recent));
+        let is_quiet = (self.try_sent()).is_some_and(|sent| !sent.as_ref().is_some_and(is_recent));
         is_quiet && unpoisoned(self.failure.lock()).is_none()
     }
 

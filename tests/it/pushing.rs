@@ -486,6 +486,36 @@ fn silent_traefik_delays_no_quorum() {
     assert_eq!(two.landed("h", "/a/"), None);
 }
 
+/// It answers small requests alone, as behind a network that drops large packets. The keeper pushes to it meanwhile.
+#[test]
+fn stuck_push_delays_no_quorum() {
+    let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());
+    let (_first, _second) = (external(&one, "a"), external(&two, "a"));
+    let proxy = Proxy::new(&two.api_url());
+    let router = builder(&one, MemoryBackend::new())
+        .traefik_api_urls([one.api_url(), proxy.url.clone()])
+        .traefik_quorum(1)
+        .traefik_api_timeout(Duration::from_secs(30))
+        .check_route_timeout(Duration::from_secs(60))
+        .attach()
+        .unwrap();
+    proxy.hold(Some("PUT "));
+    let begun = Instant::now();
+    for path in ["/a/", "/b/", "/c/"] {
+        router.add_route(path, echo.url(), ()).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let routes = router.get_all_routes().unwrap();
+    router
+        .reconcile(routes.iter().map(|route| (**route).clone()))
+        .unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    proxy.hold(None);
+    eventually("the other one has it", || {
+        two.landed("h", "/c/") == Some(echo.port)
+    });
+}
+
 #[test]
 fn replaced_traefik_stops_no_other() {
     let (one, two, echo) = (Rig::new(Kind::Toml), Rig::new(Kind::Toml), Echo::start());

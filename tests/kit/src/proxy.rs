@@ -48,6 +48,8 @@ struct Shared {
     swallow_one: AtomicBool,
     /// Lose the answers to requests that begin so.
     lose_these: Mutex<Option<String>>,
+    /// Hold back requests that begin so.
+    hold: Mutex<Option<String>>,
     /// Change the path of the next request that begins so, once.
     mislead_one: Mutex<Option<String>>,
     sent: Mutex<Vec<u8>>,
@@ -65,6 +67,7 @@ impl Proxy {
             lose_all: AtomicBool::new(false),
             swallow_one: AtomicBool::new(false),
             lose_these: Mutex::default(),
+            hold: Mutex::default(),
             mislead_one: Mutex::default(),
             sent: Mutex::default(),
         });
@@ -128,6 +131,11 @@ impl Proxy {
         *self.shared.lose_these.lock().unwrap() = Some(begin.into());
     }
 
+    /// Holds back requests that begin so, until others are to be held back, or none.
+    pub fn hold(&self, begin: Option<&str>) {
+        *self.shared.hold.lock().unwrap() = begin.map(Into::into);
+    }
+
     /// How often the clients sent this text.
     pub fn count(&self, text: &str) -> usize {
         String::from_utf8_lossy(&self.shared.sent.lock().unwrap())
@@ -152,6 +160,9 @@ impl Drop for Proxy {
         if let Ok(mut mood) = self.shared.mood.lock() {
             *mood = Mood::Honest;
         }
+        if let Ok(mut hold) = self.shared.hold.lock() {
+            *hold = None;
+        }
     }
 }
 
@@ -167,6 +178,12 @@ impl Shared {
             thread::sleep(Duration::from_millis(5));
         }
         silent
+    }
+
+    fn is_held(&self, bytes: &[u8]) -> bool {
+        let hold = self.hold.lock().unwrap();
+        hold.as_ref()
+            .is_some_and(|begin| bytes.starts_with(begin.as_bytes()))
     }
 
     /// Passes a part of a request on; whether the connection goes on.
@@ -186,6 +203,9 @@ impl Shared {
             .lock()
             .unwrap()
             .take_if(|start| bytes.starts_with(start.as_bytes()));
+        while self.is_held(bytes) {
+            thread::sleep(Duration::from_millis(5));
+        }
         let mut bytes = bytes.to_vec();
         if let Some(start) = start {
             bytes[start.len() - 1] = b'!';
