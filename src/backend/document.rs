@@ -36,9 +36,10 @@ pub trait Pushed {
     /// If the store can't be read.
     fn is_later_than(&self, records: &str) -> Result<bool>;
 
-    /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`]. The latest of these tables is used. If this store has a later state of it, it keeps
-    /// that. With `replace` it ignores tables of other names, tables that can't be read, and a table of its own name if
-    /// it has routes already. The store's next generation is later than all that were found.
+    /// Takes over the table that Traefiks still have: of each of them the records of its [`Document`]. The latest of
+    /// these tables is used. If this store has a later state of it, it keeps that. With `replace` it ignores tables of
+    /// other names, tables that can't be read, and a table of its own name if it has routes already. The store's next
+    /// generation is later than all that were found.
     ///
     /// # Errors
     /// - [`InUse`](crate::ErrorKind::InUse) if one is another table than this store is for, or if this
