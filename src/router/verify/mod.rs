@@ -19,9 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::applied::Verified;
-use super::commit::{Confirmed, Expected};
+use super::commit::Confirmed;
 use super::delivery::Delivery;
 use super::managed::Managed;
+use super::plan::Expected;
 use crate::backend::{Backend, Commit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::RouteSpec;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::backend::{Backend, Commit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::{Route, RouteSpec, router_name, service_name};
-use crate::router::commit::Expected;
 use crate::router::delivery::Delivery;
 use crate::router::managed::Managed;
+use crate::router::plan::Expected;
 use crate::traefik::Api;
 
 /// A Traefik that reports that it rejects the configuration is not believed before this: it may have read a
