@@ -11,12 +11,15 @@ use crate::error::{Error, Result};
 use crate::router::certificate::made_up;
 use crate::router::listen::Listen;
 
+/// What Traefik's providers of stores have that is secret.
+const SECRETS: [&str; 4] = ["/password", "/sentinel/password", "/tls/key", "/token"];
+
 impl Builder {
     /// What [`start`](Self::start) would write to [`static_config_file`](Self::static_config_file), without the
     /// comment that marks the file as the Router's and without the reference to the private file. For a store that is
     /// pushed it names [`dynamic_config_file`](Self::dynamic_config_file) instead. The file is neither written nor
     /// read: its name only selects the syntax. Unless `with_secrets` is `true`,
-    /// `REDACTED` stands for the store's password and private key.
+    /// `REDACTED` stands for the store's passwords, token and private key.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) as [`start`](Self::start), or as
@@ -35,7 +38,7 @@ impl Builder {
         }
         let mut config = self.static_config(&public, &api, &entrypoint, provider);
         let provider = format!("/providers/{}", self.backend.provider());
-        for secret in ["/password", "/tls/key"] {
+        for secret in SECRETS {
             if let Some(value) = config.pointer_mut(&format!("{provider}{secret}")) {
                 if !with_secrets {
                     *value = json!("REDACTED");
@@ -113,5 +116,22 @@ impl Builder {
             extra: &self.extra_static_config,
         };
         config.to_value()
+    }
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use crate::{KvBackend, Redis, Router};
+
+    #[test]
+    fn passwords_of_stores_are_redacted() {
+        let redis = Redis::sentinel(["redis://zoe:s3cret-one@h:26379"], "themaster").unwrap();
+        let redis = redis.user("hub", "s3cret-two");
+        let builder = Router::builder(KvBackend::new(redis));
+        let whole = builder.static_config_text(true).unwrap();
+        assert_eq!(whole.matches("s3cret").count(), 2, "{whole}");
+        let shown = builder.static_config_text(false).unwrap();
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert_eq!(shown.matches("REDACTED").count(), 2, "{shown}");
     }
 }
