@@ -56,24 +56,26 @@ impl FileBackend {
                     state.known = None;
                 }
                 Ok(commit.filter(|commit| commit.visible.is_none() || lock.is_met()))
-            })?;
-            match commit {
-                Some(commit) => return Ok(commit),
-                None if Instant::now() < deadline => {}
-                None => {
+            });
+            let error = match commit {
+                Ok(Some(commit)) => return Ok(commit),
+                Ok(None) if Instant::now() < deadline => continue,
+                Ok(None) => {
                     let message = format!(
                         "{}: its lock was removed, or the file written by others, again and again \
                          for {:?}",
                         self.path.display(),
                         self.lock_timeout
                     );
-                    let stored = match stored.is_empty() {
-                        true => Stored::Nothing,
-                        false => Stored::Unknown,
-                    };
-                    return Err(Error::new(ErrorKind::Conflict, message).with_stored(stored));
+                    Error::new(ErrorKind::Conflict, message)
                 }
-            }
+                Err(error) => error,
+            };
+            // Others may have replaced what an earlier round has written.
+            return Err(match (stored.is_empty(), error.stored()) {
+                (false, Stored::Nothing) => error.with_stored(Stored::Unknown),
+                _ => error,
+            });
         }
     }
 

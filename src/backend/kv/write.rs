@@ -73,6 +73,7 @@ impl<S: KvStore> KvBackend<S> {
                 if !self.has_turn(&mut state, &mut attempt)? {
                     return Ok(None);
                 }
+                drop((attempt.lost).take_if(|lost| lost.expected != state.version()));
                 let mut steps = self.restore(&known, &mut state, may_be_behind)?;
                 let is_torn = state.is_torn();
                 let planned = plan(&mut state, &attempt.stored);
@@ -118,8 +119,10 @@ impl<S: KvStore> KvBackend<S> {
                     );
                     Error::new(ErrorKind::Conflict, message)
                 };
-                let lost = attempt.lost.take();
-                let error = outcome.err().or(lost).unwrap_or_else(overtaken);
+                let error = match (outcome.err(), attempt.lost) {
+                    (error, Some(lost)) => error.unwrap_or(lost.error).with_stored(Stored::Unknown),
+                    (error, None) => error.unwrap_or_else(overtaken),
+                };
                 // What is stored now is not known: the next read asks.
                 self.seen().heard = None;
                 return Err(with_partial(error, attempt.stored));
@@ -275,7 +278,8 @@ impl<S: KvStore> KvBackend<S> {
             .as_ref()
             .and_then(|(_, header)| Some(header.as_ref()?.version))
             .unwrap_or(0);
-        attempt.lost = unknown.filter(|_| version == expected);
+        let lost = unknown.map(|error| Lost { error, expected });
+        attempt.lost = lost.filter(|_| version == expected);
         Ok(Made::Not)
     }
 }
@@ -299,8 +303,14 @@ struct Attempt {
     contended: bool,
     /// The writer that has reserved the next commit, and since when this one waits.
     waited: Option<(String, Instant)>,
-    /// The error of a transaction that may still be made.
-    lost: Option<Error>,
+    lost: Option<Lost>,
+}
+
+/// A transaction whose answer was lost, and that may still be made.
+struct Lost {
+    error: Error,
+    /// The version of the header that it expects. Once there is another one, it can't be made any more.
+    expected: u64,
 }
 
 impl Attempt {

@@ -292,6 +292,26 @@ fn removed_temporary_file_loses_nothing() {
     assert_eq!(removed.get(), 4);
 }
 
+/// A writer whose lock was removed writes again. If it can't, its first file may be there.
+#[test]
+fn failed_second_write_leaves_uncertainty() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.toml");
+    let (backend, lock) = (opened(&rules), folder.path().join("rules.toml.lock"));
+    let mut has_written = false;
+    let observer = move |step: Step<'_>| match step {
+        Step::Rename(..) => {
+            has_written = true;
+            fs::remove_file(&lock)
+        }
+        Step::Lock if has_written => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    };
+    let error = observed(observer, || commit(&backend, 0)).unwrap_err();
+    assert_eq!(FileBackend::new(&rules).read().unwrap().len(), 1);
+    assert_eq!(*error.stored(), Stored::Unknown, "{error}");
+}
+
 /// A file that was replaced twice within a tick of the clock, or after the clock was set back, may
 /// have the number and the times of one from before.
 #[cfg(unix)]

@@ -67,3 +67,12 @@ fn uncertain_commit_is_no_conflict() {
     let error = backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap_err();
     assert_eq!(*error.stored(), Stored::Unknown, "{error}");
 }
+
+/// The lost request may still reach the store, whatever the next one meets.
+#[test]
+fn later_failure_leaves_commit_uncertain() {
+    let backend = faulty(None, Some((1, Fault::LostRequestThenDown)));
+    let error = backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap_err();
+    assert!(error.to_string().contains("down"), "{error}");
+    assert_eq!(*error.stored(), Stored::Unknown, "{error}");
+}

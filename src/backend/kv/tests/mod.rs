@@ -49,6 +49,8 @@ enum Fault {
     Refused,
     LostAnswer,
     LostRequest,
+    /// A request is lost, and no later one reaches the store.
+    LostRequestThenDown,
     /// Another writer commits first, once.
     Overtaken,
     /// The answer is lost, and another writer adds a route to `http://shared` before we ask.
@@ -80,9 +82,12 @@ impl KvStore for Faulty {
         self.deleted.store(deleted, Ordering::Relaxed);
         let lost = Error::new(ErrorKind::Unavailable, "lost").with_stored(Stored::Unknown);
         match self.fault {
+            Some((at, Fault::LostRequestThenDown)) if at < number => {
+                Err(Error::new(ErrorKind::Unavailable, "down"))
+            }
             Some((at, fault)) if at == number => match fault {
                 Fault::Refused => Err(Error::new(ErrorKind::Store, "refused")),
-                Fault::LostRequest => Err(lost),
+                Fault::LostRequest | Fault::LostRequestThenDown => Err(lost),
                 Fault::LostAnswer => self.store.transact(transaction).and(Err(lost)),
                 Fault::LostAnswerThenOther => {
                     self.store.transact(transaction)?;
