@@ -53,7 +53,9 @@ impl Client {
     /// See [the module](super#errors). If the answer is lost, etcd may keep a lease without keys
     /// until its time ends.
     pub fn lease_grant(&self, ttl: Duration) -> Result<Lease> {
-        let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        let whole = ttl
+            .as_secs()
+            .saturating_add(u64::from(ttl.subsec_nanos() > 0));
         let request = Request {
             id: 0,
             ttl: i64::try_from(whole).unwrap_or(i64::MAX),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Router;
+use crate::config::MAX_WAIT;
 use crate::error::Result;
 use crate::route::{Change, Route, RouteSpec, Table};
 
@@ -78,7 +79,7 @@ impl Watch<'_> {
     /// # Errors
     /// If the store can't be read. The next call starts from the same place.
     pub fn next(&mut self, timeout: Duration) -> Result<Vec<RouteEvent>> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(MAX_WAIT);
         loop {
             let now = self.router.get_all_routes()?;
             let changes = self.known.changes_to(&now).into_iter();

@@ -8,7 +8,11 @@ use kit::process::processes_naming;
 use kit::tools::TRAEFIK;
 use kit::{Echo, client, eventually, ports};
 use serde_json::{Value, json};
-use traefik_router::{Change, ErrorKind, FileBackend, KvBackend, MemoryBackend, Router, Stored};
+use traefik_router::traefik::Api;
+use traefik_router::{
+    Backend as _, Change, ErrorKind, Etcd, FileBackend, KvBackend, MemoryBackend, Router, Stored,
+    etcd,
+};
 
 use crate::support::{External, Kind, Rig};
 
@@ -218,6 +222,36 @@ fn no_bound_is_too_long() {
     router
         .add_route("/a/", "http://127.0.0.1:1", Change::delete("/a/").is_ok())
         .unwrap();
+}
+
+/// The same of bounds that no Router has checked.
+#[test]
+fn no_wait_is_too_long() {
+    let router = Router::builder(MemoryBackend::new()).offline().unwrap();
+    let mut watch = router.watch().unwrap();
+    router.add_route("/a/", "http://h", ()).unwrap();
+    assert_eq!(watch.next(Duration::MAX).unwrap().len(), 1);
+    let nobody = |host: &str, scheme: &str| format!("{scheme}://{host}:{}", ports::free());
+    let etcd = etcd::Client::new([nobody("127.0.0.1", "http")]).unwrap();
+    let mut errors = vec![etcd.lease_grant(Duration::MAX).map(drop)];
+    for host in ["127.0.0.1", "localhost"] {
+        #[cfg(feature = "redis")]
+        {
+            let redis = traefik_router::Redis::new(nobody(host, "redis")).unwrap();
+            let redis = KvBackend::new(redis.timeout(Duration::MAX));
+            errors.push(redis.read().map(drop));
+        }
+        let etcd = Etcd::new([nobody(host, "http")]).unwrap();
+        let etcd = KvBackend::new(etcd.timeout(Duration::MAX));
+        let api = Api::new(nobody(host, "http")).unwrap();
+        errors.extend([
+            etcd.read().map(drop),
+            api.timeout(Duration::MAX).version().map(drop),
+        ]);
+    }
+    for error in errors {
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
 }
 
 /// Traefik gives a new configuration to its entrypoints one after the other. The one of the API may

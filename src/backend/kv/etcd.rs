@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::store::provider_tls;
 use super::{Entry, KvStore, Transaction};
+use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchRange, Watcher};
 use crate::finding::Finding;
@@ -152,7 +153,7 @@ impl Etcd {
     /// that much longer. If the time is not enough, a warning is logged, and Traefik must be restarted. Defaults
     /// to 20 seconds.
     pub fn catch_up_timeout(mut self, timeout: Duration) -> Self {
-        self.catch_up = timeout;
+        self.catch_up = timeout.min(MAX_WAIT);
         self
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::dynamic;
+use crate::config::{MAX_WAIT, dynamic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Answer, Http, Tls};
 use crate::url;
@@ -67,7 +67,7 @@ impl Api {
 
     /// How long one request may take. Defaults to 5 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(MAX_WAIT);
         self
     }
 

@@ -10,6 +10,7 @@ use redis::{
     RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, cmd,
 };
 
+use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::Tls;
 use crate::sync::unpoisoned;
@@ -93,7 +94,7 @@ impl Client {
     }
 
     pub(super) fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.max(MIN_TIMEOUT);
+        self.timeout = timeout.clamp(MIN_TIMEOUT, MAX_WAIT);
         self
     }
 
