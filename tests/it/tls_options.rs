@@ -96,3 +96,12 @@ fn differing_tls_options_are_refused(kind: Kind) {
         }
     });
 }
+
+#[test]
+fn initial_routes_must_agree() {
+    let rig = Rig::new(Kind::Toml);
+    let initial = [with("a.x/", "strict@file"), plain("a.x/b/")];
+    let error = rig.builder().initial_routes(initial).start().unwrap_err();
+    refused(&error, "a.x/b/", "a.x/");
+    assert!(!rig.rules().exists());
+}

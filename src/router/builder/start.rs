@@ -36,11 +36,14 @@ impl Builder {
     ///
     /// # Errors
     /// - [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if
-    ///   - options are not acceptable, or contradict each other;
-    ///   - options contradict what another program needs of the store;
+    ///   - options are not acceptable, or contradict each other or what is stored;
     ///   - the certificate does not match its key;
-    ///   - another program uses the file of the static configuration, or no Router wrote it;
+    ///   - the file of the static configuration is there, and no Router wrote it;
     ///   - [`extra_static_config`](Self::extra_static_config) has the entrypoint of a URL listen elsewhere.
+    /// - [`InUse`](crate::ErrorKind::InUse) if another program uses the file of the static configuration, or if
+    ///   options contradict what another program needs of the store.
+    /// - [`InvalidRoute`](crate::ErrorKind::InvalidRoute) as [`Router::add_route`] if
+    ///   [`initial_routes`](Self::initial_routes) are not acceptable.
     /// - [`Process`](crate::ErrorKind::Process) if there is no such program, an address is taken, or
     ///   Traefik ends at once; the message has the last lines of its log.
     /// - As [`Backend::open`](crate::Backend::open), and as [`Router::add_route`] if Traefik does not
@@ -67,8 +70,9 @@ impl Builder {
                  another Traefik has set it; serve `public_url` over HTTPS",
             ));
         }
-        for route in self.initial_routes.iter().flatten() {
-            route.check()?;
+        if let Some(initial) = &self.initial_routes {
+            initial.iter().try_for_each(|route| route.check())?;
+            initial.check()?;
         }
         let (mut version, unsaid) = match self.version_of_program()? {
             Ok(version) => (Some(version), None),
