@@ -233,6 +233,10 @@ fn without_url_parts(url: &str) -> String {
 /// A refused routespec without what may be a secret in it: a user's password, a query.
 fn shown(spec: &str) -> String {
     let visible = spec.split_inclusive(['?', '#']).next().unwrap_or_default();
+    // It may be the beginning of a password.
+    if !spec.starts_with('/') && spec[visible.len()..].contains('@') {
+        return "***".into();
+    }
     let more = if visible.len() < spec.len() {
         "***"
     } else {
@@ -465,6 +469,8 @@ mod tests {
             ("http://user:s3/cret@host/x", "has no scheme"),
             ("http:/host/path", "write \"host/path\""),
             ("user:s3cret@host/x", "user name"),
+            ("user:s3?cret@host/x", "\"%3F\""),
+            ("http://user:s3#cret@host/x", "has no scheme"),
             ("/a?b/", "\"%3F\""),
             ("/a#b/", "\"%23\""),
             ("host?b=/x", "\"%3F\""),
