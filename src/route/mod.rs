@@ -2,25 +2,28 @@
 //! Nothing in here does any I/O.
 
 mod allowed;
+mod change;
+mod check;
 mod layout;
 mod names;
 mod path;
 mod rule;
 mod settings;
 mod spec;
+mod stored;
 mod table;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde::ser::SerializeStruct as _;
-use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use self::settings::Settings;
 
+pub use change::Change;
 pub use layout::Nested;
 pub use rule::{priority, rule};
 pub use settings::Server;
@@ -58,8 +61,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// assert_eq!(route.servers().len(), 2);
 /// # Ok::<(), traefik_router::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Stored")]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Route {
     /// Says which requests match.
@@ -299,64 +301,10 @@ impl Route {
         options.filter(|name| *name != "default")
     }
 
-    /// Why Traefik would serve neither this route nor another one of its host as they ask.
-    pub(crate) fn clash_with(&self, other: &Self) -> Option<Error> {
-        let [ours, theirs] = [self, other].map(Self::tls_options);
-        if ours == theirs || self.spec.host() != other.spec.host() {
-            return None;
-        }
-        let name = |options: Option<&str>| match options {
-            Some(name) => format!("the TLS options {name:?}"),
-            None => "Traefik's default TLS options".into(),
-        };
-        Some(self.invalid(&format!(
-            "it asks for {}, and the route {} of the same host for {}: Traefik would take its default ones for \
-             both, so give all routes of a host the same, in one change",
-            name(ours),
-            other.spec,
-            name(theirs)
-        )))
-    }
-
-    /// The first Traefik that knows all that the route asks for, and for what it needs that one. `None` if any
-    /// Traefik 3 will do.
-    pub(crate) fn needs(&self) -> Option<(Version, String)> {
-        if self.spec.is_wildcard() {
-            return Some((WILDCARDS, "a wildcard host".into()));
-        }
-        let latest = self.settings.as_deref().and_then(Settings::latest);
-        latest.filter(|(since, _)| *since > (3, 0))
-    }
-
     /// The same route for other requests.
     pub(crate) fn at(&self, spec: RouteSpec) -> Self {
         let route = self.clone();
         Self { spec, ..route }
-    }
-
-    /// Whether the route can be stored, read back and served.
-    pub(crate) fn check(&self) -> Result<()> {
-        if depth(&self.data) > MAX_DEPTH {
-            return Err(Error::new(
-                ErrorKind::InvalidRoute,
-                format!(
-                    "the data of {} is nested more than {MAX_DEPTH} levels deep",
-                    self.spec
-                ),
-            ));
-        }
-        let Some(settings) = self.settings.as_deref() else {
-            return Ok(());
-        };
-        if self.spec.host().is_none() && settings.tls_options().is_some() {
-            return Err(self.invalid(
-                "Traefik chooses TLS options by the host, so that a route without one can't have any",
-            ));
-        }
-        match settings.problem() {
-            Some(problem) => Err(self.invalid(problem)),
-            None => Ok(()),
-        }
     }
 
     /// Changes the settings. A route whose settings are the defaults has none.
@@ -391,251 +339,5 @@ impl Route {
     fn invalid(&self, why: &str) -> Error {
         let message = format!("route {}: {why}", self.spec);
         Error::new(ErrorKind::InvalidRoute, message)
-    }
-}
-
-/// Stands where a route has its target if it asks for more. Versions of this crate that do not know that refuse
-/// such a route, and show this: they would serve it without its middlewares.
-const LATER: &str =
-    "not for this version of traefik-router, which knows no route with settings: use a later one";
-
-impl Serialize for Route {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fields = if self.settings.is_some() { 5 } else { 3 };
-        let mut route = serializer.serialize_struct("Route", fields)?;
-        route.serialize_field("spec", &self.spec)?;
-        match &self.settings {
-            None => route.serialize_field("target", &self.target)?,
-            Some(_) => route.serialize_field("target", LATER)?,
-        }
-        route.serialize_field("data", &self.data)?;
-        if let Some(settings) = &self.settings {
-            route.serialize_field("server", &self.target)?;
-            route.serialize_field("settings", settings)?;
-        }
-        route.end()
-    }
-}
-
-/// A route as it is stored.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    spec: RouteSpec,
-    target: String,
-    data: Value,
-    #[serde(default)]
-    server: Option<Target>,
-    #[serde(default)]
-    settings: Option<Box<Settings>>,
-}
-
-impl TryFrom<Stored> for Route {
-    type Error = Error;
-
-    fn try_from(stored: Stored) -> Result<Self> {
-        let mut route = Self {
-            target: match stored.server {
-                Some(server) => server,
-                None => Target::new(stored.target)?,
-            },
-            spec: stored.spec,
-            data: stored.data,
-            settings: None,
-        };
-        if let Some(settings) = stored.settings {
-            let accepted = settings.accepted(&route.target);
-            let accepted = accepted.map_err(|why| route.invalid(&why))?;
-            route = route.with(|settings| *settings = accepted);
-        }
-        Ok(route)
-    }
-}
-
-/// The first Traefik in whose rules a host may be a wildcard. It is the latest that any setting needs.
-const WILDCARDS: Version = (3, 7);
-
-/// JSON is read with a limit of 128 levels, a few of which are ours.
-const MAX_DEPTH: usize = 100;
-
-/// How deep a value is nested, as far as that matters here.
-fn depth(value: &Value) -> usize {
-    let mut deepest = 0;
-    let mut left = vec![(value, 1)];
-    while let Some((value, depth)) = left.pop() {
-        deepest = deepest.max(depth);
-        match value {
-            Value::Array(items) => left.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(map) => left.extend(map.values().map(|item| (item, depth + 1))),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// One step of a [`Router::apply`](crate::Router::apply).
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Change {
-    /// Add the route, or replace the one that has the same routespec.
-    Set(Arc<Route>),
-    /// Delete the route of this routespec, if there is one.
-    Delete(RouteSpec),
-}
-
-impl Change {
-    /// Adds a route without data, or replaces the one that has the same routespec. For a route with
-    /// data there is `Route::new(spec, target)?.data(data).into()`.
-    ///
-    /// # Errors
-    /// As [`Route::new`].
-    pub fn set(spec: impl AsRef<str>, target: impl AsRef<str>) -> Result<Self> {
-        Ok(Route::new(spec, target)?.into())
-    }
-
-    /// Deletes a route; not an error if there is none.
-    ///
-    /// # Errors
-    /// As [`RouteSpec::new`].
-    pub fn delete(spec: impl AsRef<str>) -> Result<Self> {
-        Ok(Self::Delete(RouteSpec::new(spec)?))
-    }
-
-    /// The routespec that this change is about.
-    pub fn spec(&self) -> &RouteSpec {
-        match self {
-            Self::Set(route) => &route.spec,
-            Self::Delete(spec) => spec,
-        }
-    }
-}
-
-impl From<Route> for Change {
-    fn from(route: Route) -> Self {
-        Self::Set(Arc::new(route))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    pub(crate) mod evaluate;
-
-    use super::*;
-
-    /// A route that asks for more, in one of seven ways; in the first one for nothing.
-    pub(crate) fn asking(way: u8, route: Route) -> Route {
-        match way % 7 {
-            0 => route,
-            1 => route.middleware("m@file").unwrap(),
-            2 => route.cert_resolver("le").unwrap(),
-            3 => route.own_service(),
-            4 => route
-                .own_service()
-                .weight(3)
-                .server("http://two", 1)
-                .unwrap(),
-            5 => route
-                .server("http://two", 1)
-                .unwrap()
-                .sticky_cookie("c")
-                .unwrap(),
-            _ => (route
-                .observability(false, true, true)
-                .pass_host_header(false))
-            .middleware("m")
-            .unwrap(),
-        }
-    }
-
-    #[test]
-    fn settings_come_back_as_stored() {
-        for way in 0..7 {
-            let route = asking(way, Route::new("/a/", "http://one").unwrap().data("d"));
-            let text = serde_json::to_string(&route).unwrap();
-            let back: Route = serde_json::from_str(&text).unwrap();
-            assert_eq!(back, route, "{text}");
-            assert_eq!(text.contains("settings"), way > 0, "{text}");
-        }
-        let route = Route::new("/a/", "http://one").unwrap().weight(2);
-        assert_ne!(route, route.clone().weight(1));
-        assert_eq!(route.weight(1), Route::new("/a/", "http://one").unwrap());
-    }
-
-    /// What the version before knows of a route.
-    #[derive(Debug, Deserialize)]
-    #[expect(dead_code, reason = "they are only read")]
-    struct Before {
-        spec: RouteSpec,
-        target: Target,
-        data: Value,
-    }
-
-    #[test]
-    fn version_before_refuses_settings() {
-        for way in 0..7 {
-            let route = asking(way, Route::new("/a/", "http://one").unwrap());
-            let text = serde_json::to_string(&route).unwrap();
-            match serde_json::from_str::<Before>(&text) {
-                Ok(_) => assert_eq!(way, 0, "{text}"),
-                Err(error) => assert!(error.to_string().contains("use a later one"), "{error}"),
-            }
-        }
-        // And this one what later versions add.
-        for (text, why) in [
-            (
-                r#"{"spec":"/a/","target":"http://t","data":1,"more":2}"#,
-                "`more`",
-            ),
-            (
-                r#"{"spec":"/a/","target":"","data":1,"server":"http://t","settings":{"more":2}}"#,
-                "`more`",
-            ),
-            (
-                r#"{"spec":"/a/","target":"","data":1,"server":"http://t","settings":{"service":{"more":2}}}"#,
-                "route /a/: \"more\" is no setting",
-            ),
-        ] {
-            let error = serde_json::from_str::<Route>(text).unwrap_err();
-            assert!(error.to_string().contains(why), "{error}");
-        }
-    }
-
-    #[test]
-    fn wrong_settings_are_refused() {
-        let route = || Route::new("/a/", "http://one").unwrap();
-        let refused = [
-            route().server("ftp://two", 1).err(),
-            route().server("http://ONE", 1).err(),
-            route().middleware("").err(),
-            route().middleware("a b").err(),
-            route().middleware("a@b@c").err(),
-            route().middleware("a,b").err(),
-            route().sticky_cookie("").err(),
-            route().service_config(json!({"servers": []})).err(),
-            route().service_config(json!(1)).err(),
-            route().router_config(json!({"priority": 1})).err(),
-            route().weight(0).check().err(),
-            (route()
-                .router_config(json!({"tls": {"options": "o@file"}}))
-                .unwrap()
-                .check())
-            .err(),
-            route()
-                .weight(0)
-                .server("http://two", 0)
-                .unwrap()
-                .check()
-                .err(),
-        ];
-        for (n, error) in refused.into_iter().enumerate() {
-            let error = error.unwrap_or_else(|| panic!("{n} is not refused"));
-            assert_eq!(error.kind(), ErrorKind::InvalidRoute, "{error}");
-        }
-        route()
-            .weight(0)
-            .server("http://two", 1)
-            .unwrap()
-            .check()
-            .unwrap();
     }
 }

@@ -146,7 +146,7 @@ impl FileBackend {
         })
     }
 
-    pub(super) fn publish(&self, state: &State) {
+    fn publish(&self, state: &State) {
         let mut seen = unpoisoned(self.seen.write());
         *seen = state.id().map(|id| (id, state.file.routes().clone()));
     }
