@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{KvStore, Transaction};
@@ -23,6 +24,7 @@ pub(super) struct Presence {
     announced: bool,
     /// Ends the thread when it is dropped.
     stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Presence {
@@ -33,6 +35,7 @@ impl Presence {
             known,
             announced: false,
             stop: None,
+            thread: None,
         };
         presence.announced = presence.store.announce(&presence.alive, TTL)?;
         if presence.announced {
@@ -43,14 +46,14 @@ impl Presence {
             presence.store.transact(&transaction)?;
             let (stop, stopped) = channel();
             let (store, alive) = (Arc::clone(&presence.store), presence.alive.clone());
-            std::thread::spawn(move || {
+            let thread = std::thread::spawn(move || {
                 while stopped.recv_timeout(TTL / 5) == Err(RecvTimeoutError::Timeout) {
                     if let Err(error) = store.announce(&alive, TTL) {
                         log::debug!("others may think that nobody serves the table: {error}");
                     }
                 }
             });
-            presence.stop = Some(stop);
+            (presence.stop, presence.thread) = (Some(stop), Some(thread));
         }
         Ok(presence)
     }
@@ -65,10 +68,77 @@ impl Drop for Presence {
         let mut transaction = Transaction::new();
         transaction.delete.insert(self.known.clone());
         let ended = self.store.transact(&transaction).map(drop);
+        if let Some(thread) = self.thread.take() {
+            // An announcement that is under way would set the key again. The thread has panicked if this fails.
+            thread.join().ok();
+        }
         for ended in [ended, self.store.withdraw(&self.alive)] {
             if let Err(error) = ended {
                 log::debug!("others think for a while that the table is served: {error}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::backend::kv::{Entry, MemoryStore};
+
+    /// A store whose second announcement takes long.
+    #[derive(Debug, Default)]
+    struct Slow {
+        store: MemoryStore,
+        announcements: AtomicUsize,
+    }
+
+    const LONG: Duration = Duration::from_millis(300);
+
+    impl KvStore for Slow {
+        fn provider(&self) -> &str {
+            self.store.provider()
+        }
+        fn static_config(&self, root: &str) -> Result<Value> {
+            self.store.static_config(root)
+        }
+        fn check(&self, prefixes: &[&str]) -> Result<()> {
+            self.store.check(prefixes)
+        }
+        fn get(&self, key: &str) -> Result<Option<Entry>> {
+            self.store.get(key)
+        }
+        fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+            self.store.read_tree(prefix)
+        }
+        fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+            self.store.transact(transaction)
+        }
+        fn announce(&self, key: &str, ttl: Duration) -> Result<bool> {
+            if self.announcements.fetch_add(1, Ordering::Relaxed) == 1 {
+                std::thread::sleep(LONG);
+            }
+            self.store.announce(key, ttl)
+        }
+        fn withdraw(&self, key: &str) -> Result<()> {
+            self.store.withdraw(key)
+        }
+    }
+
+    #[test]
+    fn late_announcement_leaves_no_key() {
+        let store = Arc::new(Slow::default());
+        let other = Arc::<Slow>::clone(&store);
+        let presence = Presence::announce(other, "alive".into(), "known".into()).unwrap();
+        while store.announcements.load(Ordering::Relaxed) < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(presence);
+        std::thread::sleep(2 * LONG);
+        assert!(store.store.dump().is_empty(), "{:?}", store.store.dump());
     }
 }
