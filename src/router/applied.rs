@@ -10,7 +10,7 @@ use crate::route::RouteSpec;
 pub struct Applied {
     /// Routes that were not there before.
     pub added: Vec<RouteSpec>,
-    /// Routes whose target or data is another one now.
+    /// Routes whose target, data or settings are different now.
     pub changed: Vec<RouteSpec>,
     /// Routes that were there before.
     pub deleted: Vec<RouteSpec>,

@@ -21,7 +21,7 @@ pub struct Watch<'r> {
 pub enum RouteEvent {
     /// The table has this route; it had none of this routespec before.
     Added(Arc<Route>),
-    /// The target or the data of a route is another one.
+    /// The target, the data or the settings of a route are different now.
     Changed {
         /// The route before.
         from: Arc<Route>,
