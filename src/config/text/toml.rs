@@ -273,7 +273,8 @@ fn write_string(text: &str, out: &mut String, key: bool) {
 
 /// Turns inline and dotted tables on the way to `paths` into tables with headers.
 pub(super) fn opened(text: &str, paths: &[&[String]]) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
+    let parsed = text.parse::<DocumentMut>();
+    let mut document = parsed.map_err(|error| error.message().to_string())?;
     for path in paths {
         let mut table = document.as_table_mut();
         for key in *path {
