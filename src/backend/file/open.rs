@@ -220,25 +220,18 @@ impl FileBackend {
             }
             if let (Some(written), true) = (state.id(), setup.serves) {
                 let made = state.file.header.clone();
-                opened.before = Some(match opened.before.take() {
-                    Some(first) if read == Some(first.written) => Before {
-                        routes: first.routes || has_changes,
-                        written,
-                        made,
-                        ..first
-                    },
-                    first => Before {
-                        text,
-                        pem: old_pem,
-                        header: before,
-                        others,
-                        shared,
-                        incomplete: first.is_some(),
-                        routes: has_changes,
-                        written,
-                        made,
-                    },
-                });
+                let before = Before {
+                    text,
+                    pem: old_pem,
+                    header: before,
+                    others,
+                    shared,
+                    incomplete: false,
+                    routes: has_changes,
+                    written,
+                    made,
+                };
+                opened.keep(before, read);
             }
         }
         if setup.own.is_some() {

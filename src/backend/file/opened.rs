@@ -22,6 +22,23 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Keeps what was there before a call of `open`; where only an earlier call has written until it `read` the
+    /// file, what was there before that one.
+    pub(super) fn keep(&mut self, before: Before, read: Option<FileId>) {
+        self.before = Some(match self.before.take() {
+            Some(first) if read == Some(first.written) => Before {
+                routes: first.routes || before.routes,
+                written: before.written,
+                made: before.made,
+                ..first
+            },
+            first => Before {
+                incomplete: first.is_some(),
+                ..before
+            },
+        });
+    }
+
     /// Writes the certificate of a Traefik that we have started again, if others have removed it. Returns
     /// whether it has: Traefik reads it only when it loads the file at `path`.
     pub(super) fn restore_certificate(&self, path: &Path) -> Result<bool> {
