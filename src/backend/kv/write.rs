@@ -14,8 +14,8 @@ use crate::route::{Change, RouteSpec};
 
 impl<S: KvStore> KvBackend<S> {
     /// Begins a table anew that was there when this handle opened the store. Takes over an earlier
-    /// state of the store, if that `may_be`.
-    fn restore(&self, known: &Known, state: &mut TableKeys, may_be: bool) -> Result<Vec<Step>> {
+    /// state of the store, if that may be.
+    fn restore(&self, known: &Known, state: &mut TableKeys) -> Result<Vec<Step>> {
         let below = self.keys.private();
         let catch_up = || self.store.catch_up(&self.keys.scratch(), known.version);
         match &known.header {
@@ -24,7 +24,7 @@ impl<S: KvStore> KvBackend<S> {
                 catch_up()?;
                 state.begin_as(header)
             }
-            Some(_) if known.is_behind && !may_be => Err(self.went_back()),
+            Some(_) if known.is_behind && !known.may_be_behind => Err(self.went_back()),
             Some(header) if known.is_behind => {
                 log::warn!("the table below {below} is an earlier one, and is taken over as it is");
                 catch_up()?;
@@ -48,57 +48,31 @@ impl<S: KvStore> KvBackend<S> {
         let _writing = self.writing();
         let deadline = Instant::now() + self.conflict_timeout;
         let mut pause = Duration::from_millis(1);
-        let mut attempt = Attempt::until(deadline);
         let (mut known, mut current, mut updates) = {
             let mut seen = self.seen();
             let known = Known {
                 header: seen.last.clone().filter(|_| seen.opened),
                 version: seen.version,
                 is_behind: seen.is_behind,
+                may_be_behind,
             };
             (known, seen.state.take(), seen.updates)
         };
         let is_there = |state: &TableKeys| state.version() != 0;
-        let mut unasked = current.as_ref().is_some_and(is_there) && !known.is_behind;
+        let mut attempt = Attempt {
+            unasked: current.as_ref().is_some_and(is_there) && !known.is_behind,
+            ..Attempt::until(deadline)
+        };
         loop {
             let asked = match current.take() {
-                Some(state) if unasked => Ok(state),
+                Some(state) if attempt.unasked => Ok(state),
                 state => self.refresh(state).map(|(state, is_behind)| {
                     known.is_behind = is_behind;
                     updates = self.seen().updates;
                     state
                 }),
             };
-            let outcome = asked.and_then(|mut state| {
-                if !self.has_turn(&mut state, &mut attempt)? {
-                    return Ok(None);
-                }
-                drop((attempt.lost).take_if(|lost| lost.expected != state.version()));
-                let mut steps = self.restore(&known, &mut state, may_be_behind)?;
-                let is_torn = state.is_torn();
-                let planned = plan(&mut state, &attempt.stored);
-                // Others may have written meanwhile: then a refusal may not hold any more, nor that there
-                // is nothing to change. A store that did not answer is not asked again.
-                let is_unsure = match &planned {
-                    Ok(more) => unasked && steps.is_empty() && more.is_empty(),
-                    Err(error) => error.kind() != ErrorKind::Unavailable,
-                };
-                if is_unsure {
-                    match self.store.get(&self.keys.header()) {
-                        Ok(header) if state.is_at(header.as_ref()) => {}
-                        Ok(_) => return Ok(None),
-                        Err(error) => return Err(planned.err().unwrap_or(error)),
-                    }
-                }
-                steps.extend(planned?);
-                if is_torn && !steps.is_empty() {
-                    // Services and what stands beside the routes may be old ones.
-                    steps.extend(self.repaired(&state, None)?);
-                }
-                let commit = self.write_steps(&mut state, steps, &mut attempt)?;
-                attempt.contended |= commit.is_none() && !unasked;
-                Ok(commit.map(|commit| (commit, state)))
-            });
+            let outcome = asked.and_then(|state| self.try_on(state, &known, &mut attempt, plan));
             let outcome = match outcome {
                 Ok(Some((commit, state))) => {
                     self.seen().commit(updates, state);
@@ -107,7 +81,7 @@ impl<S: KvStore> KvBackend<S> {
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
-            if std::mem::take(&mut unasked) && outcome.is_ok() {
+            if std::mem::take(&mut attempt.unasked) && outcome.is_ok() {
                 continue;
             }
             if outcome.is_err() || Instant::now() >= deadline {
@@ -130,6 +104,44 @@ impl<S: KvStore> KvBackend<S> {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+    }
+
+    /// Makes one attempt on this table. `None` if another writer was first, or has the turn.
+    fn try_on(
+        &self,
+        mut state: TableKeys,
+        known: &Known,
+        attempt: &mut Attempt,
+        plan: &mut Plan<'_>,
+    ) -> Result<Option<(Commit, TableKeys)>> {
+        if !self.has_turn(&mut state, attempt)? {
+            return Ok(None);
+        }
+        drop((attempt.lost).take_if(|lost| lost.expected != state.version()));
+        let mut steps = self.restore(known, &mut state)?;
+        let is_torn = state.is_torn();
+        let planned = plan(&mut state, &attempt.stored);
+        // Others may have written meanwhile: then a refusal may not hold any more, nor that there
+        // is nothing to change. A store that did not answer is not asked again.
+        let is_unsure = match &planned {
+            Ok(more) => attempt.unasked && steps.is_empty() && more.is_empty(),
+            Err(error) => error.kind() != ErrorKind::Unavailable,
+        };
+        if is_unsure {
+            match self.store.get(&self.keys.header()) {
+                Ok(header) if state.is_at(header.as_ref()) => {}
+                Ok(_) => return Ok(None),
+                Err(error) => return Err(planned.err().unwrap_or(error)),
+            }
+        }
+        steps.extend(planned?);
+        if is_torn && !steps.is_empty() {
+            // Services and what stands beside the routes may be old ones.
+            steps.extend(self.repaired(&state, None)?);
+        }
+        let commit = self.write_steps(&mut state, steps, attempt)?;
+        attempt.contended |= commit.is_none() && !attempt.unasked;
+        Ok(commit.map(|commit| (commit, state)))
     }
 
     /// The steps of changes, and of what is to be written again of routes that they leave as they are.
@@ -291,12 +303,16 @@ struct Known {
     version: u64,
     /// Whether the store has an earlier one now.
     is_behind: bool,
+    /// Whether that one may be taken over.
+    may_be_behind: bool,
 }
 
 /// What a commit has met with so far.
 struct Attempt {
     /// When to stop trying.
     deadline: Instant,
+    /// Whether it is made on the table as this handle knows it, without asking.
+    unasked: bool,
     /// Routes of a batch in parts that are stored.
     stored: BTreeSet<RouteSpec>,
     /// Whether others have committed first.
@@ -317,6 +333,7 @@ impl Attempt {
     fn until(deadline: Instant) -> Self {
         Self {
             deadline,
+            unasked: false,
             stored: BTreeSet::new(),
             contended: false,
             waited: None,
