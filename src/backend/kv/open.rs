@@ -10,7 +10,7 @@ use super::table_keys::TableKeys;
 use super::{Before, KvBackend, Serving, legacy, presence};
 use crate::backend::{Commit, Edit, Setup};
 use crate::config::dynamic::{ApiAccess, api_routers, has_default_certificate};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::Change;
 
 impl<S: KvStore> KvBackend<S> {
@@ -210,7 +210,10 @@ impl<S: KvStore> KvBackend<S> {
         })?;
         let made = self.seen().last.clone();
         if let (Some(keys), Some((header, read)), Some(made)) = (before, first, made) {
-            let after = self.snapshot()?;
+            // The commit is made, and can't be taken back without these.
+            let unsure = |error: Error| error.with_stored(Stored::Unknown);
+            let after = self.snapshot().map_err(unsure)?;
+            let others = self.is_served_by_others().map_err(unsure)?;
             let is_next =
                 |earlier: &Before| earlier.after.get(&self.keys.header()) == read.as_ref();
             serving.before = Some(match serving.before.take() {
@@ -223,7 +226,7 @@ impl<S: KvStore> KvBackend<S> {
                 earlier => Before {
                     keys,
                     after,
-                    others: self.is_served_by_others()?,
+                    others,
                     incomplete: earlier.is_some(),
                     header,
                     made,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Fault, add, faulty, specs};
-use crate::backend::Backend as _;
+use crate::backend::{Backend as _, Setup};
 use crate::error::Stored;
 use crate::route::Change;
 
@@ -74,5 +74,18 @@ fn later_failure_leaves_commit_uncertain() {
     let backend = faulty(None, Some((1, Fault::LostRequestThenDown)));
     let error = backend.commit(&mut |_, _| Ok(vec![add(1)])).unwrap_err();
     assert!(error.to_string().contains("down"), "{error}");
+    assert_eq!(*error.stored(), Stored::Unknown, "{error}");
+}
+
+#[test]
+fn outage_after_open_leaves_uncertainty() {
+    let backend = faulty(None, Some((1, Fault::ThenDown)));
+    let setup = Setup {
+        serves: true,
+        ..Setup::new("web")
+    };
+    let opened = backend.open(&setup, &mut |_, _| Ok(vec![add(1)]));
+    let error = opened.unwrap_err();
+    assert_eq!(specs(&backend), ["/r1/"]);
     assert_eq!(*error.stored(), Stored::Unknown, "{error}");
 }

@@ -49,12 +49,28 @@ enum Fault {
     Refused,
     LostAnswer,
     LostRequest,
-    /// A request is lost, and no later one reaches the store.
+    /// A request is lost, and no later transaction reaches the store.
     LostRequestThenDown,
+    /// A transaction is made, and nothing reaches the store after that.
+    ThenDown,
     /// Another writer commits first, once.
     Overtaken,
     /// The answer is lost, and another writer adds a route to `http://shared` before we ask.
     LostAnswerThenOther,
+}
+
+impl Faulty {
+    fn reach(&self) -> Result<()> {
+        let made = self.transactions.load(Ordering::Relaxed);
+        match self.fault {
+            Some((at, Fault::ThenDown)) if at <= made => Err(down()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn down() -> Error {
+    Error::new(ErrorKind::Unavailable, "down")
 }
 
 impl KvStore for Faulty {
@@ -68,12 +84,15 @@ impl KvStore for Faulty {
         self.store.check(prefixes)
     }
     fn get(&self, key: &str) -> Result<Option<Entry>> {
+        self.reach()?;
         self.store.get(key)
     }
     fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
+        self.reach()?;
         self.store.read_tree(prefix)
     }
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
+        self.reach()?;
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
         self.bytes.store(transaction.bytes(), Ordering::Relaxed);
         self.largest
@@ -82,12 +101,11 @@ impl KvStore for Faulty {
         self.deleted.store(deleted, Ordering::Relaxed);
         let lost = Error::new(ErrorKind::Unavailable, "lost").with_stored(Stored::Unknown);
         match self.fault {
-            Some((at, Fault::LostRequestThenDown)) if at < number => {
-                Err(Error::new(ErrorKind::Unavailable, "down"))
-            }
+            Some((at, Fault::LostRequestThenDown)) if at < number => Err(down()),
             Some((at, fault)) if at == number => match fault {
                 Fault::Refused => Err(Error::new(ErrorKind::Store, "refused")),
                 Fault::LostRequest | Fault::LostRequestThenDown => Err(lost),
+                Fault::ThenDown => self.store.transact(transaction),
                 Fault::LostAnswer => self.store.transact(transaction).and(Err(lost)),
                 Fault::LostAnswerThenOther => {
                     self.store.transact(transaction)?;
