@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, ToSocketAddrs as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -44,11 +45,14 @@ impl Listener {
 
     /// Listens on a socket file; one that nobody listens on any more is replaced.
     pub(crate) fn unix(path: &Path) -> io::Result<Self> {
-        let left_behind = |error: &io::Error| {
-            error.kind() == ErrorKind::AddrInUse && UnixStream::connect(path).is_err()
-        };
+        let is_taken = |error: &io::Error| error.kind() == ErrorKind::AddrInUse;
         let listener = match UnixListener::bind(path) {
-            Err(error) if left_behind(&error) => {
+            Err(error) if is_taken(&error) && !std::fs::metadata(path)?.file_type().is_socket() => {
+                return Err(io::Error::other(
+                    "there is a file of this name that is not a socket; remove it, or give another name",
+                ));
+            }
+            Err(error) if is_taken(&error) && UnixStream::connect(path).is_err() => {
                 std::fs::remove_file(path)?;
                 UnixListener::bind(path)
             }
@@ -101,4 +105,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 fn with_room(listener: TcpListener) -> io::Result<TcpListener> {
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_dead_socket_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let listening = Listener::unix(&path).unwrap();
+        assert!(Listener::unix(&path).is_err());
+        drop(listening);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "a user's").unwrap();
+        let error = Listener::unix(&path).err().unwrap();
+        assert!(error.to_string().contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"a user's");
+    }
 }
