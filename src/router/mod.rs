@@ -331,9 +331,10 @@ impl Router {
     /// [`Process`](ErrorKind::Process) if the process can't be ended; and as
     /// [`Backend::close`](crate::Backend::close).
     pub fn stop(&self) -> Result<()> {
+        // It would log that the Traefik which ends here does not answer.
+        *unpoisoned(self.keeper.lock()) = None;
         let Some(managed) = &self.managed else {
             let serves = self.verifier.apis().next().is_some();
-            *unpoisoned(self.keeper.lock()) = None;
             return match serves && !self.is_stopped.swap(true, Ordering::Relaxed) {
                 true => self.backend.close(),
                 false => Ok(()),
@@ -341,7 +342,6 @@ impl Router {
         };
         // A commit that is under way fails now; none begins after it.
         managed.end()?;
-        *unpoisoned(self.keeper.lock()) = None;
         self.commits
             .alone(|| managed.clean_up(|| self.backend.close()))
     }
@@ -488,7 +488,6 @@ fn warn_of_likely_mistakes<'a>(specs: impl IntoIterator<Item = &'a RouteSpec>) {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        *unpoisoned(self.keeper.lock()) = None;
         if let Err(error) = self.stop() {
             log::error!("{error}");
         }

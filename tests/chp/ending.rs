@@ -1,7 +1,8 @@
-//! Programs that end before they have attached.
+//! Programs that end: what they log and leave.
 
 use std::fs;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use kit::etcd::{Cluster, raw};
 use kit::server::response;
@@ -47,4 +48,17 @@ fn program_without_port_takes_its_router_back() {
     eventually("it says why", || proxy.log().contains("--api-port"));
     let text = fs::read_to_string(&rules).unwrap();
     assert!(!text.contains("api@internal"), "{text}");
+}
+
+/// The moment at which Traefik is asked next is another one each time.
+#[test]
+fn regular_end_logs_no_failure() {
+    for pause in [0, 200, 400, 600, 800] {
+        let mut proxy = Proxy::start(&[]);
+        std::thread::sleep(Duration::from_millis(pause));
+        proxy.signal("TERM");
+        assert!(proxy.wait_for_end().success());
+        let log = proxy.log();
+        assert!(!log.contains("can't be looked after"), "{log}");
+    }
 }
