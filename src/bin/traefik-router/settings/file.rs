@@ -86,7 +86,8 @@ fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Key>, String> {
             (Some(value), ArgAction::Set) => scalar(option, value).map(|text| vec![text]),
             _ => None,
         };
-        let found = found.ok_or_else(|| fail(&format!("invalid type of `{key}`")))?;
+        let found = found
+            .ok_or_else(|| fail(&format!("invalid type of `{key}`: give {}", wanted(option))))?;
         if let Some(why) = found.iter().find_map(|value| refusal(option, value)) {
             return Err(fail(&why));
         }
@@ -108,17 +109,36 @@ fn parse(text: &str, folder: &Path) -> Result<BTreeMap<String, Key>, String> {
 
 /// A value as it would stand on the command line, if it has the right type.
 fn scalar(option: &Arg, value: &Value) -> Option<String> {
-    let is_a = |names: &[&str]| {
-        let name = option.get_value_names().unwrap_or_default().first();
-        name.is_some_and(|name| names.contains(&name.as_str()))
-    };
-    let (is_number, is_bool) = (is_a(&["COUNT", "SECONDS"]), is_a(&["BOOL"]));
+    let (is_number, is_bool) = (is_number(option), is_bool(option));
     match value {
         Value::Boolean(truth) if is_bool => Some(truth.value().to_string()),
         Value::String(text) if !is_number && !is_bool => Some(text.value().clone()),
         Value::Integer(number) if is_number => Some(number.value().to_string()),
         Value::Float(number) if is_number => Some(number.value().to_string()),
         _ => None,
+    }
+}
+
+fn is_number(option: &Arg) -> bool {
+    is_a(option, &["COUNT", "SECONDS"])
+}
+
+fn is_bool(option: &Arg) -> bool {
+    is_a(option, &["BOOL"])
+}
+
+fn is_a(option: &Arg, names: &[&str]) -> bool {
+    let name = option.get_value_names().unwrap_or_default().first();
+    name.is_some_and(|name| names.contains(&name.as_str()))
+}
+
+/// The type that a key's value must have.
+fn wanted(option: &Arg) -> &'static str {
+    match option.get_action() {
+        ArgAction::Append => "a list of strings, as in [\"…\"]",
+        _ if is_number(option) => "a number",
+        _ if is_bool(option) => "true or false",
+        _ => "a string, in quotes",
     }
 }
 
@@ -164,8 +184,22 @@ mod tests {
             ),
             ("\n\nhunter2\n", "line 3: "),
             ("timeout = -1\n", "line 1: -1 is no number of seconds"),
-            ("timeout = \"soon\"\n", "line 1: invalid type"),
-            ("api-url = \"http://x\"\n", "line 1: invalid type"),
+            (
+                "timeout = \"soon\"\n",
+                "line 1: invalid type of `timeout`: give a number",
+            ),
+            (
+                "api-url = \"http://x\"\n",
+                "line 1: invalid type of `api-url`: give a list of strings, as in [\"…\"]",
+            ),
+            (
+                "external = 1\n",
+                "line 1: invalid type of `external`: give true or false",
+            ),
+            (
+                "backend = 1\n",
+                "line 1: invalid type of `backend`: give a string, in quotes",
+            ),
             ("config = \"x\"\n", "line 1: unknown field `config`"),
             ("json = true\n", "line 1: unknown field `json`"),
             ("[api-url]\nx = 1\n", "line 1: invalid type"),
