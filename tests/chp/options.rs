@@ -128,6 +128,16 @@ fn unsupported_options_are_reported() {
             &["--custom-header", " :x"],
             "A colon was expected in custom header",
         ),
+        (
+            &["--custom-header", "X-One: 1", "--custom-header=X Two: 2"],
+            "what is before the colon can't be the name of a header",
+        ),
+        (
+            &["--custom-header", "X-One: 1\n2"],
+            "the value of \"X-One\" has a control character",
+        ),
+        (&["--error-target", "hub:8081/hub/error"], "--error-target"),
+        (&["--port", "0"], "0 is not in 1..=65535"),
         (&["--backend", "mysql:x"], "--backend"),
         (&["--backend", "toml:routes.yaml"], "does not end in .toml"),
         (&["--default-target", "ftp://h"], "--default-target"),

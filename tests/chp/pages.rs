@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kit::client::Request;
 use kit::server::response;
-use kit::{Echo, Server, ports};
+use kit::{Echo, Server, eventually, ports};
 
 use crate::support::Proxy;
 
@@ -87,6 +87,12 @@ fn folder_provides_pages() {
         let answer = proxy.through(path);
         assert_eq!((answer.status, &*answer.body), (status, body));
     }
+    std::fs::remove_file(folder.path().join("error.html")).unwrap();
+    assert_eq!(proxy.through("/down").body, "Service Unavailable");
+    eventually("it logs what is missing", || {
+        let log = proxy.log();
+        log.contains("--error-path") && log.contains("neither 503.html nor error.html")
+    });
 }
 
 #[test]

@@ -70,7 +70,14 @@ impl Pages {
                 let mut found = names.iter().map(|name| fs::read(folder.join(name)));
                 match found.find_map(Result::ok) {
                     Some(page) => Response::of(status, "text/html", page),
-                    None => plain(),
+                    None => {
+                        log::error!(
+                            "--error-path: {} has neither {status}.html nor error.html that can be read: a \
+                             plain error page is sent instead",
+                            folder.display()
+                        );
+                        plain()
+                    }
                 }
             }
             Source::Server {
@@ -84,7 +91,7 @@ impl Pages {
                 };
                 let asked = format!("{server}{status}?url={}", url::encode(url));
                 fetch(agent, &asked, status).unwrap_or_else(|error| {
-                    log::error!("Failed to get custom error page: {error}");
+                    log::error!("Failed to get custom error page (--error-target): {error}");
                     plain()
                 })
             }

@@ -77,7 +77,7 @@ impl Proxy {
         }
         let token = ChpOptions::auth_token()?;
         if token.is_none() {
-            log::warn!("REST API is not authenticated.");
+            log::warn!("REST API is not authenticated: set CONFIGPROXY_AUTH_TOKEN");
         }
         let resolved = settings.resolve(true)?;
         if resolved.store.is_pushed() && (options.keep_routes || options.replace_served_routes) {
@@ -401,7 +401,16 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
     };
     let failed = |error: &dyn std::fmt::Display| format!("--error-target {target}: {error}");
     let mut url = match (socket_of(target), &rules.relays) {
-        (None, _) | (_, None) => target.clone(),
+        (None, _) | (_, None) => match crate::url::split(target) {
+            (Some("http" | "https"), authority, _) if !authority.is_empty() => target.clone(),
+            _ => {
+                return Err(
+                    "--error-target: this is not a URL that can be asked; give http://HOST:PORT/PATH, \
+                     https://HOST:PORT/PATH or http+unix://SOCKET/PATH, with a slash in SOCKET as %2F"
+                        .into(),
+                );
+            }
+        },
         (Some((socket, path)), Some(relays)) => {
             let address = relays.to(socket).map_err(|error| failed(&error))?;
             format!("http://{address}{path}")

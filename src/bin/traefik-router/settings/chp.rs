@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command};
+use clap::{ArgMatches, Args, Command, value_parser};
 use log::LevelFilter;
 use serde_json::Value;
 use traefik_router::read_config;
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "", help_heading = REQUESTS)]
     pub(crate) ip: String,
     /// Port to listen on for requests.
-    #[arg(long, default_value_t = 8000, help_heading = REQUESTS)]
+    #[arg(long, default_value_t = 8000, value_parser = value_parser!(u16).range(1..), help_heading = REQUESTS)]
     pub(crate) port: u16,
     /// Unix socket to listen on instead; the program relays its connections to Traefik.
     #[arg(long, value_name = "PATH", help_heading = REQUESTS)]
@@ -269,13 +269,8 @@ pub(super) fn remarks(
         return Err(format!("--{option} is not supported: {why}"));
     }
     let headers = given.get_many::<String>("custom_header");
-    if headers
-        .into_iter()
-        .flatten()
-        .any(|text| header(text).is_none())
-    {
-        // configurable-http-proxy's words, without the value, which may be a secret.
-        return Err("--custom-header: A colon was expected in custom header".into());
+    for text in headers.into_iter().flatten() {
+        check_header(text).map_err(|why| format!("--custom-header: {why}"))?;
     }
     let not_attached = NOT_ATTACHED.iter().filter(|_| attaches);
     if let Some((option, why)) = not_attached
@@ -326,6 +321,24 @@ fn traefik_config(file: &str) -> Result<Value, String> {
 fn header(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.trim().split_once(':')?;
     (!name.is_empty()).then(|| (name.trim(), value.trim()))
+}
+
+/// Refuses a header with which Traefik would answer 500 to every request. The error does not show the value, which
+/// may be a secret.
+fn check_header(text: &str) -> Result<(), String> {
+    let Some((name, value)) = header(text) else {
+        // configurable-http-proxy's words.
+        return Err("A colon was expected in custom header".into());
+    };
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !name.bytes().all(is_token) {
+        // What is before the colon may be a secret, too, where the real colon was forgotten.
+        return Err("what is before the colon can't be the name of a header".into());
+    }
+    if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
+        return Err(format!("the value of {name:?} has a control character"));
+    }
+    Ok(())
 }
 
 impl Options {
