@@ -138,6 +138,22 @@ fn unsupported_options_are_reported() {
         ),
         (&["--error-target", "hub:8081/hub/error"], "--error-target"),
         (&["--port", "0"], "0 is not in 1..=65535"),
+        (
+            &["--client-ssl-ca", "/none/ca.pem"],
+            "--client-ssl-ca: /none/ca.pem: ",
+        ),
+        (
+            &["--client-ssl-ca", "Cargo.toml"],
+            "--client-ssl-ca: Cargo.toml: there is no certificate in it",
+        ),
+        (
+            &["--client-ssl-cert=/none/c.pem", "--client-ssl-key=/none/k"],
+            "--client-ssl-cert: /none/c.pem: ",
+        ),
+        (
+            &["--api-ssl-cert=/none/c.pem", "--api-ssl-key=/none/k"],
+            "--api-ssl-cert, --api-ssl-key, --api-ssl-ca: /none/c.pem: ",
+        ),
         (&["--backend", "mysql:x"], "--backend"),
         (&["--backend", "toml:routes.yaml"], "does not end in .toml"),
         (&["--default-target", "ftp://h"], "--default-target"),

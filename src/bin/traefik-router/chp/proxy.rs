@@ -98,6 +98,7 @@ impl Proxy {
         announce(&resolved);
         let mut front = Front::listen(options)?;
         if folder.is_some() {
+            check_files(options)?;
             front.listen_for_api(options)?;
         }
         let local = folder
@@ -252,14 +253,19 @@ impl Front {
             (None, None) => Vec::new(),
         };
         let api_tls = match (&options.api_ssl_cert, &options.api_ssl_key) {
-            (Some(cert), Some(key)) => Some(tls::config(&tls::Files {
-                cert,
-                key,
-                client_ca: options
-                    .api_ssl_ca
-                    .as_deref()
-                    .filter(|_| options.api_ssl_request_cert),
-            })?),
+            (Some(cert), Some(key)) => {
+                let config = tls::config(&tls::Files {
+                    cert,
+                    key,
+                    client_ca: options
+                        .api_ssl_ca
+                        .as_deref()
+                        .filter(|_| options.api_ssl_request_cert),
+                });
+                Some(config.map_err(|error| {
+                    format!("--api-ssl-cert, --api-ssl-key, --api-ssl-ca: {error}")
+                })?)
+            }
             _ => None,
         };
         Ok(Self {
@@ -390,6 +396,32 @@ fn start_traefik(
         _ => error.to_string(),
     })?;
     Ok((router, counters))
+}
+
+/// Refuses files that Traefik could not read: it would start without them, and fail at the requests.
+fn check_files(options: &ChpOptions) -> Result<(), String> {
+    let clients_ca = options
+        .ssl_ca
+        .as_deref()
+        .filter(|_| options.ssl_request_cert);
+    let targets_ca = options
+        .client_ssl_ca
+        .as_deref()
+        .filter(|_| !options.insecure);
+    for (option, file) in [
+        ("--ssl-ca", clients_ca),
+        ("--client-ssl-ca", targets_ca),
+        ("--client-ssl-cert", options.client_ssl_cert.as_deref()),
+    ] {
+        if let Some(file) = file {
+            tls::certificates(file).map_err(|error| format!("{option}: {error}"))?;
+        }
+    }
+    if let Some(key) = &options.client_ssl_key {
+        std::fs::File::open(key)
+            .map_err(|error| format!("--client-ssl-key: {}: {error}", key.display()))?;
+    }
+    Ok(())
 }
 
 fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
