@@ -500,7 +500,7 @@ fn settings_file_says_external() {
     let ([traefik], folder) = traefiks::<1>(None);
     let echo = Echo::start();
     let file = folder.path().join("settings.toml");
-    let start = |external: &str| {
+    let start = |external: &str, arguments: &[&str]| {
         let text = format!(
             "{external}api-url = [\"{}\"]\napi-password-file = \"password\"\nquorum = 1\n",
             traefik.api_url()
@@ -509,16 +509,21 @@ fn settings_file_says_external() {
         fs::write(&file, text).unwrap();
         let mut command = ours();
         command.arg("chp");
-        Proxy::spawn(command, &["--config", file.to_str().unwrap()])
+        let config = ["--config", file.to_str().unwrap()];
+        Proxy::spawn(command, &[&config[..], arguments].concat())
     };
-    let mut attached = start("external = true\n");
+    let mut attached = start("external = true\n", &[]);
     attached.port = traefik.web;
     attached.wait_until_ready();
     attached.add("/x", &echo.url());
     assert_eq!(attached.through("/x").landed(), Some(echo.port));
     drop(attached);
-    for other in ["", "external = false\n"] {
-        let started = start(other);
+    for (other, arguments) in [
+        ("", &[][..]),
+        ("external = false\n", &[]),
+        ("external = true\n", &["--external=false"]),
+    ] {
+        let started = start(other, arguments);
         started.wait_until_ready();
         assert_eq!(started.get("").body, "{}");
         assert_eq!(get(&traefik, "/x").landed(), Some(echo.port));

@@ -241,7 +241,7 @@ pub(crate) struct Settings {
     pub(crate) api_url: Vec<String>,
     /// Attach to the Traefiks at --api-url, which run already, and start none. --api-url on the command line implies
     /// this; `api-url` in the configuration file does not.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "api_url", help_heading = TRAEFIK)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires_if("true", "api_url"), help_heading = TRAEFIK)]
     pub(crate) external: Option<bool>,
     /// How many of several Traefiks have to serve a change. Defaults to all.
     #[arg(long, value_name = "COUNT", help_heading = TRAEFIK, requires = "api_url", hide_short_help = true)]
