@@ -7,19 +7,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::pending::Pending;
+use super::schedule::PollSchedule;
 use crate::config::dynamic::{router, service};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Route, RouteSpec, is_zero_duration, service_name};
 use crate::traefik::{Api, RouterInfo, Service};
 
-/// The shortest and the longest pause before they are asked for again.
-const MIN_PAUSE: Duration = Duration::from_micros(200);
-const MAX_PAUSE: Duration = Duration::from_millis(100);
-
 /// Waits until the routers of a loaded commit are as it wants them. Returns the errors of routes whose
 /// routers Traefik refuses, or has in another way.
 pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<RouteSpec, Error>> {
-    let begun = Instant::now();
+    let (mut polls, begun) = (PollSchedule::new(Duration::ZERO), Instant::now());
     loop {
         // A connection may have died since. A Traefik that has ended is reported as such.
         let shown = Shown::at(api, pending).or_else(|_| {
@@ -42,8 +39,7 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
                 .collect());
         }
         pending.check_process()?;
-        let pause = begun.elapsed() / 8;
-        std::thread::sleep(pause.clamp(MIN_PAUSE, MAX_PAUSE));
+        std::thread::sleep(polls.next_pause(begun.elapsed()));
     }
 }
 
