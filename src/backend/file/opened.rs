@@ -55,7 +55,7 @@ impl Opened {
     }
 }
 
-/// What was there before [`Backend::open`], to be put back by [`Backend::revert`].
+/// What was there before `open`, to be put back by `revert`.
 pub(super) struct Before {
     pub(super) text: Option<String>,
     pub(super) pem: Option<String>,

@@ -59,10 +59,8 @@ impl<S: KvStore> KvBackend<S> {
             (known, seen.state.take(), seen.updates)
         };
         let is_there = |state: &TableKeys| state.version() != 0;
-        let mut attempt = Attempt {
-            unasked: current.as_ref().is_some_and(is_there) && !known.is_behind,
-            ..Attempt::until(deadline)
-        };
+        let unasked = current.as_ref().is_some_and(is_there) && !known.is_behind;
+        let mut attempt = Attempt::until(deadline, unasked);
         loop {
             let asked = match current.take() {
                 Some(state) if attempt.unasked => Ok(state),
@@ -330,10 +328,10 @@ struct Lost {
 }
 
 impl Attempt {
-    fn until(deadline: Instant) -> Self {
+    fn until(deadline: Instant, unasked: bool) -> Self {
         Self {
             deadline,
-            unasked: false,
+            unasked,
             stored: BTreeSet::new(),
             contended: false,
             waited: None,

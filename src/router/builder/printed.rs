@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Builder;
-use crate::config::dynamic;
-use crate::config::merge;
 use crate::config::static_config::StaticConfig;
 use crate::config::text::{Entries as _, Syntax};
+use crate::config::{dynamic, merge};
 use crate::error::{Error, Result};
 use crate::router::certificate::made_up;
 use crate::router::listen::Listen;

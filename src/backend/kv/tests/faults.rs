@@ -68,7 +68,7 @@ fn uncertain_commit_is_no_conflict() {
     assert_eq!(*error.stored(), Stored::Unknown, "{error}");
 }
 
-/// The lost request may still reach the store, whatever the next one meets.
+/// The lost request may still reach the store.
 #[test]
 fn later_failure_leaves_commit_uncertain() {
     let backend = faulty(None, Some((1, Fault::LostRequestThenDown)));
