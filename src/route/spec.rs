@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::path::{Byte, UNKNOWN, needs_expression, next_byte};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,8 +45,8 @@ const MAX_HOST: usize = 253;
 /// assert_eq!(spec.decoded(), "hub.example.org/user/Zoë/");
 /// # Ok::<(), traefik_router::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct RouteSpec(Arc<str>);
 
 impl RouteSpec {
@@ -389,6 +389,12 @@ impl TryFrom<String> for RouteSpec {
 
     fn try_from(spec: String) -> Result<Self> {
         Self::new(spec)
+    }
+}
+
+impl Serialize for RouteSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

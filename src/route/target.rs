@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::url;
@@ -21,8 +21,8 @@ use crate::url;
 /// assert!(Target::new("ftp://node-7/").is_err());
 /// # Ok::<(), traefik_router::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Target(Arc<str>);
 
 impl Target {
@@ -78,8 +78,8 @@ impl Target {
 
     /// Whether the URL has a path. Traefik needs a middleware to keep it.
     pub(crate) fn has_path(&self) -> bool {
-        let (_, _, path) = url::split(&self.0);
-        !path.is_empty()
+        let after_scheme = self.0.split_once("://");
+        after_scheme.is_some_and(|(_, rest)| rest.contains('/'))
     }
 }
 
@@ -142,6 +142,12 @@ impl TryFrom<String> for Target {
 
     fn try_from(url: String) -> Result<Self> {
         Self::new(url)
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

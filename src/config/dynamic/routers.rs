@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::defaults::spell_out_router;
 use crate::config::merge;
@@ -216,9 +216,11 @@ fn server(target: &Target) -> Value {
 }
 
 fn load_balancer(servers: Vec<Value>, defaults: &Value) -> Value {
-    let mut service = json!({"loadBalancer": {"servers": servers}});
+    // `json!` would copy them.
+    let map = |name: &str, value| Value::Object(Map::from_iter([(name.into(), value)]));
+    let mut balancer = map("servers", Value::Array(servers));
     if defaults.is_object() {
-        merge(&mut service["loadBalancer"], defaults);
+        merge(&mut balancer, defaults);
     }
-    service
+    map("loadBalancer", balancer)
 }
