@@ -70,7 +70,7 @@ impl PollSchedule {
     fn parts(&self) -> (u32, u32) {
         match self.estimate {
             fast if fast < SLOW => (5, 8),
-            slow if slow < VERY_SLOW => (7, 8),
+            slow if slow < VERY_SLOW => (14, 16),
             _ => (20, 32),
         }
     }
@@ -160,7 +160,7 @@ mod tests {
     fn polls_cost_little() {
         for (estimate, first, polls) in [
             (ms(8), ms(5), 4),
-            (ms(80), ms(70), 2),
+            (ms(80), ms(70), 3),
             (ms(800), ms(500), 13),
         ] {
             let schedule = PollSchedule::new(estimate);
