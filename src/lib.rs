@@ -234,6 +234,7 @@ mod route;
 mod router;
 mod sync;
 mod table_text;
+mod threads;
 pub mod traefik;
 mod url;
 

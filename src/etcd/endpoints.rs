@@ -10,6 +10,7 @@ use super::wire::{Headed, Header};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Bounds, Http, Tls};
 use crate::sync::unpoisoned;
+use crate::threads::at_once;
 
 pub(super) const STATUS_PATH: &str = "/v3/maintenance/status";
 
@@ -93,19 +94,9 @@ impl Endpoints {
             connect: total,
             total,
         };
-        let ask = |http| identify(http, bounds).map_err(|failure| failure.error);
-        std::thread::scope(|scope| {
-            let endpoints = self.list.iter();
-            let asked: Vec<_> = endpoints
-                .map(|http| (http.base(), scope.spawn(move || ask(http))))
-                .collect();
-            asked
-                .into_iter()
-                .map(|(url, thread)| match thread.join() {
-                    Ok(identity) => (url, identity),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-                .collect()
+        at_once(self.list.iter(), |http| {
+            let identity = identify(http, bounds).map_err(|failure| failure.error);
+            (http.base(), identity)
         })
     }
 

@@ -2,9 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::verify::{Asked, Others, ask_quorum};
@@ -12,6 +10,7 @@ use crate::backend::{Backend, Commit, Document};
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::unpoisoned;
+use crate::threads::{Repeated, at_once};
 use crate::traefik::{Api, RestContent};
 
 /// How long the keeper waits for an answer.
@@ -252,17 +251,8 @@ impl Delivery {
 
     /// Looks for other programs at each of these Traefiks; gives it the table, if it has lost it or was away.
     fn look_after(&self, look: Look, which: impl Fn(&Receiver) -> bool) {
-        let those: Vec<_> = self.receivers.iter().filter(|one| which(one)).collect();
-        std::thread::scope(|scope| {
-            for (n, &one) in those.iter().enumerate() {
-                let look_after = move || one.report(self.look_after_one(one, look));
-                let builder = std::thread::Builder::new();
-                let is_last = n + 1 == those.len();
-                if is_last || builder.spawn_scoped(scope, look_after).is_err() {
-                    look_after();
-                }
-            }
-        });
+        let those = self.receivers.iter().filter(|one| which(one));
+        at_once(those, |one| one.report(self.look_after_one(one, look)));
     }
 
     fn look_after_one(&self, one: &Receiver, look: Look) -> Result<()> {
@@ -463,43 +453,11 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The thread that gives the table to Traefiks that have lost it. It ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Keeper {
-    /// Looks after the Traefiks this often.
-    ///
-    /// # Errors
-    /// [`Internal`](ErrorKind::Internal) if there can be no thread.
-    pub(super) fn start(delivery: Arc<Delivery>, interval: Duration) -> Result<Self> {
-        let (stop, stopped) = channel();
-        let keep = move || {
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                delivery.look_after(Look::AndSend, |_| true);
-            }
-        };
-        let thread = std::thread::Builder::new().name("traefik-router-keeper".into());
-        let thread = thread.spawn(keep).map_err(|error| {
-            Error::internal("the thread that looks after Traefiks can't be started")
-                .with_source(error)
-        })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It logs what goes wrong, and has panicked if this fails.
-            thread.join().ok();
-        }
-    }
+/// Gives the table to Traefiks that have lost it, until this is dropped.
+///
+/// # Errors
+/// [`Internal`](ErrorKind::Internal) if there can be no thread.
+pub(super) fn keep(delivery: Arc<Delivery>, interval: Duration) -> Result<Repeated> {
+    let look_after = move || delivery.look_after(Look::AndSend, |_| true);
+    Repeated::start("keeper", interval, look_after)
 }

@@ -25,7 +25,6 @@ use serde_json::Value;
 
 use self::certificate::CertificateFiles;
 use self::commit::{CommitQueue, Committer, Confirmed, Scope};
-use self::delivery::Keeper;
 use self::host::Host;
 use self::managed::Managed;
 use self::plan::{Expected, Request};
@@ -35,6 +34,7 @@ use crate::config::dynamic::Own;
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::route::{Change, Route, RouteSpec, Table, Version};
 use crate::sync::unpoisoned;
+use crate::threads::Repeated;
 
 pub use applied::{Applied, NotAsked, Verified};
 pub use builder::Builder;
@@ -66,7 +66,7 @@ pub struct Router {
     /// The oldest of the Traefiks, where they were asked.
     oldest: Option<Version>,
     /// Looks after the Traefiks that the table is sent to.
-    keeper: Mutex<Option<Keeper>>,
+    keeper: Mutex<Option<Repeated>>,
     /// The first generation that a Traefik was seen not to serve, by the URL of its API.
     unserved: Mutex<HashMap<String, u64>>,
     /// Whether it serves no more what Traefiks of others serve.
@@ -118,7 +118,7 @@ impl Router {
     /// This Router, which looks after the Traefiks that it sends the table to.
     fn keeping(self, interval: Duration) -> Result<Self> {
         if let Some(delivery) = self.verifier.delivery() {
-            let keeper = Keeper::start(Arc::clone(delivery), interval)?;
+            let keeper = delivery::keep(Arc::clone(delivery), interval)?;
             *unpoisoned(self.keeper.lock()) = Some(keeper);
         }
         Ok(self)

@@ -1,7 +1,6 @@
 //! How the Traefiks of a Router are.
 
 use std::sync::Arc;
-use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Router;
@@ -11,6 +10,7 @@ use crate::backend::Commit;
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{in_background, unpoisoned};
+use crate::threads::at_once;
 use crate::traefik::{Api, RouterInfo, Version};
 
 /// For how long a Traefik may take to load a commit before we say that it has not. With its own default
@@ -118,15 +118,7 @@ impl Router {
                 Some(first.map_or(Duration::ZERO, |first| Commit::new("", first).age()))
             }),
         };
-        std::thread::scope(|scope| {
-            let ask = |api| scope.spawn(move || lag(api));
-            let asked: Vec<_> = self.verifier.apis().map(ask).collect();
-            let join = |thread: ScopedJoinHandle<'_, _>| {
-                let joined = thread.join();
-                joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            asked.into_iter().map(join).collect()
-        })
+        at_once(self.verifier.apis(), lag)
     }
 
     /// The first generation that this Traefik does not serve, of those that were seen to be stored.

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) struct Process {
     program: Watched,
     log: Log,
-    readers: Vec<JoinHandle<()>>,
+    readers: [JoinHandle<()>; 2],
     stop_timeout: Duration,
     /// How it ended, if it has.
     end: Option<String>,
@@ -85,21 +86,15 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let log = Log::default();
+        let (out, read_out) = reader(&log)?;
+        let (err, read_err) = reader(&log)?;
         let spawned = command.spawn();
         let failed = |error| not_started(&command, &program, error);
         let mut child = spawned.map_err(failed)?;
-        let log = Log::default();
-        let mut readers = Vec::new();
-        for output in [
-            child
-                .stdout
-                .take()
-                .map(|out| Box::new(out) as Box<dyn Read + Send>),
-            child.stderr.take().map(|out| Box::new(out) as _),
-        ] {
-            let log = log.clone();
-            readers.extend(output.map(|output| std::thread::spawn(move || log.follow(output))));
-        }
+        // Each reader waits for its output, and can't be gone.
+        drop(child.stdout.take().map(|output| out.send(output)));
+        drop(child.stderr.take().map(|output| err.send(output)));
         let watched = Watched::new(child, &log).map_err(failed)?;
         log::info!(
             "started Traefik ({}, process {})",
@@ -108,7 +103,7 @@ impl Process {
         );
         Ok(Self {
             program: watched,
-            readers,
+            readers: [read_out, read_err],
             log,
             stop_timeout: launch.stop_timeout,
             end: None,
@@ -219,6 +214,19 @@ fn not_started(command: &Command, program: &Path, error: std::io::Error) -> Erro
         )
     };
     Error::new(ErrorKind::Process, message).with_source(error)
+}
+
+/// A thread that follows the output which it is sent. It is there before Traefik is, which nobody would end
+/// otherwise if there can be no thread.
+fn reader<T: Read + Send + 'static>(log: &Log) -> Result<(Sender<T>, JoinHandle<()>)> {
+    let (give, given) = channel();
+    let log = log.clone();
+    let follow = move || given.into_iter().for_each(|output| log.follow(output));
+    let thread = std::thread::Builder::new().spawn(follow).map_err(|error| {
+        let message = "Traefik is not started, since no thread can be that reads what it logs";
+        Error::new(ErrorKind::Process, message).with_source(error)
+    })?;
+    Ok((give, thread))
 }
 
 /// The version that a program says it is, such as `3.7.15`.

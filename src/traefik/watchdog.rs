@@ -25,6 +25,7 @@ mod unix {
         Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process, waitpgid,
     };
 
+    use crate::sync::in_background;
     use crate::traefik::output::Log;
 
     /// `$0` is the time to give the program, in tenths of a second. The arguments are the owner's number,
@@ -203,13 +204,13 @@ exit "$code"
             // The shell ends within a quarter of a second. Only a thread waits for that.
             if let Some(mut shell) = self.shell.take() {
                 let group = Pid::from_raw(self.group.cast_signed());
-                std::thread::spawn(move || {
+                drop(in_background(move || {
                     drop(shell.wait());
                     // As the first process of a container this one is the parent of what the shell has left
                     // if it was killed. On other systems nothing is left to wait for.
                     while group.is_some_and(|group| waitpgid(group, WaitOptions::empty()).is_ok()) {
                     }
-                });
+                }));
             }
         }
     }

@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use self::heartbeat::Heartbeat;
 use self::keys::Keys;
 use self::presence::Presence;
 use self::readers::Readers;
@@ -40,6 +39,7 @@ use crate::error::Result;
 use crate::finding::Finding;
 use crate::route::Table;
 use crate::sync::unpoisoned;
+use crate::threads::Repeated;
 
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
@@ -74,7 +74,7 @@ pub struct KvBackend<S> {
     /// Never held while the store is asked.
     seen: Mutex<Seen>,
     readers: Readers,
-    heartbeat: Mutex<Option<Heartbeat>>,
+    heartbeat: Mutex<Option<Repeated>>,
     serving: Mutex<Serving>,
 }
 
@@ -172,7 +172,7 @@ impl<S: KvStore> KvBackend<S> {
         unpoisoned(self.writing.lock())
     }
 
-    fn heart(&self) -> MutexGuard<'_, Option<Heartbeat>> {
+    fn heart(&self) -> MutexGuard<'_, Option<Repeated>> {
         unpoisoned(self.heartbeat.lock())
     }
 
@@ -224,13 +224,13 @@ impl<S: KvStore> Backend for KvBackend<S> {
             serving.presence = Some(Presence::announce(store, alive, known)?);
             serving.attached = !setup.started;
         }
+        let beat = |every| heartbeat::start(Arc::clone(&self.store), self.keys.clone(), every);
+        let beating = interval.map(beat).transpose()?;
         let commit = self.open_as(setup, edit, &mut serving);
         if commit.is_err() && joins {
             serving.presence = None;
         }
         let commit = commit?;
-        let beating = interval
-            .map(|interval| Heartbeat::start(Arc::clone(&self.store), self.keys.clone(), interval));
         *self.heart() = beating;
         self.seen().opened = true;
         serving.explicit.add(setup);

@@ -1,12 +1,11 @@
 //! Says that a Router serves a table, for as long as it does.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{KvStore, Transaction};
 use crate::error::Result;
+use crate::threads::Repeated;
 
 /// How long the store keeps the key that says so after the program has ended without a word.
 pub(super) const TTL: Duration = Duration::from_secs(5);
@@ -22,9 +21,7 @@ pub(super) struct Presence {
     known: String,
     /// Whether the store has such keys.
     announced: bool,
-    /// Ends the thread when it is dropped.
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    again: Option<Repeated>,
 }
 
 impl Presence {
@@ -34,8 +31,7 @@ impl Presence {
             alive,
             known,
             announced: false,
-            stop: None,
-            thread: None,
+            again: None,
         };
         presence.announced = presence.store.announce(&presence.alive, TTL)?;
         if presence.announced {
@@ -44,16 +40,13 @@ impl Presence {
                 .set
                 .insert(presence.known.clone(), String::new());
             presence.store.transact(&transaction)?;
-            let (stop, stopped) = channel();
             let (store, alive) = (Arc::clone(&presence.store), presence.alive.clone());
-            let thread = std::thread::spawn(move || {
-                while stopped.recv_timeout(TTL / 5) == Err(RecvTimeoutError::Timeout) {
-                    if let Err(error) = store.announce(&alive, TTL) {
-                        log::debug!("others may think that nobody serves the table: {error}");
-                    }
+            let announce = move || {
+                if let Err(error) = store.announce(&alive, TTL) {
+                    log::debug!("others may think that nobody serves the table: {error}");
                 }
-            });
-            (presence.stop, presence.thread) = (Some(stop), Some(thread));
+            };
+            presence.again = Some(Repeated::start("presence", TTL / 5, announce)?);
         }
         Ok(presence)
     }
@@ -61,17 +54,14 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        drop(self.stop.take());
         if !self.announced {
             return;
         }
         let mut transaction = Transaction::new();
         transaction.delete.insert(self.known.clone());
         let ended = self.store.transact(&transaction).map(drop);
-        if let Some(thread) = self.thread.take() {
-            // An announcement that is under way would set the key again. The thread has panicked if this fails.
-            thread.join().ok();
-        }
+        // An announcement that is under way would set the key again.
+        drop(self.again.take());
         for ended in [ended, self.store.withdraw(&self.alive)] {
             if let Err(error) = ended {
                 log::debug!("others think for a while that the table is served: {error}");

@@ -1,10 +1,10 @@
 //! Several Traefiks, and how many of them have to agree.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::threads::at_once;
 use crate::traefik::Api;
 
 /// A Traefik that is asked.
@@ -109,7 +109,7 @@ pub(in crate::router) fn ask_quorum<'a, I: Asked, T: Send>(
     )))
 }
 
-/// The outcomes of all, in their order. A single Traefik is asked on this thread.
+/// The outcomes of all, in their order.
 fn ask_all<'a, I: Asked, T: Send>(
     traefiks: &'a [I],
     needed: usize,
@@ -119,11 +119,8 @@ fn ask_all<'a, I: Asked, T: Send>(
         can_do_without: needed < traefiks.len(),
         is_certain: AtomicBool::new(false),
     };
-    if let [traefik] = traefiks {
-        return vec![(traefik, ask(traefik, &others))];
-    }
     let (answered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let ask_one = |traefik: &'a I| {
+    at_once(traefiks, |traefik| {
         let outcome = ask(traefik, &others);
         let (count, limit) = match &outcome {
             Ok(_) => (&answered, needed),
@@ -133,16 +130,6 @@ fn ask_all<'a, I: Asked, T: Send>(
             others.is_certain.store(true, Ordering::Relaxed);
         }
         (traefik, outcome)
-    };
-    std::thread::scope(|scope| {
-        let ask_one = &ask_one;
-        let spawned = traefiks.iter().map(|one| scope.spawn(move || ask_one(one)));
-        let threads: Vec<_> = spawned.collect();
-        let join = |thread: ScopedJoinHandle<'_, _>| {
-            let joined = thread.join();
-            joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect()
     })
 }
 
