@@ -98,6 +98,14 @@ fn unsupported_options_are_reported() {
             "--storage-backend is not supported",
         ),
         (&["--redirect-port", "80"], "needs HTTPS: give --ssl-key"),
+        (
+            &["--port", "18000", "--api-port", "18000"],
+            "--port and --api-port are both 18000; give each a port of its own",
+        ),
+        (
+            &["--api-port", "18001", "--metrics-port", "18001"],
+            "--api-port and --metrics-port are both 18001",
+        ),
         (&["--ssl-cert", "x"], "--ssl-key <FILE>"),
         (&["--api-ssl-key", "x"], "--api-ssl-cert <FILE>"),
         (&["--client-ssl-key", "x"], "--client-ssl-cert <FILE>"),

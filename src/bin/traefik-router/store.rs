@@ -10,7 +10,7 @@ use traefik_router::{Backend, Etcd, FileBackend, KvBackend, MemoryBackend, Redis
 
 /// What the option `--backend` takes.
 pub(crate) const SYNTAX: &str = "toml:FILE, yaml:FILE, etcd:URL[,URL…], redis:URL, \
-                                 redis+sentinel:MASTER,URL[,URL…] or push";
+                                 redis+sentinel:MASTER,URL[,URL…], or push for chp, config and doctor";
 
 /// A store of routes that is not opened yet.
 #[derive(Debug, Clone)]
