@@ -141,6 +141,7 @@ fn next_program_keeps_served_routes() {
     // One that was killed is not thought to serve for long, and begins without routes again.
     drop(second);
     let third = Proxy::start(&["--backend", &store]);
+    assert!(third.log().contains("was killed a moment ago"));
     assert_eq!(third.get("").body, "{}");
     assert_eq!(third.through("/x").landed(), None);
 }

@@ -55,8 +55,10 @@ impl<S: KvStore> KvBackend<S> {
     /// Fails if another program serves the table, and has begun to before us. One that was killed is
     /// still thought to for a while.
     fn wait_until_alone(&self) -> Result<()> {
-        let deadline = Instant::now() + presence::TTL + 2 * presence::SILENCE;
+        let longest = presence::TTL + 2 * presence::SILENCE;
+        let deadline = Instant::now() + longest;
         let mut silent_since: HashMap<String, Instant> = HashMap::new();
+        let mut is_first = true;
         loop {
             let known = self.store.read_tree(&self.keys.program(""))?;
             let alive = self.store.read_tree(&self.keys.serving(""))?;
@@ -98,6 +100,14 @@ impl<S: KvStore> KvBackend<S> {
                         self.keys.private()
                     ),
                 ));
+            }
+            if std::mem::take(&mut is_first) {
+                log::info!(
+                    "waiting for up to {} s: another program serves the routes below {}, or was killed \
+                     a moment ago",
+                    longest.as_secs(),
+                    self.keys.private()
+                );
             }
             std::thread::sleep(Duration::from_millis(100));
         }
