@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{Builder, check_routes, probe};
-use crate::backend::{Commit, Setup};
+use crate::backend::{Commit, Contents, Setup};
 use crate::config::dynamic::{self, Certificate, Own, has_default_certificate};
 use crate::config::merge;
 use crate::error::{Error, ErrorKind, Result};
@@ -113,20 +113,9 @@ impl Builder {
         if is_taken(&provider) {
             setup.own = Some(own);
         } else {
-            if is_taken(&self.extra_static_config) {
-                return Err(Error::invalid(
-                    "`extra_static_config` sets up the file provider, by which Traefik is to read its \
-                     own API router and certificate; put what the file holds into \
-                     `extra_dynamic_config`",
-                ));
-            }
             setup.certificate_elsewhere =
                 !own.certificate.made_up || has_default_certificate(&own.extra);
-            // A `chp` of an older version has left its own there, which goes.
-            let is_left = stored.config.pointer("/http/routers/chp-health").is_some();
-            let has_one =
-                own.certificate.made_up && has_default_certificate(&stored.config) && !is_left;
-            let file = own_files.write_private(&own, !has_one, self.backend.pushed().is_some())?;
+            let file = self.write_private(&own_files, &own, &stored)?;
             merge(
                 &mut provider,
                 &json!({"providers": {"file": {"filename": file, "watch": true}}}),
@@ -155,6 +144,32 @@ impl Builder {
                 _ => error,
             })),
         }
+    }
+
+    /// Writes what only this Traefik reads, beside what is stored; returns the file.
+    fn write_private(&self, files: &OwnFiles, own: &Own, stored: &Contents) -> Result<String> {
+        if is_taken(&self.extra_static_config) {
+            return Err(Error::invalid(
+                "`extra_static_config` sets up the file provider, by which Traefik is to read its \
+                 own API router and certificate; put what the file holds into \
+                 `extra_dynamic_config`",
+            ));
+        }
+        let mut config = own.api.config("");
+        if self.backend.pushed().is_some() {
+            merge(&mut config, &own.api.rest_config());
+        }
+        // A `chp` of an older version has left its own there, which goes.
+        let is_left = stored.config.pointer("/http/routers/chp-health").is_some();
+        let has_one =
+            own.certificate.made_up && has_default_certificate(&stored.config) && !is_left;
+        if !has_one {
+            let file = files.write_certificate(&own.certificate)?;
+            merge(&mut config, &dynamic::certificate(&file));
+        }
+        merge(&mut config, &own.extra);
+        dynamic::entries(&config)?;
+        files.write_dynamic(&config)
     }
 
     fn start_on_store(
@@ -238,21 +253,4 @@ impl Builder {
 /// Whether a static configuration sets up the file provider.
 fn is_taken(config: &Value) -> bool {
     config.pointer("/providers/file").is_some()
-}
-
-impl OwnFiles {
-    /// Writes what only this Traefik reads; returns the file.
-    fn write_private(&self, own: &Own, with_certificate: bool, is_pushed: bool) -> Result<String> {
-        let mut config = own.api.config("");
-        if is_pushed {
-            merge(&mut config, &own.api.rest_config());
-        }
-        if with_certificate {
-            let file = self.write_certificate(&own.certificate)?;
-            merge(&mut config, &dynamic::certificate(&file));
-        }
-        merge(&mut config, &own.extra);
-        dynamic::entries(&config)?;
-        self.write_dynamic(&config)
-    }
 }
