@@ -142,8 +142,13 @@ impl Route {
     /// [`service_config`](Self::service_config). Defaults to no health check.
     ///
     /// # Errors
-    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the path is empty or has a control character.
+    /// [`InvalidRoute`](ErrorKind::InvalidRoute) if the path is empty or has a control character, or if the interval is
+    /// less than a millisecond.
     pub fn health_check(self, path: impl Into<String>, interval: Duration) -> Result<Self> {
+        if interval < Duration::from_millis(1) {
+            let why = "the interval of a health check is less than a millisecond: Traefik would wait 30 s instead";
+            return Err(self.invalid(why));
+        }
         let (path, interval): (String, _) = (path.into(), format!("{}ms", interval.as_millis()));
         self.service_config(json!({"healthCheck": {"path": path, "interval": interval}}))
     }

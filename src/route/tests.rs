@@ -35,6 +35,7 @@ fn wrong_settings_are_refused() {
     let refused = [
         route().server("ftp://two", 1).err(),
         route().server("http://ONE", 1).err(),
+        route().health_check("/h", Duration::from_micros(999)).err(),
         route().middleware("").err(),
         route().middleware("a b").err(),
         route().middleware("a@b@c").err(),
