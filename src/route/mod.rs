@@ -38,6 +38,7 @@ pub(crate) use names::{
     target_service_name,
 };
 pub(crate) use rule::prefix_pattern;
+pub(crate) use settings::check_service_config;
 pub(crate) use table::Effect;
 
 #[cfg(test)]

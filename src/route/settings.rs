@@ -62,6 +62,13 @@ impl Default for Settings {
     }
 }
 
+/// Refuses settings of a service that no route may have. A `null` stands for no setting.
+pub(crate) fn check_service_config(config: &Value) -> Result<(), String> {
+    let set = config.as_object().into_iter().flatten();
+    set.filter(|(_, value)| !value.is_null())
+        .try_for_each(|(name, value)| allowed::accept(&SERVICE, name, value.clone()).map(drop))
+}
+
 impl Settings {
     pub(super) fn add_server(&mut self, first: &Target, server: Server) -> Result<(), String> {
         let mut known = self.servers.iter().map(|server| &server.target);

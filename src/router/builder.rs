@@ -193,7 +193,7 @@ impl Builder {
     /// Traefik checks it at each request to the API, and each change sends such requests. So it is stored as a fast
     /// hash (`{SHA}`), which is as safe for a random password. For one that a person
     /// chose, see `bcrypt_cost` (with the feature `bcrypt`), or
-    /// [`traefik_api_hashed_password`](Self::traefik_api_hashed_password).
+    /// [`traefik_api_hashed_password`](Self::traefik_api_hashed_password). An empty one is refused.
     pub fn traefik_api_password(mut self, password: impl Into<String>) -> Self {
         self.api_password = Some(password.into());
         self
@@ -270,8 +270,8 @@ impl Builder {
 
     /// The routes to begin with: [`start`](Self::start) makes the table equal to them before Traefik
     /// serves any. It is refused if another program serves routes from the same store, unless
-    /// [`replace_served_routes`](Self::replace_served_routes) is set. Defaults to the routes that are
-    /// stored.
+    /// [`replace_served_routes`](Self::replace_served_routes) is set. [`attach`](Self::attach) and
+    /// [`offline`](Self::offline) refuse it. Defaults to the routes that are stored.
     pub fn initial_routes(mut self, routes: impl IntoIterator<Item = Route>) -> Self {
         self.initial_routes = Some(routes.into_iter().collect());
         self
@@ -308,7 +308,8 @@ impl Builder {
 
     /// More configuration of the services of all routes, as Traefik documents a service's
     /// `loadBalancer`: `serversTransport`, `passHostHeader`, a health check. It is merged over the configuration that
-    /// the Router writes. It stays in the store until another Router sets it. Defaults to what is in the store.
+    /// the Router writes. It may have the keys of [`Route::service_config`]; any other is refused. It stays in the store
+    /// until another Router sets it. Defaults to what is in the store.
     pub fn extra_service_config(mut self, config: Value) -> Self {
         self.extra_service_config = Some(config);
         self
@@ -469,7 +470,8 @@ impl Builder {
     }
 
     /// Works on the store alone: changes return when they are stored, whether a Traefik loads them or not. Nothing is
-    /// written before the first change. It also stores the options of the table that you have set.
+    /// written before the first change. It also stores the options of the table that you have set. Options for a
+    /// Traefik have no effect.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if an option is not acceptable. With
@@ -478,6 +480,12 @@ impl Builder {
     pub fn offline(mut self) -> Result<Router> {
         self.api_urls.clear();
         self.check_options()?;
+        if self.initial_routes.is_some() {
+            return Err(Error::invalid(
+                "`initial_routes` are for a Traefik that is started; `Router::reconcile` makes the table equal to a list \
+                 of routes",
+            ));
+        }
         let public = self.public()?;
         let host = self.confined()?;
         if self.host.is_some() {

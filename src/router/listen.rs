@@ -101,7 +101,7 @@ impl Listen {
     }
 
     /// Where a program on this machine reaches it.
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         let host = match &*self.host {
             "" | "0.0.0.0" => "127.0.0.1",
             "[::]" => "[::1]",

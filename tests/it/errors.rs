@@ -366,7 +366,14 @@ fn contradictory_options_are_refused() {
     let rig = Rig::new(Kind::Toml);
     let api = rig.api_url();
     let throttle = std::time::Duration::from_secs(3600);
-    let builders: [(Builder, &str); 11] = [
+    let builders: [(Builder, &str); 14] = [
+        (rig.builder().traefik_api_password(""), "is empty"),
+        (rig.builder().public_url(rig.api_url()), "both"),
+        (
+            rig.builder()
+                .extra_service_config(json!({"strateggy": "p2c"})),
+            "strateggy",
+        ),
         (rig.builder().public_url("ftp://h"), "public_url"),
         (rig.builder().public_url("http://127.0.0.1:0"), "public_url"),
         (
@@ -413,6 +420,11 @@ fn contradictory_options_are_refused() {
         let error = check(builder.start(), ErrorKind::InvalidConfig, &[says]);
         assert!(error.is_invalid_input());
     }
+    check(
+        rig.builder().initial_routes([]).offline(),
+        ErrorKind::InvalidConfig,
+        &["initial_routes"],
+    );
     let ending = traefik_router::FileBackend::new(rig.path("rules.json"));
     check(
         rig.builder_over(ending).start(),

@@ -3,6 +3,7 @@
 use super::Builder;
 use crate::config::dynamic;
 use crate::error::{Error, Result};
+use crate::route::check_service_config;
 
 impl Builder {
     /// Refuses options that are wrong with any store.
@@ -20,6 +21,16 @@ impl Builder {
         }
         if let Some(config) = &self.extra_dynamic_config {
             dynamic::entries(config)?;
+        }
+        if let Some(config) = &self.extra_service_config {
+            check_service_config(config)
+                .map_err(|why| Error::invalid(format!("`extra_service_config`: {why}")))?;
+        }
+        if self.api_password.as_deref() == Some("") {
+            return Err(Error::invalid(
+                "`traefik_api_password` is empty, so everybody who reaches Traefik's API could use it: set a password, \
+                 or leave the option out",
+            ));
         }
         let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
         if !levels.contains(&&*self.log_level.to_uppercase()) {

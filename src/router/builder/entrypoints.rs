@@ -27,7 +27,14 @@ impl Builder {
                  with http://",
             ));
         }
-        Ok((self.public()?, api))
+        let public = self.public()?;
+        if public.address() == api.address() {
+            return Err(Error::invalid(format!(
+                "`public_url` and `traefik_api_url` are both on {}: choose another port for one of them",
+                api.address()
+            )));
+        }
+        Ok((public, api))
     }
 
     /// The entrypoint of a table that has none yet.
