@@ -26,6 +26,9 @@ fn setup_stores_and_removes_a_router() {
     let _traefik = guarded(&place, THEIRS);
     let setup = "setup --api-entrypoint traefik --chp";
     let plain = "setup --api-entrypoint traefik";
+    eventually("the doctor names setup", || {
+        place.run("doctor").out.contains("`traefik-router setup`")
+    });
     assert!(place.run(plain).done().starts_with("stored a router"));
     assert!(place.run(setup).done().contains("metrics beside"));
     let add = format!("routes add /a/ {}", echo.url());

@@ -96,7 +96,7 @@ impl Builder {
             ..
         } = match api.version() {
             Ok(version) => version,
-            Err(error) => return vec![unanswered(&error)],
+            Err(error) => return vec![self.unanswered(&error)],
         };
         let message = format!(
             "Traefik {version} answers at {}, since {start_date}",
@@ -109,9 +109,26 @@ impl Builder {
             self.loaded(api, contents, &mut findings)
         });
         if let Err(error) = asked {
-            findings.push(unanswered(&error));
+            findings.push(self.unanswered(&error));
         }
         findings
+    }
+
+    fn unanswered(&self, error: &crate::Error) -> Finding {
+        let finding = Finding::problem("api", error.to_string());
+        match error.kind() {
+            ErrorKind::Unauthorized => finding,
+            ErrorKind::Protocol => {
+                let how = match self.backend.pushed() {
+                    Some(_) => "`traefik-router config dynamic` prints one",
+                    None => "`traefik-router setup` stores one",
+                };
+                finding.advice(format!(
+                    "check the URL, and that Traefik has a router for its API there ({how})"
+                ))
+            }
+            _ => finding.advice("check the URL, and that Traefik runs and its API listens there"),
+        }
     }
 
     /// Whether the API asks for a password. That ours is right is known by now.
@@ -325,17 +342,6 @@ fn supported(check: &'static str, version: &str, message: String) -> Finding {
             Finding::problem(check, message).advice("it is too old: install Traefik 3")
         }
         _ => Finding::ok(check, message),
-    }
-}
-
-fn unanswered(error: &crate::Error) -> Finding {
-    let finding = Finding::problem("api", error.to_string());
-    match error.kind() {
-        ErrorKind::Unauthorized => finding,
-        ErrorKind::Protocol => {
-            finding.advice("check the URL, and that Traefik has a router for its API there")
-        }
-        _ => finding.advice("check the URL, and that Traefik runs and its API listens there"),
     }
 }
 
