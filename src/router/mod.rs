@@ -144,7 +144,9 @@ impl Router {
     ///   [`apply`](Self::apply) also if all servers of a route have the weight 0, if routes of one host would
     ///   differ in their TLS options, or if a Traefik is too old for what a route asks for.
     /// - [`Store`](ErrorKind::Store), [`Locked`](ErrorKind::Locked),
-    ///   [`Corrupt`](ErrorKind::Corrupt): not stored; the store is as it was.
+    ///   [`Corrupt`](ErrorKind::Corrupt), [`TooLarge`](ErrorKind::TooLarge): not stored; the store is as it was.
+    /// - [`Unavailable`](ErrorKind::Unavailable), [`Protocol`](ErrorKind::Protocol): etcd or Redis does not answer, or
+    ///   something else answers in its place. [`Error::stored`] says whether the change may be stored.
     /// - [`InUse`](ErrorKind::InUse): not stored; another program has set another entrypoint or
     ///   `extra_service_config` for the table than this Router has.
     /// - [`Conflict`](ErrorKind::Conflict): not stored; other writers kept changing the table, or the store was
@@ -156,8 +158,10 @@ impl Router {
     ///   names the likely cause.
     /// - [`Refused`](ErrorKind::Refused): stored and loaded, but Traefik refuses the router; the
     ///   message has Traefik's reason.
-    /// - [`Unauthorized`](ErrorKind::Unauthorized), [`Process`](ErrorKind::Process): stored, but
-    ///   Traefik's API refuses the password, or the Traefik that this Router has started has ended.
+    /// - [`Unauthorized`](ErrorKind::Unauthorized): not stored, since etcd or Redis refuses the password; or stored, but
+    ///   Traefik's API refuses it. [`Error::stored`] says which.
+    /// - [`Process`](ErrorKind::Process): stored, but the Traefik that this Router has started has ended; or not stored,
+    ///   since this Router was [stopped](Self::stop).
     /// - [`Internal`](ErrorKind::Internal): another thread was committing this change, together with its own, and
     ///   panicked; whether the change is stored is not known.
     pub fn add_route(
