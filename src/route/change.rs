@@ -6,6 +6,7 @@ use super::{Route, RouteSpec};
 use crate::error::Result;
 
 /// One step of a [`Router::apply`](crate::Router::apply).
+#[must_use = "`Router::apply` makes it"]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Change {

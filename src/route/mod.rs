@@ -62,6 +62,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// assert_eq!(route.servers().len(), 2);
 /// # Ok::<(), traefik_router::Error>(())
 /// ```
+#[must_use = "`Router::apply` adds it"]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Route {

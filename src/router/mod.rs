@@ -50,6 +50,7 @@ pub use watch::{RouteEvent, Watch};
 /// that many threads cost few reloads.
 ///
 /// Dropping a Router that has [started](Builder::start) a Traefik ends that Traefik.
+#[must_use = "a Traefik that it has started ends when the Router is dropped"]
 #[derive(Debug)]
 pub struct Router {
     backend: Arc<dyn Backend>,

@@ -389,7 +389,7 @@ fn foreign_traefik_is_not_ours() {
     assert_eq!(error.kind(), ErrorKind::Process);
     assert!(error.to_string().contains("left behind"), "{error}");
     drop(orphan);
-    rig.start();
+    drop(rig.start());
 }
 
 #[test]

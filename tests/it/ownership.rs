@@ -225,7 +225,7 @@ fn unserved_api_router_is_withdrawn(kind: Kind) {
     );
     let forbidden = rig.builder().enable_setup_dynamic_config(false);
     refused(&rig, ErrorKind::Protocol, &["404"], || forbidden.attach());
-    rig.builder().attach().unwrap();
+    drop(rig.builder().attach().unwrap());
 }
 
 fn wrong_password_locks_nobody_out(kind: Kind) {
@@ -236,7 +236,7 @@ fn wrong_password_locks_nobody_out(kind: Kind) {
         wrong.attach()
     });
     still_served(&rig, &router, &echo);
-    rig.builder().attach().unwrap();
+    drop(rig.builder().attach().unwrap());
 }
 
 /// What is stored for one is the others', too: theirs come first.
@@ -401,7 +401,7 @@ fn api_password_replacement_is_explicit(kind: Kind) {
     refused(&rig, ErrorKind::Unauthorized, &[], || {
         rig.builder().attach()
     });
-    new().attach().unwrap();
+    drop(new().attach().unwrap());
 }
 
 fn attach_stores_no_certificate(kind: Kind) {

@@ -166,7 +166,7 @@ fn one_router_delivers_a_table() {
     let error = builder(&rig, memory.clone()).attach().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
     drop(router);
-    builder(&rig, memory).attach().unwrap();
+    drop(builder(&rig, memory).attach().unwrap());
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn rule_of_a_file_is_not_pushed() {
     });
     let extra = json!({"http": {"routers": {"mine": router}}});
     let _traefik = external_with(&rig, "a", &extra);
-    attach(&rig);
+    drop(attach(&rig));
 }
 
 #[test]
@@ -659,7 +659,7 @@ fn failed_attach_tells_the_truth() {
         .attach();
     let error = attached.unwrap_err();
     assert_eq!(*error.stored(), Stored::Nothing, "{error}");
-    builder(&rig, memory).attach().unwrap();
+    drop(builder(&rig, memory).attach().unwrap());
 }
 
 #[test]

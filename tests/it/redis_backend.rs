@@ -378,7 +378,7 @@ fn empty_value_is_refused() {
         "X-Header would be empty",
     );
     assert_eq!(rig.rules_text(), before);
-    attach("x").unwrap();
+    drop(attach("x").unwrap());
 }
 
 #[test]

@@ -42,7 +42,7 @@ mod etcd {
 fn ten_thousand_changes(kind: Kind) {
     let mut random = Random::printed();
     let rig = Rig::new(kind);
-    rig.builder().offline().unwrap();
+    drop(rig.builder().offline().unwrap());
     let echoes = [(); 2].map(|()| Echo::start());
     let mixers: Vec<_> = (0..PROCESSES)
         .map(|process| {

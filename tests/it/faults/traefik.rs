@@ -30,7 +30,7 @@ fn short(rig: &Rig) -> Builder {
 
 /// A Router that waits for a short time only, on a Traefik that runs already.
 fn attach(rig: &Rig, builder: Builder) -> Router {
-    rig.builder().attach().unwrap();
+    drop(rig.builder().attach().unwrap());
     builder.attach().unwrap()
 }
 
@@ -281,7 +281,7 @@ fn unreachable_entrypoint_delays_nobody() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let echo = Echo::start();
-    rig.builder().attach().unwrap();
+    drop(rig.builder().attach().unwrap());
     for (n, mood) in [Mood::Silent, Mood::Cut(0)].into_iter().enumerate() {
         let proxy = Proxy::new(&rig.web_url());
         let router = rig.builder().public_url(&proxy.url).attach().unwrap();
@@ -398,7 +398,7 @@ fn slow_disk_spares_the_timeout() {
     let rig = Rig::new(Kind::Toml);
     let _traefik = External::start(&rig);
     let (proxy, echo) = (Proxy::new(&rig.api_url()), Echo::start());
-    rig.builder().attach().unwrap();
+    drop(rig.builder().attach().unwrap());
     let disk = SlowDisk(FileBackend::new(rig.path("rules.toml")));
     let timeout = Duration::from_secs(3);
     let builder = rig.builder_over(disk).check_route_timeout(timeout);

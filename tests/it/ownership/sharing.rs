@@ -403,10 +403,8 @@ fn foreign_api_router_stays() {
         drop(rig.builder().attach().unwrap());
         drop(rig.sibling().start());
         assert!(rig.rules_text().contains("api@internal"));
-        rig.builder()
-            .enable_setup_dynamic_config(false)
-            .attach()
-            .unwrap();
+        let plain = rig.builder().enable_setup_dynamic_config(false);
+        drop(plain.attach().unwrap());
     }
 }
 
@@ -439,5 +437,5 @@ fn static_file_has_one_traefik() {
     assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
     drop(first);
     assert!(!Path::new(&rig.path("traefik.toml")).exists());
-    second().start().unwrap();
+    drop(second().start().unwrap());
 }

@@ -319,7 +319,7 @@ fn stored(resolved: &Resolved) -> Result<Contents, Failure> {
     })?;
     if resolved.settings.host.is_some() {
         // Refuses a table with routes of other hosts.
-        resolved.builder()?.offline()?;
+        drop(resolved.builder()?.offline()?);
     }
     Ok(contents)
 }
