@@ -263,7 +263,17 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let file = options.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let folder = folder_of(path);
+            let advice = format!(
+                "run this program as a user who may create files in {}",
+                folder.display()
+            );
+            io::Error::new(error.kind(), format!("{error}; {advice}"))
+        }
+        _ => error,
+    })?;
     access::remove_inherited_acl(&file).inspect_err(|_| {
         // The first error is the one to report.
         fs::remove_file(path).ok();

@@ -201,6 +201,45 @@ fn losing_the_owner_is_refused() {
     }
 }
 
+#[test]
+fn foreign_lock_brings_advice() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = Path::new(&folder);
+        return match fs::exists(folder.join("locked")).unwrap() {
+            true => refuses_with(folder, &["rules.toml.lock", "owner", "chown"]),
+            false => refuses_with(folder, &["create files in", folder.to_str().unwrap()]),
+        };
+    }
+    // Only root can prepare files of another user.
+    if !is_root() {
+        return;
+    }
+    let name = "backend::file::tests::access::foreign_lock_brings_advice";
+    let place = Place::new();
+    commit(&opened(&place.rules), "http://a").unwrap();
+    set_mode(&place.folder, 0o755);
+    chown(&place.rules, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::write(place.folder.join("locked"), "").unwrap();
+    pass_as_nobody(name, &[(FOLDER, &place.folder)]);
+    fs::remove_file(place.folder.join("locked")).unwrap();
+    fs::remove_file(crate::lock::path_of(&place.rules)).unwrap();
+    pass_as_nobody(name, &[(FOLDER, &place.folder)]);
+    let lock = crate::lock::path_of(&place.rules);
+    fs::write(&lock, "").unwrap();
+    chown(&lock, Some(NOBODY), Some(NOBODY)).unwrap();
+    pass_as_nobody(name, &[(FOLDER, &place.folder)]);
+}
+
+fn refuses_with(folder: &Path, parts: &[&str]) {
+    let error = commit(&FileBackend::new(folder.join("rules.toml")), "http://c").unwrap_err();
+    let reported = (error.kind(), error.stored());
+    assert_eq!(reported, (ErrorKind::Store, &Stored::Nothing), "{error}");
+    let message = error.to_string();
+    for part in parts {
+        assert!(message.contains(part), "{part:?} in {message}");
+    }
+}
+
 /// Only root can prepare a file of another user. The test of `atomic::access` has the system refuse an
 /// owner; here the step fails in its place.
 fn refused_without_root(rules: &Path, owner: &FileBackend) {
