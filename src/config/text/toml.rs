@@ -282,7 +282,10 @@ pub(super) fn opened(text: &str, paths: &[&[String]]) -> Result<String, String> 
                 break;
             };
             if let Some(inline) = item.as_inline_table() {
-                *item = Item::Table(inline.clone().into_table());
+                let comment = inline.decor().suffix().cloned().unwrap_or_default();
+                let mut opened = inline.clone().into_table();
+                opened.decor_mut().set_suffix(comment);
+                *item = Item::Table(opened);
             }
             let Some(inner) = item.as_table_mut() else {
                 return Err(format!("{} is not a table", path.join(".")));
@@ -292,7 +295,13 @@ pub(super) fn opened(text: &str, paths: &[&[String]]) -> Result<String, String> 
             table = inner;
         }
     }
-    Ok(document.to_string())
+    let opened = document.to_string();
+    let is_crlf = !text.replace("\r\n", "").contains('\n') && text.contains('\n');
+    // What prints the document ends all lines with line feeds alone.
+    Ok(match is_crlf {
+        true => opened.replace("\r\n", "\n").replace('\n', "\r\n"),
+        false => opened,
+    })
 }
 
 pub(super) fn nested<P: Clone>(sections: &[(&[String], &[P])]) -> Vec<Piece<P>> {

@@ -120,6 +120,29 @@ fn inline_tables_are_opened() {
     }
 }
 
+#[test]
+fn opened_tables_keep_comments() {
+    for text in [
+        "# a\nx = 1\n# b\nhttp = {routers = {mine = {rule = 'x'}}} # c\n# d\n",
+        "[tls]\n# a\n[http] # b\nrouters = {mine = {rule = 'x'}} # c\n# d\n",
+        "# a\nhttp.routers.mine.rule = 'x' # b\n# c\nhttp.routers.mine.service = 's' # d\n",
+        "# a\n# b\nhttp = {} # c\n# d\n[tls]\n",
+        "# a\nhttp = {routers = {}, services = {}} # b\n[tls] # c\n# d",
+    ] {
+        for text in [text.to_string(), text.replace('\n', "\r\n")] {
+            let mut file = with_routes(Syntax::Toml, &text);
+            let written = file.render().unwrap();
+            let comments = ["# a", "# b", "# c", "# d"].map(|comment| {
+                let is_it = |line: &str| line.trim_end().ends_with(comment);
+                written.split('\n').filter(|line| is_it(line)).count()
+            });
+            assert_eq!(comments, [1; 4], "{written}");
+            let crlf = text.contains("\r\n");
+            assert!(written.contains("# a\r\n") == crlf, "{written:?}");
+        }
+    }
+}
+
 #[cfg(feature = "yaml")]
 #[test]
 fn unextendable_maps_are_refused() {
