@@ -133,6 +133,20 @@ fn file_problems_are_found() {
     assert!(on(&said, "leftovers").is_empty(), "a writer may be at work");
     drop(lock);
 
+    place
+        .run("routes add /a/ http://t --backend toml:rules.toml")
+        .done();
+    std::os::unix::fs::symlink("rules.toml", place.path("link.toml")).unwrap();
+    assert!(on(&run(), "copies").is_empty());
+    place.write("old.toml", &place.text("rules.toml"));
+    place.write("old.txt", &place.text("rules.toml"));
+    finds(
+        &run(),
+        "copies",
+        "warning",
+        "old.toml has a copy of this table",
+    );
+
     place.write("rules.toml", "[http\n");
     finds(&run(), "store", "problem", "line 1");
     fs::remove_file(place.path("rules.toml")).unwrap();

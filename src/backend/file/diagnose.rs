@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::FileBackend;
+use super::neighbours;
 use crate::atomic;
 use crate::error::ErrorKind;
 use crate::finding::{Finding, Level};
@@ -21,6 +22,7 @@ impl FileBackend {
         };
         let mut findings: Vec<_> = (permissions(&path).into_iter())
             .chain(self.link(&path))
+            .chain(self.copy(&path))
             .collect();
         let lock = lock(&path);
         // They are those of a writer at work otherwise.
@@ -29,6 +31,17 @@ impl FileBackend {
         }
         findings.push(lock);
         findings
+    }
+
+    /// Whether another file of the folder has the same table, with the same names for Traefik.
+    fn copy(&self, path: &Path) -> Option<Finding> {
+        let header = self.load(path.into()).ok()?.file.header;
+        let copy = neighbours::copy(path, &header.marker)?;
+        let message = format!("{} has a copy of this table", copy.display());
+        Some(Finding::warning("copies", message).advice(
+            "a Traefik that watches the folder of both serves routes of the copy, also deleted ones: move the copy to \
+             another folder, or let its name end in .bak",
+        ))
     }
 
     /// Whether the file is reached by a symbolic link, behind which Traefik sees no change.

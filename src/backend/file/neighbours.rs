@@ -16,16 +16,31 @@ pub(super) struct Neighbours {
     api: Option<PathBuf>,
 }
 
+/// The other files of the folder that Traefik would read.
+fn others(path: &Path) -> impl Iterator<Item = (PathBuf, Syntax, String)> {
+    let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
+    let others = folder.flatten().flatten().map(|entry| entry.path());
+    others
+        .filter(move |other| other != path)
+        .filter_map(|other| {
+            let syntax = Syntax::of(&other).ok()?;
+            let (text, _) = atomic::read(&other).ok()??;
+            Some((other, syntax, text))
+        })
+}
+
+/// Another file of the folder, and no link to this one, that has the table with this marker.
+pub(super) fn copy(path: &Path, marker: &str) -> Option<PathBuf> {
+    let is_another = |other: &PathBuf| atomic::resolve(other).is_ok_and(|file| file != path);
+    let mut others = others(path);
+    let copy = others.find(|(other, _, text)| text.contains(marker) && is_another(other));
+    copy.map(|(other, ..)| other)
+}
+
 impl Neighbours {
     pub(super) fn of(path: &Path, api_entrypoint: &str) -> Self {
         let mut found = Self::default();
-        let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
-        let others = folder.flatten().flatten().map(|entry| entry.path());
-        for other in others.filter(|other| other != path) {
-            let text = Syntax::of(&other).and_then(|syntax| Ok((syntax, atomic::read(&other)?)));
-            let Ok((syntax, Some((text, _)))) = text else {
-                continue;
-            };
+        for (other, syntax, text) in others(path) {
             let Ok(config) = syntax.parse(&text).map(|tree| tree.to_value()) else {
                 continue;
             };
