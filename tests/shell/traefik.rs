@@ -4,9 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use kit::etcd::Cluster;
-use kit::eventually;
 use kit::redis::{Sentinels, Server};
 use kit::tools::ETCD;
+use kit::{eventually, ports};
 use serde_json::json;
 
 use crate::support::Place;
@@ -234,6 +234,24 @@ fn change_waits_for_the_api() {
         let said = adding.join().unwrap();
         assert!(said.starts_with("added /a/: served after"), "{said}");
     });
+}
+
+#[test]
+fn unreachable_public_url_is_reported() {
+    let place = Place::new();
+    let _traefik = place.start_external("rules.toml", "0s");
+    place.configure("");
+    let closed = format!("--public-url http://127.0.0.1:{}", ports::free());
+    for change in ["add /a/ http://t", "delete /a/", "clear"] {
+        let said = place.run(&format!("routes {change} {closed}"));
+        assert!(
+            said.code == 0
+                && said
+                    .err
+                    .contains("warning: --public-url can't be reached from here"),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use traefik_router::{Applied, Backend as _, RouteSpec, Router};
+use traefik_router::{Applied, Backend as _, NotAsked, RouteSpec, Router, Verified};
 
 use super::failure::Failure;
-use super::output::{Output, Progress};
+use super::output::{Output, Progress, warn};
 use crate::settings::Resolved;
 
 /// Has a Router change the table, and prints the result.
@@ -26,7 +26,17 @@ pub(super) fn make(
     let now = || Entrance::of(resolved).ok().flatten();
     let moved = before.map_or_else(Moved::default, |before| before.left_for(now()));
     let applied = applied.map_err(|error| moved.with_moved(Failure::of_change(&error)))?;
+    warn_if_unseen(&applied);
     report(&applied, moved, resolved.json)
+}
+
+/// Says so if requests could not show that a change is served.
+pub(super) fn warn_if_unseen(applied: &Applied) {
+    if let Verified::NotAsked(NotAsked::Unreachable { reason, .. }) = &applied.verified {
+        warn(&format!(
+            "--public-url can't be reached from here, so only Traefik's API has shown the change: {reason}"
+        ));
+    }
 }
 
 pub(super) fn millis(time: Duration) -> f64 {

@@ -10,7 +10,7 @@ use traefik_router::backend::Contents;
 use traefik_router::{Backend as _, Change, Route, RouteSpec, Table};
 
 use super::apply::{self, ApplyOptions, check_after, difference};
-use super::change::{how, make, millis, open};
+use super::change::{how, make, millis, open, warn_if_unseen};
 use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
@@ -389,8 +389,9 @@ fn clear(resolved: &Resolved) -> Result<(), Failure> {
     }
     let routes = stored.routes;
     if resolved.store.open()?.is_served()? {
-        // This says why, with nothing changed.
-        resolved.builder()?.remove_table()?;
+        // This says why.
+        let refused = resolved.builder()?.remove_table();
+        refused.map_err(|error| Failure::before_change(&error))?;
     }
     let waits = !resolved.settings.api_url.is_empty();
     let served = match waits {
@@ -399,13 +400,17 @@ fn clear(resolved: &Resolved) -> Result<(), Failure> {
             let router = open(resolved, waits)?;
             let specs = routes.iter().map(|route| route.spec.clone());
             let applied = router.apply(specs.map(Change::Delete));
-            applied
-                .map_err(|error| Failure::of_change(&error))?
-                .served_after
+            let applied = applied.map_err(|error| Failure::of_change(&error))?;
+            warn_if_unseen(&applied);
+            applied.served_after
         }
         false => None,
     };
-    resolved.builder()?.remove_table()?;
+    let removed = resolved.builder()?.remove_table();
+    removed.map_err(|error| match waits {
+        true => Failure::failed(format!("all routes were deleted, and then: {error}")),
+        false => Failure::before_change(&error),
+    })?;
     let output = Output::new();
     if resolved.json {
         output.json(&json!({"routes": routes.len(), "served_ms": served.map(millis)}))?;
