@@ -72,6 +72,15 @@ fn setup_stores_and_removes_a_router() {
 }
 
 #[test]
+fn missing_api_router_names_setup() {
+    let place = Place::new();
+    let _traefik = guarded(&place, THEIRS);
+    let said = place.run("routes add /a/ http://t");
+    said.failed(1, "(traefik-router setup)");
+    assert_eq!(place.text("rules.toml"), THEIRS);
+}
+
+#[test]
 fn setup_spares_routers_of_others() {
     let place = Place::new();
     let open = "[http.routers.open]\nrule = \"PathPrefix(`/api`)\"\nentryPoints = [\"traefik\"]\n\
@@ -170,7 +179,7 @@ fn served_table_is_not_cleared() {
     for command in ["routes clear", "routes clear --no-wait", "setup --remove"] {
         place
             .run(command)
-            .failed(1, "another program serves routes");
+            .failed(1, "nothing was changed: another program serves routes");
         assert_eq!(place.text("rules.toml"), before);
     }
     drop(router);

@@ -16,6 +16,7 @@ const SHELL: Table = &[
     ),
     ("change_list", "--redis-change-list"),
     ("check_route_timeout", "--timeout"),
+    ("enable_setup_dynamic_config", "traefik-router setup"),
     ("host", "--host"),
     ("jupyterhub_prefix", "--jupyterhub-prefix"),
     ("nested_routers", "--nested-routers"),
@@ -110,7 +111,11 @@ mod tests {
     /// Settings that only `chp` has options for.
     const NOT_IN_SHELL: [&str; 2] = ["extra_dynamic_config", "extra_static_config"];
     /// Settings that `chp` chooses itself.
-    const OF_CHP: [&str; 2] = ["check_route_timeout", "traefik_providers_throttle_duration"];
+    const OF_CHP: [&str; 3] = [
+        "check_route_timeout",
+        "enable_setup_dynamic_config",
+        "traefik_providers_throttle_duration",
+    ];
 
     /// What stands between backticks in the messages of the library.
     fn settings(folder: &Path, found: &mut BTreeSet<String>) {

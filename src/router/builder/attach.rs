@@ -244,7 +244,7 @@ impl Builder {
                     refused.store(true, Ordering::Relaxed);
                     Ok(Some(None))
                 }
-                Ok(None) if !sets_up => Err(not_found(traefik)),
+                Ok(None) if !sets_up => Err(self.not_found(traefik)),
                 asked => asked.map(Some),
             }
         })?;
@@ -281,7 +281,7 @@ impl Builder {
                         std::thread::sleep(ASK_AGAIN);
                     }
                     Ok(None) => {
-                        return Err(not_found(traefik).context(format!(
+                        return Err(self.not_found(traefik).context(format!(
                             "a router for the API was stored for the entrypoint {:?} \
                              (`traefik_api_entrypoint`), and taken back",
                             self.api_entrypoint
@@ -293,6 +293,22 @@ impl Builder {
         })?;
         let answers = answers.into_iter().filter_map(|(_, answer)| answer);
         Ok(answers.collect())
+    }
+
+    fn not_found(&self, api: &Api) -> Error {
+        let pushes = self.backend.pushed().is_some();
+        let way = match (self.setup_dynamic_config, &self.api_password) {
+            _ if pushes => "",
+            (false, _) => ", or have one stored (`enable_setup_dynamic_config`)",
+            (true, None) => ", or a password with which one is set up (`traefik_api_password`)",
+            (true, Some(_)) => "",
+        };
+        let message = format!(
+            "{}/api/version answers 404: Traefik's API is somewhere else (`traefik_api_url`), or \
+             nothing serves it there; give it a router{way}",
+            api.url()
+        );
+        Error::new(ErrorKind::Protocol, message)
     }
 
     /// How the API is guarded, if its router is ours, and one for the metrics may be stored beside it.
@@ -478,16 +494,4 @@ fn unasked(api: &Api, error: Error) -> Error {
         )),
         _ => error,
     }
-}
-
-fn not_found(api: &Api) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!(
-            "{}/api/version answers 404: Traefik's API is somewhere else (`traefik_api_url`), or \
-             nothing serves it there; give it a router, or a password with which one is set up \
-             (`traefik_api_password`)",
-            api.url()
-        ),
-    )
 }
