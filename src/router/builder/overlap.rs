@@ -43,8 +43,8 @@ pub(super) fn overlapping(
         }
     );
     Some(Finding::warning(OVERLAP, message).advice(
-        "it takes the requests of that route, or they take each other's: confine each table to a host, \
-         as `Builder::host` does, or take one of the two away",
+        "it takes the requests of that route, or they take each other's: confine each table to a host \
+         (`host`), or take one of the two away",
     ))
 }
 
@@ -68,8 +68,8 @@ pub(super) fn interleaved(
          {around}"
     );
     Some(Finding::warning(OVERLAP, message).advice(
-        "each table takes requests of the other's routes: confine each to a host, as `Builder::host` does, or give \
-         each its own paths",
+        "each table takes requests of the other's routes: confine each to a host (`host`), or give each its \
+         own paths",
     ))
 }
 
