@@ -99,6 +99,18 @@ fn help_groups_options() {
 }
 
 #[test]
+fn long_data_is_listed() {
+    let place = Place::new();
+    let data = format!("[{}1]", "1,".repeat(40_000));
+    place
+        .run(&format!("routes add /a/ http://h --data {data} {STORE}"))
+        .done();
+    let shown = place.run(&format!("routes list {STORE}")).done();
+    assert!(shown.contains(&data), "{} bytes", shown.len());
+    assert!(shown.starts_with("ROUTE  TARGET    DATA\n"), "{shown:.99}");
+}
+
+#[test]
 fn lists_are_readable_tables() {
     let place = with_routes();
     assert_eq!(

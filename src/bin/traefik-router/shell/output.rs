@@ -139,11 +139,14 @@ impl Output {
         };
         let widths: [usize; N] = std::array::from_fn(width);
         let padded = |row: &[String; N]| {
-            let cells = row.iter().zip(widths);
-            let cells: Vec<_> = cells
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            cells.join("  ").trim_end().to_string()
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths[..N - 1]) {
+                line.push_str(cell);
+                let gap = width - cell.chars().count() + 2;
+                line.extend(std::iter::repeat_n(' ', gap));
+            }
+            line.push_str(&row[N - 1]);
+            line.trim_end().to_string()
         };
         let header = padded(&header.map(str::to_string));
         let mut text = self.styled(&header, BOLD) + "\n";
