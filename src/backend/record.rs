@@ -51,6 +51,9 @@ pub(crate) struct Header {
     /// What keeps the names of this table apart from those of others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) namespace: String,
+    /// The prefix of the keys that Traefik reads, in a key-value store.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) root: String,
     /// Whether the store was made for this table, and goes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) created: bool,
@@ -90,6 +93,7 @@ impl Header {
             generation: 0,
             marker,
             namespace: namespace.into(),
+            root: String::new(),
             created: false,
             entrypoint: String::new(),
             tls: false,

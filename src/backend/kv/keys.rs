@@ -30,13 +30,16 @@ impl Keys {
                 ));
             }
         }
-        // Traefik watches all keys that begin with its root, whether a slash follows or not.
-        if self.private.starts_with(&self.traefik) {
-            return refuse(format!(
-                "`jupyterhub_prefix` {:?} begins with `traefik_prefix` {:?}, so that Traefik would \
-                 reload for keys that are not its own; choose another one",
-                self.private, self.traefik
-            ));
+        let root = format!("{}/", self.traefik);
+        for tree in [self.own_tree(), self.legacy_tree()] {
+            // Traefik watches all keys that begin with its root, whether a slash follows or not.
+            if tree.starts_with(&self.traefik) || root.starts_with(&tree) {
+                return refuse(format!(
+                    "keys below {tree} would be Traefik's as well as this library's, since \
+                     `traefik_prefix` is {:?} and `jupyterhub_prefix` {:?}; choose others",
+                    self.traefik, self.private
+                ));
+            }
         }
         Ok(())
     }

@@ -123,16 +123,17 @@ impl<S: KvStore> KvBackend<S> {
         }
     }
 
-    /// The prefix of the keys that Traefik reads (its `rootKey`), with or without slashes around it. Defaults to
-    /// `traefik`.
+    /// The prefix of the keys that Traefik reads (its `rootKey`), with or without slashes around it. It is stored with
+    /// the table: changes with another one are refused. Defaults to `traefik`.
     pub fn traefik_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(prefix.as_ref(), self.keys.private());
         self
     }
 
-    /// The prefix of the keys that only this crate reads, with or without slashes around it. It must not begin with the
-    /// text of the other prefix: `/traefik-hub/` beside `/traefik/` is refused, since Traefik watches all keys that
-    /// begin with `traefik`. Tables with different prefixes do not touch each other. Defaults to `jupyterhub`.
+    /// The prefix of the keys that only this crate reads, with or without slashes around it. No key of this crate may
+    /// begin with the text of the other prefix: `/traefik-hub/` beside `/traefik/` is refused, and `/jupyterhub/`
+    /// beside `/jupyterhub/traefik/`, since Traefik watches all keys that begin with that text. Tables with different
+    /// prefixes do not touch each other. Defaults to `jupyterhub`.
     pub fn jupyterhub_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.keys = Keys::new(self.keys.traefik(), prefix.as_ref());
         self
@@ -340,6 +341,7 @@ impl<S: KvStore> Backend for KvBackend<S> {
         }
         let known = self.seen().state.take();
         let (state, _) = self.refresh(known)?;
+        state.check_root()?;
         if state.table().is_empty() && state.head().temporary {
             let mut removal = state.removal()?;
             for step in self.repaired(&state, None)? {

@@ -65,6 +65,9 @@ impl TableKeys {
             }
             Some(entry) => Header::parse(&entry.value).map_err(|error| at(&header_key, error))?,
         };
+        if header.root.is_empty() {
+            header.root = keys.traefik().into();
+        }
         let routes = keys.route("");
         let table = tree
             .iter()
@@ -97,6 +100,19 @@ impl TableKeys {
             table,
             users,
         })
+    }
+
+    /// Fails if the table is served below another prefix: what we would write there, no Traefik of it reads.
+    pub(super) fn check_root(&self) -> Result<()> {
+        let (stored, ours) = (&self.header.root, self.keys.traefik());
+        if stored == ours {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the table below {} is for Traefiks that read {stored:?}, and `traefik_prefix` is {ours:?}: give \
+             that prefix, or another `jupyterhub_prefix` for another table",
+            self.keys.private()
+        )))
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -191,6 +207,7 @@ impl TableKeys {
             layout: LAYOUT,
             turn: None,
             marker: std::mem::take(&mut self.header.marker),
+            root: std::mem::take(&mut self.header.root),
             ..last.clone()
         };
         let mut transaction = Transaction::new();

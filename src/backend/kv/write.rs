@@ -112,6 +112,7 @@ impl<S: KvStore> KvBackend<S> {
         attempt: &mut Attempt,
         plan: &mut Plan<'_>,
     ) -> Result<Option<(Commit, TableKeys)>> {
+        state.check_root()?;
         if !self.has_turn(&mut state, attempt)? {
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{MARKER, add, faulty};
 use crate::backend::kv::{KvBackend, KvStore as _, MemoryStore, Transaction};
 use crate::backend::{Backend as _, Setup};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Stored};
 use crate::route::{Change, Nested, RouteSpec};
 
 #[test]
@@ -97,6 +97,9 @@ fn double_reload_prefixes_are_refused() {
     for (traefik, private) in [
         ("traefik", "traefik-hub"),
         ("a", "a/b"),
+        ("jupyterhub/traefik", "jupyterhub"),
+        ("jupyterhub/routes", "jupyterhub"),
+        ("jupyterhub/traefik-router/a", "jupyterhub"),
         ("", "x"),
         ("a//b", "x"),
     ] {
@@ -112,6 +115,34 @@ fn double_reload_prefixes_are_refused() {
             "{traefik} {private}"
         );
     }
+}
+
+#[test]
+fn other_traefik_prefix_is_refused() {
+    let store = MemoryStore::new();
+    let [ours, other] =
+        ["a", "b"].map(|prefix| KvBackend::new(store.clone()).traefik_prefix(prefix));
+    let open =
+        |backend: &KvBackend<_>| backend.open(&Setup::new("web"), &mut |_, _| Ok(vec![add(1)]));
+    open(&ours).unwrap();
+    let before = store.dump();
+    assert_eq!(other.read().unwrap().len(), 1);
+    let delete = |backend: &KvBackend<_>| {
+        backend.commit(&mut |_, _| Ok(vec![Change::delete("/r1/").unwrap()]))
+    };
+    for error in [
+        open(&other).unwrap_err(),
+        delete(&other).unwrap_err(),
+        other.repair().unwrap_err(),
+        other.close().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        assert_eq!(*error.stored(), Stored::Nothing);
+        let text = error.to_string();
+        assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+    }
+    assert_eq!(store.dump(), before);
+    delete(&ours).unwrap();
 }
 
 #[test]
