@@ -1,5 +1,6 @@
 //! Routes in Redis: what differs from etcd, and what may go wrong with a server.
 
+mod foreign;
 mod sentinel;
 mod slow;
 mod speed;
@@ -320,6 +321,15 @@ fn user_needs_password_and_commands() {
     }
     let store = redis(server.url()).user("whole", "hunter2");
     assert!(!format!("{store:?}").contains("hunter2"));
+    server.run(&["CONFIG", "SET", "requirepass", "hunter2"]);
+    let error = add(redis(server.url())).unwrap_err();
+    check(
+        &error,
+        ErrorKind::Unauthorized,
+        &Stored::Nothing,
+        "the user is `default`",
+    );
+    add(redis(server.url()).user("default", "hunter2")).unwrap();
 }
 
 #[test]

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::store::provider_tls;
+use super::store::{provider_tls, text_entry};
 use super::{Entry, KvStore, Transaction};
 use crate::config::MAX_WAIT;
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Client, Compare, Identity, Is, MAX_OPS, Op, Range, Txn, WatchRange, Watcher};
+use crate::etcd::{
+    Client, Compare, Identity, Is, KeyValue, MAX_OPS, Op, Range, Txn, WatchRange, Watcher,
+};
 use crate::finding::Finding;
 use crate::http::Tls;
 use crate::sync::unpoisoned;
@@ -92,8 +94,8 @@ impl Etcd {
     }
 
     /// The user that this program and a started Traefik log in as. Its role must grant reading and
-    /// writing `/jupyterhub` and `/traefik` (or the prefixes that are set), the latter as the range
-    /// from `traefik` to `traefil`: Traefik asks without a slash behind. Defaults to none.
+    /// writing the keys below `jupyterhub/` and the range from `traefik` to `traefil`, or those of the prefixes
+    /// that are set: Traefik asks without a slash behind. Defaults to none.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         let (name, password) = (name.into(), password.into());
         self.client = self.client.user(&name, &password);
@@ -229,25 +231,13 @@ impl KvStore for Etcd {
 
     fn get(&self, key: &str) -> Result<Option<Entry>> {
         let found = self.client.get(key)?;
-        found
-            .map(|pair| entry(key, pair.value, pair.mod_revision))
-            .transpose()
+        let entry = found.map(entry).transpose()?;
+        Ok(entry.map(|(_, entry)| entry))
     }
 
     fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
         let found = self.client.get_prefix(prefix)?;
-        let read = |pair: crate::etcd::KeyValue| {
-            let key = String::from_utf8(pair.key).map_err(|error| {
-                let key = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                Error::new(
-                    ErrorKind::Corrupt,
-                    format!("etcd's key {key:?} is not UTF-8"),
-                )
-            })?;
-            let entry = entry(&key, pair.value, pair.mod_revision)?;
-            Ok((key, entry))
-        };
-        found.kvs.into_iter().map(read).collect()
+        found.kvs.into_iter().map(entry).collect()
     }
 
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
@@ -290,8 +280,8 @@ impl KvStore for Etcd {
         Ok(())
     }
 
-    fn is_behind(&self, version: u64) -> Result<bool> {
-        let now = self.client.range(&Range::key("traefik-router"))?;
+    fn is_behind(&self, key: &str, version: u64) -> Result<bool> {
+        let now = self.client.range(&Range::key(key))?;
         Ok(now.revision < revision(version))
     }
 
@@ -365,14 +355,9 @@ impl fmt::Debug for Etcd {
     }
 }
 
-fn entry(key: &str, value: Vec<u8>, mod_revision: i64) -> Result<Entry> {
-    match String::from_utf8(value) {
-        Ok(value) => Ok(Entry::new(value, mod_revision.unsigned_abs())),
-        Err(_) => Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("the value of etcd's key {key} is not UTF-8"),
-        )),
-    }
+fn entry(pair: KeyValue) -> Result<(String, Entry)> {
+    let version = pair.mod_revision.unsigned_abs();
+    text_entry("etcd", pair.key, pair.value, version)
 }
 
 /// etcd counts revisions from 1 on, and 0 stands for a key that is not there.

@@ -65,7 +65,10 @@ impl<S: KvStore> KvBackend<S> {
             return Err(self.went_back());
         }
         // A table whose last Router has ended in good order is an empty one.
-        if version == 0 && expected && self.store.is_behind(question.version)? {
+        if version == 0
+            && expected
+            && (self.store).is_behind(&self.keys.header(), question.version)?
+        {
             return Err(Error::new(
                 ErrorKind::Store,
                 format!(

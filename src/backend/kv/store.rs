@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::http::Tls;
 
@@ -77,13 +77,13 @@ pub trait KvStore: fmt::Debug + Send + Sync + 'static {
         1 << 20
     }
 
-    /// Whether the store is one that was restored to what it was before this version. Defaults to
-    /// `false`.
+    /// Whether the store is one that was restored to what it was before this version. Its user may read
+    /// `key`. Defaults to `false`.
     ///
     /// # Errors
     /// If the store can't be asked.
-    fn is_behind(&self, version: u64) -> Result<bool> {
-        let _ = version;
+    fn is_behind(&self, key: &str, version: u64) -> Result<bool> {
+        let _ = (key, version);
         Ok(false)
     }
 
@@ -179,6 +179,25 @@ impl Entry {
         Self {
             value: value.into(),
             version,
+        }
+    }
+}
+
+/// A key and its entry, of a store whose keys and values may be any bytes.
+pub(super) fn text_entry(
+    store: &str,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    version: u64,
+) -> Result<(String, Entry)> {
+    let at = String::from_utf8_lossy(&key).into_owned();
+    match (String::from_utf8(key), String::from_utf8(value)) {
+        (Ok(key), Ok(value)) => Ok((key, Entry::new(value, version))),
+        (key, _) => {
+            let what = if key.is_err() { "name" } else { "value" };
+            let message =
+                format!("the {what} of {store}'s key {at:?} is not UTF-8: delete that key");
+            Err(Error::new(ErrorKind::Corrupt, message))
         }
     }
 }

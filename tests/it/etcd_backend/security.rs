@@ -8,7 +8,7 @@ use kit::etcd::{Cluster, Grant, add_user, enable_auth, forget_tokens};
 use kit::process::processes_naming;
 use kit::tools::etcds;
 use serde_json::json;
-use traefik_router::{ErrorKind, Etcd, KvBackend, Stored};
+use traefik_router::{ErrorKind, Etcd, KvBackend, Router, Stored};
 
 use super::routes_in;
 use crate::support::{Connect as _, Kind, Rig};
@@ -99,6 +99,31 @@ fn credentials_file_is_private() {
         assert_eq!(router.get_all_routes().unwrap().len(), 1);
         router.stop().unwrap();
         assert_eq!(rig.files(), [""; 0]);
+    }
+}
+
+/// A user needs no key but those below the prefixes, also to find out that the table is gone.
+#[test]
+fn own_prefixes_need_no_others() {
+    for binary in etcds() {
+        let cluster = Cluster::start(&binary);
+        let url = cluster.url();
+        let grants = [
+            ("READWRITE", "proxy", "proxz"),
+            ("READWRITE", "hub/", "hub0"),
+        ];
+        add_user(url, "hub", &grants);
+        enable_auth(url);
+        let backend = KvBackend::new(routes_in(&cluster).user("hub", "pw-hub"));
+        let backend = backend.traefik_prefix("proxy").jupyterhub_prefix("hub");
+        let router = Router::builder(backend).offline().unwrap();
+        router.add_route("/a/", "http://h", ()).unwrap();
+        let root = cluster.client().user("root", "pw-root");
+        root.delete_prefix("hub/").unwrap();
+        // etcd has counted on, so that this is no older state.
+        assert_eq!(router.get_all_routes().unwrap().len(), 0);
+        router.add_route("/b/", "http://h", ()).unwrap();
+        assert_eq!(router.get_all_routes().unwrap().len(), 1);
     }
 }
 

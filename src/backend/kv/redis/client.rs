@@ -376,7 +376,10 @@ impl Client {
         let failed =
             |advice: &str| what(ErrorKind::Store, &format!("can't write: {said}; {advice}"));
         match (error.kind(), error.code().unwrap_or_default()) {
-            (_, "NOAUTH" | "WRONGPASS") => refused("check the user and the password"),
+            (_, "NOAUTH") => refused(
+                "give a user and a password; where it has only a password, the user is `default`",
+            ),
+            (_, "WRONGPASS") => refused("check the user and the password"),
             _ if said.starts_with("ERR AUTH") => refused("it has no password: give none"),
             // Of a command in a script only the text says so, Redis's and Valkey's.
             _ if said.starts_with("NOPERM")

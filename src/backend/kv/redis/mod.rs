@@ -11,7 +11,7 @@ use redis::{Cmd, RedisConnectionInfo, RedisError, cmd};
 use serde_json::{Value, json};
 
 use self::client::Client;
-use super::store::provider_tls;
+use super::store::{provider_tls, text_entry};
 use super::{Entry, KvStore, Transaction};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::finding::{Finding, Level};
@@ -424,17 +424,18 @@ impl KvStore for Redis {
 
     fn get(&self, key: &str) -> Result<Option<Entry>> {
         self.become_sure()?;
-        let (value, version): (Option<String>, u64) =
+        let (value, version): (Option<Vec<u8>>, u64) =
             self.client.ask(&script(GET, &[VERSIONS, key]))?;
-        Ok(value.map(|value| Entry::new(value, version)))
+        let entry = value.map(|value| text_entry("Redis", key.into(), value, version));
+        Ok(entry.transpose()?.map(|(_, entry)| entry))
     }
 
     fn read_tree(&self, prefix: &str) -> Result<BTreeMap<String, Entry>> {
         let mut command = script(READ, &[VERSIONS]);
         command.arg(pattern(prefix));
-        let found: Vec<(String, String, u64)> = self.client.ask(&command)?;
-        let entry = |(key, value, version)| (key, Entry::new(value, version));
-        Ok(found.into_iter().map(entry).collect())
+        let found: Vec<(Vec<u8>, Vec<u8>, u64)> = self.client.ask(&command)?;
+        let entry = |(key, value, version)| text_entry("Redis", key, value, version);
+        found.into_iter().map(entry).collect()
     }
 
     /// A script and not `WATCH` with `MULTI`: it is one question instead of two, it compares where the value
@@ -465,7 +466,7 @@ impl KvStore for Redis {
         self.max_bytes
     }
 
-    fn is_behind(&self, version: u64) -> Result<bool> {
+    fn is_behind(&self, _key: &str, version: u64) -> Result<bool> {
         let last: Option<u64> = self.client.ask(cmd("HGET").arg(VERSIONS).arg(""))?;
         Ok(last.unwrap_or(0) < version)
     }
