@@ -9,7 +9,7 @@ use super::{KvBackend, KvStore, legacy};
 use crate::backend::Contents;
 use crate::config::dynamic::API_GUARDS;
 use crate::config::merge;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::finding::Finding;
 use crate::route::Change;
 
@@ -51,10 +51,14 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let asked = self.keys.check().and_then(|()| {
+        let asked = self.keys.check();
+        let asked = asked.and_then(|()| {
             self.store
                 .check(&[self.keys.traefik(), &self.keys.private_tree()])
         });
+        // A table that can't be read is another finding.
+        let fits = || self.read_state().map_or(Ok(()), |state| state.check_root());
+        let asked = asked.and_then(|()| fits());
         let mut findings = self.store.diagnose();
         findings.push(match asked {
             Ok(()) => Finding::ok(
@@ -65,6 +69,10 @@ impl<S: KvStore> KvBackend<S> {
                     self.keys.private()
                 ),
             ),
+            // Its message says what to set.
+            Err(error) if error.kind() == ErrorKind::InvalidConfig => {
+                Finding::problem("prefixes", error.to_string())
+            }
             Err(error) => Finding::problem("prefixes", error.to_string()).advice(format!(
                 "check the URLs and the user; its role must grant reading and writing {0:?} as a \
                  prefix (without a slash behind) and {1:?}",

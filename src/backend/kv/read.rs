@@ -24,7 +24,7 @@ impl<S: KvStore> KvBackend<S> {
         Ok((state, is_behind))
     }
 
-    fn read_state(&self) -> Result<TableKeys> {
+    pub(super) fn read_state(&self) -> Result<TableKeys> {
         let tree = self.store.read_tree(&self.keys.own_tree())?;
         self.parse(&tree)
     }

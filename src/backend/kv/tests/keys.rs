@@ -9,6 +9,7 @@ use super::{MARKER, add, faulty};
 use crate::backend::kv::{KvBackend, KvStore as _, MemoryStore, Transaction};
 use crate::backend::{Backend as _, Setup};
 use crate::error::{ErrorKind, Stored};
+use crate::finding::{Finding, Level};
 use crate::route::{Change, Nested, RouteSpec};
 
 #[test]
@@ -141,6 +142,11 @@ fn other_traefik_prefix_is_refused() {
         let text = error.to_string();
         assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
     }
+    let found = other.findings();
+    let is_told = |finding: &Finding| {
+        finding.level == Level::Problem && finding.message.contains("`traefik_prefix` is \"b\"")
+    };
+    assert!(found.iter().any(is_told), "{found:?}");
     assert_eq!(store.dump(), before);
     delete(&ours).unwrap();
 }
