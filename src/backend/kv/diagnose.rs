@@ -51,14 +51,11 @@ impl<S: KvStore> KvBackend<S> {
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let asked = self.keys.check();
-        let asked = asked.and_then(|()| {
-            self.store
-                .check(&[self.keys.traefik(), &self.keys.private_tree()])
-        });
-        // A table that can't be read is another finding.
-        let fits = || self.read_state().map_or(Ok(()), |state| state.check_root());
-        let asked = asked.and_then(|()| fits());
+        let trees = [self.keys.traefik(), &self.keys.private_tree()];
+        let asked = (self.keys.check())
+            .and_then(|()| self.store.check(&trees))
+            // A table that can't be read is another finding.
+            .and_then(|()| self.read_state().map_or(Ok(()), |state| state.check_root()));
         let mut findings = self.store.diagnose();
         findings.push(match asked {
             Ok(()) => Finding::ok(

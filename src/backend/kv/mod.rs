@@ -213,7 +213,8 @@ impl<S: KvStore> Backend for KvBackend<S> {
         self.keys.check()?;
         self.store
             .check(&[self.keys.traefik(), &self.keys.private_tree()])?;
-        let interval = self.store.heartbeat()?;
+        let beat = |every| heartbeat::start(Arc::clone(&self.store), self.keys.clone(), every);
+        let beating = self.store.heartbeat()?.map(beat).transpose()?;
         let mut serving = self.serving();
         let joins = setup.serves && serving.presence.is_none();
         if joins {
@@ -225,8 +226,6 @@ impl<S: KvStore> Backend for KvBackend<S> {
             serving.presence = Some(Presence::announce(store, alive, known)?);
             serving.attached = !setup.started;
         }
-        let beat = |every| heartbeat::start(Arc::clone(&self.store), self.keys.clone(), every);
-        let beating = interval.map(beat).transpose()?;
         let commit = self.open_as(setup, edit, &mut serving);
         if commit.is_err() && joins {
             serving.presence = None;

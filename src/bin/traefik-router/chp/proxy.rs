@@ -96,11 +96,9 @@ impl Proxy {
         // A URL with a password in it is refused before it is logged.
         let apis = resolved.apis().map_err(|error| error.to_string())?;
         announce(&resolved);
-        if folder.is_some() {
-            options.check_ports()?;
-        }
         let mut front = Front::listen(options)?;
         if folder.is_some() {
+            options.check_ports()?;
             check_files(options)?;
             front.listen_for_api(options)?;
         }

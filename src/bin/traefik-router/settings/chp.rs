@@ -378,39 +378,39 @@ impl Options {
     /// Refuses two options with the same port of the same address. Traefik listens on the first two, so that
     /// another program would seem to have the port.
     pub(crate) fn check_ports(&self) -> Result<(), String> {
-        let port = |socket: &Option<PathBuf>, port| socket.is_none().then_some(port);
-        let ports = [
-            ("--port", &self.ip, port(&self.socket, self.port)),
+        let port = |socket: &Option<PathBuf>, port: Option<u16>| port.filter(|_| socket.is_none());
+        let asked = [
+            ("--port", &*self.ip, port(&self.socket, Some(self.port))),
             ("--redirect-port", &self.ip, self.redirect_port),
             (
                 "--api-port",
                 &self.api_ip,
-                port(&self.api_socket, self.api_port()),
+                port(&self.api_socket, Some(self.api_port())),
             ),
             (
                 "--metrics-port",
                 &self.metrics_ip,
-                self.metrics_port
-                    .and_then(|given| port(&self.metrics_socket, given)),
+                port(&self.metrics_socket, self.metrics_port),
             ),
         ];
-        let address = |ip: &str| match ip {
-            "localhost" => "127.0.0.1".to_string(),
-            "0.0.0.0" | "::" => String::new(),
-            ip => ip.to_string(),
-        };
-        for (n, (second, ip, port)) in ports.iter().enumerate() {
-            let ip = address(ip);
-            let has_same = |(_, other, other_port): &&(&str, &String, Option<u16>)| {
-                let other = address(other);
-                let meets = other == ip || other.is_empty() || ip.is_empty();
-                meets && port.is_some() && other_port == port
+        let mut taken: Vec<(&str, &str, u16)> = Vec::new();
+        for (option, ip, port) in asked {
+            let Some(port) = port else { continue };
+            let ip = match ip {
+                "localhost" => "127.0.0.1",
+                "0.0.0.0" | "::" => "",
+                ip => ip,
             };
-            if let (Some((first, ..)), Some(port)) = (ports[..n].iter().find(has_same), port) {
+            let meets = |(_, other, other_port): &&(&str, &str, u16)| {
+                let shares = *other == ip || other.is_empty() || ip.is_empty();
+                shares && *other_port == port
+            };
+            if let Some((first, ..)) = taken.iter().find(meets) {
                 return Err(format!(
-                    "{first} and {second} are both {port}; give each a port of its own"
+                    "{first} and {option} are both {port}; give each a port of its own"
                 ));
             }
+            taken.push((option, ip, port));
         }
         Ok(())
     }
