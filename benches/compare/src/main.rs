@@ -332,13 +332,17 @@ impl Run {
                 sides.reset()?;
             }
         }
+        let concurrent_rounds = match self.options.wants("concurrent") {
+            true => amount.bulk_rounds.div_ceil(2),
+            false => 0,
+        };
         // By themselves: each side's Traefik has as much behind it as the other's when `apply` is measured.
-        for _ in 0..amount.bulk_rounds.div_ceil(2) {
+        for _ in 0..concurrent_rounds {
             sides.floor.sample(&command)?;
             concurrent.floor.push(sides.floor.reload(&command)?);
             sides.reset()?;
         }
-        for _ in 0..amount.bulk_rounds.div_ceil(2) {
+        for _ in 0..concurrent_rounds {
             let answer = sides.sample_ours(&mut concurrent, &format!("concurrent {count}"))?;
             for key in ["p99_ms", "max_ms", "generations"] {
                 concurrent.more.insert(key.into(), answer[key].clone());
