@@ -1,7 +1,9 @@
 //! The program: a replacement of configurable-http-proxy, and commands for routes.
 
 #[cfg(not(unix))]
-compile_error!("the program `traefik-router` needs Unix; the library does not, so leave out the feature `cli`");
+compile_error!(
+    "the program `traefik-router` needs Unix; the library does not, so leave out the feature `cli`"
+);
 
 mod chp;
 mod needs;

@@ -1,6 +1,7 @@
 //! `traefik-router doctor`
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -104,15 +105,8 @@ fn secret(file: &Path) -> Option<Finding> {
     })
 }
 
-#[cfg(unix)]
 fn readable_by_others(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
     metadata.permissions().mode() & 0o044 != 0
-}
-
-#[cfg(not(unix))]
-fn readable_by_others(_: &fs::Metadata) -> bool {
-    false
 }
 
 /// What the Traefiks lack of what `chp` needs. One that does not answer, or does not have the entrypoint, is
