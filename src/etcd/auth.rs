@@ -116,7 +116,7 @@ impl Auth {
             (Some(token), _) => Ok(token.clone()),
             (None, Some(failure)) => Err(failure.clone()),
             (None, None) => {
-                let message = "etcd: another thread's login did not end within the timeout";
+                let message = "another thread's login did not end within the timeout";
                 let error = Error::new(ErrorKind::Unavailable, message);
                 Err(Failure {
                     error,

@@ -76,7 +76,6 @@ impl Client {
         let mut in_doubt = false;
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut may_recover = false;
             let order = self.endpoints.order();
             for (tried, &index) in order.iter().enumerate() {
                 let Some(bounds) = share(deadline, order.len() - tried, repeat) else {
@@ -91,23 +90,23 @@ impl Client {
                 };
                 in_doubt |= *failure.error.stored() == Stored::Unknown && repeat != Repeat::Read;
                 if matches!(failure.remedy, Remedy::GiveUp | Remedy::Login) {
-                    return Err(with_doubt(failure.error, in_doubt));
+                    return Err(with_doubt(failure, in_doubt));
                 }
                 log::debug!("etcd endpoint failed: {}", failure.error);
                 self.endpoints.failed(index);
-                may_recover |= failure.remedy == Remedy::RetryLater;
-                failed.push(failure.error);
+                failed.push(failure);
                 if in_doubt && repeat == Repeat::Harmful {
                     return Err(with_doubt(join(failed), true));
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if !may_recover || left <= pause {
-                return Err(with_doubt(join(failed), in_doubt));
+            let failure = join(failed);
+            if failure.remedy != Remedy::RetryLater || left <= pause {
+                return Err(with_doubt(failure, in_doubt));
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(MAX_PAUSE);
-            failed.clear();
+            failed = Vec::new();
         }
     }
 
@@ -168,25 +167,28 @@ fn share(deadline: Instant, candidates: usize, repeat: Repeat) -> Option<Bounds>
     })
 }
 
-/// Joins the errors of all endpoints into one, in the order they were asked.
-fn join(failed: Vec<Error>) -> Error {
-    let mut messages: Vec<String> = failed.iter().map(Error::to_string).collect();
+/// Joins the failures of all endpoints into one, in the order they were asked. It may be retried if one of them may.
+fn join(failed: Vec<Failure>) -> Failure {
+    let may_recover = |failure: &Failure| failure.remedy == Remedy::RetryLater;
+    let remedy = match failed.iter().any(may_recover) {
+        true => Remedy::RetryLater,
+        false => Remedy::NextEndpoint,
+    };
+    let mut messages: Vec<String> = failed.iter().map(|one| one.error.to_string()).collect();
     messages.dedup();
-    match failed.into_iter().last() {
+    let error = match failed.into_iter().last() {
         None => Error::new(
             ErrorKind::Unavailable,
-            "etcd: the timeout ended before an endpoint was asked",
+            "the timeout ended before an endpoint was asked",
         ),
-        Some(last) if messages.len() == 1 => last,
-        Some(last) => Error::new(
-            last.kind(),
-            format!("all etcd endpoints failed: {}", messages.join("; ")),
-        ),
-    }
+        Some(last) if messages.len() == 1 => last.error,
+        Some(last) => Error::new(last.error.kind(), messages.join("; ")),
+    };
+    Failure { error, remedy }
 }
 
-fn with_doubt(error: Error, in_doubt: bool) -> Error {
-    error.with_stored(if in_doubt {
+fn with_doubt(failure: Failure, in_doubt: bool) -> Error {
+    failure.described().with_stored(if in_doubt {
         Stored::Unknown
     } else {
         Stored::Nothing

@@ -95,7 +95,7 @@ impl Endpoints {
             total,
         };
         at_once(self.list.iter(), |http| {
-            let identity = identify(http, bounds).map_err(|failure| failure.error);
+            let identity = identify(http, bounds).map_err(Failure::described);
             (http.base(), identity)
         })
     }
@@ -229,6 +229,8 @@ mod tests {
             vec!["127.0.0.1:2379"],
             vec!["http://a:1", "http://u:p@b:1"],
             vec!["http://a:1?token=u:p"],
+            vec!["http://a:65536"],
+            vec!["http://[::1]:0/etcd"],
         ] {
             let urls: Vec<String> = urls.into_iter().map(String::from).collect();
             let error = Endpoints::new(&urls, &Tls::new()).expect_err("a bad URL");

@@ -141,6 +141,19 @@ impl Failure {
         }
     }
 
+    /// The error, whose message begins with what happened; then come the URL and the details.
+    pub(super) fn described(self) -> Error {
+        let happened = match (self.error.kind(), self.remedy) {
+            (ErrorKind::Unavailable, Remedy::NextEndpoint) => {
+                "etcd does not answer (check its URLs, and whether it runs)"
+            }
+            (ErrorKind::Unavailable, _) => "etcd can't serve now",
+            (ErrorKind::Protocol, _) | (_, Remedy::NextEndpoint) => "etcd can't be asked",
+            _ => "etcd refuses",
+        };
+        self.error.context(happened)
+    }
+
     /// Reads an answer whose status is not 200.
     pub(super) fn read(url: &str, status: u16, body: &[u8]) -> Self {
         match serde_json::from_slice::<Wire>(body) {

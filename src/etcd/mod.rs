@@ -56,8 +56,8 @@
 //! Otherwise the error says [`Stored::Unknown`](crate::Stored::Unknown).
 //!
 //! # Errors
-//! Each message holds the endpoint's URL, etcd's own message and, where it is known, what to do. Every
-//! call can fail with these kinds. A function's documentation adds to them.
+//! Each message begins with what happened. It holds the endpoint's URL, etcd's own message and, where it
+//! is known, what to do. Every call can fail with these kinds. A function's documentation adds to them.
 //!
 //! - [`Unavailable`](crate::ErrorKind::Unavailable): no endpoint answered within the timeout, or
 //!   the cluster has no leader. [`Error::stored`](crate::Error::stored) says whether a change may

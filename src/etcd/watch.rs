@@ -174,14 +174,14 @@ impl Watcher {
                 self.stream = None;
                 // `next` opens a stream to another endpoint if that may help.
                 return match failure.remedy {
-                    Remedy::GiveUp => Err(failure.error),
+                    Remedy::GiveUp => Err(failure.described()),
                     _ => Ok(()),
                 };
             }
         };
         if message.canceled {
             self.stream = None;
-            return Err(self.canceled(&message));
+            return Err(self.canceled(&message).described());
         }
         // A message without events says up to which revision there were none.
         let seen = match message.events.last() {
@@ -194,18 +194,21 @@ impl Watcher {
         Ok(())
     }
 
-    fn canceled(&self, message: &Message) -> Error {
+    fn canceled(&self, message: &Message) -> Failure {
         let asked = self.range.start_revision;
         match message.compact_revision {
-            0 => Failure::of(&self.url, 0, &message.cancel_reason).error,
-            kept => Error::new(
-                ErrorKind::Compacted,
-                format!(
-                    "{}: the watch continues from revision {asked} on, but etcd keeps only the \
-                     events from the compact revision {kept} on: read the keys, and watch from there",
-                    self.url
+            0 => Failure::of(&self.url, 0, &message.cancel_reason),
+            kept => Failure {
+                error: Error::new(
+                    ErrorKind::Compacted,
+                    format!(
+                        "{}: the watch continues from revision {asked} on, but etcd keeps only the \
+                         events from the compact revision {kept} on: read the keys, and watch from there",
+                        self.url
+                    ),
                 ),
-            ),
+                remedy: Remedy::GiveUp,
+            },
         }
     }
 }

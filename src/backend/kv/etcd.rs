@@ -189,9 +189,7 @@ impl KvStore for Etcd {
     fn check(&self, prefixes: &[&str]) -> Result<()> {
         for prefix in prefixes {
             // All of it at once, as Traefik will ask for.
-            self.client
-                .range(&Range::prefix(prefix).count_only(true))
-                .map_err(|error| error.context("etcd is not ready"))?;
+            self.client.range(&Range::prefix(prefix).count_only(true))?;
         }
         Ok(())
     }

@@ -274,6 +274,23 @@ fn useless_endpoints_are_found() {
 }
 
 #[test]
+fn missing_etcd_is_named() {
+    let dead = [(); 2].map(|()| format!("http://127.0.0.1:{}", ports::free()));
+    for urls in [&dead[..1], &dead] {
+        let etcd = Client::new(urls).unwrap();
+        for error in [etcd.get("a").unwrap_err(), etcd.put("a", "1").unwrap_err()] {
+            let (text, stored) = (error.to_string(), error.stored());
+            assert!(text.starts_with("etcd does not answer (check"), "{text}");
+            assert!(urls.iter().all(|url| text.contains(url)), "{text}");
+            assert_eq!(
+                (error.kind(), stored),
+                (ErrorKind::Unavailable, &Stored::Nothing)
+            );
+        }
+    }
+}
+
+#[test]
 fn unsent_change_tries_next_endpoint() {
     let cluster = Cluster::start(&ETCD.path());
     let proxy = Proxy::new(cluster.url());
