@@ -136,6 +136,8 @@ fn wrong_sentinels_are_refused() {
         (vec![], "m"),
         (vec!["h:1"], "m"),
         (vec!["redis://h:1/2"], "m"),
+        (vec!["redis://h:0"], "m"),
+        (vec!["rediss://h:65536"], "m"),
     ] {
         let error = Redis::sentinel(urls, name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");

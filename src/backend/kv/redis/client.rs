@@ -41,7 +41,10 @@ struct Sentinels {
 /// What a `redis` or `rediss` URL says.
 fn parse(url: &str) -> Result<ConnectionInfo> {
     let info = url.into_connection_info().ok();
-    let is_server = |info: &ConnectionInfo| !matches!(info.addr(), ConnectionAddr::Unix(_));
+    let is_server = |info: &ConnectionInfo| match info.addr() {
+        ConnectionAddr::Tcp(_, port) | ConnectionAddr::TcpTls { port, .. } => *port != 0,
+        _ => false,
+    };
     info.filter(is_server).ok_or_else(|| {
         Error::invalid("Redis's URL is not redis://HOST:PORT/DATABASE, or rediss:// for TLS")
     })
@@ -394,6 +397,12 @@ impl Client {
             (Cause::Server(ServerErrorKind::ReadOnly), _) => {
                 failed("it is a replica: give the URL of the primary")
             }
+            (_, "WRONGTYPE") => what(
+                ErrorKind::Corrupt,
+                &format!(
+                    "answers {said}; another program has written this key: delete it, or use another database"
+                ),
+            ),
             (_, "OOM") => failed("raise its maxmemory"),
             (_, "MISCONF") => failed("it can't save its data, see its log"),
             (_, "NOREPLICAS") => failed("too few of its replicas are connected"),
@@ -408,13 +417,20 @@ impl Client {
             )
             | (_, "BUSY") => what(ErrorKind::Unavailable, &format!("is not ready: {said}")),
             (Cause::Io, _) => {
-                let error = match error.is_timeout() {
-                    true => what(
-                        ErrorKind::Unavailable,
-                        &format!("did not answer within {:?}", self.timeout),
-                    ),
-                    false => what(ErrorKind::Unavailable, &format!("was not reached: {said}")),
+                let happened = match error.is_timeout() {
+                    true => format!("did not answer within {:?}", self.timeout),
+                    false => format!("was not reached: {said}"),
                 };
+                // A Redis without TLS waits for the end of the line where TLS begins.
+                let scheme = match (self.has_tls(), error.is_connection_dropped()) {
+                    (true, _) => "; where it does not speak TLS, its URL must begin with redis://",
+                    (false, true) => "; where it speaks TLS, its URL must begin with rediss://",
+                    (false, false) => "",
+                };
+                let error = what(
+                    ErrorKind::Unavailable,
+                    &format!("{happened} (check its URL, and whether it runs{scheme})"),
+                );
                 match sent {
                     true => error.with_stored(Stored::Unknown),
                     false => error,

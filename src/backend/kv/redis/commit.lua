@@ -4,10 +4,10 @@
 -- to set; their values; the list that changes with each commit, or ""; patterns of keys to delete.
 local versions, count = KEYS[1], tonumber(ARGV[3])
 if ARGV[1] ~= '' then
-  local value = redis.call('GET', KEYS[2])
+  local value = call('GET', KEYS[2])
   if not value then
     if ARGV[1] ~= '0' then return 0 end
-  elseif value ~= ARGV[2] or (redis.call('HGET', versions, KEYS[2]) or '1') ~= ARGV[1] then
+  elseif value ~= ARGV[2] or (call('HGET', versions, KEYS[2]) or '1') ~= ARGV[1] then
     return 0
   end
 end
@@ -30,16 +30,16 @@ for i = 5 + count, #ARGV do
   until cursor == '0'
 end
 for i = 3 + count, #KEYS do gone[#gone + 1] = KEYS[i] end
-local version = redis.call('HINCRBY', versions, '', 1)
-if list ~= '' and redis.call('RPUSH', list, version) > 1 then redis.call('LPOP', list) end
+local version = call('HINCRBY', versions, '', 1)
+if list ~= '' and call('RPUSH', list, version) > 1 then call('LPOP', list) end
 for i = 1, count do
   local key, value = KEYS[2 + i], ARGV[3 + i]
   -- Traefik reads everything again for each key that is set.
-  if redis.pcall('GET', key) ~= value then redis.call('SET', key, value) end
-  redis.call('HSET', versions, key, version)
+  if redis.pcall('GET', key) ~= value then call('SET', key, value) end
+  call('HSET', versions, key, version)
 end
 for _, key in ipairs(gone) do
-  redis.call('DEL', key)
-  redis.call('HDEL', versions, key)
+  call('DEL', key)
+  call('HDEL', versions, key)
 end
 return version

@@ -21,14 +21,15 @@ use crate::sync::unpoisoned;
 /// A hash of the version of each key that was set; under the empty name the last version that was given.
 /// Traefik hears nothing of it, since it begins as no prefix does.
 const VERSIONS: &str = "router-versions";
+/// What the scripts begin with.
+const CALL: &str = include_str!("call.lua");
 const COMMIT: &str = include_str!("commit.lua");
 const READ: &str = include_str!("read.lua");
-const GET: &str =
-    "return {redis.call('GET', KEYS[2]), redis.call('HGET', KEYS[1], KEYS[2]) or '1'}";
+const GET: &str = "return {call('GET', KEYS[2]), call('HGET', KEYS[1], KEYS[2]) or '1'}";
 /// Raises the last version to the given one.
 const CATCH_UP: &str = "
-if tonumber(redis.call('HGET', KEYS[1], '') or '0') < tonumber(ARGV[1]) then
-  redis.call('HSET', KEYS[1], '', ARGV[1])
+if tonumber(call('HGET', KEYS[1], '') or '0') < tonumber(ARGV[1]) then
+  call('HSET', KEYS[1], '', ARGV[1])
 end";
 
 /// How long Redis may take to notify of a change.
@@ -271,7 +272,8 @@ impl Redis {
 /// A script over these keys; the first of them has the versions.
 fn script(text: &str, keys: &[&str]) -> Cmd {
     let mut command = cmd("EVAL");
-    command.arg(text).arg(keys.len()).arg(keys);
+    command.arg([CALL, text].concat());
+    command.arg(keys.len()).arg(keys);
     command
 }
 
@@ -322,7 +324,6 @@ impl KvStore for Redis {
     /// A key of the last prefix is set and deleted, so that a user who may not write, and a Redis that notifies
     /// nobody, are found out before anything is stored.
     fn check(&self, prefixes: &[&str]) -> Result<()> {
-        let ready = |error: Error| error.context("Redis is not ready");
         let key = |prefix: &str| format!("{}/traefik-router/check", prefix.trim_end_matches('/'));
         if let (Some(list), Some(root)) = (&self.change_list, prefixes.first()) {
             let below = list
@@ -336,12 +337,12 @@ impl KvStore for Redis {
             }
         }
         for prefix in prefixes {
-            self.get(&key(prefix)).map_err(ready)?;
+            self.get(&key(prefix))?;
         }
         let Some(prefix) = prefixes.last() else {
             return Ok(());
         };
-        let notifies = self.notifies(&key(prefix)).map_err(ready)?;
+        let notifies = self.notifies(&key(prefix))?;
         let address = self.client.address();
         match notifies {
             Notifies::Yes => {}
