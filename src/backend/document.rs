@@ -188,6 +188,7 @@ mod tests {
     use super::super::MemoryBackend;
     use super::*;
     use crate::Router;
+    use crate::error::ErrorKind;
 
     #[test]
     fn records_become_the_table_again() {
@@ -217,5 +218,14 @@ mod tests {
         let (header, table) = table_of(records).unwrap().unwrap();
         assert_eq!(header.commit(), document.commit);
         assert_eq!(table, router.get_all_routes().unwrap());
+    }
+
+    #[test]
+    fn later_table_is_not_resumed() {
+        let later = "{'format':2}".to_string();
+        let memory = MemoryBackend::new();
+        let error = memory.resume(&[later], false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("a later version"), "{error}");
     }
 }

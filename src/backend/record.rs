@@ -77,6 +77,13 @@ pub(crate) struct Header {
 /// is in `own`. Before, both were in `base`, and the router was not always there.
 pub(crate) const FORMAT: u8 = 1;
 
+/// What any version can read of a header.
+#[derive(Deserialize)]
+struct Format {
+    #[serde(default)]
+    format: u64,
+}
+
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The base holds a password's hash, and may hold a private key.
@@ -111,7 +118,18 @@ impl Header {
     }
 
     /// Reads the line of a header.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt), also for a table of a later version, which may mean what this one would lose.
     pub(crate) fn parse(line: &str) -> Result<Self> {
+        let Format { format } = parse_line(line)?;
+        if format > FORMAT.into() {
+            let message = format!(
+                "a later version of traefik-router has written this table (format {format}, and this version knows \
+                 {FORMAT}): use that version, or a later one"
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
         let mut header: Self = parse_line(line)?;
         let routers = header.base.pointer_mut("/http/routers");
         if let Some(routers) = routers.and_then(Value::as_object_mut) {
@@ -464,6 +482,21 @@ mod tests {
         assert_eq!(parse("\n\n".lines()).unwrap(), None);
         let error = parse("{\"generation\":1".lines()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn later_format_is_refused() {
+        let text = line(&Header::new("", "m".into()));
+        assert!(Header::parse(&text).is_ok());
+        // A later version may have other fields, too.
+        for later in [
+            text.replace("\"format\":1", "\"format\":2"),
+            "{\"format\":300}".into(),
+        ] {
+            let error = Header::parse(&later).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains("a later version"), "{error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use kit::Echo;
 use kit::tools::TRAEFIK_3_5;
-use traefik_router::{Change, ErrorKind, Nested, Router};
+use traefik_router::{Change, ErrorKind, Level, Nested, Router};
 
 use super::{plain, refused};
 use crate::support::{Kind, Rig, on_each_backend, on_push};
@@ -11,6 +11,7 @@ on_each_backend! {
     parents_await_traefiks_version,
     old_traefik_keeps_table_flat,
     nested_table_refuses_old_traefik,
+    table_of_later_version_is_refused,
 }
 
 on_push! {
@@ -98,4 +99,35 @@ fn nested_table_refuses_old_traefik(kind: Kind) {
     assert_eq!(second.landed("h", "/user/n299/"), Some(echo.port));
     new.add_route("/new/", echo.url(), ()).unwrap();
     assert_eq!(rig.landed("h", "/user/n299/"), Some(echo.port));
+}
+
+/// This version would drop what it does not know of.
+fn table_of_later_version_is_refused(kind: Kind) {
+    let rig = Rig::new(kind);
+    let early = plain(&rig).offline().unwrap();
+    early.add_route("/a/", "http://h", ()).unwrap();
+    let text = rig.rules_text();
+    let later = match text.contains("\"format\":1") {
+        true => text.replace("\"format\":1", "\"format\":2"),
+        false => text.replace("\\\"format\\\":1", "\\\"format\\\":2"),
+    };
+    assert_ne!(later, text);
+    rig.write_rules(&later);
+    let says = ["a later version of traefik-router has written this table (format 2"];
+    refused(&rig, ErrorKind::Corrupt, &says, || rig.builder().start());
+    refused(&rig, ErrorKind::Corrupt, &says, || rig.builder().attach());
+    let add = |router: &Router| router.add_route("/b/", "http://h", ());
+    refused(&rig, ErrorKind::Corrupt, &says, || {
+        let late = plain(&rig).offline()?;
+        add(&late).map(|_| late)
+    });
+    refused(&rig, ErrorKind::Corrupt, &says, || {
+        add(&early).map(|_| plain(&rig).offline().unwrap())
+    });
+    let found = rig.builder().diagnose();
+    assert!(
+        found.iter().any(|finding| {
+            finding.level == Level::Problem && finding.message.contains(says[0])
+        })
+    );
 }
