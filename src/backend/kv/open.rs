@@ -159,23 +159,33 @@ impl<S: KvStore> KvBackend<S> {
         let set = set.map(|(key, old)| (key, Some(&old.value)));
         let deleted = now.keys().filter(|key| !before.contains_key(*key));
         let all = set.chain(deleted.map(|key| (key, None)));
-        // The header goes last: each part expects the header that we have written.
+        // The header goes last. Until then each part writes one that no other writer has read, and expects that of
+        // the part before.
         let (header, rest): (Vec<_>, Vec<_>) = all.partition(|(key, _)| **key == header_key);
-        let expect = Some((header_key, made.cloned()));
+        let held = made.map(|made| TableKeys::held(&made.value, &self.writer));
+        let held = held.transpose()?;
+        let most = held.as_ref().map_or(0, String::len) + header_key.len() + 48;
+        let most = self.store.max_bytes().saturating_sub(most);
+        let mut expect = made.cloned();
         let mut part = Transaction::new();
         for (key, value) in rest.into_iter().chain(header) {
-            if part.bytes() + key.len() > self.store.max_bytes() {
-                part.expect.clone_from(&expect);
-                if self.store.transact(&std::mem::take(&mut part))?.is_none() {
+            let bytes = key.len() + value.map_or(0, String::len);
+            if part.operations() > 0 && part.bytes() + bytes > most {
+                let mut full = std::mem::take(&mut part);
+                full.expect = Some((header_key.clone(), expect));
+                let header = held.clone().map(|held| (header_key.clone(), held));
+                full.set.extend(header);
+                let Some(version) = self.store.transact(&full)? else {
                     return Ok(false);
-                }
+                };
+                expect = held.clone().map(|held| Entry::new(held, version));
             }
             match value {
                 Some(value) => drop(part.set.insert(key.clone(), value.clone())),
                 None => drop(part.delete.insert(key.clone())),
             }
         }
-        part.expect = expect;
+        part.expect = Some((header_key, expect));
         Ok(self.store.transact(&part)?.is_some())
     }
 

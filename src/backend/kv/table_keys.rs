@@ -315,6 +315,15 @@ impl TableKeys {
         transaction
     }
 
+    /// This header's text, while a writer makes several transactions that are no commits. Others wait for it; if it
+    /// ends meanwhile, they know that the keys may not fit together.
+    pub(super) fn held(header: &str, writer: &str) -> Result<String> {
+        let mut header = Header::parse(header)?;
+        header.turn = Some(format!("{writer}:{}", header.generation));
+        header.layout = 0;
+        Ok(json_line(&header))
+    }
+
     /// The keys of the marker, given the header's text.
     pub(super) fn marker_of(keys: &Keys, header: &str) -> Result<BTreeMap<String, String>> {
         let header = Header::parse(header)?;

@@ -10,6 +10,7 @@ use super::{add, with_api};
 use crate::backend::kv::{Entry, KvBackend, KvStore, MemoryStore, Transaction};
 use crate::backend::{Backend, Setup};
 use crate::error::{Error, ErrorKind, Result};
+use crate::route::{Change, Table};
 
 /// A store that holds one request back, until the test goes on.
 #[derive(Debug, Default)]
@@ -21,10 +22,14 @@ struct Delayed {
     silent: Option<&'static str>,
     /// What was read.
     asked: Mutex<Vec<String>>,
+    max_bytes: Option<usize>,
 }
 
+/// Stands for the answer to a transaction.
+const TRANSACTION: &str = "";
+
 impl Delayed {
-    /// Holds back the answer about this key, or the question about this tree.
+    /// Holds back the answer about this key, the answer to a transaction, or the question about this tree.
     fn hold(&self, key: &'static str) -> [Barrier; 2] {
         let barriers = [(); 2].map(|()| Barrier::new(std::sync::Barrier::new(2)));
         *self.hold.lock().unwrap() = Some((key, barriers.clone()));
@@ -65,7 +70,12 @@ impl KvStore for Delayed {
         }
     }
     fn transact(&self, transaction: &Transaction) -> Result<Option<u64>> {
-        self.store.transact(transaction)
+        let made = self.store.transact(transaction);
+        self.pass(TRANSACTION);
+        made
+    }
+    fn max_bytes(&self) -> usize {
+        self.max_bytes.unwrap_or(usize::MAX)
     }
 }
 
@@ -127,4 +137,41 @@ fn silent_store_is_asked_once() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(backend.store().asked.lock().unwrap().last().unwrap(), tree);
+}
+
+/// A writer that knows the table as it was before would otherwise commit on half of it.
+#[test]
+fn revert_in_parts_is_undisturbed() {
+    let backend = KvBackend::new(Delayed {
+        max_bytes: Some(8000),
+        ..Delayed::default()
+    });
+    let other = KvBackend::new(backend.store().store.clone());
+    let many: Vec<_> = (0..50).map(add).collect();
+    other.commit(&mut |_, _| Ok(many.clone())).unwrap();
+    let before = backend.store().store.dump();
+    let setup = Setup {
+        serves: true,
+        ..Setup::new("web")
+    };
+    let gone = |table: &Table| {
+        let specs = table.iter().map(|route| route.spec.clone());
+        specs.map(Change::Delete).collect()
+    };
+    backend
+        .open(&setup, &mut |table, _| Ok(gone(table)))
+        .unwrap();
+    assert_eq!(other.read().unwrap().len(), 0);
+    let [made, go_on] = backend.store().hold(TRANSACTION);
+    std::thread::scope(|scope| {
+        let revert = scope.spawn(|| backend.revert());
+        made.wait();
+        assert_ne!(backend.store().store.dump(), before, "a part is missing");
+        let theirs = scope.spawn(|| other.commit(&mut |_, _| Ok(vec![add(50)])));
+        std::thread::sleep(Duration::from_millis(100));
+        go_on.wait();
+        assert!(revert.join().unwrap().unwrap());
+        theirs.join().unwrap().unwrap();
+    });
+    assert_eq!(other.read().unwrap().len(), 51);
 }
