@@ -289,6 +289,28 @@ fn bad_input_exits_with_2() {
 }
 
 #[test]
+fn unread_store_changes_nothing() {
+    let place = Place::new();
+    place.write("table.toml", "[routes]\n");
+    for command in [
+        "routes add /a/ http://t",
+        "routes add /a/ http://t --entrypoint web",
+        "routes add /a/ http://t --api-url http://127.0.0.1:1",
+        "routes delete /a/",
+        "routes apply table.toml",
+        "routes clear",
+        "setup --api-url http://127.0.0.1:1",
+    ] {
+        let store = "--backend etcd:http://127.0.0.1:1";
+        let says = "nothing was changed: etcd does not answer";
+        place.run(&format!("{command} {store}")).failed(1, says);
+    }
+    let list = "routes list --backend etcd:http://127.0.0.1:";
+    place.run(&format!("{list}1")).failed(1, "etcd does not");
+    place.run(&format!("{list}65536")).failed(2, "65535");
+}
+
+#[test]
 fn slashless_path_brings_one_warning() {
     let place = Place::new();
     let added = place.run(&format!("routes add user/zoe http://t {STORE}"));

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use traefik_router::{Backend as _, Change, Route, RouteEvent, Table};
+use traefik_router::{Change, Route, RouteEvent, Table};
 
-use super::change::make;
+use super::change::{self, make};
 use super::confined::shown_table;
 use super::display::{change_json, change_line};
 use super::failure::Failure;
@@ -54,7 +54,7 @@ pub(super) fn run(options: &ApplyOptions, resolved: &Resolved) -> Result<(), Fai
             return Err(Failure::usage(message));
         }
     }
-    let contents = resolved.store.open()?.inspect()?.unwrap_or_default();
+    let contents = change::stored(resolved)?.unwrap_or_default();
     let stored = shown_table(resolved, &contents.routes)?;
     check_after(&stored, &wanted, options.delete)?;
     let events = difference(&stored, &wanted, options.delete);

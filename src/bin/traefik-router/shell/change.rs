@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use traefik_router::backend::Contents;
 use traefik_router::{Applied, Backend as _, NotAsked, RouteSpec, Router, Verified};
 
 use super::failure::Failure;
@@ -19,7 +20,7 @@ pub(super) fn make(
         true => "waiting for Traefik",
         false => "storing",
     });
-    let before = Entrance::of(resolved)?;
+    let before = Entrance::of(resolved).map_err(|error| Failure::before_change(&error))?;
     let router = open(resolved, waits)?;
     let applied = change(&router);
     drop(progress);
@@ -58,7 +59,7 @@ struct Entrance {
 
 impl Entrance {
     /// `None` if no option can change it, or there are no routes.
-    fn of(resolved: &Resolved) -> Result<Option<Self>, Failure> {
+    fn of(resolved: &Resolved) -> traefik_router::Result<Option<Self>> {
         let settings = &resolved.settings;
         if settings.entrypoint.is_none() && settings.public_url.is_none() {
             return Ok(None);
@@ -112,6 +113,12 @@ impl Moved {
             _ => failure,
         }
     }
+}
+
+/// What is stored before a change.
+pub(super) fn stored(resolved: &Resolved) -> Result<Option<Contents>, Failure> {
+    let stored = resolved.store.open().and_then(|store| store.inspect());
+    stored.map_err(|error| Failure::before_change(&error))
 }
 
 /// Opens the store for a change.

@@ -10,7 +10,7 @@ use traefik_router::backend::Contents;
 use traefik_router::{Backend as _, Change, Route, RouteSpec, Table};
 
 use super::apply::{self, ApplyOptions, check_after, difference};
-use super::change::{how, make, millis, open, warn_if_unseen};
+use super::change::{self, how, make, millis, open, warn_if_unseen};
 use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
 use super::failure::Failure;
@@ -210,7 +210,7 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             }
             if !resolved.settings.api_url.is_empty() {
                 // A Router that attaches would first store the table's options.
-                let contents = resolved.store.open()?.inspect()?.unwrap_or_default();
+                let contents = change::stored(resolved)?.unwrap_or_default();
                 let stored = shown_table(resolved, &contents.routes)?;
                 check_after(&stored, &[route.clone()].into_iter().collect(), false)?;
             }
@@ -231,7 +231,8 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
         RoutesCommand::Clear => clear(resolved)?,
         RoutesCommand::Delete { routespec } => {
             let spec = stored_spec(resolved, RouteSpec::new(routespec)?)?;
-            if stored(resolved)?.routes.get(&spec).is_none() {
+            let stored = of_table(resolved, change::stored(resolved)?)?;
+            if stored.routes.get(&spec).is_none() {
                 return Err(Failure::no_route(format!("there is no route {spec}")));
             }
             make(resolved, |router| router.apply([Change::Delete(spec)]))?;
@@ -311,8 +312,13 @@ impl Followed {
 
 /// What is stored, without a change to it.
 fn stored(resolved: &Resolved) -> Result<Contents, Failure> {
-    let store = &resolved.store;
-    let contents = store.open()?.inspect()?.ok_or_else(|| {
+    of_table(resolved, resolved.store.open()?.inspect()?)
+}
+
+/// What a store holds that has a table.
+fn of_table(resolved: &Resolved, contents: Option<Contents>) -> Result<Contents, Failure> {
+    let contents = contents.ok_or_else(|| {
+        let store = &resolved.store;
         Failure::failed(format!(
             "there are no routes in {store}: check --backend; `routes add` begins a new table"
         ))
@@ -382,13 +388,14 @@ fn request(url: &str) -> (&str, &str) {
 
 /// Removes the table. Traefik is seen to stop serving its routes before the generation goes that shows it.
 fn clear(resolved: &Resolved) -> Result<(), Failure> {
-    let stored = stored(resolved)?;
+    let stored = of_table(resolved, change::stored(resolved)?)?;
     if stored.commit.is_none() {
         let message = format!("there is no table of routes in {}", resolved.store);
         return Err(Failure::failed(message));
     }
     let routes = stored.routes;
-    if resolved.store.open()?.is_served()? {
+    let is_served = resolved.store.open().and_then(|store| store.is_served());
+    if is_served.map_err(|error| Failure::before_change(&error))? {
         // This says why.
         let refused = resolved.builder()?.remove_table();
         refused.map_err(|error| Failure::before_change(&error))?;

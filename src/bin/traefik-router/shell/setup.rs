@@ -48,14 +48,15 @@ fn store(resolved: &Resolved, chp: bool) -> Result<(), Failure> {
             "give the URL of Traefik's API: --api-url URL",
         ));
     }
-    let routers = || -> Result<_, Failure> {
+    let routers = || -> traefik_router::Result<_> {
         let stored = resolved.store.open()?.inspect()?.unwrap_or_default();
         let routers = stored.config["http"]["routers"].as_object();
         let mut routers = routers.into_iter().flatten();
         let has_metrics = routers.any(|(_, router)| router["service"] == "prometheus@internal");
         Ok((stored.has_api_router, has_metrics))
     };
-    let (had_api, had_metrics) = routers()?;
+    let before = routers().map_err(|error| Failure::before_change(&error));
+    let (had_api, had_metrics) = before?;
     let progress = Progress::show("waiting for Traefik");
     let builder = resolved.builder()?.enable_setup_dynamic_config(true);
     let attached = builder.metrics_router(chp).attach();
