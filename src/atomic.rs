@@ -73,7 +73,7 @@ impl FileId {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Self::new(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", path, error)),
+            Err(error) => Err(unreadable("read", path, error)),
         }
     }
 }
@@ -89,11 +89,11 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
             }
             let folder = folder_of(path);
             let folder =
-                fs::canonicalize(&folder).map_err(|e| failed("use the folder", &folder, e))?;
+                fs::canonicalize(&folder).map_err(|e| unreadable("use the folder", &folder, e))?;
             let name = path.file_name().ok_or_else(|| failed("use", path, error))?;
             Ok(folder.join(name))
         }
-        Err(error) => Err(failed("use", path, error)),
+        Err(error) => Err(unreadable("use", path, error)),
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<(String, Known)>> {
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", path, error)),
+        Err(error) => return Err(unreadable("read", path, error)),
     };
     let id = file.metadata().map(|metadata| FileId::new(&metadata));
     let text = io::read_to_string(&file);
@@ -263,16 +263,12 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => {
+    let file = options.open(path).map_err(|error| {
+        denied(error, || {
             let folder = folder_of(path);
-            let advice = format!(
-                "run this program as a user who may create files in {}",
-                folder.display()
-            );
-            io::Error::new(error.kind(), format!("{error}; {advice}"))
-        }
-        _ => error,
+            let folder = folder.display();
+            format!("run this program as a user who may create files in {folder}")
+        })
     })?;
     access::remove_inherited_acl(&file).inspect_err(|_| {
         // The first error is the one to report.
@@ -352,6 +348,13 @@ pub(crate) fn is_readable_by_all(metadata: &Metadata) -> bool {
     }
 }
 
+/// Fails if this program can't create files in the folder of this file, as each change does.
+pub(crate) fn check_folder(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    let checked = access::may_write(&folder);
+    checked.map_err(|error| failed("create files in", &folder, error))
+}
+
 /// The folder of a file; the current one for a bare name.
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
@@ -369,6 +372,21 @@ pub(crate) fn utf8(path: &Path) -> Result<String> {
         );
         Error::new(ErrorKind::InvalidConfig, message)
     })
+}
+
+/// Adds what to do to an error, if permission was denied.
+pub(crate) fn denied(error: io::Error, advice: impl FnOnce() -> String) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::PermissionDenied => {
+            io::Error::new(kind, format!("{error}; {}", advice()))
+        }
+        _ => error,
+    }
+}
+
+fn unreadable(doing: &str, path: &Path, error: io::Error) -> Error {
+    let error = denied(error, || access::advice_to_read(path));
+    failed(doing, path, error)
 }
 
 pub(crate) fn failed(doing: &str, path: &Path, error: io::Error) -> Error {

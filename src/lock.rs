@@ -209,9 +209,11 @@ fn open(path: &Path, protected: &Path, access: Access) -> io::Result<File> {
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return File::open(path).map_err(|_| {
-                    let advice = "run this program as the owner of this lock file, or give the lock file to the \
-                                  user of this program with chown";
-                    io::Error::new(error.kind(), format!("{error}; {advice}"))
+                    atomic::denied(error, || {
+                        "run this program as the owner of this lock file, or give the lock file to the user of this \
+                         program with chown"
+                            .into()
+                    })
                 });
             }
             opened => return opened,

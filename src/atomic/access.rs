@@ -97,6 +97,31 @@ impl Access {
     }
 }
 
+/// What to do if this program may not read the file at `path`.
+pub(super) fn advice_to_read(path: &Path) -> String {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path) {
+        use std::os::unix::fs::MetadataExt as _;
+        return format!(
+            "it belongs to user {}, group {}, and has mode {:04o}: run this program as that user, or let it read \
+             the file by the group, the mode or an ACL",
+            metadata.uid(),
+            metadata.gid(),
+            metadata.mode() & 0o7777
+        );
+    }
+    "run this program as a user who may enter all folders of the path, and read the file".into()
+}
+
+/// Fails if this program may not write to a folder, or its disk is read-only.
+pub(super) fn may_write(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
 /// Takes from a new file the ACL that it has from its folder. With mode 0600 the ACL has no effect, but
 /// any wider mode would open the file to the users whom the ACL names.
 pub(super) fn remove_inherited_acl(file: &File) -> io::Result<()> {

@@ -21,6 +21,7 @@ impl FileBackend {
             return Vec::new();
         };
         let mut findings: Vec<_> = (permissions(&path).into_iter())
+            .chain(folder(&path))
             .chain(self.link(&path))
             .chain(self.copy(&path))
             .collect();
@@ -73,6 +74,15 @@ fn permissions(path: &Path) -> Option<Finding> {
             format!("{shown} is not readable by everybody"),
         )
     })
+}
+
+/// Whether files can't be created beside it, as each change does.
+fn folder(path: &Path) -> Option<Finding> {
+    let error = atomic::check_folder(path).err()?;
+    Some(Finding::problem("folder", error.to_string()).advice(
+        "run as the user that writes the routes, or make the folder writable; a read-only disk has to be mounted \
+         for writing",
+    ))
 }
 
 /// Whether another program keeps the lock. Without a lock file, none does.

@@ -14,6 +14,7 @@ use crate::backend::Backend as _;
 use crate::backend::file::FileBackend;
 use crate::error::{ErrorKind, Stored};
 use crate::fault::{Step, observed};
+use crate::finding::Finding;
 use crate::route::Change;
 
 const ACCESS: &str = "system.posix_acl_access";
@@ -228,6 +229,46 @@ fn foreign_lock_brings_advice() {
     fs::write(&lock, "").unwrap();
     chown(&lock, Some(NOBODY), Some(NOBODY)).unwrap();
     pass_as_nobody(name, &[(FOLDER, &place.folder)]);
+}
+
+#[test]
+fn foreign_file_brings_advice() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let backend = FileBackend::new(Path::new(&folder).join("rules.toml"));
+        let error = backend.read().unwrap_err();
+        assert_eq!(error.stored(), &Stored::Nothing, "{error}");
+        let advice = match fs::metadata(&folder).unwrap().mode() & 0o1 {
+            0 => "enter all folders",
+            _ => "it belongs to user 0, group 0, and has mode 0600",
+        };
+        assert!(error.to_string().contains(advice), "{error}");
+        let found = backend.diagnose();
+        let is_folder = |finding: &Finding| finding.check == "folder";
+        // Who can't enter a folder can't see whether it can be written either.
+        assert_eq!(
+            found.iter().any(is_folder),
+            advice.contains("0600"),
+            "{found:?}"
+        );
+        return;
+    }
+    // Only root can prepare files of another user.
+    if !is_root() {
+        return;
+    }
+    let name = "backend::file::tests::access::foreign_file_brings_advice";
+    let place = Place::new();
+    let owner = opened(&place.rules);
+    commit(&owner, "http://a").unwrap();
+    for mode in [0o755, 0o700] {
+        set_mode(&place.folder, mode);
+        pass_as_nobody(name, &[(FOLDER, &place.folder)]);
+    }
+    let found = owner.diagnose();
+    assert!(
+        found.iter().all(|finding| finding.check != "folder"),
+        "{found:?}"
+    );
 }
 
 fn refuses_with(folder: &Path, parts: &[&str]) {
