@@ -21,6 +21,8 @@ pub struct MemberStatus {
     pub leader: u64,
     /// The store's revision.
     pub revision: i64,
+    /// What the member reports as wrong: raised alarms, such as `NOSPACE`, or that there is no leader.
+    pub errors: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -30,6 +32,7 @@ struct StatusResponse {
     version: String,
     #[serde(with = "number")]
     leader: u64,
+    errors: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -58,6 +61,7 @@ impl Client {
             member: answer.header.member_id,
             leader: answer.leader,
             revision: answer.header.revision,
+            errors: answer.errors,
         })
     }
 

@@ -14,7 +14,7 @@ use kit::tools::etcds;
 use traefik_router::etcd::{
     Client, Compare, Event, Is, MAX_OPS, Op, Range, Response, Txn, WatchRange, Watcher,
 };
-use traefik_router::{Error, ErrorKind, Stored};
+use traefik_router::{Backend as _, Error, ErrorKind, Etcd, Finding, KvBackend, Stored};
 
 use crate::support::Connect as _;
 
@@ -263,6 +263,10 @@ fn full_store_is_reported() {
         );
         assert!(full.to_string().contains("--quota-backend-bytes"), "{full}");
         assert!(etcd.get("0").unwrap().is_some());
+        let found = KvBackend::new(Etcd::new([cluster.url()]).unwrap()).diagnose();
+        let is_alarm =
+            |finding: &Finding| finding.check == "alarm" && finding.message.contains("NOSPACE");
+        assert!(found.iter().any(is_alarm), "{found:?}");
     }
 }
 

@@ -159,6 +159,20 @@ impl Etcd {
         self
     }
 
+    /// What etcd itself reports as wrong.
+    fn alarms(&self) -> impl Iterator<Item = Finding> {
+        // One that does not answer is another finding.
+        let status = self.client.status().ok();
+        let errors = status.into_iter().flat_map(|status| status.errors);
+        errors.map(|error| {
+            let message = format!("etcd reports {}", error.trim());
+            Finding::problem("alarm", message).advice(
+                "`etcdctl alarm list` shows all alarms; if etcd is full (NOSPACE), it refuses writes: compact it, \
+                 defragment it and run `etcdctl alarm disarm`, or raise its --quota-backend-bytes",
+            )
+        })
+    }
+
     fn leases(&self) -> MutexGuard<'_, HashMap<String, i64>> {
         unpoisoned(self.leases.lock())
     }
@@ -195,7 +209,7 @@ impl KvStore for Etcd {
     }
 
     fn diagnose(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
+        let mut findings: Vec<_> = self.alarms().collect();
         if self.urls.len() == 1 {
             return findings;
         }
