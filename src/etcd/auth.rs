@@ -91,7 +91,7 @@ impl Auth {
                 Remedy::Login => Remedy::RetryLater,
                 other => other,
             };
-            let doing = format!("logging in to etcd as {:?}", self.user);
+            let doing = format!("login as {:?}", self.user);
             let error = failure.error.context(doing);
             Failure { error, remedy }.before_request()
         })

@@ -206,8 +206,8 @@ impl Client {
         if answer.in_doubt && repeat == Repeat::Guarded && !answer.value.succeeded {
             let urls: Vec<_> = self.endpoints.urls().collect();
             let message = format!(
-                "transaction at {}: the answer was lost, and the compares did not hold when it was \
-                 sent again. Either the first attempt was applied, or another client changed the \
+                "the answer to a transaction of etcd at {} was lost, and the compares did not hold when \
+                 it was sent again. Either the first attempt was applied, or another client changed the \
                  keys: read the keys",
                 urls.join(", ")
             );

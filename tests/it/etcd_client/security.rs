@@ -17,7 +17,7 @@ fn authentication_failures_bring_advice() {
         let plain = cluster.client();
         let root = plain.clone().user("root", "pw-root");
         let off = [
-            "logging in to etcd as \"root\"",
+            "login as \"root\"",
             "authentication is not enabled",
             "auth enable",
         ];
