@@ -5,12 +5,16 @@ use kit::tools::TRAEFIK_3_5;
 use traefik_router::{Change, ErrorKind, Level, Nested, Router};
 
 use super::{plain, refused};
-use crate::support::{Kind, Rig, on_each_backend, on_push};
+use crate::support::{Kind, Rig, on_each_backend, on_push, on_redis};
 
 on_each_backend! {
     parents_await_traefiks_version,
     old_traefik_keeps_table_flat,
     nested_table_refuses_old_traefik,
+    table_of_later_version_is_refused,
+}
+
+on_redis! {
     table_of_later_version_is_refused,
 }
 
