@@ -143,6 +143,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Ok(self.inspect()?.and_then(|contents| contents.commit))
     }
 
+    /// Where Traefik may read the table of this commit a second time, such as a copy of the file in its folder. Then
+    /// it may serve a deleted route from there, and a Router asks it for that. Defaults to `None`.
+    fn copy_of(&self, _commit: &Commit) -> Option<String> {
+        None
+    }
+
     /// Waits for a change by another writer, at most for `timeout`. It may return early without a change. Defaults to
     /// a short sleep.
     ///
@@ -225,6 +231,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn last_commit(&self) -> Result<Option<Commit>> {
         (**self).last_commit()
+    }
+
+    fn copy_of(&self, commit: &Commit) -> Option<String> {
+        (**self).copy_of(commit)
     }
 
     fn wait(&self, timeout: Duration) -> Result<()> {

@@ -229,7 +229,9 @@ impl Job {
     fn finish(&self, applied: Applied, confirmed: &Confirmed) -> Result<Applied> {
         let is_ours = |spec: &&RouteSpec| match &self.request {
             Request::Changes(changes) => changes.iter().any(|change| change.spec() == *spec),
-            Request::Reconcile(table) => table.get(spec).is_some(),
+            Request::Reconcile(table) => {
+                table.get(spec).is_some() || applied.deleted.contains(spec)
+            }
             Request::Repair => true,
         };
         match confirmed.refused.iter().find(|(spec, _)| is_ours(spec)) {

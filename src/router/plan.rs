@@ -22,6 +22,8 @@ pub(super) enum Request {
 pub(super) struct Expected {
     /// The routes whose routers must be there afterwards.
     pub(super) set: Vec<Arc<Route>>,
+    /// The routes whose routers must not be there afterwards.
+    pub(super) deleted: Vec<RouteSpec>,
     /// Whether an earlier commit stored some of them. The generation proves nothing about these, so each
     /// router is checked.
     pub(super) stored_before: bool,
@@ -76,7 +78,12 @@ impl Plan {
         let added: usize = plan.applied.iter().map(|one| one.added.len()).sum();
         let deleted: usize = plan.applied.iter().map(|one| one.deleted.len()).sum();
         plan.expected.routes = Some(table.len() + added - deleted);
-        plan.expected.set = overlay.changed.values().flatten().cloned().collect();
+        for (spec, route) in overlay.changed {
+            match route {
+                Some(route) => plan.expected.set.push(route),
+                None => plan.expected.deleted.push(spec),
+            }
+        }
         plan
     }
 

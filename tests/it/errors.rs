@@ -463,3 +463,18 @@ fn old_traefik_is_not_started() {
     );
     assert_eq!(rig.files(), [""; 0]);
 }
+
+#[test]
+fn long_throttle_is_named() {
+    let rig = Rig::new(Kind::Toml);
+    let offline = rig.builder().traefik_entrypoint("http").offline().unwrap();
+    offline.add_route("/a/", "http://127.0.0.1:1", ()).unwrap();
+    let providers = rig.backend().static_config().unwrap()["providers"].take();
+    let mut config = External::open_config(&rig, &providers);
+    config["providers"]["providersThrottleDuration"] = json!("60s");
+    let _traefik = External::start_with(&rig, "external", &config);
+    // Its first commit, which stores that it serves.
+    let attached = short(&rig).attach();
+    let says = ["instead of", "providersThrottleDuration"];
+    check(attached, ErrorKind::NotLoaded, &says);
+}

@@ -9,6 +9,7 @@ mod support;
 mod adopting;
 mod api;
 mod conformance;
+mod copies;
 mod data;
 mod errors;
 mod etcd_backend;

@@ -40,8 +40,8 @@ impl FileBackend {
         let copy = neighbours::copy(path, &header.marker)?;
         let message = format!("{} has a copy of this table", copy.display());
         Some(Finding::warning("copies", message).advice(
-            "a Traefik that watches the folder of both serves routes of the copy, also deleted ones: move the copy to \
-             another folder, or let its name end in .bak",
+            "a Traefik that watches the folder serves routes of the copy, also deleted ones: move it out of the folder, \
+             or let its name end in .bak",
         ))
     }
 

@@ -195,6 +195,12 @@ impl Backend for FileBackend {
         Ok(Some(state.file.header.commit()))
     }
 
+    fn copy_of(&self, commit: &Commit) -> Option<String> {
+        let path = atomic::resolve(&self.path).ok()?;
+        let copy = neighbours::copy(&path, &commit.marker)?;
+        Some(copy.display().to_string())
+    }
+
     fn revert(&self) -> Result<bool> {
         self.undo_open()
     }

@@ -1,11 +1,15 @@
 //! The other files of the folder that Traefik watches.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::atomic;
 use crate::config::dynamic::{Own, api_routers, has_default_certificate};
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
+
+/// So many folders are searched at most: the file may be in a home folder, which Traefik does not watch.
+const MAX_FOLDERS: usize = 100;
 
 /// What other files of the same folder set that Traefik takes from one file alone.
 #[derive(Default)]
@@ -16,20 +20,32 @@ pub(super) struct Neighbours {
     api: Option<PathBuf>,
 }
 
-/// The other files of the folder that Traefik would read.
+/// The other files that Traefik loads if it watches the folder: those in it and in its subfolders. Traefik follows
+/// links to files, but not to folders.
 fn others(path: &Path) -> impl Iterator<Item = (PathBuf, Syntax, String)> {
-    let folder = path.parent().into_iter().flat_map(std::fs::read_dir);
-    let others = folder.flatten().flatten().map(|entry| entry.path());
-    others
+    let mut folders: Vec<_> = path.parent().map(PathBuf::from).into_iter().collect();
+    let mut files = Vec::new();
+    let mut next = 0;
+    while let Some(folder) = folders.get(next).filter(|_| next < MAX_FOLDERS) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let list = if is_folder { &mut folders } else { &mut files };
+            list.push(entry.path());
+        }
+        next += 1;
+    }
+    (files.into_iter())
         .filter(move |other| other != path)
         .filter_map(|other| {
-            let syntax = Syntax::of(&other).ok()?;
+            // Traefik ignores the case of an ending.
+            let name = other.to_string_lossy().to_ascii_lowercase();
+            let syntax = Syntax::of(Path::new(&name)).ok()?;
             let (text, _) = atomic::read(&other).ok()??;
             Some((other, syntax, text))
         })
 }
 
-/// Another file of the folder, and no link to this one, that has the table with this marker.
+/// Another file that Traefik would load, and no link to this one, that has the table with this marker.
 pub(super) fn copy(path: &Path, marker: &str) -> Option<PathBuf> {
     let is_another = |other: &PathBuf| atomic::resolve(other).is_ok_and(|file| file != path);
     let mut others = others(path);
@@ -57,7 +73,7 @@ impl Neighbours {
     /// Fails if a Traefik that is started on this folder would take theirs for ours.
     pub(super) fn check(&self, own: &Own) -> Result<()> {
         let refuse = |file: &Path, what: &str| {
-            let message = format!("{} in the same folder {what}", file.display());
+            let message = format!("{}, which Traefik reads as well, {what}", file.display());
             Err(Error::new(ErrorKind::InUse, message))
         };
         if let Some(file) = &self.api {

@@ -106,11 +106,17 @@ fn not_loaded(api: &Api, pending: &Pending<'_>, seen: LastAnswer) -> Error {
                 pending.commit.generation
             )
         }
-        LastAnswer::Generation(generation) => format!(
-            "it still has generation {generation} instead of {}: {}",
-            pending.commit.generation,
-            unheard(provider)
-        ),
+        LastAnswer::Generation(generation) => {
+            let copy = pending.serving.store.copy_of(pending.commit);
+            let copy =
+                copy.map(|copy| format!("; or it reads {copy}, which has a copy of the table"));
+            format!(
+                "it still has generation {generation} instead of {}: {}{}",
+                pending.commit.generation,
+                unheard(provider),
+                copy.unwrap_or_default()
+            )
+        }
         LastAnswer::Failure(error) => error.to_string(),
     };
     let mut message = format!(
@@ -131,8 +137,8 @@ pub(in crate::router) fn unread(provider: &str) -> &'static str {
              `providersThrottleDuration` in its static configuration is too long"
         }
         _ => {
-            "it reads another file or prefix than this one, or rejects what is in it, and its log says why; or \
-             the file was not there when it started: restart it"
+            "it reads another file or prefix than this one, or rejects what is in it, and its log says why; or its \
+             `providersThrottleDuration` is too long; or the file was not there when it started: restart it"
         }
     }
 }
@@ -145,8 +151,9 @@ pub(in crate::router) fn unheard(provider: &str) -> &'static str {
              `providersThrottleDuration` in its static configuration is best 0s"
         }
         _ => {
-            "it rejects what is stored, and its log says why; or it hears of no change. Where it reads a \
-             symbolic link, have it read the file itself; restart it otherwise"
+            "it rejects what is stored, and its log says why; or its `providersThrottleDuration` is too \
+             long; or it hears of no change: where it reads a symbolic link, have it read the file itself, and restart \
+             it otherwise"
         }
     }
 }

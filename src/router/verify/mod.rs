@@ -205,6 +205,7 @@ impl Verifier {
     ) -> Pending<'a> {
         static NOTHING: Expected = Expected {
             set: Vec::new(),
+            deleted: Vec::new(),
             stored_before: false,
             routes: None,
         };

@@ -1,5 +1,6 @@
 //! A commit that Traefiks have not confirmed yet.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -105,13 +106,12 @@ impl Pending<'_> {
     }
 
     /// Drops the errors of routes that another commit has changed since.
-    pub(super) fn retain_current(&self, wrong: &mut Vec<(&Route, Error)>) {
+    pub(super) fn retain_current(&self, wrong: &mut Vec<(&RouteSpec, Error)>) {
         if let Ok(Some(now)) = self.serving.store.inspect() {
             let is_moved = now.entrypoint != self.commit.entrypoint;
-            wrong.retain(|(route, _)| {
-                let stored = now.routes.get(&route.spec);
-                !is_moved && stored.is_some_and(|stored| **stored == **route)
-            });
+            let set = self.expected.set.iter().map(|route| (&route.spec, route));
+            let set: HashMap<_, _> = set.collect();
+            wrong.retain(|(spec, _)| !is_moved && now.routes.get(spec) == set.get(spec).copied());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Whether Traefik serves the routers of a commit that it has loaded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,10 @@ use crate::traefik::{Api, RouterInfo, Service};
 /// routers Traefik refuses, or has in another way.
 pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<RouteSpec, Error>> {
     let (mut polls, begun) = (PollSchedule::new(Duration::ZERO), Instant::now());
+    let copy = match &*pending.expected.deleted {
+        [] => None,
+        _ => pending.serving.store.copy_of(pending.commit),
+    };
     loop {
         // A connection may have died since. A Traefik that has ended is reported as such.
         let shown = Shown::at(api, pending).or_else(|_| {
@@ -24,9 +28,12 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
             Shown::at(api, pending)
         })?;
         let mut wrong = wrong_routers(api, pending, &shown);
+        if let Some(copy) = &copy {
+            wrong.extend(kept_routers(api, pending, copy)?);
+        }
         let is_over = pending.time_left().is_zero();
         // Traefik refuses half a router, and reads the other half later.
-        let may_change = |(_, error): &(&Route, Error)| {
+        let may_change = |(_, error): &(&RouteSpec, Error)| {
             error.kind() == ErrorKind::NotLoaded || !pending.is_read_at_once()
         };
         if !is_over && wrong.iter().any(may_change) {
@@ -34,9 +41,7 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
         }
         if is_over || !wrong.iter().any(may_change) {
             let wrong = wrong.into_iter();
-            return Ok(wrong
-                .map(|(route, error)| (route.spec.clone(), error))
-                .collect());
+            return Ok(wrong.map(|(spec, error)| (spec.clone(), error)).collect());
         }
         pending.check_process()?;
         std::thread::sleep(polls.next_pause(begun.elapsed()));
@@ -135,7 +140,7 @@ fn wrong_routers<'a>(
     api: &Api,
     pending: &'a Pending<'_>,
     shown: &Shown,
-) -> Vec<(&'a Route, Error)> {
+) -> Vec<(&'a RouteSpec, Error)> {
     let Pending {
         commit, expected, ..
     } = *pending;
@@ -176,9 +181,36 @@ fn wrong_routers<'a>(
             None if each => is_wrong("is not there".into()),
             None => return None,
         };
-        Some((&**route, error))
+        Some((&route.spec, error))
     };
     expected.set.iter().filter_map(check).collect()
+}
+
+/// The routes that a commit has deleted and that Traefik still has, from a copy of the table.
+fn kept_routers<'a>(
+    api: &Api,
+    pending: &'a Pending<'_>,
+    copy: &str,
+) -> Result<Vec<(&'a RouteSpec, Error)>> {
+    let deleted = &pending.expected.deleted;
+    let routers = match &**deleted {
+        [spec] => Vec::from_iter(api.router(&pending.router_name(spec))?),
+        _ => api.routers()?,
+    };
+    let names: HashSet<_> = routers.iter().map(|router| &*router.name).collect();
+    let kept = |spec| {
+        let name = pending.router_name(spec);
+        let message = || {
+            format!(
+                "stored, but Traefik at {} still has the router {name} of the deleted route {spec}: {copy} has a copy \
+                 of the table; move it out of the folder that Traefik watches, or let its name end in .bak",
+                api.url()
+            )
+        };
+        let error = || Error::new(ErrorKind::NotLoaded, message()).with_stored(Stored::All);
+        names.contains(&*name).then(|| (spec, error()))
+    };
+    Ok(deleted.iter().filter_map(kept).collect())
 }
 
 /// Whether a router is on this entrypoint, or below another one, which is.
