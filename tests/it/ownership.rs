@@ -63,6 +63,27 @@ fn file_with_templates_is_refused(kind: Kind) {
     rig.write_rules(harmless);
     drop(rig.start());
     assert_eq!(rig.rules_text(), harmless);
+    let says = ["{{ if … }}", "another file", "rules."];
+    let http = match kind {
+        Kind::Toml => "[http.routers]\n[http.routers.x]\nrule = 'Path(`/x`)'\nservice = 'x'\n",
+        _ => {
+            "http:\n  routers:\n    x:\n      rule: Path(`/x`)\n      priority: {{ 5 }}\n      service: x\n"
+        }
+    };
+    let around = format!("# {{{{ if false }}}}\n{http}# {{{{ end }}}}\n");
+    rig.write_rules(&around);
+    refused(&rig, ErrorKind::Corrupt, &says, || rig.builder().start());
+    for above in [
+        "# {{ if true }}\n# {{ end }}\n",
+        "# {{/* {{ if true }} */}}\n",
+    ] {
+        rig.write_rules(&format!("{above}{http}"));
+        plain(&rig)
+            .offline()
+            .unwrap()
+            .add_route("/a/", "http://127.0.0.1:1", ())
+            .unwrap();
+    }
 }
 
 /// An `attach` or `start` that was refused: it says this, of this kind, and nothing was stored.

@@ -19,7 +19,8 @@ struct Group<'a, P> {
 }
 
 impl Syntax {
-    /// Puts sections into a file, each between two comment lines that mark it as ours.
+    /// Puts sections into a file, each between two comment lines that mark it as ours. Fails if Go templates decide
+    /// whether Traefik reads them.
     pub(crate) fn weave<P: Clone>(
         self,
         text: &str,
@@ -31,12 +32,28 @@ impl Syntax {
             .map(|section| &*section.path)
             .filter(|path| tree.place_of(path) == Place::Nowhere)
             .collect();
-        if paths.is_empty() {
-            return Ok(self.weave_into(text, &tree, sections));
+        let pieces = match &*paths {
+            [] => self.weave_into(text, &tree, sections),
+            paths => {
+                let text = self.opened(text, paths)?;
+                let tree = self.parse(&text)?;
+                self.weave_into(&text, &tree, sections)
+            }
+        };
+        let mut above = String::new();
+        for piece in &pieces {
+            match piece {
+                Piece::Text(text) => above.push_str(text),
+                Piece::Part { .. } if has_open_action(&above) => {
+                    return Err("routes would stand within a Go template, such as between {{ if … }} and {{ end }}, \
+                                and Traefik may leave them out; keep the template in another file, and have Traefik \
+                                watch the folder of both"
+                        .into());
+                }
+                Piece::Part { .. } => {}
+            }
         }
-        let text = self.opened(text, &paths)?;
-        let tree = self.parse(&text)?;
-        Ok(self.weave_into(&text, &tree, sections))
+        Ok(pieces)
     }
 
     fn weave_into<P: Clone>(
@@ -97,5 +114,54 @@ impl Syntax {
             }
         }
         groups
+    }
+}
+
+/// Whether a Go template that begins in this text ends behind it: an action such as `{{ if … }}`, or a comment.
+fn has_open_action(text: &str) -> bool {
+    let mut depth = 0;
+    let mut rest = text;
+    while let Some((_, action)) = rest.split_once("{{") {
+        let action = action.strip_prefix('-').unwrap_or(action).trim_start();
+        let closing = if action.starts_with("/*") { "*/" } else { "}}" };
+        let Some((action, behind)) = action.split_once(closing) else {
+            return true;
+        };
+        match action.split(|c: char| !c.is_ascii_alphabetic()).next() {
+            Some("if" | "range" | "with" | "block" | "define") => depth += 1,
+            Some("end") => depth -= 1,
+            _ => {}
+        }
+        rest = behind;
+    }
+    depth != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_template_actions_are_seen() {
+        for (text, is_open) in [
+            ("", false),
+            ("a = '{{ env \"X\" }}'\n# {{ iffy }}\n# }} {", false),
+            (
+                "# {{ if eq 1 2 }}\na = 1\n# {{ else }}\n# {{ end }}\n",
+                false,
+            ),
+            ("# {{- if(eq 1 2) -}}\n# {{- end -}}\n", false),
+            (
+                "# {{ if true }}{{ range $i, $e := until 3 }}\n# {{ end }}\n",
+                true,
+            ),
+            ("# {{if true}}\na = 1\n", true),
+            ("# {{- define \"x\" }}", true),
+            ("# {{/* if {{ end }} */}}\n", false),
+            ("# {{- /* from here\n}}", true),
+            ("# {{", true),
+        ] {
+            assert_eq!(has_open_action(text), is_open, "{text}");
+        }
     }
 }
