@@ -1,30 +1,29 @@
 //! The text of a file with our table in it: read, changed, and written again with everything else
 //! in its place. Does no I/O.
 
+mod legacy;
+mod setup;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
+use self::legacy::{LEGACY, LegacyRoutes};
+use crate::backend::Contents;
 use crate::backend::lines::Lines;
 use crate::backend::record::{Header, parse};
-use crate::backend::{Contents, Setup};
-use crate::config::dynamic::{
-    self, ApiAccess, Own, api_part, api_routers, entries, has_default_certificate, is_api_name,
-    marker, without_api,
-};
+use crate::config::dynamic::{entries, marker};
 use crate::config::merge;
 use crate::config::text::{
     Entries as _, Field, Node, Piece, Section, Syntax, cut, filled, json_line, outside, push_line,
     unmarked,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::route::{Change, Route, Table, router_name};
+use crate::route::{Change, Table, router_name};
 
 /// The map that holds what we keep for ourselves; Traefik ignores keys it does not know at the
 /// top of a file.
 const OURS: &str = "traefik_router";
-/// The map in which jupyterhub-traefik-proxy keeps its routes.
-const LEGACY: &str = "jupyterhub";
 
 /// A file's content, taken apart.
 pub(super) struct TableFile {
@@ -141,192 +140,6 @@ impl TableFile {
         file.table.set_routes(routes, &file.header);
         file.is_written = file.render().is_ok_and(|ours| ours == text);
         file.is_written.then_some(file)
-    }
-
-    /// Takes over a setup; see [`Backend::open`](crate::Backend::open). `certificate` is the file
-    /// for a certificate, and `shared` says whether other started Traefiks need what is stored.
-    pub(super) fn set_up(&mut self, setup: &Setup, certificate: &str, shared: bool) -> Result<()> {
-        let before = self.header.clone();
-        let tree = self.tree.to_value();
-        if setup.api.is_some() && !setup.replace_api {
-            let mut all = tree.clone();
-            merge(&mut all, &self.header.config());
-            let named = |api: &ApiAccess| {
-                let names = api_routers(&all, &api.entrypoint);
-                let others = names
-                    .first()
-                    .filter(|_| !api.is_let_in_by(&self.header.base));
-                others.map(ToString::to_string)
-            };
-            if let Some(name) = setup.api.as_ref().and_then(named) {
-                return Err(Error::invalid(format!(
-                    "the file has a router for Traefik's API, {name}, and Traefik does not serve it"
-                )));
-            }
-        }
-        self.header.set_up(setup, self.table.has_parents())?;
-        if let Some(own) = &setup.own {
-            self.header.own =
-                self.own_config(own, &tree, certificate, shared, setup.replace_api)?;
-            self.header.own = self.without_theirs(&self.header.own)?;
-        }
-        if setup.extra.is_some() || setup.api.is_some() {
-            self.header.base = self.without_theirs(&self.header.base)?;
-        }
-        if self.header != before || !self.is_written {
-            self.write_table_anew();
-            // Whether there is room for routes is to be known before there are any.
-            self.frames = [None, None];
-            self.weave(true)?;
-        }
-        Ok(())
-    }
-
-    /// Takes out the API router of jupyterhub-traefik-proxy, whose routes are taken over.
-    fn drop_legacy_api(&mut self) -> Result<()> {
-        let is_api = |path: &[&str]| match path {
-            ["http", "routers" | "middlewares", name] => is_api_name(name),
-            _ => false,
-        };
-        self.set_foreign(self.tree.text_without(&self.foreign, &is_api))
-    }
-
-    /// What a Traefik that is started needs in this file, beside what is in it: `theirs`, and if it
-    /// is `shared`, what other started Traefiks need.
-    fn own_config(
-        &mut self,
-        own: &Own,
-        theirs: &Value,
-        certificate: &str,
-        shared: bool,
-        replace_api: bool,
-    ) -> Result<Value> {
-        let stored = match shared {
-            true => self.header.own.clone(),
-            false => json!({}),
-        };
-        let mut config = json!({});
-        let on = &*own.api.entrypoint;
-        let mut by_hand = api_routers(theirs, on);
-        if self.legacy_routes > 0 {
-            by_hand.retain(|name| !is_api_name(name));
-            self.drop_legacy_api()?;
-        }
-        if let Some(name) = by_hand.first() {
-            if !own.api.given {
-                return Err(Error::invalid(format!(
-                    "the file has a router for Traefik's API already, {name}, and its password was not \
-                     given (`traefik_api_password`)"
-                )));
-            }
-        } else if let Some(name) = api_routers(&self.header.base, on).first() {
-            if replace_api {
-                without_api(&mut self.header.base);
-                config = own.api.config(&self.ending);
-            } else if !own.api.is_let_in_by(&self.header.base) {
-                return Err(Error::invalid(format!(
-                    "the file has a router for the API of Traefiks that others run, {name}, with \
-                     another user name or password; give the same ones (`traefik_api_username`, \
-                     `traefik_api_password`), or set `replace_api_router` if no such Traefik is left"
-                )));
-            }
-        } else if shared {
-            if !own.api.is_let_in_by(&stored) {
-                return Err(in_use(
-                    "another program serves this file with a Traefik that it has started, and with \
-                     another user name, password or entrypoint of its API (`traefik_api_username`, \
-                     `traefik_api_password`, `traefik_api_entrypoint`); a file has \
-                     one for all: keep the routes in etcd, where each has its own, or give both \
-                     programs the same"
-                        .into(),
-                ));
-            }
-            config = api_part(&stored);
-        } else {
-            config = own.api.config(&self.ending);
-        }
-        let has_one = self.has_neighbours_certificate
-            || self.tree.get(&["tls", "stores", "default"]).is_some()
-            || has_default_certificate(&self.header.base);
-        if !own.certificate.made_up || !has_one {
-            merge(&mut config, &dynamic::certificate(certificate));
-        }
-        merge(&mut config, &own.extra);
-        for entry in entries(&stored)? {
-            let path = [&*entry.section, &[entry.name]].concat();
-            let pointer = format!("/{}", path.join("/"));
-            match config.pointer(&pointer) {
-                Some(ours) if ours != entry.value => {
-                    return Err(in_use(format!(
-                        "another program serves this file with a Traefik that it has started, and \
-                         sets {} to something else than this one does; keep the routes in etcd, \
-                         where each Traefik has its own configuration",
-                        path.join(".")
-                    )));
-                }
-                Some(_) => {}
-                None => merge(&mut config, &nest(&path, entry.value)),
-            }
-        }
-        Ok(config)
-    }
-
-    /// A base without what the file has already, written by others.
-    fn without_theirs(&self, base: &Value) -> Result<Value> {
-        let mut ours = json!({});
-        for entry in entries(base)? {
-            let path = [&*entry.section, &[entry.name]].concat();
-            match self.tree.get(&path).map(Node::to_value) {
-                None => merge(&mut ours, &nest(&path, entry.value)),
-                Some(theirs) if theirs == *entry.value => {}
-                Some(_) => {
-                    return Err(Error::invalid(format!(
-                        "the file already sets {} to something else than the extra dynamic \
-                         configuration does; remove it from one of them",
-                        path.join(".")
-                    )));
-                }
-            }
-        }
-        Ok(ours)
-    }
-
-    /// Takes over the header of what the file was before another program replaced it by one
-    /// without our table.
-    pub(super) fn inherit(&mut self, old: &Header) -> Result<()> {
-        if self.header.generation > 0 {
-            return Ok(());
-        }
-        self.inherited = true;
-        if self.legacy_routes > 0 && old.own != json!({}) {
-            self.drop_legacy_api()?;
-        }
-        self.header = Header {
-            created: self.header.created,
-            base: self.without_theirs(&old.base)?,
-            own: self.without_theirs(&old.own)?,
-            ..old.clone()
-        };
-        self.write_table_anew();
-        self.frames = [None, None];
-        self.weave(true)?;
-        Ok(())
-    }
-
-    /// Takes back what a setup has made of the header.
-    pub(super) fn take_back(&mut self, before: &Header, made: &Header) -> Result<()> {
-        self.header.take_back(before, made);
-        self.write_table_anew();
-        self.frames = [None, None];
-        self.weave(true)?;
-        Ok(())
-    }
-
-    /// Takes out what only started Traefiks need; says whether there was any.
-    pub(super) fn tear_down(&mut self) -> bool {
-        self.frames = [None, None];
-        let own = std::mem::replace(&mut self.header.own, json!({}));
-        own != json!({})
     }
 
     /// What the file holds.
@@ -534,49 +347,6 @@ impl TableFile {
     }
 }
 
-/// The routes that jupyterhub-traefik-proxy 2 keeps in a file, and the names they go by.
-struct LegacyRoutes {
-    routes: Vec<Route>,
-    names: HashSet<String>,
-}
-
-impl LegacyRoutes {
-    fn in_file(tree: &Node) -> Result<Self> {
-        let mut found = Self {
-            routes: Vec::new(),
-            names: HashSet::new(),
-        };
-        let stored = tree
-            .get(&[LEGACY, "routes"])
-            .map(Node::to_value)
-            .unwrap_or_default();
-        for (alias, stored) in stored.as_object().into_iter().flatten() {
-            let text = |key: &str| stored[key].as_str().unwrap_or_default();
-            let data = stored.get("data").cloned().unwrap_or(Value::Null);
-            let route = Route::new(text("routespec"), text("target")).map_err(|error| {
-                Error::new(
-                    ErrorKind::Corrupt,
-                    format!("{LEGACY}.routes.{alias}: {error}"),
-                )
-            })?;
-            found.routes.push(route.data(data));
-            for name in [alias, text("router"), text("service")] {
-                found.names.insert(name.to_string());
-            }
-        }
-        Ok(found)
-    }
-
-    fn owns(&self, path: &[&str]) -> bool {
-        match path {
-            ["http", "routers" | "services", name] | [LEGACY, "routes", name] => {
-                self.names.contains(*name)
-            }
-            _ => false,
-        }
-    }
-}
-
 /// Takes the entry with these keys out of a value; says whether it was there.
 fn take(value: &mut Value, path: &[String]) -> bool {
     let Some((name, section)) = path.split_last() else {
@@ -589,16 +359,6 @@ fn take(value: &mut Value, path: &[String]) -> bool {
         .is_some_and(|map| map.remove(name).is_some())
 }
 
-/// A value under these keys.
-fn nest(path: &[&str], value: &Value) -> Value {
-    let nest = |value, key: &&str| json!({ *key: value });
-    path.iter().rev().fold(value.clone(), nest)
-}
-
 fn corrupt(why: String) -> Error {
     Error::new(ErrorKind::Corrupt, why)
-}
-
-fn in_use(why: String) -> Error {
-    Error::new(ErrorKind::InUse, why)
 }
