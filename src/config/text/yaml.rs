@@ -33,6 +33,8 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
         events: Parser::new_from_str(content),
         anchors: BTreeMap::new(),
         ends_in_block: false,
+        depth: 0,
+        copied: 0,
     };
     reader.document().map_err(|problem| match problem {
         Problem::Scan(error) => format!("line {}: {}", error.marker().line(), error.info()),
@@ -62,7 +64,16 @@ struct Reader<'t> {
     anchors: BTreeMap<usize, Value>,
     /// Whether the last value is a block scalar (`|` or `>`).
     ends_in_block: bool,
+    /// How many collections the current value is in.
+    depth: usize,
+    /// How many values all aliases so far stand for.
+    copied: usize,
 }
+
+/// The stack has room for this depth, also in a thread of a debug build.
+const MAX_DEPTH: usize = 128;
+/// A few lines of aliases of aliases could stand for more values than there is memory for.
+const MAX_COPIED: usize = 1_000_000;
 
 impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Span), Problem> {
@@ -137,6 +148,11 @@ impl<'t> Reader<'t> {
             place: Place::Nowhere,
             foreign: None,
         };
+        let refuse = |why: &str| Err(Problem::Other(span.start.line(), why.into()));
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return refuse("it is nested too deeply");
+        }
         self.ends_in_block = matches!(
             event,
             Event::Scalar(_, ScalarStyle::Literal | ScalarStyle::Folded, ..)
@@ -164,8 +180,12 @@ impl<'t> Reader<'t> {
                 (node, anchor, end)
             }
             Event::Alias(anchor) => {
-                let value = self.anchors.get(&anchor).cloned().unwrap_or(Value::Null);
-                (leaf(value), 0, self.content_end(span))
+                let value = self.anchors.get(&anchor).unwrap_or(&Value::Null);
+                self.copied += count(value);
+                if self.copied > MAX_COPIED {
+                    return refuse("the aliases up to here stand for too many values");
+                }
+                (leaf(value.clone()), 0, self.content_end(span))
             }
             Event::SequenceStart(anchor, _) => {
                 let (items, foreign, end) = self.sequence(span)?;
@@ -181,8 +201,9 @@ impl<'t> Reader<'t> {
                 }
                 (node, anchor, end)
             }
-            _ => return Err(Problem::Other(span.start.line(), "this is no value".into())),
+            _ => return refuse("this is no value"),
         };
+        self.depth -= 1;
         if anchor != 0 {
             self.anchors.insert(anchor, node.to_value());
         }
@@ -314,6 +335,16 @@ impl<'t> Reader<'t> {
         let trimmed = self.text[start..end.max(start)].trim_end_matches([' ', '\n', '\r']);
         start + trimmed.len()
     }
+}
+
+/// How many values there are in this one, with it.
+fn count(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(map) => map.values().map(count).sum(),
+        _ => 0,
+    };
+    1 + inner
 }
 
 /// A plain scalar as YAML 1.2's core schema reads it.

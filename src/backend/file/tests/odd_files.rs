@@ -335,3 +335,20 @@ fn toml_differs_only_in_ours() {
 fn yaml_differs_only_in_ours() {
     assert!(check_all(Syntax::Yaml, &YAML) > 600);
 }
+
+/// They overflowed the stack, and took all memory.
+#[cfg(feature = "yaml")]
+#[test]
+fn yaml_bombs_are_refused() {
+    let nested = format!("x:\n {}1\n", "- ".repeat(20_000));
+    let mut aliases = String::from("a0: &a0 [x, x]\n");
+    for n in 1..40 {
+        aliases += &format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1);
+    }
+    for (text, why) in [(nested, "line 2: it is nested"), (aliases, "aliases")] {
+        let error = Syntax::Yaml.parse(&text).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+    let (open, close) = ("[".repeat(120), "]".repeat(120));
+    assert!(Syntax::Yaml.parse(&format!("x: {open}{close}\n")).is_ok());
+}
