@@ -26,7 +26,7 @@ impl FileBackend {
             .chain(self.copy(&path))
             .collect();
         let lock = lock(&path);
-        // They are those of a writer at work otherwise.
+        // While the lock is held, temporary files are those of a writer at work.
         if lock.level == Level::Ok {
             findings.extend(left_behind(&path));
         }
@@ -94,7 +94,7 @@ fn lock(path: &Path) -> Finding {
     match acquired {
         Ok(()) => Finding::ok("lock", "no writer holds the lock"),
         Err(error) => Finding::problem("lock", error.to_string()).advice(match error.kind() {
-            ErrorKind::Locked => "if that program hangs, end it; the lock is let go with it",
+            ErrorKind::Locked => "if that program hangs, end it; its end releases the lock",
             _ => "run as the user that writes the routes, or make the file accessible",
         }),
     }

@@ -228,7 +228,7 @@ impl FileBackend {
         if !is_needed {
             return Ok(Some(state.file.header.commit()));
         }
-        // Or else the change would be made on a copy of the whole table.
+        // While readers share the table, a change would copy all of it.
         *unpoisoned(self.seen.write()) = None;
         let applied = state.file.apply(changes);
         applied.map_err(|error| error.context(state.path.display()))?;

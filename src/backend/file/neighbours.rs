@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// So many folders are searched at most: the file may be in a home folder, which Traefik does not watch.
 const MAX_FOLDERS: usize = 100;
 
-/// What other files of the same folder set that Traefik takes from one file alone.
+/// Settings of the other files that Traefik takes from one file alone.
 #[derive(Default)]
 pub(super) struct Neighbours {
     /// The file that sets a default certificate: Traefik takes the first one that it finds.

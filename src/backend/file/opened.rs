@@ -8,7 +8,7 @@ use crate::config::dynamic::Certificate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Lock, Share};
 
-/// What `open` has changed, for `revert` and `close` to undo or to leave as other Routers need it.
+/// What `open` has changed. `revert` and `close` undo it, except for what other Routers need.
 #[derive(Default)]
 pub(super) struct Opened {
     pub(super) explicit: Explicit,
@@ -16,14 +16,14 @@ pub(super) struct Opened {
     pub(super) share: Option<Share>,
     /// Held while it does so with a Traefik that it has started.
     pub(super) started: Option<Share>,
-    /// The certificate that we have last found or written for it.
+    /// The certificate that was last found or written for that Traefik.
     pub(super) pem: Option<String>,
     pub(super) before: Option<Before>,
 }
 
 impl Opened {
-    /// Keeps what was there before a call of `open`; where only an earlier call has written until it `read` the
-    /// file, what was there before that one.
+    /// Keeps what was there before a call of `open`. If the file that this call has `read` is what an earlier call has
+    /// written, what was there before the earlier call stays.
     pub(super) fn keep(&mut self, before: Before, read: Option<FileId>) {
         self.before = Some(match self.before.take() {
             Some(first) if read == Some(first.written) => Before {
@@ -72,12 +72,12 @@ pub(super) struct Before {
     pub(super) made: Header,
 }
 
-/// The endings of the files by which Routers know of each other: of those that serve from a file, and of
-/// those among them that have started a Traefik.
+/// The endings of the files by which Routers know of each other: one for Routers that serve from a file, and one
+/// for those of them that have started a Traefik.
 pub(super) const SERVING: &str = ".serving";
 pub(super) const STARTED: &str = ".started";
 
-/// Gives up a share, and with it the files that are locked, where nobody else has one.
+/// Gives up a share. The last one removes its file, and that of the lock.
 pub(super) fn leave(share: Option<Share>, lock: Option<&Lock>) -> Result<()> {
     let failed = |error| Error::new(ErrorKind::Store, "can't remove a lock").with_source(error);
     if let Some(share) = share {
@@ -89,7 +89,7 @@ pub(super) fn leave(share: Option<Share>, lock: Option<&Lock>) -> Result<()> {
     Ok(())
 }
 
-/// Makes a file what it was.
+/// Restores a file; without a text it is removed.
 pub(super) fn put_back(path: &Path, text: Option<String>) -> Result<()> {
     match text {
         Some(text) => atomic::replace(path, &text, true).map(drop),

@@ -47,7 +47,7 @@ pub(super) struct TableFile {
     /// How the file is put together without routes and with some, with holes for what each commit
     /// changes.
     frames: [Option<Vec<Piece<Part>>>; 2],
-    /// The file's text, kept for its memory: to get a large piece anew costs more than to fill it.
+    /// Output buffer, reused between commits.
     text: String,
 }
 

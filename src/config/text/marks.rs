@@ -1,5 +1,6 @@
 //! The two comment lines that our parts of a file stand between.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::syntax::Syntax;
@@ -26,7 +27,7 @@ pub(super) fn begun(text: &str, range: Range<usize>) -> String {
 }
 
 /// Cuts our marked parts out of a file: what is left, and the parts. `None` if the marks do not
-/// pair up, as after an edit by hand. Takes what looks like a mark inside of a text for one.
+/// pair up, as after an edit by hand. A line of a text that looks like a mark counts as one.
 pub(crate) fn cut(text: &str) -> Option<(String, Vec<&str>)> {
     let parts = pairs(&lines_like_marks(text))?;
     let inner = |part: &Part| &text[part.inner.clone()];
@@ -57,7 +58,7 @@ pub(crate) fn outside(syntax: Syntax, text: &str, tree: &Node) -> Option<String>
     Some(without_lines(text, lines))
 }
 
-/// `text` without our marks. A text of others that has one inside keeps it.
+/// `text` without our marks. A line of a value that looks like one stays.
 pub(crate) fn unmarked(syntax: Syntax, text: &str) -> String {
     let marks = marks(syntax, text);
     without_lines(text, marks.into_iter().map(|mark| mark.line).collect())
@@ -97,13 +98,13 @@ fn lines_like_marks(text: &str) -> Vec<Mark> {
     marks
 }
 
-/// The lines that are marks of ours, and not a part of a text of many lines.
+/// The lines that are marks of ours. Lines of a value that look like one are left out.
 fn marks(syntax: Syntax, text: &str) -> Vec<Mark> {
     let mut marks = lines_like_marks(text);
     if marks.is_empty() {
         return marks;
     }
-    // What is added to a comment is in no value.
+    // A word that is appended to a comment shows up in no value.
     let word = (0_usize..)
         .map(|n| format!("mark-{n}-"))
         .find(|word| !text.contains(word.as_str()))
@@ -118,11 +119,11 @@ fn marks(syntax: Syntax, text: &str) -> Vec<Mark> {
     changed.push_str(&text[done..]);
     if let Ok(tree) = syntax.parse(&changed) {
         let values = tree.to_value().to_string();
-        let mut n = 0;
-        marks.retain(|_| {
-            n += 1;
-            !values.contains(&format!("{word}{}-", n - 1))
-        });
+        let numbers = values.split(&word).skip(1);
+        let numbers = numbers.filter_map(|rest| rest.split('-').next()?.parse().ok());
+        let in_values: HashSet<usize> = numbers.collect();
+        let mut numbers = 0..;
+        marks.retain(|_| numbers.next().is_none_or(|n| !in_values.contains(&n)));
     }
     marks
 }

@@ -51,14 +51,14 @@ impl TableFile {
         }
         if self.header != before || !self.is_written {
             self.write_table_anew();
-            // Whether there is room for routes is to be known before there are any.
+            // Fails now, and not at the first route, if routes can't be added.
             self.frames = [None, None];
             self.weave(true)?;
         }
         Ok(())
     }
 
-    /// Takes out the API router of jupyterhub-traefik-proxy, whose routes are taken over.
+    /// Removes the API router of jupyterhub-traefik-proxy, whose routes are taken over.
     fn drop_legacy_api(&mut self) -> Result<()> {
         let is_api = |path: &[&str]| match path {
             ["http", "routers" | "middlewares", name] => is_api_name(name),
@@ -67,8 +67,8 @@ impl TableFile {
         self.set_foreign(self.tree.text_without(&self.foreign, &is_api))
     }
 
-    /// What a Traefik that is started needs in this file, beside what is in it: `theirs`, and if it
-    /// is `shared`, what other started Traefiks need.
+    /// The configuration that a started Traefik needs in this file, beside `theirs`, what others have written there.
+    /// Where it is `shared`, it has what other started Traefiks need as well.
     fn own_config(
         &mut self,
         own: &Own,
@@ -147,7 +147,7 @@ impl TableFile {
         Ok(config)
     }
 
-    /// A base without what the file has already, written by others.
+    /// `base` without the entries that others have written into the file already.
     fn without_theirs(&self, base: &Value) -> Result<Value> {
         let mut ours = json!({});
         for entry in entries(base)? {
