@@ -37,7 +37,7 @@ impl FileBackend {
     /// Whether another file of the folder has the same table, with the same names for Traefik.
     fn copy(&self, path: &Path) -> Option<Finding> {
         let header = self.load(path.into()).ok()?.file.header;
-        let copy = neighbours::copy(path, &header.marker)?;
+        let copy = neighbours::copy(path, &header.marker, neighbours::MANY)?;
         let message = format!("{} has a copy of this table", copy.display());
         Some(Finding::warning("copies", message).advice(
             "a Traefik that watches the folder serves routes of the copy, also deleted ones: move it out of the folder, \

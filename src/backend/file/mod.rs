@@ -197,7 +197,8 @@ impl Backend for FileBackend {
 
     fn copy_of(&self, commit: &Commit) -> Option<String> {
         let path = atomic::resolve(&self.path).ok()?;
-        let copy = neighbours::copy(&path, &commit.marker)?;
+        // Each deletion asks for it.
+        let copy = neighbours::copy(&path, &commit.marker, 1)?;
         Some(copy.display().to_string())
     }
 

@@ -8,8 +8,9 @@ use crate::config::dynamic::{Own, api_routers, has_default_certificate};
 use crate::config::text::Syntax;
 use crate::error::{Error, ErrorKind, Result};
 
-/// So many folders are searched at most: the file may be in a home folder, which Traefik does not watch.
-const MAX_FOLDERS: usize = 100;
+/// How many folders are searched where time does not matter. The file may be in a home folder, which Traefik does not
+/// watch.
+pub(super) const MANY: usize = 100;
 
 /// Settings of the other files that Traefik takes from one file alone.
 #[derive(Default)]
@@ -20,13 +21,13 @@ pub(super) struct Neighbours {
     api: Option<PathBuf>,
 }
 
-/// The other files that Traefik loads if it watches the folder: those in it and in its subfolders. Traefik follows
-/// links to files, but not to folders.
-fn others(path: &Path) -> impl Iterator<Item = (PathBuf, Syntax, String)> {
+/// The other files that Traefik loads if it watches the folder: those in it and in its subfolders. At most `most`
+/// folders are searched. Traefik follows links to files, but not to folders.
+fn others(path: &Path, most: usize) -> impl Iterator<Item = (PathBuf, Syntax, String)> {
     let mut folders: Vec<_> = path.parent().map(PathBuf::from).into_iter().collect();
     let mut files = Vec::new();
     let mut next = 0;
-    while let Some(folder) = folders.get(next).filter(|_| next < MAX_FOLDERS) {
+    while let Some(folder) = folders.get(next).filter(|_| next < most) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let list = if is_folder { &mut folders } else { &mut files };
@@ -45,10 +46,11 @@ fn others(path: &Path) -> impl Iterator<Item = (PathBuf, Syntax, String)> {
         })
 }
 
-/// Another file that Traefik would load, and no link to this one, that has the table with this marker.
-pub(super) fn copy(path: &Path, marker: &str) -> Option<PathBuf> {
+/// Another file that Traefik would load, and no link to this one, that has the table with this marker. At most `most`
+/// folders are searched.
+pub(super) fn copy(path: &Path, marker: &str, most: usize) -> Option<PathBuf> {
     let is_another = |other: &PathBuf| atomic::resolve(other).is_ok_and(|file| file != path);
-    let mut others = others(path);
+    let mut others = others(path, most);
     let copy = others.find(|(other, _, text)| text.contains(marker) && is_another(other));
     copy.map(|(other, ..)| other)
 }
@@ -56,7 +58,7 @@ pub(super) fn copy(path: &Path, marker: &str) -> Option<PathBuf> {
 impl Neighbours {
     pub(super) fn of(path: &Path, api_entrypoint: &str) -> Self {
         let mut found = Self::default();
-        for (other, syntax, text) in others(path) {
+        for (other, syntax, text) in others(path, MANY) {
             let Ok(config) = syntax.parse(&text).map(|tree| tree.to_value()) else {
                 continue;
             };
