@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kit::{Echo, Mood, Proxy, eventually};
 use serde_json::{Value, json};
-use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router, Stored, Tls};
+use traefik_router::{Backend as _, Builder, Error, ErrorKind, RouteSpec, Router, Stored, Tls};
 
 use crate::protocols::own_certificate;
 use crate::support::{External, Kind, Rig, on_each_backend, on_push};
@@ -266,13 +266,20 @@ fn several_traefiks_must_all_serve(kind: Kind) {
     let two = External::start_with(&second, "second", &External::config(&second));
     let urls = [rig.api_url(), second.api_url()];
     let router = rig.builder().traefik_api_urls(&urls).attach().unwrap();
+    let name = router.router_name(&RouteSpec::new("/a/").unwrap());
+    // Of several Traefiks the APIs are asked. An entrypoint may follow some milliseconds later.
+    let serve = |port: Option<u16>| {
+        for rig in [&rig, &second] {
+            let info = rig.api().router(&name).unwrap();
+            assert_eq!(info.is_some(), port.is_some(), "{}", rig.api_url());
+            eventually("requests follow", || rig.landed("h", "/a/") == port);
+        }
+    };
     for n in 0..10 {
         router.add_route("/a/", echo.url(), json!(n)).unwrap();
-        assert_eq!(rig.landed("h", "/a/"), Some(echo.port));
-        assert_eq!(second.landed("h", "/a/"), Some(echo.port));
+        serve(Some(echo.port));
         router.delete_route("/a/").unwrap();
-        assert_eq!(rig.landed("h", "/a/"), None);
-        assert_eq!(second.landed("h", "/a/"), None);
+        serve(None);
     }
     drop(router);
     let router = short(&rig).traefik_api_urls(&urls).attach().unwrap();
@@ -284,7 +291,9 @@ fn several_traefiks_must_all_serve(kind: Kind) {
     one_is_enough
         .add_route("/b/", echo.url(), json!(null))
         .unwrap();
-    assert_eq!(rig.landed("h", "/b/"), Some(echo.port));
+    eventually("requests follow", || {
+        rig.landed("h", "/b/") == Some(echo.port)
+    });
     let traefiks = one_is_enough.status().traefiks;
     let well: Vec<_> = traefiks
         .iter()
