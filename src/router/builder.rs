@@ -224,7 +224,8 @@ impl Builder {
         self
     }
 
-    /// How long one request to the API may take. Defaults to 5 seconds.
+    /// How long one request to the API may take, but not longer than is left of
+    /// [`check_route_timeout`](Self::check_route_timeout). Defaults to 5 seconds.
     pub fn traefik_api_timeout(mut self, timeout: Duration) -> Self {
         self.api_timeout = timeout.min(MAX_WAIT);
         self

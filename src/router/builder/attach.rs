@@ -9,8 +9,9 @@ use crate::config::dynamic::{API_ROUTER, ApiAccess, api_part};
 use crate::error::{Error, ErrorKind, Result, Stored};
 use crate::http::is_refused;
 use crate::router::listen::Listen;
-use crate::router::verify::{Others, PublicUrl, Serving, Verifier};
+use crate::router::verify::{Others, PublicUrl, Serving, Verifier, in_time};
 use crate::router::{NotAsked, Router, Verified};
+use crate::threads::at_once;
 use crate::traefik::version::{check_version, has_parents, numbers};
 use crate::traefik::{Api, EntryPoint, RestContent};
 
@@ -149,7 +150,7 @@ impl Builder {
                 let error = if opened { self.undo(error) } else { error };
                 if sets_up && *error.stored() == Stored::Nothing {
                     // The next attach must not meet the API router that was taken back.
-                    verifier.apis().for_each(wait_until_gone);
+                    at_once(verifier.apis(), wait_until_gone);
                 }
                 Err(error)
             }
@@ -162,10 +163,14 @@ impl Builder {
         let mut has_said = false;
         let found = loop {
             verifier.check_cancelled()?;
-            let ask = |api: &Api| match api.check_rest().and_then(|()| api.rest_content()) {
-                Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
-                // It is there, and would be sent the table.
-                found => Ok(found),
+            let left = self.check_route_timeout.saturating_sub(begun.elapsed());
+            let ask = |api: &Api| {
+                let api = in_time(api, left);
+                match api.check_rest().and_then(|()| api.rest_content()) {
+                    Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+                    // It is there, and would be sent the table.
+                    found => Ok(found),
+                }
             };
             let found =
                 verifier.ask_quorum("take a table", |traefik, others| others.ask(traefik, ask))?;
@@ -232,12 +237,14 @@ impl Builder {
         let replaces = sets_up && self.replace_api && has_api;
         let ours = format!("{API_ROUTER}@{}", self.backend.provider());
         let refused = AtomicBool::new(false);
+        let deadline = Instant::now() + self.check_route_timeout;
         let asked = verifier.ask_quorum("can be asked", |traefik, others| {
-            let mut asked = ask(verifier, traefik, others, patience);
-            if sets_up && !has_api && may_be_ours(traefik, &asked, &ours)? {
+            let ask = || ask(verifier, traefik, others, patience, deadline);
+            let mut asked = ask();
+            if sets_up && !has_api && may_be_ours(traefik, &asked, &ours, deadline)? {
                 // Its router was just taken out of the store, and Traefik's throttle holds that back.
                 wait_until_gone(traefik);
-                asked = ask(verifier, traefik, others, patience);
+                asked = ask();
             }
             match asked {
                 Err(error) if replaces && error.kind() == ErrorKind::Unauthorized => {
@@ -267,11 +274,11 @@ impl Builder {
             ..Setup::default()
         };
         self.backend.open(&setup, &mut |_, _| Ok(Vec::new()))?;
-        let begun = Instant::now();
+        let deadline = Instant::now() + self.check_route_timeout;
         let answers = verifier.ask_quorum("can be asked", |traefik, others| {
-            let left = || self.check_route_timeout.saturating_sub(begun.elapsed());
+            let left = || time_until(deadline);
             loop {
-                match ask(verifier, traefik, others, left()) {
+                match ask(verifier, traefik, others, left(), deadline) {
                     // The password before it may still be in force.
                     Err(error)
                         if self.replace_api
@@ -426,37 +433,38 @@ fn unseen(url: &str, why: &str) -> Error {
     )
 }
 
-/// What a Traefik says of itself; `None` if its API answers 404 for as long as that is allowed.
+/// What a Traefik says of itself, by `deadline`; `None` if its API answers 404 for as long as that is allowed.
 fn ask(
     verifier: &Verifier,
     api: &Api,
     others: &Others,
     patience: Duration,
+    deadline: Instant,
 ) -> Result<Option<Answer>> {
     let begun = Instant::now();
+    let is_over = || begun.elapsed() >= patience || time_until(deadline).is_zero();
+    let in_time = || in_time(api, time_until(deadline)).at_most(others.patience(begun.elapsed()));
     loop {
         verifier.check_cancelled()?;
-        let is_over = begun.elapsed() >= patience;
-        let api = api.at_most(others.patience(begun.elapsed()));
-        match api.version_if_there() {
+        match in_time().version_if_there() {
             Ok(Some(version)) => {
                 check_version(&version.version)
                     .map_err(|error| error.context(format!("Traefik at {}", api.url())))?;
                 return Ok(Some(Answer {
                     url: api.url().into(),
                     version: version.version,
-                    entrypoints: api.entrypoints()?,
+                    entrypoints: in_time().entrypoints()?,
                 }));
             }
-            Ok(None) if is_over => return Ok(None),
+            Ok(None) if is_over() => return Ok(None),
             // One that was just started may not speak TLS yet.
             Err(error)
-                if is_over
+                if is_over()
                     || others.are_certain()
                     || error.kind() != ErrorKind::Unavailable
                     || is_refused(&error) =>
             {
-                return Err(unasked(&api, error));
+                return Err(unasked(api, error));
             }
             _ => std::thread::sleep(ASK_AGAIN),
         }
@@ -465,9 +473,17 @@ fn ask(
 
 /// Whether an API that has answered so may be served by the router of this name. One with another password does
 /// not say.
-fn may_be_ours(api: &Api, asked: &Result<Option<Answer>>, router: &str) -> Result<bool> {
+fn may_be_ours(
+    api: &Api,
+    asked: &Result<Option<Answer>>,
+    router: &str,
+    deadline: Instant,
+) -> Result<bool> {
     match asked {
-        Ok(Some(_)) => Ok(api.router(router)?.is_some()),
+        Ok(Some(_)) => {
+            let api = in_time(api, time_until(deadline));
+            Ok(api.router(router)?.is_some())
+        }
         Ok(None) => Ok(false),
         Err(error) => Ok(error.kind() == ErrorKind::Unauthorized),
     }
@@ -476,13 +492,17 @@ fn may_be_ours(api: &Api, asked: &Result<Option<Answer>>, router: &str) -> Resul
 /// Waits until an API does not answer any more whose router was taken back. It may refuse our password until then.
 fn wait_until_gone(api: &Api) {
     let deadline = Instant::now() + NOT_FOUND_PATIENCE;
-    let is_there = || match api.version_if_there() {
+    let is_there = || match in_time(api, time_until(deadline)).version_if_there() {
         Ok(version) => version.is_some(),
         Err(error) => error.kind() == ErrorKind::Unauthorized,
     };
     while is_there() && Instant::now() < deadline {
         std::thread::sleep(ASK_AGAIN);
     }
+}
+
+fn time_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 fn unasked(api: &Api, error: Error) -> Error {

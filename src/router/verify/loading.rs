@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::pending::Pending;
+use super::pending::{Pending, in_time};
 use super::quorum::Others;
 use super::schedule::PollSchedule;
 use crate::error::{Error, ErrorKind, Result};
@@ -160,7 +160,7 @@ pub(in crate::router) fn unheard(provider: &str) -> &'static str {
 
 /// The providers that run, in lower case. The time for the commit is over: this must be quick.
 pub(in crate::router) fn providers(api: &Api) -> Result<Vec<String>> {
-    let overview = api.at_most(Duration::from_secs(1)).overview()?;
+    let overview = in_time(api, Duration::ZERO).overview()?;
     let names = overview["providers"].as_array();
     let names = names.map(Vec::as_slice).unwrap_or_default();
     Ok(names

@@ -35,7 +35,7 @@ use self::routers::await_routers;
 use self::schedule::{PollSchedule, ReloadEstimate};
 
 pub(super) use self::loading::{providers, unheard, unread};
-pub(super) use self::pending::{Serving, has_loaded};
+pub(super) use self::pending::{Serving, has_loaded, in_time};
 pub(super) use self::public_url::PublicUrl;
 pub(super) use self::quorum::{Asked, Others, ask_quorum};
 

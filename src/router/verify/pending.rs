@@ -15,6 +15,8 @@ use crate::traefik::Api;
 /// A Traefik that reports that it rejects the configuration is not believed before this: it may have read a
 /// file that another program was still writing, and reads it again.
 const REJECTION_GRACE: Duration = Duration::from_millis(500);
+/// How long a request may take that is made at the end of the time, or after it, to say how a Traefik is then.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Where commits are stored, and the Traefik that this Router has started, if it has started one.
 #[derive(Clone, Copy)]
@@ -129,6 +131,11 @@ impl Pending<'_> {
     pub(super) fn message_start(&self) -> &'static str {
         if self.is_setup { "" } else { "stored, but " }
     }
+}
+
+/// This API, for requests that are made when so much of the time is left.
+pub(in crate::router) fn in_time(api: &Api, left: Duration) -> Api {
+    api.at_most(left.max(LAST_REQUEST))
 }
 
 /// Fails once this is set.

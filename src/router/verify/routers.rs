@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::pending::Pending;
+use super::pending::{Pending, in_time};
 use super::schedule::PollSchedule;
 use crate::config::dynamic::{router, service};
 use crate::error::{Error, ErrorKind, Result, Stored};
@@ -23,9 +23,10 @@ pub(super) fn await_routers(api: &Api, pending: &Pending<'_>) -> Result<HashMap<
     };
     loop {
         // A connection may have died since. A Traefik that has ended is reported as such.
-        let shown = Shown::at(api, pending).or_else(|_| {
+        let look = || Shown::at(&in_time(api, pending.time_left()), pending);
+        let shown = look().or_else(|_| {
             pending.check_process()?;
-            Shown::at(api, pending)
+            look()
         })?;
         let mut wrong = wrong_routers(api, pending, &shown);
         if let Some(copy) = &copy {

@@ -17,6 +17,7 @@ use crate::support::{External, Kind, Rig, on_each_backend_and_push};
 on_each_backend_and_push! {
     stopped_traefik_is_reported,
     restarted_traefik_serves_pending_change,
+    frozen_traefik_ends_attach,
     missing_traefik_fails_at_once,
 }
 
@@ -91,6 +92,19 @@ fn restarted_traefik_serves_pending_change(kind: Kind) {
         router.delete_route("/a/").unwrap();
         assert_eq!(rig.landed("h", "/a/"), None);
     });
+}
+
+fn frozen_traefik_ends_attach(kind: Kind) {
+    let rig = Rig::new(kind);
+    let traefik = External::start(&rig);
+    send_signal(traefik.id(), "STOP");
+    let start = Instant::now();
+    // One request may take longer than the change.
+    let builder = short(&rig).traefik_api_timeout(10 * LONG);
+    let error = builder.attach().unwrap_err();
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    send_signal(traefik.id(), "CONT");
 }
 
 fn missing_traefik_fails_at_once(kind: Kind) {
@@ -182,6 +196,21 @@ fn wrong_api_answers_are_reported() {
         goes_on(&rig, &router, &after, &echo);
         assert!(router.status().is_healthy());
     }
+}
+
+/// Traefik has loaded the change, and does not say whether it refuses the router.
+#[test]
+fn silent_router_ends_change() {
+    let rig = Rig::new(Kind::Toml);
+    let _traefik = External::start(&rig);
+    let proxy = Proxy::new(&rig.api_url());
+    let builder = short(&rig).traefik_api_timeout(10 * LONG);
+    let router = attach(&rig, builder.traefik_api_url(&proxy.url));
+    proxy.hold(Some("GET /api/http/routers"));
+    let start = Instant::now();
+    let error = router.add_route("/a/", Echo::start().url(), ());
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[test]
