@@ -50,15 +50,17 @@ const PROGRAM: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("sync", &[]),
     ("url", &[]),
+    ("failure", &[]),
     ("store", &[]),
     ("wording", &[]),
     ("needs", &[]),
     ("settings", &["store"]),
-    ("shell", &["needs", "settings", "url", "wording"]),
+    ("shell", &["failure", "needs", "settings", "url", "wording"]),
     (
         "chp",
         &[
             "client_tls",
+            "failure",
             "needs",
             "random",
             "settings",

@@ -42,13 +42,13 @@ fn all_serve(traefiks: &[External], path: &str, echo: &Echo) {
     }
 }
 
-/// A program that has to end by itself; what it has written until then.
-fn ends_at_once(arguments: &[&str], why: &str) {
+/// A program that has to end by itself, with this exit code; what it has written until then.
+fn ends_at_once(arguments: &[&str], code: i32, why: &str) {
     let mut command = ours();
     command.env("TRAEFIK_API_PASSWORD", External::PASSWORD);
     command.args(["chp", "--api-port", &ports::free().to_string()]);
     let output = command.args(arguments).output().unwrap();
-    assert!(!output.status.success());
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
     let log = [output.stdout, output.stderr].concat();
     let log = String::from_utf8_lossy(&log);
     assert!(log.contains(why), "{log}");
@@ -323,7 +323,7 @@ fn replicas_share_one_etcd() {
     second.add("/b", &echo.url());
     assert_eq!(second.through("/b").landed(), Some(echo.port));
     all_follow(&["/a", "/b"]);
-    ends_at_once(&["--backend", &store], "another program serves");
+    ends_at_once(&["--backend", &store], 1, "another program serves");
     // A third one with a Traefik of its own.
     let third = Proxy::start(&["--backend", &store, "--keep-routes"]);
     third.add("/c", &echo.url());
@@ -378,7 +378,7 @@ fn replicas_have_the_same_options() {
             "http.middlewares.chp-headers",
         ),
     ] {
-        ends_at_once(&[&fewer.concat()[..], more].concat(), why);
+        ends_at_once(&[&fewer.concat()[..], more].concat(), 1, why);
         all_serve(&both, "/a", &echo);
         assert!(get(&both[1], "/none").body.contains("/404?url="));
     }
@@ -479,9 +479,9 @@ fn options_of_started_traefiks_are_refused() {
         (&["--api-url", "http://127.0.0.1:1"], "twice"),
         (&["--api-entrypoint", "http"], "--api-entrypoint"),
     ] {
-        ends_at_once(&[&url[..], option].concat(), why);
+        ends_at_once(&[&url[..], option].concat(), 2, why);
     }
-    ends_at_once(&["--external"], "--api-url");
+    ends_at_once(&["--external"], 2, "--api-url");
     let ([traefik], _folder) = traefiks::<1>(None);
     let proxy = Proxy::attach(&[&traefik], &[]);
     eventually("it warns", || {

@@ -310,7 +310,7 @@ fn user_without_password_is_refused() {
         command.envs(password.map(|password| ("ETCD_PASSWORD", password)));
         command.args(["chp", "--backend", "etcd:http://127.0.0.1:1"]);
         let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
         let log = String::from_utf8_lossy(&output.stdout);
         assert!(
             log.contains("ETCD_USERNAME needs ETCD_PASSWORD beside it"),

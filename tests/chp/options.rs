@@ -98,6 +98,14 @@ fn unsupported_options_are_reported() {
             "--storage-backend is not supported",
         ),
         (&["--redirect-port", "80"], "needs HTTPS: give --ssl-key"),
+        (&["--ip", "no host"], "--ip and --port"),
+        (&["--entrypoint", "no name"], "--entrypoint"),
+        (&["--entrypoint", "chp_api"], "--entrypoint"),
+        (
+            &["--etcd-user=x", "--backend=etcd:http://h"],
+            "needs ETCD_PASSWORD",
+        ),
+        (&["--backend", "etcd:h"], "etcd"),
         (
             &["--port", "18000", "--api-port", "18000"],
             "--port and --api-port are both 18000; give each a port of its own",
@@ -169,7 +177,7 @@ fn unsupported_options_are_reported() {
         let mut command = ours();
         command.arg("chp");
         let mut proxy = Proxy::spawn(command, arguments);
-        assert!(!proxy.wait_for_end().success());
+        assert_eq!(proxy.wait_for_end().code(), Some(2), "{arguments:?}");
         eventually(line, || proxy.log().contains(line));
     }
     let proxy = Proxy::start(&[
@@ -228,6 +236,19 @@ fn ineffective_options_are_reported() {
     ] {
         let line = format!("{option}: {why}; the option has no effect");
         eventually(&line, || proxy.log().contains(&line));
+    }
+}
+
+/// What is wrong with the machine is no bad usage.
+#[test]
+fn taken_port_is_a_failure() {
+    let echo = Echo::start();
+    let taken = echo.port.to_string();
+    for option in ["--port", "--api-port", "--metrics-port"] {
+        let mut command = ours();
+        command.arg("chp");
+        let mut proxy = Proxy::spawn(command, &[option, &taken]);
+        assert_eq!(proxy.wait_for_end().code(), Some(1), "{option}");
     }
 }
 
@@ -439,7 +460,7 @@ fn static_configuration_opens_no_port() {
         command.arg("chp");
         let options = ["--extra-static-config", file.to_str().unwrap()];
         let mut proxy = Proxy::spawn(command, &options);
-        assert!(!proxy.wait_for_end().success());
+        assert_eq!(proxy.wait_for_end().code(), Some(2), "{says}");
         eventually(says, || proxy.log().contains(says));
     }
 }

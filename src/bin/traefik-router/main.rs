@@ -6,6 +6,7 @@ compile_error!(
 );
 
 mod chp;
+mod failure;
 mod needs;
 mod settings;
 mod shell;

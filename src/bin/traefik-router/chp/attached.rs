@@ -11,6 +11,7 @@ use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router};
 use super::activity::Counters;
 use super::config::{Attached, HEALTHY, Known, PAGES, confined};
 use super::routes::socket_of;
+use crate::failure::Failure;
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};
 use crate::store::Store;
@@ -60,24 +61,21 @@ type Versions = [(String, Option<Version>)];
 /// taken back.
 pub(super) fn attach(
     attaching: Attaching<'_>,
-    first: impl FnOnce(&Router) -> std::result::Result<(), String>,
-) -> std::result::Result<(Router, Vec<Counters>), String> {
+    first: impl FnOnce(&Router) -> std::result::Result<(), Failure>,
+) -> std::result::Result<(Router, Vec<Counters>), Failure> {
     let mut had_api = None;
     let attached = attach_to(&attaching, &mut had_api).and_then(|router| {
         first(&router)?;
         Ok(router)
     });
     // A Router that has failed is gone, so that others know that it serves no more.
-    let router = attached.map_err(|error| match had_api {
-        Some(false) => match attaching
-            .resolved
-            .builder()
-            .and_then(Builder::remove_api_router)
+    let router = attached.inspect_err(|_| {
+        let builder = attaching.resolved.builder();
+        if had_api == Some(false)
+            && let Err(error) = builder.and_then(Builder::remove_api_router)
         {
-            Ok(_) => error,
-            Err(second) => format!("{error}; the router for Traefik's API stays: {second}"),
-        },
-        _ => error,
+            log::error!("the router for Traefik's API stays: {error}");
+        }
     })?;
     let counters = attaching
         .apis
@@ -91,7 +89,7 @@ pub(super) fn attach(
 fn attach_to(
     attaching: &Attaching<'_>,
     had_api: &mut Option<bool>,
-) -> std::result::Result<Router, String> {
+) -> std::result::Result<Router, Failure> {
     let options = attaching.options;
     let begun = Instant::now();
     let (mut is_waiting, mut has_waited) = (false, false);
@@ -128,12 +126,14 @@ fn attach_to(
                 }
                 has_waited = true;
             }
-            Err(Refusal::Failed(error)) => return Err(error.to_string()),
-            Err(Refusal::Option(error) | Refusal::Differs(error)) => return Err(error),
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+            Err(Refusal::Option(error)) => return Err(Failure::usage(error)),
+            Err(Refusal::Differs(error)) => return Err(Failure::failed(error)),
         }
         std::thread::sleep(TRY_AGAIN);
         if attaching.cancelled.load(Ordering::Relaxed) {
-            return Err("a signal ended the program before it had attached".into());
+            let message = "a signal ended the program before it had attached";
+            return Err(Failure::failed(message));
         }
         versions = attaching.apis.iter().map(version).collect();
     };

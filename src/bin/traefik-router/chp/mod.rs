@@ -30,6 +30,7 @@ use signal_hook::iterator::Signals;
 
 use self::folder::{Folder, RemovedAtEnd};
 use self::proxy::{Event, Proxy};
+use crate::failure::Failure;
 use crate::settings::{ChpOptions, Settings};
 
 /// How long a program that is ended while it attaches takes to take back what it has stored. A request to
@@ -54,9 +55,11 @@ pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
     lift_file_limit();
     let code = match serve(options, settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            if let Some(message) = &failure.message {
+                log::error!("{message}");
+            }
+            ExitCode::from(failure.code)
         }
     };
     logger::flush();
@@ -64,9 +67,10 @@ pub(crate) fn run(options: ChpOptions, settings: Settings) -> ExitCode {
 }
 
 /// Serves until a signal ends the program.
-fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
+fn serve(options: ChpOptions, settings: Settings) -> Result<(), Failure> {
     let (tell, events) = mpsc::channel();
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| error.to_string())?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| Failure::failed(error.to_string()))?;
     let sender = tell.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -75,9 +79,11 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
         }
     });
     let folder = (!settings.attaches()).then(Folder::new).transpose();
-    let folder = folder.map_err(|error| format!("can't make a temporary folder: {error}"))?;
+    let folder = folder
+        .map_err(|error| Failure::failed(format!("can't make a temporary folder: {error}")))?;
     let folder = folder.map(|folder| RemovedAtEnd(Arc::new(folder)));
-    let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
+    let pid_file = options.pid_file.clone().map(PidFile::write).transpose();
+    let _pid_file = pid_file.map_err(Failure::failed)?;
     let place = folder.as_ref().map(|folder| Arc::clone(&folder.0));
     let attaches = settings.attaches();
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -85,19 +91,20 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
     std::thread::spawn(move || {
         let event = match Proxy::start(&options, settings, place, &flag, tell.clone()) {
             Ok(proxy) => Event::Started(Box::new(proxy)),
-            Err(error) => Event::Failed(error),
+            Err(failure) => Event::Failed(failure),
         };
         tell.send(event).ok();
     });
     let mut running = None;
     loop {
-        match events.recv().map_err(|error| error.to_string())? {
+        let event = events.recv();
+        match event.map_err(|error| Failure::failed(error.to_string()))? {
             Event::Started(proxy) => running = Some(proxy),
-            Event::Failed(error) => {
+            Event::Failed(failure) => {
                 if let Some(Err(second)) = running.map(|proxy| proxy.stop()) {
                     log::error!("{second}");
                 }
-                return Err(error);
+                return Err(failure);
             }
             Event::Signal(SIGHUP) => {
                 log::info!("SIGHUP is ignored: a renewed certificate is loaded without it");
@@ -112,7 +119,7 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
                     }
                 );
                 return match running {
-                    Some(proxy) => proxy.stop(),
+                    Some(proxy) => proxy.stop().map_err(Failure::failed),
                     None => {
                         cancelled.store(true, Ordering::Relaxed);
                         match attaches {
@@ -127,15 +134,15 @@ fn serve(options: ChpOptions, settings: Settings) -> Result<(), String> {
 }
 
 /// Waits until what was stored to attach is taken back.
-fn taken_back(events: &Receiver<Event>) -> Result<(), String> {
+fn taken_back(events: &Receiver<Event>) -> Result<(), Failure> {
     let deadline = Instant::now() + TAKING_BACK;
     let left = || deadline.saturating_duration_since(Instant::now());
     loop {
         match events.recv_timeout(left()) {
-            Ok(Event::Started(proxy)) => return proxy.stop(),
+            Ok(Event::Started(proxy)) => return proxy.stop().map_err(Failure::failed),
             Ok(Event::Signal(_)) => {}
             Ok(Event::Failed(why)) => {
-                log::info!("{why}");
+                log::info!("{}", why.message.unwrap_or_default());
                 return Ok(());
             }
             Err(_) => {

@@ -24,6 +24,7 @@ use super::pages::{self, Pages, Source};
 use super::relay::{self, Relays};
 use super::routes::{Routes, Rules, socket_of, without_query};
 use super::server::{Handler, Listener, at_most, serve, threads, tls};
+use crate::failure::Failure;
 use crate::settings::{ChpOptions, Resolved, Settings};
 
 /// How many connections each of our servers keeps open.
@@ -49,7 +50,7 @@ pub(super) enum Event {
     Started(Box<Proxy>),
     /// SIGTERM or SIGINT, by its number.
     Signal(i32),
-    Failed(String),
+    Failed(Failure),
 }
 
 pub(super) struct Proxy {
@@ -71,43 +72,44 @@ impl Proxy {
         folder: Option<Arc<Folder>>,
         cancelled: &Arc<AtomicBool>,
         events: Sender<Event>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Failure> {
         for line in &settings.remarks {
             log::warn!("{line}");
         }
-        let token = ChpOptions::auth_token()?;
+        let token = ChpOptions::auth_token().map_err(Failure::usage)?;
         if token.is_none() {
             log::warn!("REST API is not authenticated: set CONFIGPROXY_AUTH_TOKEN");
         }
-        let resolved = settings.resolve(true)?;
+        let resolved = settings.resolve(true).map_err(Failure::usage)?;
         if resolved.store.is_pushed() && (options.keep_routes || options.replace_served_routes) {
             let why = "routes that are pushed end with this program, and no other one serves them";
-            return Err(format!(
+            return Err(Failure::usage(format!(
                 "--keep-routes and --replace-served-routes need another --backend: {why}"
-            ));
+            )));
         }
         if options.host_routing && resolved.settings.host.is_some() {
             let why =
                 "--host limits the table to one host, and with --host-routing each user has a host";
-            return Err(format!(
+            return Err(Failure::usage(format!(
                 "--host and --host-routing conflict: {why}; remove one of them"
-            ));
+            )));
         }
         // A URL with a password in it is refused before it is logged.
-        let apis = resolved.apis().map_err(|error| error.to_string())?;
+        let apis = resolved.apis()?;
         announce(&resolved);
         let mut front = Front::listen(options)?;
         if folder.is_some() {
-            options.check_ports()?;
-            check_files(options)?;
+            options.check_ports().map_err(Failure::usage)?;
+            check_files(options).map_err(Failure::usage)?;
             front.listen_for_api(options)?;
         }
         let local = folder
             .as_ref()
             .map(|_| Local::listen(options))
             .transpose()?;
-        let threads = threads().map_err(|error| format!("no threads for connections: {error}"))?;
-        let failed = |error: io::Error| format!("can't listen: {error}");
+        let threads = threads()
+            .map_err(|error| Failure::failed(format!("no threads for connections: {error}")))?;
+        let failed = |error: io::Error| Failure::failed(format!("can't listen: {error}"));
         let monitor = Arc::new(Monitor::default());
         // Before Traefik is awaited, so that the program is known to be alive meanwhile.
         front.serve_monitor(&threads, &monitor).map_err(failed)?;
@@ -122,14 +124,14 @@ impl Proxy {
                 let data = Map::from_iter([("target".to_string(), Value::from(&**target))]);
                 rules
                     .route("/", data, target)
-                    .map_err(|error| format!("--default-target: {error}"))
+                    .map_err(|error| Failure::usage(format!("--default-target: {error}")))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let (router, counters) = match (local, &folder) {
             (Some(local), Some(folder)) => {
                 let pages = Pages {
                     source: error_pages(options, &rules)?,
-                    secret: crate::random::hex::<16>()?,
+                    secret: crate::random::hex::<16>().map_err(Failure::failed)?,
                 };
                 let started =
                     start_traefik(options, &resolved, folder.path(), &local, &pages, default)?;
@@ -144,8 +146,7 @@ impl Proxy {
                     cancelled,
                 };
                 attach(attaching, |router| {
-                    let applied = router.apply(default.into_iter().map(Into::into));
-                    applied.map_err(|error| error.to_string())?;
+                    router.apply(default.into_iter().map(Into::into))?;
                     // A client that waits for the port finds the API ready.
                     front.listen_for_api(options)
                 })?
@@ -238,7 +239,7 @@ struct Local {
 }
 
 impl Front {
-    fn listen_for_api(&mut self, options: &ChpOptions) -> Result<(), String> {
+    fn listen_for_api(&mut self, options: &ChpOptions) -> Result<(), Failure> {
         self.api = match &options.api_socket {
             Some(path) => vec![listen_on_socket("--api-socket", path)?],
             None => listen_on_port("--api-port", &options.api_ip, options.api_port())?,
@@ -247,7 +248,7 @@ impl Front {
     }
 
     /// Listens for metrics, and not for the REST API yet.
-    fn listen(options: &ChpOptions) -> Result<Self, String> {
+    fn listen(options: &ChpOptions) -> Result<Self, Failure> {
         let metrics = match (&options.metrics_socket, options.metrics_port) {
             (Some(path), _) => vec![listen_on_socket("--metrics-socket", path)?],
             (None, Some(port)) => listen_on_port("--metrics-port", &options.metrics_ip, port)?,
@@ -264,7 +265,9 @@ impl Front {
                         .filter(|_| options.api_ssl_request_cert),
                 });
                 Some(config.map_err(|error| {
-                    format!("--api-ssl-cert, --api-ssl-key, --api-ssl-ca: {error}")
+                    Failure::usage(format!(
+                        "--api-ssl-cert, --api-ssl-key, --api-ssl-ca: {error}"
+                    ))
                 })?)
             }
             _ => None,
@@ -294,7 +297,7 @@ impl Front {
 }
 
 impl Local {
-    fn listen(options: &ChpOptions) -> Result<Self, String> {
+    fn listen(options: &ChpOptions) -> Result<Self, Failure> {
         let socket = options
             .socket
             .as_deref()
@@ -333,16 +336,16 @@ fn start_traefik(
     local: &Local,
     pages: &Pages,
     default: Vec<Route>,
-) -> Result<(Router, Vec<Counters>), String> {
-    let failed = |error: traefik_router::Error| error.to_string();
+) -> Result<(Router, Vec<Counters>), Failure> {
     let traefik_api = format!("http://127.0.0.1:{}", free_port()?);
-    let api = traefik::Api::new(&traefik_api).map_err(failed)?;
+    let api = traefik::Api::new(&traefik_api)?;
     let counters = vec![Counters::new(api, metrics_path(&pages.secret))];
-    let backend = resolved.store.open().map_err(failed)?;
-    let stored = backend.inspect().map_err(failed)?;
-    let shared = options.keep_routes && backend.is_served().map_err(failed)?;
+    let backend = resolved.store.open()?;
+    let stored = backend.inspect()?;
+    let shared = options.keep_routes && backend.is_served()?;
     if let Some(stored) = stored.as_ref().filter(|_| shared) {
-        shared_service_config(options, &stored.service, &started_transport())?;
+        let checked = shared_service_config(options, &stored.service, &started_transport());
+        checked.map_err(Failure::failed)?;
     }
     let named = resolved.settings.entrypoint.as_deref();
     let stored = stored.map(|stored| stored.entrypoint);
@@ -355,7 +358,8 @@ fn start_traefik(
             entrypoint: named.or(stored.as_deref()),
             api_entrypoint: API_ENTRYPOINT,
         },
-    )?;
+    );
+    let config = config.map_err(Failure::usage)?;
     let mut builder = resolved
         .router(backend)
         .public_url(config.public_url)
@@ -380,10 +384,8 @@ fn start_traefik(
         builder = builder.ssl(cert, key);
     }
     if options.keep_routes {
-        let router = builder.start().map_err(failed)?;
-        router
-            .apply(default.into_iter().map(Into::into))
-            .map_err(failed)?;
+        let router = builder.start()?;
+        router.apply(default.into_iter().map(Into::into))?;
         return Ok((router, counters));
     }
     let started = builder
@@ -391,10 +393,10 @@ fn start_traefik(
         .replace_served_routes(options.replace_served_routes)
         .start();
     let router = started.map_err(|error| match error.kind() {
-        ErrorKind::InUse if !options.replace_served_routes => format!(
+        ErrorKind::InUse if !options.replace_served_routes => Failure::failed(format!(
             "{error} (--keep-routes uses the stored routes, --replace-served-routes deletes them)"
-        ),
-        _ => error.to_string(),
+        )),
+        _ => error.into(),
     })?;
     Ok((router, counters))
 }
@@ -425,34 +427,34 @@ fn check_files(options: &ChpOptions) -> Result<(), String> {
     Ok(())
 }
 
-fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, String> {
+fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, Failure> {
     if let Some(folder) = &options.error_path {
         return Ok(Source::Folder(folder.clone()));
     }
     let Some(target) = &options.error_target else {
         return Ok(Source::BuiltIn);
     };
-    let failed = |error: &dyn std::fmt::Display| format!("--error-target {target}: {error}");
     let mut url = match (socket_of(target), &rules.relays) {
         (None, _) | (_, None) => match crate::url::split(target) {
             (Some("http" | "https"), authority, _) if !authority.is_empty() => target.clone(),
             _ => {
-                return Err(
+                return Err(Failure::usage(
                     "--error-target: this is not a URL that can be asked; give http://HOST:PORT/PATH, \
-                     https://HOST:PORT/PATH or http+unix://SOCKET/PATH, with a slash in SOCKET as %2F"
-                        .into(),
-                );
+                     https://HOST:PORT/PATH or http+unix://SOCKET/PATH, with a slash in SOCKET as %2F",
+                ));
             }
         },
         (Some((socket, path)), Some(relays)) => {
-            let address = relays.to(socket).map_err(|error| failed(&error))?;
+            let address = relays
+                .to(socket)
+                .map_err(|error| Failure::failed(format!("--error-target {target}: {error}")))?;
             format!("http://{address}{path}")
         }
     };
     if !url.ends_with('/') {
         url.push('/');
     }
-    let agent = pages::agent(&url, options)?;
+    let agent = pages::agent(&url, options).map_err(Failure::usage)?;
     Ok(Source::Server {
         url,
         agent,
@@ -517,8 +519,8 @@ fn watch_over(
                     continue;
                 }
             };
-            let message = format!("Traefik {why}; giving up");
-            events.send(Event::Failed(message)).ok();
+            let failure = Failure::failed(format!("Traefik {why}; giving up"));
+            events.send(Event::Failed(failure)).ok();
             return;
         }
     });
@@ -553,7 +555,7 @@ fn announce(resolved: &Resolved) {
         (true, None) => format!("for Traefik at {}", settings.api_url.join(", ")),
         (true, Some(quorum)) => {
             let urls = settings.api_url.join(", ");
-            format!("for Traefik at {urls}, of which {quorum} have to serve a change")
+            format!("for Traefik at {urls}, of which {quorum} must serve a change")
         }
     };
     log::info!("traefik-router {version}: routes in {store}, {traefiks}");
@@ -593,23 +595,25 @@ fn report(options: &ChpOptions, settings: &Settings) {
     );
 }
 
-fn listen_on_port(option: &str, host: &str, port: u16) -> Result<Vec<Listener>, String> {
-    Listener::tcp(host, port)
-        .map_err(|error| format!("{option}: can't listen on {host}:{port}: {error}"))
+fn listen_on_port(option: &str, host: &str, port: u16) -> Result<Vec<Listener>, Failure> {
+    Listener::tcp(host, port).map_err(|error| {
+        Failure::failed(format!("{option}: can't listen on {host}:{port}: {error}"))
+    })
 }
 
-fn listen_on_socket(option: &str, path: &Path) -> Result<Listener, String> {
-    Listener::unix(path).map_err(|error| format!("{option} {}: {error}", path.display()))
+fn listen_on_socket(option: &str, path: &Path) -> Result<Listener, Failure> {
+    Listener::unix(path)
+        .map_err(|error| Failure::failed(format!("{option} {}: {error}", path.display())))
 }
 
-fn loopback() -> Result<(TcpListener, SocketAddr), String> {
+fn loopback() -> Result<(TcpListener, SocketAddr), Failure> {
     let listener = TcpListener::bind(("127.0.0.1", 0));
     let both = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) =
-        both.map_err(|error| format!("no free port on 127.0.0.1: {error}"))?;
+        both.map_err(|error| Failure::failed(format!("no free port on 127.0.0.1: {error}")))?;
     Ok((listener, address))
 }
 
-fn free_port() -> Result<u16, String> {
+fn free_port() -> Result<u16, Failure> {
     Ok(loopback()?.1.port())
 }

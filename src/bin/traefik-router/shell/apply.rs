@@ -12,9 +12,9 @@ use traefik_router::{Change, Route, RouteEvent, Table};
 use super::change::{self, make};
 use super::confined::shown_table;
 use super::display::{change_json, change_line};
-use super::failure::Failure;
 use super::output::{Output, YELLOW, shown, warn};
 use super::syntax::Syntax;
+use crate::failure::Failure;
 use crate::settings::Resolved;
 
 pub(super) const HELP: &str = "\

@@ -6,8 +6,8 @@ use serde_json::json;
 use traefik_router::backend::Contents;
 use traefik_router::{Applied, Backend as _, NotAsked, RouteSpec, Router, Verified};
 
-use super::failure::Failure;
 use super::output::{Output, Progress, warn};
+use crate::failure::Failure;
 use crate::settings::Resolved;
 
 /// Has a Router change the table, and prints the result.

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use traefik_router::Backend as _;
 
-use super::failure::Failure;
 use super::output::{Output, warn};
+use crate::failure::Failure;
 use crate::needs;
 use crate::settings::Resolved;
 use crate::wording::for_shell;

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use serde_json::json;
 use traefik_router::{Backend as _, Finding, Level};
 
-use super::failure::{FAILED, Failure};
 use super::output::{GREEN, Output, Progress, RED, YELLOW, counted, shown};
+use crate::failure::{FAILED, Failure};
 use crate::needs;
 use crate::settings::Resolved;
 use crate::wording::for_shell;

@@ -7,7 +7,6 @@ mod config;
 mod confined;
 mod display;
 mod doctor;
-mod failure;
 mod logger;
 mod output;
 mod routes;
@@ -21,10 +20,10 @@ use std::process::ExitCode;
 use clap::{Command as Program, Subcommand};
 
 use self::config::ConfigCommand;
-use self::failure::Failure;
 use self::output::{Output, be_quiet, complain};
 use self::routes::RoutesCommand;
 use self::setup::SetupOptions;
+use crate::failure::Failure;
 use crate::settings::{Resolved, Settings};
 use crate::wording::for_shell;
 

@@ -13,9 +13,9 @@ use super::apply::{self, ApplyOptions, check_after, difference};
 use super::change::{self, how, make, millis, open, warn_if_unseen};
 use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
-use super::failure::Failure;
 use super::output::{Output, Progress, counted, end_with_reader, warn};
 use super::syntax::Syntax;
+use crate::failure::Failure;
 use crate::settings::Resolved;
 use crate::url;
 

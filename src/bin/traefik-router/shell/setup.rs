@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 use traefik_router::Backend as _;
 
-use super::failure::Failure;
 use super::output::{Output, Progress};
+use crate::failure::Failure;
 use crate::settings::{API, Resolved, SERVING};
 
 pub(super) const HELP: &str = "\

@@ -9,8 +9,8 @@ use traefik_router::Backend as _;
 use traefik_router::backend::Contents;
 use traefik_router::traefik::{Api, RouterInfo, Version};
 
-use super::failure::{FAILED, Failure};
 use super::output::{Output, counted};
+use crate::failure::{FAILED, Failure};
 use crate::settings::Resolved;
 use crate::wording::for_shell;
 

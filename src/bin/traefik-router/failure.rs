@@ -1,20 +1,22 @@
-//! Why a command has failed, and with which exit code.
+//! Why the program has failed, and with which exit code.
 
 use std::io;
 
 use traefik_router::{Error, Stored};
 
 /// Something went wrong, or is not as it should be.
-pub(super) const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NO_ROUTE: u8 = 3;
 const NOT_SERVED: u8 = 4;
 
+/// An option that is wrong, by itself or with others, or a file that one names, is bad usage: nothing was begun, and
+/// trying again is useless. All else has failed: a port, the store, a Traefik.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) code: u8,
+pub(crate) struct Failure {
+    pub(crate) code: u8,
     /// `None` if nobody is there to read it.
-    pub(super) message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 impl Failure {
@@ -25,20 +27,20 @@ impl Failure {
         }
     }
 
-    pub(super) fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(FAILED, message.into())
     }
 
-    pub(super) fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message.into())
     }
 
-    pub(super) fn no_route(message: impl Into<String>) -> Self {
+    pub(crate) fn no_route(message: impl Into<String>) -> Self {
         Self::new(NO_ROUTE, message.into())
     }
 
     /// A change that has failed, perhaps after it was stored.
-    pub(super) fn of_change(error: &Error) -> Self {
+    pub(crate) fn of_change(error: &Error) -> Self {
         match error.stored() {
             Stored::Nothing => Self::before_change(error),
             _ => Self::new(NOT_SERVED, error.to_string()),
@@ -46,7 +48,7 @@ impl Failure {
     }
 
     /// What has failed before a change was made.
-    pub(super) fn before_change(error: &Error) -> Self {
+    pub(crate) fn before_change(error: &Error) -> Self {
         if error.is_invalid_input() {
             return Self::usage(error.to_string());
         }
