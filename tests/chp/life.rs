@@ -342,6 +342,12 @@ fn configurable_http_proxys_name_works() {
     for (key, value) in ours().get_envs() {
         command.env(key, value.unwrap());
     }
+    let help = Command::new(&name).arg("--help").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    assert!(
+        help.contains("Usage: configurable-http-proxy [OPTIONS]\n"),
+        "{help}"
+    );
     let pid_file = folder.path().join("pid");
     let option = format!("--pid-file={}", pid_file.display());
     let mut proxy = Proxy::spawn(command, &[&option]);

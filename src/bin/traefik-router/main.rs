@@ -31,6 +31,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::settings::ChpOptions;
 
+/// The name of the program that `chp` replaces.
+const CHP: &str = "configurable-http-proxy";
+
 /// Change a running Traefik's routes, and know when they are served.
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = shell::HELP)]
@@ -48,11 +51,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let parsed = settings::parse(&program(), &arguments(std::env::args_os()));
+    let (program, arguments) = called(std::env::args_os());
+    let parsed = settings::parse(&program, &arguments);
     let command = |(matches, settings)| Ok((Cli::from_arg_matches(&matches)?.command, settings));
     match parsed.and_then(command) {
         Ok((Command::Chp(options), settings)) => chp::run(*options, settings),
-        Ok((Command::Shell(command), settings)) => shell::run(command, settings, program()),
+        Ok((Command::Shell(command), settings)) => shell::run(command, settings, program),
         Err(error) => error.exit(),
     }
 }
@@ -61,14 +65,16 @@ fn program() -> clap::Command {
     settings::shared_by(Cli::command())
 }
 
-/// The command line; a program that is called `configurable-http-proxy` is `chp`.
-fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<_> = given.collect();
+/// The program and its command line. One that is called `configurable-http-proxy` is `chp`.
+fn called(given: impl Iterator<Item = OsString>) -> (clap::Command, Vec<OsString>) {
+    let (mut program, mut arguments) = (program(), given.collect::<Vec<_>>());
     let name = arguments
         .first()
         .and_then(|name| Path::new(name).file_stem());
-    if name.is_some_and(|name| name == "configurable-http-proxy") {
+    if name.is_some_and(|name| name == CHP) {
         arguments.insert(1, "chp".into());
+        program =
+            program.mut_subcommand("chp", |chp| chp.override_usage(format!("{CHP} [OPTIONS]")));
     }
-    arguments
+    (program, arguments)
 }
