@@ -135,9 +135,7 @@ fn silent_traefik_with_table_is_awaited() {
     both[0].restart();
     send_signal(both[1].id(), "STOP");
     let proxy = Proxy::attach_unready(&[&both[0], &both[1]], &quorum);
-    eventually("it waits", || {
-        proxy.log().contains("0 of them have a table")
-    });
+    eventually("it waits", || proxy.log().contains("that have a table: 0"));
     send_signal(both[1].id(), "CONT");
     proxy.wait_until_ready();
     assert_eq!(proxy.get("/a").json()["target"], echo.url());
@@ -482,6 +480,10 @@ fn options_of_started_traefiks_are_refused() {
         ends_at_once(&[&url[..], option].concat(), 2, why);
     }
     ends_at_once(&["--external"], 2, "--api-url");
+    for option in [["--quorum", "1"], ["--public-url", "http://h"]] {
+        ends_at_once(&option, 2, "not provided:\n  --api-url <URL>\n\nUsage");
+    }
+    ends_at_once(&[&url[..], &["--quorum", "2"]].concat(), 2, "which is 1");
     let ([traefik], _folder) = traefiks::<1>(None);
     let proxy = Proxy::attach(&[&traefik], &[]);
     eventually("it warns", || {
@@ -518,6 +520,9 @@ fn settings_file_says_external() {
     attached.add("/x", &echo.url());
     assert_eq!(attached.through("/x").landed(), Some(echo.port));
     drop(attached);
+    let mut refused = start("", &["--public-url", "http://h"]);
+    assert_eq!(refused.wait_for_end().code(), Some(2));
+    eventually("why", || refused.log().contains("only with --external"));
     for (other, arguments) in [
         ("", &[][..]),
         ("external = false\n", &[]),

@@ -185,8 +185,8 @@ impl Builder {
             }
             if !has_said {
                 log::warn!(
-                    "{} of {all} Traefiks answer, and {tables} of them have a table; one that does not answer may \
-                     have a later one, and is awaited for {:?}",
+                    "Traefiks that answer: {} of {all}; that have a table: {tables}. One that does not answer may have \
+                     a later table, and is awaited for {:?}",
                     found.len(),
                     self.check_route_timeout
                 );

@@ -44,6 +44,12 @@ pub(crate) fn parse(program: &Command, arguments: &[OsString]) -> Result<(ArgMat
     }
     let matches = with(&all).map_err(|error| {
         let missing = missing(&error);
+        let has_urls = (file.as_ref()).is_some_and(|file| !file.values("api_url").is_empty());
+        if has_urls && command.get_name() == "chp" && missing.iter().any(|one| one.starts_with("--api-url")) {
+            let message = "`chp` uses `api-url` of the configuration file only with --external: give --external, or \
+                           --api-url";
+            return refused(message.into());
+        }
         let Some(first) = missing.first().filter(|_| with(&[]).is_ok()) else {
             return error;
         };

@@ -126,6 +126,9 @@ fn complete(command: Command) -> Command {
         match (contains(taken_by(&name), id), partner(&name, id)) {
             // A command must know the ids of all options, or clap panics where the settings are read.
             (false, _) => command.group(ArgGroup::new(arg.get_id())),
+            // --api-url implies it.
+            (true, Some("external")) if id == "api_url" => command.arg(arg),
+            (true, Some("external")) => command.arg(arg.requires("api_url")),
             (true, Some(partner)) => command.arg(arg.requires(partner)),
             (true, None) => command.arg(arg),
         }
