@@ -243,10 +243,18 @@ impl Builder {
         self
     }
 
-    /// Whether [`attach`](Self::attach) may store two things: a router for Traefik's API, guarded by
-    /// [`traefik_api_password`](Self::traefik_api_password), and
-    /// [`extra_dynamic_config`](Self::extra_dynamic_config). It stores the router only if Traefik does not serve its
-    /// API yet, and never in a pushed table. Defaults to `true`.
+    /// Whether [`attach`](Self::attach) may store configuration beside the routes. It has no effect on
+    /// [`start`](Self::start). If it is `true`:
+    ///
+    /// - `attach` stores a router for Traefik's API, guarded by [`traefik_api_password`](Self::traefik_api_password),
+    ///   if the API answers 404. A set [`replace_api_router`](Self::replace_api_router) also replaces one that
+    ///   another Router has stored and that refuses the password. With [`metrics_router`](Self::metrics_router)
+    ///   it stores the router for the metrics beside that router, also if that one is stored already. It stores none
+    ///   of these without a password or in a pushed table.
+    /// - `attach` stores [`extra_dynamic_config`](Self::extra_dynamic_config) if that is set, in a pushed table as
+    ///   well.
+    ///
+    /// If it is `false`, `attach` stores neither, and what is stored stays. Defaults to `true`.
     pub fn enable_setup_dynamic_config(mut self, enable: bool) -> Self {
         self.setup_dynamic_config = enable;
         self
