@@ -461,7 +461,7 @@ impl Builder {
     /// - `CONFIGPROXY_AUTH_TOKEN`, `ETCD_PASSWORD`, `REDIS_PASSWORD` and `TRAEFIK_API_PASSWORD`. They are secrets of
     ///   `traefik-router`.
     ///
-    /// Defaults to `GOGC=400`,
+    /// A name that is empty or contains `=`, and a NUL byte in a name or value, are refused. Defaults to `GOGC=400`,
     /// unless your program has `GOGC` or `GOMEMLIMIT`: Traefik collects garbage a quarter as often as it
     /// would by itself, and takes about a third less time for reloads of large tables. But it takes
     /// more memory at its peak: 117 instead of 95 MB without routes, 176 instead of 125 at 1,000, 624

@@ -362,6 +362,15 @@ fn variables_reach_traefik() {
     assert!(!proxy.wait_for_end().success());
     let says = "env: line 1: give NAME=VALUE";
     eventually(says, || proxy.log().contains(says));
+
+    std::fs::write(&env, "A\0B=marked\n").unwrap();
+    let mut command = ours();
+    command.arg("chp");
+    let mut proxy = Proxy::spawn(command, &["--config", file.to_str().unwrap()]);
+    assert_eq!(proxy.wait_for_end().code(), Some(2));
+    let says = "--traefik-env-file: the name of a variable";
+    eventually(says, || proxy.log().contains(says));
+    assert!(!proxy.log().contains("marked"), "{}", proxy.log());
 }
 
 #[test]

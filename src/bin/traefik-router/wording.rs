@@ -57,6 +57,7 @@ const CHP: Table = &[
     ),
     ("replicas", "--redis-replicas"),
     ("ssl", "--ssl-cert and --ssl-key"),
+    ("traefik_env", "--traefik-env-file"),
     ("traefik_api_entrypoint", "--api-entrypoint"),
     ("traefik_api_password", "--api-password-file"),
     ("traefik_api_url", "--api-url"),
@@ -109,7 +110,7 @@ mod tests {
         "traefik_api_hashed_password",
     ];
     /// Settings that only `chp` has options for.
-    const NOT_IN_SHELL: [&str; 2] = ["extra_dynamic_config", "extra_static_config"];
+    const NOT_IN_SHELL: [&str; 3] = ["extra_dynamic_config", "extra_static_config", "traefik_env"];
     /// Settings that `chp` chooses itself.
     const OF_CHP: [&str; 3] = [
         "check_route_timeout",

@@ -45,11 +45,21 @@ impl Builder {
         match self.quorum {
             Some(quorum) if all > 0 && !(1..=all).contains(&quorum) => {
                 return Err(Error::invalid(format!(
-                    "`traefik_quorum` is {quorum}, and there are {all} Traefiks (`traefik_api_urls`): \
-                     choose 1 to {all}"
+                    "`traefik_quorum` is {quorum}: choose at least 1, and at most the number of Traefiks \
+                     (`traefik_api_urls`), which is {all}"
                 )));
             }
             _ => {}
+        }
+        for (name, value) in &self.env {
+            let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
+            if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
+                // They may be secrets.
+                return Err(Error::invalid(
+                    "`traefik_env`: the name of a variable must not be empty or contain '=', and neither the name nor \
+                     the value may contain a NUL byte",
+                ));
+            }
         }
         if let Some(hash) = &self.api_hashed_password {
             let Some(password) = &self.api_password else {

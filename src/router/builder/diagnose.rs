@@ -358,7 +358,7 @@ fn stored(contents: &Contents) -> Vec<Finding> {
     }];
     if contents.legacy_routes > 0 {
         let message = format!(
-            "{} routes of jupyterhub-traefik-proxy",
+            "routes of jupyterhub-traefik-proxy: {}",
             contents.legacy_routes
         );
         findings.push(Finding::warning("legacy", message).advice(

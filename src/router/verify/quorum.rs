@@ -105,7 +105,7 @@ pub(in crate::router) fn ask_quorum<'a, I: Asked, T: Send>(
         error.and(format_args!("Traefik at {url} had not done so by then"))
     });
     Err(error.context(format_args!(
-        "{have} of {all} Traefiks {do_what}, {needed} have to"
+        "{have} of {all} Traefiks {do_what}, {needed} must"
     )))
 }
 
@@ -149,12 +149,12 @@ mod tests {
         let unavailable = |name: &str| Error::new(ErrorKind::Unavailable, name);
         for (fails, quorum, expected) in [
             (&[][..], None, Ok(3)),
-            (&["b"], None, Err("2 of 3 Traefiks answer, 3 have to: b")),
+            (&["b"], None, Err("2 of 3 Traefiks answer, 3 must: b")),
             (&["b"], Some(2), Ok(2)),
             (
                 &["b", "c"],
                 Some(2),
-                Err("1 of 3 Traefiks answer, 2 have to: b; c"),
+                Err("1 of 3 Traefiks answer, 2 must: b; c"),
             ),
             (&[], Some(9), Ok(3)),
         ] {
@@ -192,7 +192,7 @@ mod tests {
         });
         assert_eq!(
             asked.unwrap_err().to_string(),
-            "1 of 3 Traefiks answer, 3 have to: a; Traefik at c had not done so by then"
+            "1 of 3 Traefiks answer, 3 must: a; Traefik at c had not done so by then"
         );
     }
 
