@@ -14,7 +14,7 @@ use crate::url;
 pub(super) struct Listen {
     pub(super) tls: bool,
     host: String,
-    port: u16,
+    pub(super) port: u16,
 }
 
 impl Listen {
@@ -51,7 +51,8 @@ impl Listen {
         }
     }
 
-    pub(super) fn check_free(&self, option: &str) -> Result<()> {
+    /// Fails if another program listens there. Says what is to be known if Traefik can't listen there either.
+    pub(super) fn check_free(&self, option: &str) -> Result<Option<String>> {
         let host = if self.host.is_empty() {
             "0.0.0.0"
         } else {
@@ -66,8 +67,15 @@ impl Listen {
                     self.port
                 ),
             )),
-            // What else may be wrong, Traefik says.
-            _ => Ok(()),
+            // Which ports this program may have says nothing of Traefik.
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                Ok(Some(format!(
+                    "`{option}` is where Traefik listens, and {host} is no name or address of this machine ({error}): give \
+                 one, or http://:{} for all of its addresses",
+                    self.port
+                )))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -98,6 +106,18 @@ impl Listen {
             _ => false,
         };
         protocol == "udp" || here.is_some_and(|port| port != self.port || is_other_ip)
+    }
+
+    /// Whether both would listen on one port of one address.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let ip = |host: &str| match host {
+            "" => "0.0.0.0".into(),
+            "localhost" => "127.0.0.1".into(),
+            host => host.to_ascii_lowercase(),
+        };
+        let (ours, theirs) = (ip(&self.host), ip(&other.host));
+        let is_any = |ip: &String| ["0.0.0.0", "[::]"].contains(&&**ip);
+        self.port == other.port && (ours == theirs || is_any(&ours) || is_any(&theirs))
     }
 
     /// Where a program on this machine reaches it.
@@ -166,6 +186,21 @@ mod tests {
             let checked = listen.check_address(&config, "http");
             assert_eq!(checked.is_ok(), is_right, "{url} {address}");
             assert!(listen.check_address(&config, "other").is_err());
+        }
+    }
+
+    #[test]
+    fn all_addresses_meet_each() {
+        for (one, other, meet) in [
+            ("http://:80", "http://10.0.0.1:80", true),
+            ("http://[::]:80", "http://127.0.0.1:80", true),
+            ("http://localhost:80", "https://127.0.0.1:80", true),
+            ("http://H:80", "http://h", true),
+            ("http://:80", "http://:81", false),
+            ("http://10.0.0.1:80", "http://10.0.0.2:80", false),
+        ] {
+            let [one, other] = [one, other].map(|url| Listen::parse("", url).unwrap());
+            assert_eq!((one.meets(&other), other.meets(&one)), (meet, meet));
         }
     }
 

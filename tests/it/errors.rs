@@ -375,7 +375,7 @@ fn contradictory_options_are_refused() {
     let rig = Rig::new(Kind::Toml);
     let api = rig.api_url();
     let throttle = std::time::Duration::from_secs(3600);
-    let builders: [(Builder, &str); 14] = [
+    let builders: [(Builder, &str); 18] = [
         (rig.builder().traefik_api_password(""), "is empty"),
         (rig.builder().public_url(rig.api_url()), "both"),
         (
@@ -424,9 +424,14 @@ fn contradictory_options_are_refused() {
             rig.builder().traefik_log_level("NONSENSE"),
             "traefik_log_level",
         ),
+        (rig.builder().traefik_env("", "marked"), "traefik_env"),
+        (rig.builder().traefik_env("A=marked", "x"), "traefik_env"),
+        (rig.builder().traefik_env("A\0B", "marked"), "traefik_env"),
+        (rig.builder().traefik_env("A", "marked\0"), "traefik_env"),
     ];
     for (builder, says) in builders {
         let error = check(builder.start(), ErrorKind::InvalidConfig, &[says]);
+        assert!(!error.to_string().contains("marked"), "{error}");
         assert!(error.is_invalid_input());
     }
     check(
@@ -440,6 +445,21 @@ fn contradictory_options_are_refused() {
         ErrorKind::InvalidConfig,
         &[".toml"],
     );
+    assert_eq!(rig.files(), [""; 0]);
+}
+
+#[test]
+fn foreign_public_host_brings_advice() {
+    let rig = Rig::new(Kind::Toml);
+    for host in ["host.invalid", "192.0.2.1"] {
+        let url = format!("http://{host}:{}", rig.web);
+        let says = ["`public_url` is where Traefik listens", host, "http://:"];
+        check(
+            rig.builder().public_url(url).start(),
+            ErrorKind::Process,
+            &says,
+        );
+    }
     assert_eq!(rig.files(), [""; 0]);
 }
 

@@ -317,6 +317,9 @@ fn static_configuration_keeps_the_entrypoint() {
         );
     }
     assert!(config(" --entrypoint other").contains("entryPoints.other"));
+    let urls = "--api-url http://:8000 --public-url http://10.0.0.1:8000";
+    let said = place.run(&format!("config static {store} {urls}"));
+    said.failed(2, "--public-url and --api-url both have port 8000");
     // A store that is not to be reached from here does not keep anybody from printing.
     let said = place.run("config static --backend etcd:http://127.0.0.1:1");
     assert!(said.out.contains("entryPoints.http"), "{said:?}");

@@ -28,10 +28,11 @@ impl Builder {
             ));
         }
         let public = self.public()?;
-        if public.address() == api.address() {
+        if public.meets(&api) {
             return Err(Error::invalid(format!(
-                "`public_url` and `traefik_api_url` are both on {}: choose another port for one of them",
-                api.address()
+                "`public_url` and `traefik_api_url` both have port {} of one address: choose another port for one of \
+                 them",
+                api.port
             )));
         }
         Ok((public, api))

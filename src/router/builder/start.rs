@@ -100,8 +100,9 @@ impl Builder {
             alone: self.initial_routes.is_some() && !self.replace_served,
             ..self.setup(&entrypoint)
         };
-        public.check_free("public_url")?;
-        api.check_free("traefik_api_url")?;
+        let elsewhere = public.check_free("public_url")?;
+        let elsewhere = elsewhere.or(api.check_free("traefik_api_url")?);
+        let hint = elsewhere.or(unsaid.map(|error| error.to_string()));
         let verifier = self.verifier(self.apis(Some(&password))?, probe(&public));
         if let Some(delivery) = verifier.delivery() {
             // Its API and its REST provider are as we set them up.
@@ -139,7 +140,7 @@ impl Builder {
                 let router = router.since(version.as_deref().and_then(numbers));
                 (router.managing(managed, setup.own)).keeping(self.keeper_interval)
             }
-            Err(error) => Err(self.undo(match unsaid {
+            Err(error) => Err(self.undo(match hint {
                 Some(why) if error.kind() == ErrorKind::Process => error.context(why),
                 _ => error,
             })),
