@@ -1,6 +1,6 @@
 //! The documentation, page by page.
 //!
-//! In the order in which one needs it: [`routes`]; [`stores`], with [`push`], [`mod@file`], [`etcd`] and `redis`;
+//! In the order in which one needs it: [`routes`]; [`stores`], with [`push`], [`mod@file`], [`etcd`] and [`redis`];
 //! [`jupyterhub`] with [`chp`], and [`moving`] there; the [`shell`]; [`troubleshooting`]; [`limitations`];
 //! [`reliability`]; [`performance`] and [`scale`].
 
@@ -13,7 +13,7 @@ pub mod routes {}
 
 #[doc = "[etcd]: crate::guide::etcd\n[file]: crate::guide::file\n[limitations]: crate::guide::limitations\n"]
 #[doc = "[push]: crate::guide::push\n[reliability]: crate::guide::reliability\n"]
-#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = "[redis]: crate::guide::redis\n"]
 #[doc = include_str!("../docs/stores.md")]
 pub mod stores {}
 
@@ -29,7 +29,8 @@ pub mod file {}
 #[doc = include_str!("../docs/etcd.md")]
 pub mod etcd {}
 
-#[cfg(feature = "redis")]
+// Other pages lead here with any features. Its examples need this one.
+#[cfg(any(feature = "redis", not(doctest)))]
 #[doc = "[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n"]
 #[doc = include_str!("../docs/redis.md")]
 pub mod redis {}
@@ -48,29 +49,29 @@ pub mod chp {}
 pub mod moving {}
 
 #[doc = "[chp]: crate::guide::chp\n[etcd]: crate::guide::etcd\n[push]: crate::guide::push\n[routes]: crate::guide::routes\n"]
-#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = "[redis]: crate::guide::redis\n"]
 #[doc = include_str!("../docs/shell.md")]
 pub mod shell {}
 
 #[doc = "[file]: crate::guide::file\n[jupyterhub]: crate::guide::jupyterhub\n"]
 #[doc = "[limitations]: crate::guide::limitations\n[push]: crate::guide::push\n[routes]: crate::guide::routes\n"]
 #[doc = "[scale]: crate::guide::scale\n[shell]: crate::guide::shell\n"]
-#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = "[redis]: crate::guide::redis\n"]
 #[doc = include_str!("../docs/troubleshooting.md")]
 pub mod troubleshooting {}
 
 #[doc = "[limitations]: crate::guide::limitations\n"]
-#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = "[redis]: crate::guide::redis\n"]
 #[doc = include_str!("../docs/reliability.md")]
 pub mod reliability {}
 
 #[doc = "[etcd]: crate::guide::etcd\n[scale]: crate::guide::scale\n"]
-#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = "[redis]: crate::guide::redis\n"]
 #[doc = include_str!("../docs/limitations.md")]
 pub mod limitations {}
 
 #[doc = "[chp]: crate::guide::chp\n"]
-#[cfg_attr(feature = "redis", doc = "[redis]: crate::guide::redis\n")]
+#[doc = "[redis]: crate::guide::redis\n"]
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 
