@@ -19,6 +19,8 @@ struct Rounds {
     begun: u64,
     ended: u64,
     outcome: Option<Result<Table>>,
+    #[cfg(test)]
+    waiting: usize,
 }
 
 impl Readers {
@@ -35,6 +37,10 @@ impl Readers {
             // The reader that asked has panicked.
             None => false,
         };
+        #[cfg(test)]
+        {
+            rounds.waiting += 1;
+        }
         while rounds.begun != rounds.ended {
             let before = rounds.ended;
             while rounds.ended == before {
@@ -77,27 +83,28 @@ impl Drop for Asking<'_> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::thread::{scope, sleep};
-    use std::time::Duration;
+    use std::thread::{scope, yield_now};
 
-    /// Runs eight readers during a question with this outcome. Returns how many others were asked.
+    /// Runs eight readers, which all wait during a question with this outcome. Returns how many others were asked.
     fn questions_after(first: &Result<Table>) -> usize {
         let (readers, count) = (Readers::default(), AtomicUsize::new(0));
         scope(|scope| {
             scope.spawn(|| {
                 readers.ask(|| {
-                    sleep(Duration::from_millis(200));
+                    // Itself, and the others.
+                    while readers.rounds().waiting < 9 {
+                        yield_now();
+                    }
                     first.clone()
                 })
             });
             while readers.rounds().begun == 0 {
-                sleep(Duration::from_millis(1));
+                yield_now();
             }
             for _ in 0..8 {
                 scope.spawn(|| {
                     let outcome = readers.ask(|| {
                         count.fetch_add(1, SeqCst);
-                        sleep(Duration::from_millis(50));
                         Ok(Table::new())
                     });
                     let is_shared = matches!(first, Err(error) if is_out_of_reach(error));
