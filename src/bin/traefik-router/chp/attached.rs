@@ -9,8 +9,9 @@ use traefik_router::traefik::{Api, Version};
 use traefik_router::{Backend as _, Builder, Error, ErrorKind, Router};
 
 use super::activity::Counters;
-use super::config::{Attached, HEALTHY, Known, PAGES, confined};
+use super::config::{HEALTHY, PAGES};
 use super::routes::socket_of;
+use super::stored_config::{Attached, Known, confined};
 use crate::failure::Failure;
 use crate::needs::METRICS;
 use crate::settings::{ChpOptions, Resolved};

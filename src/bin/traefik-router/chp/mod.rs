@@ -5,6 +5,7 @@ mod api;
 mod attached;
 mod config;
 mod folder;
+mod front;
 mod init;
 mod logger;
 mod metrics;
@@ -15,6 +16,8 @@ mod relay;
 mod routes;
 mod server;
 mod sockets;
+mod stored_config;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

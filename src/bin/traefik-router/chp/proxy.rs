@@ -1,48 +1,35 @@
 //! The proxy as a whole: Traefik, the REST API, the pages, the metrics.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use traefik_router::{Backend as _, ErrorKind, Route, Router, traefik};
 
-use super::activity::{self, Activity, Counters};
-use super::api::{self, Api};
+use super::activity::{Activity, Counters};
+use super::api::Api;
 use super::attached::{Attaching, attach};
 use super::config::{Config, Place, metrics_path, shared_service_config, started_transport};
 use super::folder::Folder;
-use super::metrics::Metrics;
+use super::front::{Front, Local, PAGE_CONNECTIONS, free_port};
 use super::monitor::Monitor;
 use super::pages::{self, Pages, Source};
-use super::relay::{self, Relays};
+use super::relay::Relays;
 use super::routes::{Routes, Rules, socket_of, without_query};
-use super::server::{Handler, Listener, at_most, serve, threads, tls};
+use super::server::{at_most, threads, tls};
+use super::watch::{keep_looking, watch_over};
 use crate::failure::Failure;
 use crate::settings::{ChpOptions, Resolved, Settings};
 
-/// How many connections each of our servers keeps open.
-const API_CONNECTIONS: usize = 512;
-const PAGE_CONNECTIONS: usize = 256;
-const METRICS_CONNECTIONS: usize = 32;
 /// How long running requests may go on once the program is to end.
 const GRACE: Duration = Duration::from_millis(200);
 /// How long the store may take to tell others that this program has ended.
 const WITHDRAWAL: Duration = Duration::from_millis(500);
-/// How often to look whether Traefik runs.
-const WATCH_INTERVAL: Duration = Duration::from_millis(200);
-/// How often Traefik is started again within [`TRIES_WITHIN`], and how often in a row without serving,
-/// before we give up.
-const TRIES: usize = 6;
-const TRIES_WITHIN: Duration = Duration::from_secs(60);
-/// How often to look whether the certificate was renewed.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 const API_ENTRYPOINT: &str = "chp_api";
 
 /// What the program waits for.
@@ -171,7 +158,9 @@ impl Proxy {
         front.serve(&threads, api).map_err(failed)?;
         let ended = Arc::new(AtomicBool::new(false));
         if routes.folder.is_some() {
-            watch_over(&routes, &metrics, &ended, events);
+            watch_over(&routes, &metrics, &ended, move |failure| {
+                events.send(Event::Failed(failure)).ok();
+            });
         }
         keep_looking(&routes, &ended, new_names);
         report(options, &resolved.settings);
@@ -217,113 +206,6 @@ impl Proxy {
         });
         // A store that is away is not waited for: others then learn it later.
         done.recv_timeout(WITHDRAWAL).ok();
-        Ok(())
-    }
-}
-
-/// Where we listen for those who run us.
-struct Front {
-    api: Vec<Listener>,
-    api_tls: Option<Arc<rustls::ServerConfig>>,
-    metrics: Vec<Listener>,
-}
-
-/// Where the started Traefik listens for requests, and where we listen for that Traefik.
-struct Local {
-    pages: TcpListener,
-    pages_at: SocketAddr,
-    /// Where Traefik listens for requests.
-    public: (String, u16),
-    /// What is relayed to there.
-    socket: Option<Listener>,
-}
-
-impl Front {
-    fn listen_for_api(&mut self, options: &ChpOptions) -> Result<(), Failure> {
-        self.api = match &options.api_socket {
-            Some(path) => vec![listen_on_socket("--api-socket", path)?],
-            None => listen_on_port("--api-port", &options.api_ip, options.api_port())?,
-        };
-        Ok(())
-    }
-
-    /// Listens for metrics, and not for the REST API yet.
-    fn listen(options: &ChpOptions) -> Result<Self, Failure> {
-        let metrics = match (&options.metrics_socket, options.metrics_port) {
-            (Some(path), _) => vec![listen_on_socket("--metrics-socket", path)?],
-            (None, Some(port)) => listen_on_port("--metrics-port", &options.metrics_ip, port)?,
-            (None, None) => Vec::new(),
-        };
-        let api_tls = match (&options.api_ssl_cert, &options.api_ssl_key) {
-            (Some(cert), Some(key)) => {
-                let config = tls::config(&tls::Files {
-                    cert,
-                    key,
-                    client_ca: options
-                        .api_ssl_ca
-                        .as_deref()
-                        .filter(|_| options.api_ssl_request_cert),
-                });
-                Some(config.map_err(|error| {
-                    Failure::usage(format!(
-                        "--api-ssl-cert, --api-ssl-key, --api-ssl-ca: {error}"
-                    ))
-                })?)
-            }
-            _ => None,
-        };
-        Ok(Self {
-            api: Vec::new(),
-            api_tls,
-            metrics,
-        })
-    }
-
-    fn serve_monitor(&mut self, threads: &Handle, monitor: &Arc<Monitor>) -> io::Result<()> {
-        let (listeners, monitor) = (std::mem::take(&mut self.metrics), Arc::clone(monitor));
-        let handler = Handler::new(None, move |request, _| monitor.answer(request));
-        serve(threads, listeners, METRICS_CONNECTIONS, None, handler)
-    }
-
-    fn serve(self, threads: &Handle, api: Arc<Api>) -> io::Result<()> {
-        let guard = Arc::clone(&api);
-        let handler = Handler::new(Some(api::MAX_BODY), move |request, body| {
-            api.answer(request, body)
-        });
-        let handler = handler.refusing(move |request| guard.refuse(request));
-        let tls = self.api_tls.as_ref();
-        serve(threads, self.api, API_CONNECTIONS, tls, handler)
-    }
-}
-
-impl Local {
-    fn listen(options: &ChpOptions) -> Result<Self, Failure> {
-        let socket = options
-            .socket
-            .as_deref()
-            .map(|path| listen_on_socket("--socket", path));
-        let socket = socket.transpose()?;
-        let public = match &socket {
-            Some(_) => ("127.0.0.1".into(), free_port()?),
-            None => (options.ip.clone(), options.port),
-        };
-        let (pages, pages_at) = loopback()?;
-        Ok(Self {
-            pages,
-            pages_at,
-            public,
-            socket,
-        })
-    }
-
-    fn serve(self, threads: &Handle, pages: Pages) -> io::Result<()> {
-        let handler = Handler::new(None, move |request, _| pages.answer(request));
-        let listener = vec![Listener::Tcp(self.pages)];
-        serve(threads, listener, PAGE_CONNECTIONS, None, handler)?;
-        if let Some(socket) = self.socket {
-            let public = SocketAddr::from(([127, 0, 0, 1], self.public.1));
-            relay::to_port(threads, socket, public)?;
-        }
         Ok(())
     }
 }
@@ -462,87 +344,6 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, Failure> {
     })
 }
 
-/// Starts Traefik again whenever it has ended, until it ends too often or does not serve.
-fn watch_over(
-    routes: &Arc<Routes>,
-    metrics: &Arc<Metrics>,
-    ended: &Arc<AtomicBool>,
-    events: Sender<Event>,
-) {
-    let (routes, metrics, ended) = (Arc::clone(routes), Arc::clone(metrics), Arc::clone(ended));
-    std::thread::spawn(move || {
-        let mut tries: Vec<Instant> = Vec::new();
-        // A failed start can take more than 10 s, so that six of them may not fit into a minute.
-        let mut failures = 0;
-        let mut renewed = Instant::now();
-        while !ended.load(Ordering::Relaxed) {
-            std::thread::sleep(WATCH_INTERVAL);
-            let revive = || {
-                let revived = routes.or_repaired(Router::revive);
-                revived.map_err(|error| error.to_string())
-            };
-            let failure = match routes.restore_folder().and_then(|()| revive()) {
-                Ok(false) => {
-                    failures = 0;
-                    if renewed.elapsed() >= RENEWAL_INTERVAL {
-                        renewed = Instant::now();
-                        if let Err(error) = routes.or_repaired(Router::renew_certificate) {
-                            log::error!("{error}");
-                        }
-                    }
-                    continue;
-                }
-                Ok(true) => {
-                    log::warn!("Traefik was started again");
-                    metrics.restarted();
-                    None
-                }
-                Err(error) => Some(error),
-            };
-            if ended.load(Ordering::Relaxed) {
-                return;
-            }
-            match &failure {
-                Some(error) => {
-                    log::error!("Traefik can't be started again: {error}");
-                    failures += 1;
-                }
-                None => failures = 0,
-            }
-            tries.retain(|then| then.elapsed() < TRIES_WITHIN);
-            tries.push(Instant::now());
-            let why = match (failures, tries.len()) {
-                (TRIES.., _) => format!("could not be started again {TRIES} times in a row"),
-                (_, TRIES..) => format!("has ended {TRIES} times within a minute"),
-                _ => {
-                    std::thread::sleep(WATCH_INTERVAL * (1 << tries.len().max(failures)));
-                    continue;
-                }
-            };
-            let failure = Failure::failed(format!("Traefik {why}; giving up"));
-            events.send(Event::Failed(failure)).ok();
-            return;
-        }
-    });
-}
-
-/// Looks from time to time which routes are used, so that nobody's use is found out much later.
-fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiver<()>) {
-    let (routes, ended) = (Arc::clone(routes), Arc::clone(ended));
-    std::thread::spawn(move || {
-        while !ended.load(Ordering::Relaxed) {
-            match routes.or_repaired(Router::get_all_routes) {
-                Ok(table) => {
-                    routes.activity.look_up_names(&table);
-                    routes.activity.of(&routes.router, &table);
-                }
-                Err(error) => log::debug!("{error}"),
-            }
-            new_names.recv_timeout(activity::INTERVAL).ok();
-        }
-    });
-}
-
 /// Logs what runs here, where it keeps routes, and for which Traefiks.
 fn announce(resolved: &Resolved) {
     let (version, store, settings) = (
@@ -593,27 +394,4 @@ fn report(options: &ChpOptions, settings: &Settings) {
         scheme(options.api_ssl_cert.is_some()),
         place(&options.api_socket, &options.api_ip, options.api_port())
     );
-}
-
-fn listen_on_port(option: &str, host: &str, port: u16) -> Result<Vec<Listener>, Failure> {
-    Listener::tcp(host, port).map_err(|error| {
-        Failure::failed(format!("{option}: can't listen on {host}:{port}: {error}"))
-    })
-}
-
-fn listen_on_socket(option: &str, path: &Path) -> Result<Listener, Failure> {
-    Listener::unix(path)
-        .map_err(|error| Failure::failed(format!("{option} {}: {error}", path.display())))
-}
-
-fn loopback() -> Result<(TcpListener, SocketAddr), Failure> {
-    let listener = TcpListener::bind(("127.0.0.1", 0));
-    let both = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) =
-        both.map_err(|error| Failure::failed(format!("no free port on 127.0.0.1: {error}")))?;
-    Ok((listener, address))
-}
-
-fn free_port() -> Result<u16, Failure> {
-    Ok(loopback()?.1.port())
 }
