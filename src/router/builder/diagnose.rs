@@ -358,8 +358,8 @@ fn stored(contents: &Contents) -> Vec<Finding> {
     }];
     if contents.legacy_routes > 0 {
         let message = format!(
-            "routes of jupyterhub-traefik-proxy: {}",
-            contents.legacy_routes
+            "{} of jupyterhub-traefik-proxy",
+            counted(contents.legacy_routes)
         );
         findings.push(Finding::warning("legacy", message).advice(
             "the next change takes them over; see that jupyterhub-traefik-proxy no longer runs",
@@ -381,16 +381,20 @@ fn stored(contents: &Contents) -> Vec<Finding> {
 
 /// How many routes there are, where and since which commit.
 fn count(contents: &Contents) -> String {
-    let count = match contents.routes.len() {
-        1 => "1 route".to_string(),
-        count => format!("{count} routes"),
-    };
+    let count = counted(contents.routes.len());
     match &contents.commit {
         Some(commit) => format!(
             "{count} on the entrypoint {:?}, generation {}",
             contents.entrypoint, commit.generation
         ),
         None => count,
+    }
+}
+
+fn counted(routes: usize) -> String {
+    match routes {
+        1 => "1 route".to_string(),
+        count => format!("{count} routes"),
     }
 }
 
