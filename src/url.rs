@@ -44,6 +44,13 @@ pub(crate) fn port(text: &str) -> Option<u16> {
     (is_number && number > 0).then_some(number)
 }
 
+/// Whether an authority names a host, and no port that can't be.
+pub(crate) fn is_server(authority: &str) -> bool {
+    let server = authority.rsplit('@').next().unwrap_or(authority);
+    let (host, given) = split_port(server);
+    !host.is_empty() && given.is_none_or(|given| port(given).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +67,23 @@ mod tests {
             ("", (None, "", "")),
         ] {
             assert_eq!(split(url), parts, "{url}");
+        }
+    }
+
+    #[test]
+    fn servers_have_hosts_and_ports() {
+        for (authority, is_one) in [
+            ("h", true),
+            ("h:80", true),
+            ("[::1]:80", true),
+            ("u:p@h:80", true),
+            ("", false),
+            (":80", false),
+            ("h:", false),
+            ("h:99999", false),
+            ("u@h:0", false),
+        ] {
+            assert_eq!(is_server(authority), is_one, "{authority}");
         }
     }
 

@@ -341,10 +341,8 @@ fn check_url(base: &str, tls: &Tls) -> Result<()> {
     if base.parse::<ureq::http::Uri>().is_err() {
         return refuse("it is not the URL of a server");
     }
-    let (_, authority, _) = url::split(base);
-    let port = url::split_port(authority).1;
-    if port.is_some_and(|port| url::port(port).is_none()) {
-        return refuse("its port is not a number from 1 to 65535");
+    if !url::is_server(url::split(base).1) {
+        return refuse("it needs a host, and its port must be from 1 to 65535");
     }
     if base.starts_with("http://") && (tls.ca().is_some() || tls.client().is_some()) {
         return refuse("TLS is set up for it, so it must begin with https://");

@@ -153,6 +153,10 @@ fn unsupported_options_are_reported() {
             "the value of \"X-One\" has a control character",
         ),
         (&["--error-target", "hub:8081/hub/error"], "--error-target"),
+        (
+            &["--error-target", "http://hub:99999/hub/error"],
+            "--error-target",
+        ),
         (&["--port", "0"], "0 is not in 1..=65535"),
         (
             &["--client-ssl-ca", "/none/ca.pem"],

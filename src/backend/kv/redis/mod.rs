@@ -206,8 +206,8 @@ impl Redis {
         Error::new(
             ErrorKind::Unavailable,
             format!(
-                "{have} replicas of Redis at {} have it, and {} are needed: see which are connected, or lower \
-                 `replicas`",
+                "of the replicas of Redis at {}, {have} of the {} needed ones confirmed it: see which are connected, or \
+                 lower `replicas`",
                 self.client.address(),
                 self.replicas
             ),

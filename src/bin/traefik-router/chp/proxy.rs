@@ -25,6 +25,7 @@ use super::server::{at_most, threads, tls};
 use super::watch::{keep_looking, watch_over};
 use crate::failure::Failure;
 use crate::settings::{ChpOptions, Resolved, Settings};
+use crate::url;
 
 /// How long running requests may go on once the program is to end.
 const GRACE: Duration = Duration::from_millis(200);
@@ -317,8 +318,8 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, Failure> {
         return Ok(Source::BuiltIn);
     };
     let mut url = match (socket_of(target), &rules.relays) {
-        (None, _) | (_, None) => match crate::url::split(target) {
-            (Some("http" | "https"), authority, _) if !authority.is_empty() => target.clone(),
+        (None, _) | (_, None) => match url::split(target) {
+            (Some("http" | "https"), authority, _) if url::is_server(authority) => target.clone(),
             _ => {
                 return Err(Failure::usage(
                     "--error-target: this is not a URL that can be asked; give http://HOST:PORT/PATH, \

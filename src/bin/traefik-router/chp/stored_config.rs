@@ -249,7 +249,7 @@ fn split_target(target: &str) -> Result<Option<(String, String)>, String> {
     let (scheme, authority, path) = url::split(target);
     let scheme = scheme.filter(|scheme| ["http", "https"].contains(scheme));
     let scheme = scheme.filter(|_| !authority.contains('@') && !path.contains(['?', '#']));
-    let Some(scheme) = scheme.filter(|_| !authority.is_empty()) else {
+    let Some(scheme) = scheme.filter(|_| url::is_server(authority)) else {
         return Err(
             "--error-target: Traefik asks that server itself; give http://HOST:PORT/PATH or \
              https://HOST:PORT/PATH, without a user name and without a query"
