@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use self::access::Access;
+pub(crate) use self::access::open_itself;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use self::access::tests::{NOBODY, pass_as_nobody};
 use crate::error::{Error, ErrorKind, Result, Stored};

@@ -4,7 +4,7 @@
 //! says nothing about what it is.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,7 @@ impl Lock {
             let holder = std::fs::read_to_string(&path).ok();
             return Ok(Err(holder.and_then(|pid| pid.trim().parse().ok())));
         };
-        std::fs::write(&path, format!("{}\n", std::process::id()))
-            .map_err(|error| cannot_lock(&path, error))?;
+        write_pid(&file, &path).map_err(|error| cannot_lock(&path, error))?;
         Ok(Ok(Self { file, path }))
     }
 
@@ -199,7 +198,7 @@ fn open(path: &Path, protected: &Path, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(matches!(access, Access::Write));
     loop {
-        match options.open(path) {
+        match atomic::open_itself(&mut options, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match atomic::create_beside(protected, path) {
                     // Another program was faster.
@@ -208,7 +207,7 @@ fn open(path: &Path, protected: &Path, access: Access) -> io::Result<File> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return File::open(path).map_err(|_| {
+                return atomic::open_itself(OpenOptions::new().read(true), path).map_err(|_| {
                     atomic::denied(error, || {
                         "run this program as the owner of this lock file, or give the lock file to the user of this \
                          program with chown"
@@ -221,6 +220,19 @@ fn open(path: &Path, protected: &Path, access: Access) -> io::Result<File> {
     }
 }
 
+/// Writes our process into a lock that we hold.
+fn write_pid(mut lock: &File, path: &Path) -> io::Result<()> {
+    let mut text = String::new();
+    lock.read_to_string(&mut text)?;
+    if !text.trim().bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(io::Error::other(
+            "this program did not write it; move it away",
+        ));
+    }
+    let mut file = atomic::open_itself(OpenOptions::new().write(true).truncate(true), path)?;
+    file.write_all(format!("{}\n", std::process::id()).as_bytes())
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(ours), Ok(theirs)) => FileId::new(&ours).is_same_file(&FileId::new(&theirs)),
@@ -231,4 +243,48 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// The file that is locked in place of the `protected` one.
 pub(crate) fn path_of(protected: &Path) -> PathBuf {
     atomic::beside(protected, ".lock")
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [protected, mine] = ["file", "mine"].map(|name| folder.path().join(name));
+        symlink(&mine, path_of(&protected)).unwrap();
+        for text in [None, Some("a user's"), Some("")] {
+            if let Some(text) = text {
+                fs::write(&mine, text).unwrap();
+            }
+            let claimed = Lock::claim(&protected).map(drop).unwrap_err();
+            let acquired = Lock::acquire(&protected, Duration::ZERO)
+                .map(drop)
+                .unwrap_err();
+            for error in [claimed, acquired] {
+                assert!(error.to_string().contains("symbolic link"), "{error}");
+            }
+            assert_eq!(fs::read_to_string(&mine).ok().as_deref(), text);
+        }
+    }
+
+    #[test]
+    fn foreign_file_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let protected = folder.path().join("file");
+        let lock = path_of(&protected);
+        fs::write(&lock, "a user's").unwrap();
+        let error = Lock::claim(&protected).map(drop).unwrap_err();
+        assert!(error.to_string().contains("move it away"), "{error}");
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "a user's");
+        for left in ["", "1234567\n"] {
+            fs::write(&lock, left).unwrap();
+            drop(Lock::claim(&protected).unwrap().unwrap());
+        }
+    }
 }

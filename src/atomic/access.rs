@@ -1,9 +1,10 @@
-//! Who may use a file: its owner, its group, its mode and, on Linux, its POSIX access ACL.
+//! How a file is opened that others may have put there, and who may use a file: its owner, its group, its mode and,
+//! on Linux, its POSIX access ACL.
 //!
 //! ACLs of other kinds (NFSv4, macOS, Windows) are not read. Neither is any other extended attribute:
 //! a new file gets those that the system gives it, such as its SELinux label.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -126,6 +127,23 @@ pub(super) fn may_write(folder: &Path) -> io::Result<()> {
 /// any wider mode would open the file to the users whom the ACL names.
 pub(super) fn remove_inherited_acl(file: &File) -> io::Result<()> {
     acl::remove(file)
+}
+
+/// Opens a file that may be in a folder of others: a symbolic link is refused, and a pipe is not waited for.
+pub(crate) fn open_itself(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.bits().cast_signed());
+    }
+    options.open(path).map_err(|error| {
+        if path.is_symlink() {
+            io::Error::other("it is a symbolic link; remove it")
+        } else {
+            error
+        }
+    })
 }
 
 #[cfg(target_os = "linux")]
