@@ -1,11 +1,13 @@
 //! Reading, putting and deleting keys.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
-use super::call::Repeat;
+use super::call::{Repeat, deadline_after};
 use super::client::Client;
 use super::wire::{self, Headed, Header, bytes, number};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A key with its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -125,6 +127,9 @@ pub struct Deleted {
 /// Keys in one request of [`Client::get_prefix`]. More keys cost more memory in etcd and here, fewer
 /// keys cost more requests.
 const PAGE_SIZE: u32 = 10_000;
+/// All requests of [`Client::get_prefix`] together may take as long as so many, or else a server could keep it
+/// forever.
+const ALL_REQUESTS: u32 = 10;
 
 impl Client {
     /// Reads one key. Returns `None` if it is absent.
@@ -146,10 +151,16 @@ impl Client {
     }
 
     fn pages(&self, range: Range, page: u32) -> Result<Kvs> {
+        let limit = self.timeout.saturating_mul(ALL_REQUESTS);
+        let deadline = deadline_after(limit);
         let mut range = range.limit(page);
         let mut all = self.range(&range)?;
         range.revision = all.revision;
         while all.more {
+            if Instant::now() >= deadline {
+                let message = format!("etcd's list of keys has no end after {limit:?}");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
             let Some(last) = all.kvs.last() else { break };
             // The smallest key after `last`.
             range.key = [&last.key[..], b"\0"].concat();

@@ -155,3 +155,18 @@ fn unreachable_api_fails_in_time() {
         );
     }
 }
+
+#[test]
+fn endless_list_is_given_up() {
+    let endless = Server::answering(|request| {
+        let page = request.path.rsplit('=').next();
+        let page: u64 = page.and_then(|page| page.parse().ok()).unwrap();
+        let next = format!("X-Next-Page: {}\r\n", page + 1);
+        Some(response(200, &next, b"[]"))
+    });
+    let api = Api::new(endless.url()).unwrap();
+    let api = api.timeout(Duration::from_millis(100));
+    let error = api.routers().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("has no end"), "{error}");
+}

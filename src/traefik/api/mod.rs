@@ -17,6 +17,9 @@ use crate::url;
 pub use self::answers::{EntryPoint, Middleware, RouterInfo, Service, Version};
 pub(crate) use self::rest::RestContent;
 
+/// All pages of a list together may take as long as so many requests, or else a server could go on forever.
+const LIST_REQUESTS: u32 = 10;
+
 /// A blocking client of one Traefik's API. Connections are kept; cloning shares them.
 ///
 /// ```no_run
@@ -248,15 +251,21 @@ impl Api {
         per_page: usize,
         mut goes_on: impl FnMut(Vec<T>) -> bool,
     ) -> Result<()> {
+        let limit = self.timeout * LIST_REQUESTS;
+        let deadline = Instant::now() + limit;
         let mut page = 1;
         loop {
-            let path = format!("{path}?{query}per_page={per_page}&page={page}");
-            let answer = self.http.get(&path, self.timeout)?;
+            let asked = format!("{path}?{query}per_page={per_page}&page={page}");
+            let answer = self.http.get(&asked, self.timeout)?;
             let next = answer.number("x-next-page");
-            let goes_on = goes_on(self.read(&path, answer)?);
+            let goes_on = goes_on(self.read(&asked, answer)?);
             match next {
                 Some(next) if next > page && goes_on => page = next,
                 _ => return Ok(()),
+            }
+            if Instant::now() >= deadline {
+                let message = format!("{}{path} has no end after {limit:?}", self.url());
+                return Err(Error::new(ErrorKind::Unavailable, message));
             }
         }
     }

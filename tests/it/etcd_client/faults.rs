@@ -314,3 +314,16 @@ fn missing_gateway_brings_advice() {
         fails(cluster.client().get("a"), ErrorKind::Protocol, &words);
     }
 }
+
+#[test]
+fn endless_answer_is_given_up() {
+    let endless = kit::Server::answering(|_| {
+        let answer = br#"{"header":{"revision":"1"},"kvs":[{"key":"YQ=="}],"more":true}"#;
+        Some(kit::server::response(200, "", answer))
+    });
+    let client = Client::new([endless.url()]).unwrap();
+    let client = client.timeout(Duration::from_millis(100));
+    let error = client.get_prefix("a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("has no end"), "{error}");
+}
