@@ -159,7 +159,8 @@ impl Builder {
         self
     }
 
-    /// The URL of Traefik's API. A started Traefik listens there. Defaults to `http://127.0.0.1:8099`.
+    /// The URL of Traefik's API. A started Traefik listens there, on 127.0.0.1 if the host is `localhost`. Defaults
+    /// to `http://127.0.0.1:8099`.
     pub fn traefik_api_url(self, url: impl Into<String>) -> Self {
         self.traefik_api_urls([url])
     }

@@ -43,6 +43,15 @@ impl Listen {
         })
     }
 
+    /// The same on 127.0.0.1 if the host is `localhost`. That can also mean ::1, where another user's program may
+    /// listen: it would get the API's password.
+    pub(super) fn at_one_address(mut self) -> Self {
+        if self.host.eq_ignore_ascii_case("localhost") {
+            self.host = "127.0.0.1".into();
+        }
+        self
+    }
+
     pub(super) fn entrypoint<'a>(&self, name: &'a str) -> Entrypoint<'a> {
         Entrypoint {
             name,
@@ -112,7 +121,6 @@ impl Listen {
     pub(super) fn meets(&self, other: &Self) -> bool {
         let ip = |host: &str| match host {
             "" => "0.0.0.0".into(),
-            "localhost" => "127.0.0.1".into(),
             host => host.to_ascii_lowercase(),
         };
         let (ours, theirs) = (ip(&self.host), ip(&other.host));
@@ -194,13 +202,25 @@ mod tests {
         for (one, other, meet) in [
             ("http://:80", "http://10.0.0.1:80", true),
             ("http://[::]:80", "http://127.0.0.1:80", true),
-            ("http://localhost:80", "https://127.0.0.1:80", true),
             ("http://H:80", "http://h", true),
             ("http://:80", "http://:81", false),
             ("http://10.0.0.1:80", "http://10.0.0.2:80", false),
         ] {
             let [one, other] = [one, other].map(|url| Listen::parse("", url).unwrap());
             assert_eq!((one.meets(&other), other.meets(&one)), (meet, meet));
+        }
+    }
+
+    #[test]
+    fn localhost_is_one_address() {
+        for (url, expected) in [
+            ("http://localhost:8099", "127.0.0.1:8099"),
+            ("http://LocalHost", "127.0.0.1:80"),
+            ("http://[::1]:8099", "[::1]:8099"),
+            ("http://h:8099", "h:8099"),
+        ] {
+            let listen = Listen::parse("traefik_api_url", url).unwrap();
+            assert_eq!(listen.at_one_address().address(), expected);
         }
     }
 

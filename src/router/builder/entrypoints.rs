@@ -20,14 +20,14 @@ impl Builder {
                 "a Traefik that is started has one API URL (`traefik_api_urls`)",
             ));
         };
-        let api = Listen::parse("traefik_api_url", api_url)?;
+        let api = Listen::parse("traefik_api_url", api_url)?.at_one_address();
         if api.tls {
             return Err(Error::invalid(
                 "the API of a Traefik that is started is served without TLS; begin `traefik_api_url` \
                  with http://",
             ));
         }
-        let public = self.public()?;
+        let public = self.public()?.at_one_address();
         if public.meets(&api) {
             return Err(Error::invalid(format!(
                 "`public_url` and `traefik_api_url` both have port {} of one address: choose another port for one of \

@@ -56,6 +56,7 @@ impl Builder {
     pub fn start(mut self) -> Result<Router> {
         self.check_options()?;
         let (public, api) = self.listens()?;
+        self.api_urls = vec![api.url()];
         let stored = self.backend.inspect()?.unwrap_or_default();
         let host = self.confined()?;
         host.check(&stored.routes)?;
