@@ -88,6 +88,12 @@ fn worded(message: &str, table: Table) -> String {
     worded
 }
 
+/// Whether a character is for the terminal: a control character, or one that turns the direction of writing.
+pub(crate) fn speaks(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

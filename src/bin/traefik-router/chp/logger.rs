@@ -11,7 +11,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use traefik_router::may_hold_secrets;
 
 use crate::sync::unpoisoned;
-use crate::wording::for_chp;
+use crate::wording::{for_chp, speaks};
 
 /// Further lines are dropped while so many bytes wait to be written.
 const MAX_WAITING: usize = 1 << 20;
@@ -181,7 +181,7 @@ fn in_one_record(message: &str) -> String {
         match character {
             '\n' => out.push_str("\n  "),
             '\t' => out.push(character),
-            control if control.is_control() => out.extend(control.escape_default()),
+            control if speaks(control) => out.extend(control.escape_default()),
             _ => out.push(character),
         }
     }
@@ -217,8 +217,11 @@ mod tests {
 
     #[test]
     fn message_is_one_record() {
-        let written = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té");
-        assert_eq!(written, "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té");
+        let written = in_one_record("/x\n00:00 [ConfigProxy] info: \x1b[2Jy\r\té\u{202e}");
+        assert_eq!(
+            written,
+            "/x\n  00:00 [ConfigProxy] info: \\u{1b}[2Jy\\r\té\\u{202e}"
+        );
     }
 
     #[test]

@@ -12,6 +12,8 @@ use rustix::io::Errno;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+use crate::wording::speaks;
+
 const BOLD: Style = Style::new().bold();
 pub(super) const GREEN: Style = AnsiColor::Green.on_default();
 pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -81,16 +83,7 @@ impl Output {
     }
 
     fn safe_line(&self, text: &str) -> io::Result<()> {
-        let mut safe = String::with_capacity(text.len());
-        for char in text.chars() {
-            match char {
-                char if char.is_control() && char != '\n' => {
-                    safe.push_str(&format!("\\u{:04x}", u32::from(char)));
-                }
-                char => safe.push(char),
-            }
-        }
-        self.line(&safe)
+        self.line(&safe_json(text))
     }
 
     pub(super) fn styled(&self, text: &str, style: Style) -> String {
@@ -180,13 +173,22 @@ pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
+/// JSON with the same meaning, in which nothing can speak to a terminal.
+fn safe_json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            char if speaks(char) && char != '\n' => {
+                safe.push_str(&format!("\\u{:04x}", u32::from(char)));
+            }
+            char => safe.push(char),
+        }
+    }
+    safe
+}
+
 /// A text in which nothing can speak to a terminal.
 pub(super) fn shown(text: &str) -> String {
-    // Besides control characters, those that turn the direction of writing.
-    let speaks = |char: char| {
-        char.is_control()
-            || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let escaped = |char| match speaks(char) {
         true => char.escape_unicode().to_string(),
         false => char.to_string(),
@@ -265,5 +267,7 @@ mod tests {
     fn control_characters_are_escaped() {
         let text = "a\u{1b}[31m\u{9b}b\nc\u{202e}é";
         assert_eq!(shown(text), "a\\u{1b}[31m\\u{9b}b\\u{a}c\\u{202e}é");
+        let json = safe_json("{\n\"\u{9b}\u{202e}é\"}");
+        assert_eq!(json, "{\n\"\\u009b\\u202eé\"}");
     }
 }
