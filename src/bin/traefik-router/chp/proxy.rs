@@ -118,7 +118,8 @@ impl Proxy {
         let (router, counters) = match (local, &folder) {
             (Some(local), Some(folder)) => {
                 let pages = Pages {
-                    source: error_pages(options, &rules)?,
+                    // Of its own, since no route has it as a target.
+                    source: error_pages(options, &Relays::new(threads.clone()))?,
                     secret: crate::random::hex::<16>().map_err(Failure::failed)?,
                 };
                 let started =
@@ -310,15 +311,15 @@ fn check_files(options: &ChpOptions) -> Result<(), String> {
     Ok(())
 }
 
-fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, Failure> {
+fn error_pages(options: &ChpOptions, relays: &Relays) -> Result<Source, Failure> {
     if let Some(folder) = &options.error_path {
         return Ok(Source::Folder(folder.clone()));
     }
     let Some(target) = &options.error_target else {
         return Ok(Source::BuiltIn);
     };
-    let mut url = match (socket_of(target), &rules.relays) {
-        (None, _) | (_, None) => match url::split(target) {
+    let mut url = match socket_of(target) {
+        None => match url::split(target) {
             (Some("http" | "https"), authority, _) if url::is_server(authority) => target.clone(),
             _ => {
                 return Err(Failure::usage(
@@ -327,7 +328,7 @@ fn error_pages(options: &ChpOptions, rules: &Rules) -> Result<Source, Failure> {
                 ));
             }
         },
-        (Some((socket, path)), Some(relays)) => {
+        Some((socket, path)) => {
             let address = relays
                 .to(socket)
                 .map_err(|error| Failure::failed(format!("--error-target {target}: {error}")))?;

@@ -1,19 +1,22 @@
 //! Bytes between Unix sockets and loopback ports, since Traefik knows ports only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncWriteExt as _, BufReader, copy_buf, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+use traefik_router::Target;
 
 use super::server::{ConnectionLimit, Listener, Stream, accept, at_most};
 use crate::sync::unpoisoned;
+use crate::url;
 
 /// The connections that relays to Traefik carry at a time, and those that relays to targets do; others wait.
 /// Each has a limit of its own: clients wait for targets, and must not take the targets' permits.
@@ -26,11 +29,21 @@ const BUFFER: usize = 32 * 1024;
 /// How long a target may have no room for a connection.
 const CONNECTING: Duration = Duration::from_secs(5);
 
+/// A relay without a route stays for so long, since its route may be about to be stored.
+pub(super) const UNUSED: Duration = Duration::from_secs(600);
+
 /// The loopback ports that lead to Unix sockets, by the socket's path.
 pub(super) struct Relays {
     threads: Handle,
-    ports: Mutex<HashMap<PathBuf, SocketAddr>>,
+    ports: Mutex<HashMap<PathBuf, Relay>>,
     limit: Arc<ConnectionLimit>,
+}
+
+struct Relay {
+    address: SocketAddr,
+    /// When it was last asked for.
+    asked: Instant,
+    accepting: AbortHandle,
 }
 
 impl Relays {
@@ -48,13 +61,14 @@ impl Relays {
     /// If no port can be listened on.
     pub(super) fn to(&self, socket: PathBuf) -> io::Result<SocketAddr> {
         let mut ports = unpoisoned(self.ports.lock());
-        if let Some(address) = ports.get(&socket) {
-            return Ok(*address);
+        if let Some(relay) = ports.get_mut(&socket) {
+            relay.asked = Instant::now();
+            return Ok(relay.address);
         }
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let path = Arc::new(socket.clone());
-        accept(
+        let accepting = accept(
             &self.threads,
             Listener::Tcp(listener),
             &self.limit,
@@ -68,8 +82,33 @@ impl Relays {
                 }
             },
         )?;
-        ports.insert(socket, address);
+        let relay = Relay {
+            address,
+            asked: Instant::now(),
+            accepting,
+        };
+        ports.insert(socket, relay);
         Ok(address)
+    }
+
+    /// Closes the relays that no target of a route leads to, and that nobody has asked for in this time: each takes
+    /// a port and a file.
+    pub(super) fn close_unused<'t>(
+        &self,
+        targets: impl Iterator<Item = &'t Target>,
+        unused: Duration,
+    ) {
+        let used: HashSet<_> = targets
+            .map(|target| url::split(target.as_str()).1)
+            .collect();
+        unpoisoned(self.ports.lock()).retain(|_, relay| {
+            let is_used =
+                relay.asked.elapsed() < unused || used.contains(relay.address.to_string().as_str());
+            if !is_used {
+                relay.accepting.abort();
+            }
+            is_used
+        });
     }
 }
 
@@ -109,6 +148,7 @@ pub(super) fn to_port(threads: &Handle, from: Listener, address: SocketAddr) -> 
             }
         },
     )
+    .map(drop)
 }
 
 /// Whose end is the end of a connection.
@@ -220,6 +260,25 @@ mod tests {
         assert!(start.elapsed() < 2 * CONNECTING, "{}", waiting.len());
         target.accept().unwrap();
         connect(&path).unwrap();
+    }
+
+    #[test]
+    fn unused_relay_is_closed() {
+        let relays = Relays::new(threads().unwrap());
+        let [used, unused] = ["/used", "/unused"].map(|path| relays.to(path.into()).unwrap());
+        let target = Target::new(format!("http://{used}/base")).unwrap();
+        let is_open = |address| TcpStream::connect(address).is_ok();
+        relays.close_unused([&target].into_iter(), UNUSED);
+        assert!(is_open(used) && is_open(unused));
+        relays.close_unused([&target].into_iter(), Duration::ZERO);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_open(unused) && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        assert!(is_open(used) && !is_open(unused));
+        assert_eq!(relays.to("/used".into()).unwrap(), used);
+        let again = relays.to("/unused".into()).unwrap();
+        assert!(is_open(again));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use traefik_router::Router;
 
 use super::activity;
 use super::metrics::Metrics;
+use super::relay;
 use super::routes::Routes;
 use crate::failure::Failure;
 
@@ -84,7 +85,8 @@ pub(super) fn watch_over(
     });
 }
 
-/// Looks from time to time which routes are used, so that nobody's use is found out much later.
+/// Looks from time to time which routes are used, so that nobody's use is found out much later. Closes relays that no
+/// route uses any more.
 pub(super) fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_names: Receiver<()>) {
     let (routes, ended) = (Arc::clone(routes), Arc::clone(ended));
     std::thread::spawn(move || {
@@ -92,6 +94,10 @@ pub(super) fn keep_looking(routes: &Arc<Routes>, ended: &Arc<AtomicBool>, new_na
             match routes.or_repaired(Router::get_all_routes) {
                 Ok(table) => {
                     routes.activity.look_up_names(&table);
+                    if let Some(relays) = &routes.rules.relays {
+                        let targets = table.iter().map(|route| &route.target);
+                        relays.close_unused(targets, relay::UNUSED);
+                    }
                     routes.activity.of(&routes.router, &table);
                 }
                 Err(error) => log::debug!("{error}"),

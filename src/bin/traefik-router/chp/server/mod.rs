@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
+use tokio::task::AbortHandle;
 
 pub(crate) use self::handler::Handler;
 pub(crate) use self::limit::{ConnectionLimit, Permit, at_most};
@@ -63,7 +64,8 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// Runs `serve` for each connection to a listener, once the connection has a permit.
+/// Runs `serve` for each connection to a listener, once the connection has a permit. Aborting it closes the
+/// listener, and leaves the connections open.
 ///
 /// # Errors
 /// If the listener can't be added to the runtime.
@@ -72,10 +74,10 @@ pub(crate) fn accept<F: Future<Output = ()> + Send>(
     listener: Listener,
     limit: &Arc<ConnectionLimit>,
     serve: impl Fn(Box<dyn Stream>, Arc<Permit>) -> F + Clone + Send + Sync + 'static,
-) -> io::Result<()> {
+) -> io::Result<AbortHandle> {
     let _runtime = threads.enter();
     let (listener, limit) = (listener.on_runtime()?, Arc::clone(limit));
-    threads.spawn(async move {
+    let accepting = threads.spawn(async move {
         loop {
             let Ok(stream) = listener.accept().await else {
                 // It may be a matter of file descriptors.
@@ -91,7 +93,7 @@ pub(crate) fn accept<F: Future<Output = ()> + Send>(
             });
         }
     });
-    Ok(())
+    Ok(accepting.abort_handle())
 }
 
 #[cfg(test)]
