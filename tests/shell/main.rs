@@ -383,7 +383,13 @@ fn data_cannot_control_the_terminal() {
             &[],
         )
         .done();
-    for command in ["routes list", "routes list --json"] {
+    for command in [
+        "routes list",
+        "routes list --json",
+        "routes export",
+        "routes export --json",
+        "routes export --format yaml",
+    ] {
         let out = place.run(&format!("{command} {STORE}")).done();
         assert!(
             out.chars().all(|char| char == '\n' || !char.is_control()),

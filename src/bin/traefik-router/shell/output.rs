@@ -174,7 +174,7 @@ pub(super) fn counted(count: usize, what: &str) -> String {
 }
 
 /// JSON with the same meaning, in which nothing can speak to a terminal.
-fn safe_json(text: &str) -> String {
+pub(super) fn safe_json(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for char in text.chars() {
         match char {

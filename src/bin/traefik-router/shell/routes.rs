@@ -13,7 +13,7 @@ use super::apply::{self, ApplyOptions, check_after, difference};
 use super::change::{self, how, make, millis, open, warn_if_unseen};
 use super::confined::{shown, shown_table, stored_spec};
 use super::display::{as_json, change_json, change_line, settings};
-use super::output::{Output, Progress, counted, end_with_reader, warn};
+use super::output::{Output, Progress, counted, end_with_reader, safe_json, warn};
 use super::syntax::Syntax;
 use crate::failure::Failure;
 use crate::settings::Resolved;
@@ -225,7 +225,11 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             };
             let syntax = format.unwrap_or(default);
             let table = shown_table(resolved, &stored(resolved)?.routes)?;
-            Output::plain().text(&table.to_text(syntax.into()))?;
+            let text = table.to_text(syntax.into());
+            match syntax {
+                Syntax::Json => Output::plain().text(&safe_json(&text))?,
+                Syntax::Toml | Syntax::Yaml => Output::plain().text(&text)?,
+            }
         }
         RoutesCommand::Watch => watch(resolved)?,
         RoutesCommand::Clear => clear(resolved)?,
