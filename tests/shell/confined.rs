@@ -31,7 +31,8 @@ fn confined_routes_show_no_host() {
     ] {
         assert_eq!(run(&format!("{command} --json")).json(), zoe, "{command}");
     }
-    run("routes resolve http://other.example.org/user/zoe/").failed(3, "no route is for");
+    run("routes resolve http://u:secret@other.example.org/user/zoe/")
+        .failed(3, "no route is for other.example.org/user/zoe/");
     assert_eq!(run("routes list --json").json()[1], zoe);
     let text = run("routes export").done();
     assert!(

@@ -194,7 +194,7 @@ pub(super) fn run(command: RoutesCommand, resolved: &Resolved) -> Result<ExitCod
             let (host, path) = request(&url);
             let contents = stored(resolved)?;
             let route = contents.routes.resolve(host, path)?;
-            show(resolved, route, || format!("no route is for {url}"))?;
+            show(resolved, route, || format!("no route is for {host}{path}"))?;
         }
         RoutesCommand::Add {
             routespec,
