@@ -99,19 +99,24 @@ impl Access {
 }
 
 /// What to do if this program may not read the file at `path`.
+#[cfg(unix)]
 pub(super) fn advice_to_read(path: &Path) -> String {
-    #[cfg(unix)]
-    if let Ok(metadata) = fs::metadata(path) {
-        use std::os::unix::fs::MetadataExt as _;
-        return format!(
-            "it belongs to user {}, group {}, and has mode {:04o}: run this program as that user, or let it read \
-             the file by the group, the mode or an ACL",
-            metadata.uid(),
-            metadata.gid(),
-            metadata.mode() & 0o7777
-        );
-    }
-    "run this program as a user who may enter all folders of the path, and read the file".into()
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(metadata) = fs::metadata(path) else {
+        return "run this program as a user who may enter all folders of the path".into();
+    };
+    format!(
+        "it belongs to user {}, group {}, and has mode {:04o}: run this program as that user, or let it read the file \
+         by the group, the mode or an ACL",
+        metadata.uid(),
+        metadata.gid(),
+        metadata.mode() & 0o7777
+    )
+}
+
+#[cfg(not(unix))]
+pub(super) fn advice_to_read(_path: &Path) -> String {
+    "run this program as a user who may read the file".into()
 }
 
 /// Fails if this program may not write to a folder, or its disk is read-only.
