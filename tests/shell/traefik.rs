@@ -205,7 +205,7 @@ fn sentinel_says_where_routes_are() {
     let said = run("routes add /b/ http://t --redis-replicas 9");
     said.failed(
         4,
-        "of the 9 needed ones confirmed it: see which are connected, or lower --redis-replicas",
+        "of 9 needed replicas confirmed the change: see which are connected, or lower --redis-replicas",
     );
     let config = run("config static").done();
     for part in [

@@ -206,8 +206,8 @@ impl Redis {
         Error::new(
             ErrorKind::Unavailable,
             format!(
-                "of the replicas of Redis at {}, {have} of the {} needed ones confirmed it: see which are connected, or \
-                 lower `replicas`",
+                "Redis at {}: {have} of {} needed replicas confirmed the change: see which are connected, or lower \
+                 `replicas`",
                 self.client.address(),
                 self.replicas
             ),
