@@ -14,6 +14,7 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../src/bin/traefik-router/chp/server/mod.rs"]
 mod server;
 #[path = "../../src/sync.rs"]
+#[allow(dead_code, reason = "the server uses a part of it")]
 mod sync;
 
 use server::{Handler, Listener, Request, Response};

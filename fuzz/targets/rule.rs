@@ -113,9 +113,13 @@ fn is_host(header: &str, own: &str) -> bool {
             .trim_end_matches('.')
             .to_string()
     };
-    [&*header, name]
-        .into_iter()
-        .any(|name| bare(name) == bare(own))
+    // A wildcard stands for one label.
+    let is_own = |name: &str| match own.strip_prefix("*.") {
+        Some(domain) => (bare(name).split_once('.'))
+            .is_some_and(|(label, rest)| !label.is_empty() && rest == bare(domain)),
+        None => bare(name) == bare(own),
+    };
+    [&*header, name].into_iter().any(is_own)
 }
 
 fn decoded(path: &[u8]) -> Vec<u8> {
