@@ -319,17 +319,30 @@ impl Builder {
                  static configuration"
             )));
         }
-        let is_https = |url: &String| url.starts_with("https://");
-        if self.public_url.as_ref().is_some_and(is_https) && !ours.has_tls() && !contents.tls {
-            let message = format!(
-                "`public_url` begins with https, and neither the entrypoint {name:?} of {url} nor the \
-                 routers have TLS: HTTPS answers 404"
-            );
-            findings.push(
-                Finding::problem(CHECK, message)
-                    .advice("use this `public_url` for a change once: the routers then carry tls"),
-            );
-        }
+        let asks_tls = self.public_url.as_ref();
+        let asks_tls = asks_tls.map(|public| public.starts_with("https://"));
+        let wrong = match (asks_tls, ours.has_tls(), contents.tls) {
+            (Some(true), false, false) => Some((
+                format!(
+                    "`public_url` begins with https, and neither the entrypoint {name:?} of {url} nor the routers have \
+                     TLS: HTTPS answers 404"
+                ),
+                "use this `public_url` for a change once: the routers then carry tls",
+            )),
+            (Some(false), true, _) => Some((
+                format!(
+                    "`public_url` begins with http://, and the entrypoint {name:?} of {url} serves TLS alone"
+                ),
+                "begin `public_url` with https://",
+            )),
+            (Some(false), false, true) => Some((
+                "`public_url` begins with http://, and the routers serve TLS alone: HTTP answers 404".into(),
+                "begin `public_url` with https://; or use this one for a change once: the routers then carry no tls",
+            )),
+            _ => None,
+        };
+        findings
+            .extend(wrong.map(|(message, advice)| Finding::problem(CHECK, message).advice(advice)));
         Ok(findings)
     }
 }

@@ -2,7 +2,7 @@
 
 use kit::{Echo, ports};
 use serde_json::{Value, json};
-use traefik_router::{Builder, ErrorKind, Nested, Verified};
+use traefik_router::{Builder, ErrorKind, Level, Nested, Verified};
 
 use super::{plain, refused};
 use crate::protocols::{get_https, https};
@@ -49,6 +49,9 @@ fn routers_supply_missing_tls(kind: Kind) {
         assert_eq!(secure(spec).unwrap(), echo.port);
     }
     assert_eq!(rig.get("h", "/user/n1/").status, 404, "it is for TLS alone");
+    let said = problem(&rig.builder()).unwrap();
+    assert!(said.contains("HTTP answers 404"), "{said}");
+    assert_eq!(problem(&https(&rig)), None);
     // A later Router without the option keeps it; also what is written with no Traefik asked.
     plain(&rig)
         .offline()
@@ -95,6 +98,13 @@ fn routers_supply_missing_tls(kind: Kind) {
     assert!(!rig.rules_text().contains("tls"), "{}", rig.rules_text());
 }
 
+/// What the doctor finds wrong with the entrypoint.
+fn problem(builder: &Builder) -> Option<String> {
+    let mut findings = builder.diagnose().into_iter();
+    let found = findings.find(|one| one.check == "entrypoint" && one.level == Level::Problem);
+    found.map(|found| found.message)
+}
+
 fn redirecting_entrypoint_is_refused(kind: Kind) {
     let rig = Rig::new(kind);
     let to = json!({"redirections": {"entryPoint": {"to": "other", "scheme": "https"}}});
@@ -134,6 +144,9 @@ fn tls_only_entrypoint_refuses_http(kind: Kind) {
     let router = https(&rig).traefik_entrypoint("http").attach().unwrap();
     router.add_route("/a/", echo.url(), ()).unwrap();
     assert_eq!(get_https(&rig, "/a/", None).unwrap()["port"], echo.port);
+    let said = problem(&rig.builder()).unwrap();
+    assert!(said.contains("serves TLS alone"), "{said}");
+    assert_eq!(problem(&https(&rig)), None);
 }
 
 fn mixed_tls_is_refused(kind: Kind) {
