@@ -113,10 +113,9 @@ fn is_host(header: &str, own: &str) -> bool {
             .trim_end_matches('.')
             .to_string()
     };
-    // A wildcard stands for one label.
+    // A wildcard stands for one label, which may be anything.
     let is_own = |name: &str| match own.strip_prefix("*.") {
-        Some(domain) => (bare(name).split_once('.'))
-            .is_some_and(|(label, rest)| !label.is_empty() && rest == bare(domain)),
+        Some(domain) => (bare(name).split_once('.')).is_some_and(|(_, rest)| rest == bare(domain)),
         None => bare(name) == bare(own),
     };
     [&*header, name].into_iter().any(is_own)

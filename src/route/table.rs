@@ -223,7 +223,7 @@ fn without_port(header: &str) -> &str {
     split.unwrap_or(header)
 }
 
-/// The host of a `Host` header without its first label, which may be anything.
+/// The host of a `Host` header without its first label, which may be anything. `None` if no route can be for the rest.
 fn request_domain(header: &str) -> Option<String> {
     let host = without_port(header);
     let inside = host
@@ -232,7 +232,9 @@ fn request_domain(header: &str) -> Option<String> {
     let address = inside.filter(|inside| inside.contains(':'));
     let host = address.unwrap_or(host);
     let (_, domain) = host.strip_suffix('.').unwrap_or(host).split_once('.')?;
-    Some(domain.to_ascii_lowercase())
+    let domain = domain.to_ascii_lowercase();
+    let is_host = canonical_host(&domain).is_ok_and(|canonical| canonical == domain);
+    is_host.then_some(domain)
 }
 
 /// The canonical text of the routespec for exactly this request path.
@@ -312,6 +314,7 @@ mod tests {
             ("a.z.y", "/a", "*.z.y/a/"),
             ("a.z.y", "/", "/"),
             ("[h.y]", "/", "/"),
+            ("h.y/a", "/", "/"),
         ] {
             let found = table.resolve(host, path).unwrap().unwrap();
             assert_eq!(found.spec.as_str(), expected, "{host:?} {path:?}");
