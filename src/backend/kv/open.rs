@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::flatten::unflatten;
 use super::step::Step;
-use super::store::{Entry, KvStore, Transaction};
+use super::store::{Entry, KvStore, PER_OPERATION, Transaction};
 use super::table_keys::TableKeys;
 use super::{Before, KvBackend, Serving, legacy, presence};
 use crate::backend::{Commit, Edit, Setup};
@@ -164,13 +164,13 @@ impl<S: KvStore> KvBackend<S> {
         let (header, rest): (Vec<_>, Vec<_>) = all.partition(|(key, _)| **key == header_key);
         let held = made.map(|made| TableKeys::held(&made.value, &self.writer));
         let held = held.transpose()?;
-        let most = held.as_ref().map_or(0, String::len) + header_key.len() + 48;
-        let most = self.store.max_bytes().saturating_sub(most);
+        let bytes_of = |key: &str, value: usize| key.len() + value + PER_OPERATION;
+        let held_bytes = bytes_of(&header_key, held.as_ref().map_or(0, String::len));
         let mut expect = made.cloned();
-        let mut part = Transaction::new();
+        let (mut part, mut bytes) = (Transaction::new(), held_bytes);
         for (key, value) in rest.into_iter().chain(header) {
-            let bytes = key.len() + value.map_or(0, String::len);
-            if part.operations() > 0 && part.bytes() + bytes > most {
+            let more = bytes_of(key, value.map_or(0, String::len));
+            if part.operations() > 0 && bytes + more > self.store.max_bytes() {
                 let mut full = std::mem::take(&mut part);
                 full.expect = Some((header_key.clone(), expect));
                 let header = held.clone().map(|held| (header_key.clone(), held));
@@ -179,7 +179,9 @@ impl<S: KvStore> KvBackend<S> {
                     return Ok(false);
                 };
                 expect = held.clone().map(|held| Entry::new(held, version));
+                bytes = held_bytes;
             }
+            bytes += more;
             match value {
                 Some(value) => drop(part.set.insert(key.clone(), value.clone())),
                 None => drop(part.delete.insert(key.clone())),

@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::finding::Finding;
 use crate::http::Tls;
 
+/// What each operation of a transaction takes beside its key and its value, in bytes.
+pub(super) const PER_OPERATION: usize = 24;
+
 /// A key-value store that Traefik watches, such as etcd: a few actions on keys, which are paths
 /// with `/` between their parts.
 ///
@@ -251,7 +254,7 @@ impl Transaction {
             .chain(&self.delete_trees)
             .map(String::len)
             .sum();
-        set + deleted + 24 * self.operations()
+        set + deleted + PER_OPERATION * self.operations()
     }
 
     /// Does what `next` does after what this does.

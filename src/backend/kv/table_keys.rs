@@ -280,9 +280,10 @@ impl TableKeys {
     ) -> Result<String> {
         self.header.advance();
         let seal = format!("{writer}:{}", self.header.generation);
-        self.header.turn = (!last).then(|| seal.clone());
-        // A writer that finds the table so, since another one ended here, does not know where each router stands.
-        self.header.layout = if last { LAYOUT } else { 0 };
+        match last {
+            true => (self.header.turn, self.header.layout) = (None, LAYOUT),
+            false => hold(&mut self.header, &seal),
+        }
         self.header.recent.insert(0, seal.clone());
         self.header.recent.truncate(RECENT);
         let marker_key = self.keys.http("middlewares", &self.header.marker);
@@ -315,12 +316,11 @@ impl TableKeys {
         transaction
     }
 
-    /// This header's text, while a writer makes several transactions that are no commits. Others wait for it; if it
-    /// ends meanwhile, they know that the keys may not fit together.
+    /// This header's text, while a writer makes several transactions that are no commits.
     pub(super) fn held(header: &str, writer: &str) -> Result<String> {
         let mut header = Header::parse(header)?;
-        header.turn = Some(format!("{writer}:{}", header.generation));
-        header.layout = 0;
+        let seal = format!("{writer}:{}", header.generation);
+        hold(&mut header, &seal);
         Ok(json_line(&header))
     }
 
@@ -348,4 +348,11 @@ impl TableKeys {
         transaction.expect = self.expect();
         Ok(transaction)
     }
+}
+
+/// Has other writers wait until all parts are written. A writer that finds the table so, since this one ended before
+/// that, does not know where each router stands.
+fn hold(header: &mut Header, seal: &str) {
+    header.turn = Some(seal.into());
+    header.layout = 0;
 }
