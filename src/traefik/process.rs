@@ -222,7 +222,11 @@ fn reader<T: Read + Send + 'static>(log: &Log) -> Result<(Sender<T>, JoinHandle<
     let (give, given) = channel();
     let log = log.clone();
     // It is sent none where Traefik can't be started.
-    let follow = move || given.recv().map_or((), |output| log.follow(output));
+    let follow = move || {
+        if let Ok(output) = given.recv() {
+            log.follow(output);
+        }
+    };
     let thread = std::thread::Builder::new().spawn(follow).map_err(|error| {
         let message = "Traefik is not started, since no thread can be that reads what it logs";
         Error::new(ErrorKind::Process, message).with_source(error)

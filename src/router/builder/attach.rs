@@ -159,11 +159,12 @@ impl Builder {
 
     /// Takes the table back that the Traefiks still have, if they would take one from us.
     fn take_back(&self, store: &dyn Pushed, verifier: &Verifier) -> Result<()> {
-        let (begun, all) = (Instant::now(), verifier.apis().count());
+        let deadline = Instant::now() + self.check_route_timeout;
+        let all = verifier.apis().count();
         let mut has_said = false;
         let found = loop {
             verifier.check_cancelled()?;
-            let left = self.check_route_timeout.saturating_sub(begun.elapsed());
+            let left = time_until(deadline);
             let ask = |api: &Api| {
                 let api = in_time(api, left);
                 match api.check_rest().and_then(|()| api.rest_content()) {
@@ -179,7 +180,7 @@ impl Builder {
             // One that has restarted is empty, and says nothing about what was acknowledged.
             if found.len() == all
                 || self.quorum.is_some_and(|quorum| tables >= quorum)
-                || begun.elapsed() >= self.check_route_timeout
+                || time_until(deadline).is_zero()
             {
                 break found;
             }

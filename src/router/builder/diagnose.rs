@@ -319,9 +319,9 @@ impl Builder {
                  static configuration"
             )));
         }
-        let asks_tls = self.public_url.as_ref();
-        let asks_tls = asks_tls.map(|public| public.starts_with("https://"));
-        let wrong = match (asks_tls, ours.has_tls(), contents.tls) {
+        let public = self.public_url.as_deref();
+        let is_https = public.map(|public| public.starts_with("https://"));
+        let wrong = match (is_https, ours.has_tls(), contents.tls) {
             (Some(true), false, false) => Some((
                 format!(
                     "`public_url` begins with https, and neither the entrypoint {name:?} of {url} nor the routers have \

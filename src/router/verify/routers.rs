@@ -201,15 +201,16 @@ fn kept_routers<'a>(
     let names: HashSet<_> = routers.iter().map(|router| &*router.name).collect();
     let kept = |spec| {
         let name = pending.router_name(spec);
-        let message = || {
-            format!(
-                "stored, but Traefik at {} still has the router {name} of the deleted route {spec}: {copy} has a copy \
-                 of the table; move it out of the folder that Traefik watches, or let its name end in .bak",
-                api.url()
-            )
-        };
-        let error = || Error::new(ErrorKind::NotLoaded, message()).with_stored(Stored::All);
-        names.contains(&*name).then(|| (spec, error()))
+        if !names.contains(&*name) {
+            return None;
+        }
+        let message = format!(
+            "stored, but Traefik at {} still has the router {name} of the deleted route {spec}: {copy} has a copy of the \
+             table; move it out of the folder that Traefik watches, or let its name end in .bak",
+            api.url()
+        );
+        let error = Error::new(ErrorKind::NotLoaded, message);
+        Some((spec, error.with_stored(Stored::All)))
     };
     Ok(deleted.iter().filter_map(kept).collect())
 }
