@@ -1,5 +1,5 @@
-//! How a file is opened that others may have put there, and who may use a file: its owner, its group, its mode and,
-//! on Linux, its POSIX access ACL.
+//! Who may use a file: its owner, its group, its mode and, on Linux, its POSIX access ACL. Also opens files that other
+//! users may have put in place of ours.
 //!
 //! ACLs of other kinds (NFSv4, macOS, Windows) are not read. Neither is any other extended attribute:
 //! a new file gets those that the system gives it, such as its SELinux label.

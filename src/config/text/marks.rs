@@ -98,9 +98,9 @@ fn lines_like_marks(text: &str) -> Vec<Mark> {
     marks
 }
 
-/// The lines that are marks of ours. Lines of a value that look like one are left out.
+/// The lines that are our marks. A line inside a value is none, even if it looks like one.
 fn marks(syntax: Syntax, text: &str) -> Vec<Mark> {
-    let mut marks = lines_like_marks(text);
+    let marks = lines_like_marks(text);
     if marks.is_empty() {
         return marks;
     }
@@ -122,8 +122,9 @@ fn marks(syntax: Syntax, text: &str) -> Vec<Mark> {
         let numbers = values.split(&word).skip(1);
         let numbers = numbers.filter_map(|rest| rest.split('-').next()?.parse().ok());
         let in_values: HashSet<usize> = numbers.collect();
-        let mut numbers = 0..;
-        marks.retain(|_| numbers.next().is_none_or(|n| !in_values.contains(&n)));
+        let marks = marks.into_iter().enumerate();
+        let marks = marks.filter(|(n, _)| !in_values.contains(n));
+        return marks.map(|(_, mark)| mark).collect();
     }
     marks
 }
